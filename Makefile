@@ -1,0 +1,38 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# `make demo` and `make test` need only make and Python >= 3.10: they set up .venv first.
+
+VENV := .venv
+# python of the environment, and what it gets beside the package: see extras_require in setup.py
+PYTHON ?= python3
+EXTRAS ?= dev
+PYTEST_ARGS ?=
+
+export PYTHON VENV EXTRAS
+
+.PHONY: env demo test lint bench clean distclean
+
+env:
+	@scripts/setup_env.sh
+
+demo: env
+	$(VENV)/bin/recon3r demo --output demo_output
+
+test: env
+	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: env
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+
+bench: env
+	$(VENV)/bin/recon3r bench
+
+clean:
+	rm -rf build dist *.egg-info demo_output bench_output
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find recon3r_ros test -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

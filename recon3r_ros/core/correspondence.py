@@ -1,0 +1,51 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What predictions say about where one keyframe's pixels are seen in another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.inference.types import NO_CONFIDENCE
+
+_EVIDENCE = 5 * NO_CONFIDENCE
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondence:
+    """
+    Where an anchor's pixels are seen in an observer, from the anchor's pointmap in its frame.
+
+    :param targets: (H, W, 2) float32 pixels of the observer's grid
+    :param confidence: (H, W) float32; 0 where nothing is known or the pixel falls outside
+    :param depth: (H, W) float32 depth of the anchor's own pixels, at the prediction's scale
+    """
+
+    targets: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    depth: NDArray[np.float32]
+
+
+def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camera: Camera,
+               own_depth: NDArray[np.float32]) -> Correspondence:
+    """
+    Project an anchor's pointmap into the camera whose frame it is given in.
+
+    :param seen: (H, W, 3) the anchor's pointmap in the observer's frame
+    :param confidence: (H, W)
+    :param camera: pinhole camera of the observer's grid
+    :param own_depth: (H, W) the anchor's depths in its own frame
+    """
+    z = np.where(seen[..., 2] > 0, seen[..., 2], np.nan)
+    targets = np.dstack([seen[..., 0] / z * np.float32(camera.fx) + np.float32(camera.cx),
+                         seen[..., 1] / z * np.float32(camera.fy) + np.float32(camera.cy)])
+    inside = ((targets[..., 0] >= -0.5) & (targets[..., 0] <= camera.width - 0.5)
+              & (targets[..., 1] >= -0.5) & (targets[..., 1] <= camera.height - 0.5))
+    valid = inside & (confidence > _EVIDENCE)
+    return Correspondence(np.where(valid[..., None], targets, 0).astype(np.float32),
+                          np.where(valid, confidence, 0).astype(np.float32),
+                          own_depth.astype(np.float32))

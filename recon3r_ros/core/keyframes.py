@@ -1,0 +1,68 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""When a frame becomes a keyframe: on parallax, overlap and rotation, never on a blurred image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from recon3r_ros.core.tracking import Reference, Track
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.inference.two_view import fit_rotation, parallax
+
+Array = NDArray[np.float64]
+
+#: A keyframe is due when fewer than this share of the reference's keypoints are still seen,
+MIN_OVERLAP = 0.65
+#: when the camera turned this far (radians), or when keypoints moved by this parallax (radians)
+MAX_ROTATION = np.deg2rad(20.0)
+MAX_PARALLAX = np.deg2rad(4.0)
+#: A frame is blurred when it has less than this share of the reference's fine detail
+MIN_SHARPNESS = 0.5
+#: Below this overlap even a blurred keyframe is better than losing track
+CRITICAL_OVERLAP = 0.4
+#: Median parallax (radians) that makes a first pair worth predicting
+FIRST_PARALLAX = np.deg2rad(1.0)
+#: Share of keypoints found again below which a first pair is tried whatever its parallax
+FIRST_OVERLAP = 0.5
+
+
+def sharpness(gray: NDArray[np.uint8]) -> float:
+    """Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000), half size against noise."""
+    half = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(half, cv2.CV_32F).var())
+
+
+def is_due(track: Track, reference: Reference, blurred: bool) -> bool:
+    """
+    Whether a tracked frame should become a keyframe.
+
+    :param track: the frame's, with a pose
+    :param reference: what it was tracked against
+    """
+    assert track.pose is not None
+    known = np.isfinite(reference.points[:, 0])
+    overlap = track.inlier_count / max(int(known.sum()), 1)
+    if blurred and overlap > CRITICAL_OVERLAP:
+        return False
+    T = track.pose.T_cam_world
+    points = reference.points[track.pose.inliers]
+    moved = se3.transform(T, points)
+    turned = points @ T[:3, :3].T
+    angles = np.arccos(np.clip(np.sum(moved * turned, axis=1) / np.maximum(
+        np.linalg.norm(moved, axis=1) * np.linalg.norm(turned, axis=1), 1e-12), -1, 1))
+    return bool(overlap < MIN_OVERLAP or np.median(angles) > MAX_PARALLAX
+                or se3.rotation_angle(T[:3, :3]) > MAX_ROTATION)
+
+
+def first_parallax(track: Track, reference: Reference, camera: Camera) -> float:
+    """Median angle (radians) by which keypoints moved that rotation does not explain."""
+    if track.found.sum() < 8:
+        return 0.0
+    rays_a = camera.unproject(reference.pixels[track.found])
+    rays_b = camera.unproject(track.pixels[track.found])
+    rotation = fit_rotation(rays_a, rays_b, 2.0 / camera.fx)
+    return float(np.median(parallax(rays_a, rays_b, rotation)))

@@ -1,0 +1,382 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Keyframes and what ties them together: pairs predicted, poses and depths refined, loops closed.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph
+from recon3r_ros.core.correspondence import Correspondence, correspond
+from recon3r_ros.core.types import Frame, Keyframe
+from recon3r_ros.geometry import se3, sim3
+from recon3r_ros.geometry.pnp import solve_pnp
+from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
+
+_log = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+#: Newest keyframes that are refined whenever one is added, and older ones that hold them in place
+WINDOW, ANCHORS = 8, 4
+#: Correspondences of keypoints that make an edge, and that place a keyframe
+MIN_CORRESPONDENCES, MIN_PLACED = 15, 25
+#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance)
+MIN_FIRST_SHARE, SURE = 0.25, 25.0
+#: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
+_PLACING_ERROR = 2.0
+#: Standard deviation of the logarithm of a guessed focal length
+FOCAL_SIGMA = 0.3
+#: With unknown focal length, all keyframes are refined together until there are this many
+SELF_CALIBRATION_KEYFRAMES = 24
+#: Uncertainty of edges between keyframes refined together (radians, relative to depth)
+_REFINED_SIGMA = 0.002
+_GLOBAL_ITERATIONS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Landmarks (n,) of an anchor and where another keyframe sees them (n, 2)."""
+
+    landmarks: NDArray[np.int64]
+    targets: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """The predictions of a new keyframe with a partner, in the partner's frame and in its own."""
+
+    partner: int
+    forward: Prediction
+    backward: Prediction
+    of_new: Correspondence
+    of_partner: Correspondence
+
+
+class Mapper:
+    """
+    The keyframes of one map; all poses and depths are in map units.
+
+    :param predictor: what predicts pointmaps
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.keyframes: dict[int, Keyframe] = {}
+        self.focal_factor = 1.0
+        self._calibrated = True
+        self._next_id = 0
+        self._encodings: dict[int, Encoding] = {}
+        self._seen: dict[tuple[int, int], _Seen] = {}
+        self._dense: dict[tuple[int, int], Correspondence] = {}
+        self._graph = alignment.PoseGraph()
+        self._graph_scale: dict[int, float] = {}
+
+    @property
+    def started(self) -> bool:
+        """Whether there is depth."""
+        return len(self.keyframes) > 1
+
+    @property
+    def newest(self) -> Keyframe:
+        """The keyframe added last."""
+        return self.keyframes[self._next_id - 1]
+
+    def start(self, frame: Frame, view: View) -> Keyframe:
+        """Begin with a first keyframe, which has no depth yet."""
+        keyframe, encoding = self._make(frame, view, np.eye(4))
+        self.__init__(self._predictor)  # type: ignore[misc]
+        self._calibrated = view.calibrated
+        self._insert(keyframe, encoding)
+        return keyframe
+
+    def add(self, frame: Frame, view: View, T_map_cam: Array | None) -> Keyframe | None:
+        """
+        Add a keyframe: predict it with its partners, place it, refine its neighbourhood.
+
+        :param T_map_cam: (4, 4) its pose where tracking knows it
+        :return: the keyframe, or None where no partner shows the same scene with enough parallax
+        """
+        keyframe, encoding = self._make(frame, view, T_map_cam)
+        pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
+        if not pairs:
+            return None
+        if not self.started:
+            T_map_cam = self._begin(pairs[0])
+        else:
+            T_map_cam = self._place(keyframe, pairs, T_map_cam)
+        if T_map_cam is None:
+            return None
+        self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
+        for pair in pairs:
+            self._connect(pair, keyframe.id)
+        self._refine([p.partner for p in pairs])
+        self._densify([keyframe.id, pairs[0].partner])
+        self._close(keyframe.id, pairs, loop)
+        self._leave_window()
+        return self.newest
+
+    def finish(self) -> None:
+        """Refine all keyframes together and give each its final depth."""
+        if not self.started:
+            return
+        self._solve(list(self.keyframes), {next(iter(self.keyframes))}, set(), _GLOBAL_ITERATIONS)
+        self._densify(list(self.keyframes))
+
+    def scale_of(self, i: int) -> float:
+        """How far a keyframe's depths have been scaled by closing loops since it was added."""
+        return self._graph_scale.get(i, 1.0)
+
+    def pose_in_map(self, i: int, T_keyframe_cam: Array, scale: float) -> Array:
+        """
+        Pose (4, 4) in the map of a camera near a keyframe.
+
+        :param T_keyframe_cam: (4, 4)
+        :param scale: `scale_of(i)` when that pose was found
+        """
+        T = T_keyframe_cam.copy()
+        T[:3, 3] *= self.scale_of(i) / scale
+        return self.keyframes[i].T_map_cam @ T
+
+    def _make(self, frame: Frame, view: View, T_map_cam: Array | None
+              ) -> tuple[Keyframe, Encoding]:
+        encoding = self._predictor.encode(view)
+        count = len(encoding.keypoints)
+        unknown = np.zeros(encoding.image.shape[:2], np.float32)
+        return Keyframe(
+            self._next_id, frame.name, frame.stamp_ns, frame.index, encoding.camera,
+            encoding.image, encoding.descriptor, encoding.keypoints,
+            np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
+            unknown, unknown), encoding
+
+    def _insert(self, keyframe: Keyframe, encoding: Encoding) -> None:
+        self.keyframes[keyframe.id] = keyframe
+        self._encodings[keyframe.id] = encoding
+        self._next_id = keyframe.id + 1
+
+    def _pairs(self, new: Keyframe, encoding: Encoding, tracked: bool
+               ) -> tuple[list[_Pair], int | None]:
+        """Predict the new keyframe with its partners; also say which of them closes a loop."""
+        ids = list(self.keyframes)
+        descriptors = [self.keyframes[i].descriptor for i in ids] + [new.descriptor]
+        if tracked or not self.started:
+            partners = pair_graph.window_partners(len(descriptors))
+            loop = pair_graph.loop_candidate(descriptors, WINDOW)
+            pairs = self._predict(new, encoding, [ids[p] for p in partners])
+            loops = [] if loop is None else self._predict(new, encoding, [ids[loop]])
+            return pairs + loops, loops[0].partner if loops else None
+        candidates = pair_graph.relocalisation_candidates(descriptors)
+        recent = self._predict(new, encoding, [ids[p] for p in candidates[:2]])
+        if recent:
+            return recent, None
+        return self._predict(new, encoding, [ids[p] for p in candidates[2:]]), None
+
+    def _predict(self, new: Keyframe, encoding: Encoding, partners: list[int]) -> list[_Pair]:
+        groups = []
+        for i in partners:
+            groups += [(self._encodings[i], encoding), (encoding, self._encodings[i])]
+        predictions = self._predictor.predict(groups)
+        pairs = []
+        for n, i in enumerate(partners):
+            forward, backward = predictions[2 * n], predictions[2 * n + 1]
+            of_new = correspond(forward.pointmaps[1], forward.confidences[1],
+                                self._encodings[i].camera, backward.pointmaps[0][..., 2])
+            of_partner = correspond(backward.pointmaps[1], backward.confidences[1],
+                                    encoding.camera, forward.pointmaps[0][..., 2])
+            partner = self.keyframes[i]
+            common = sum(int((_at(c.confidence, k.keypoints) > 0).sum())
+                         for c, k in ((of_new, new), (of_partner, partner)))
+            if common >= 2 * MIN_CORRESPONDENCES:
+                pairs.append(_Pair(i, forward, backward, of_new, of_partner))
+        return pairs
+
+    def _begin(self, pair: _Pair) -> Array | None:
+        """Place the second keyframe; the first one's median depth becomes the unit of length."""
+        first = self.keyframes[pair.partner]
+        sure = _at(pair.of_partner.confidence, first.keypoints) > SURE
+        edge = alignment.measure_edge(pair.forward, pair.backward, None)
+        if edge is None or sure.mean() < MIN_FIRST_SHARE:
+            return None
+        own = _at(pair.of_partner.depth, first.keypoints)
+        unit = 1 / float(np.median(own[sure]))
+        self._set(first.id, landmarks=np.where(
+            _at(pair.of_partner.confidence, first.keypoints) > 0, 1 / (own * unit), 0))
+        _, rotation, translation = sim3.decompose(edge[0])
+        return first.T_map_cam @ se3.from_rt(rotation, unit * translation)
+
+    def _place(self, new: Keyframe, pairs: list[_Pair], T_map_cam: Array | None) -> Array | None:
+        """Pose of a new keyframe from its partners' landmarks that it sees."""
+        points, pixels = [], []
+        for pair in pairs:
+            partner = self.keyframes[pair.partner]
+            known = (_at(pair.of_partner.confidence, partner.keypoints) > 0) & (
+                partner.landmarks > 0)
+            points.append(se3.transform(partner.T_map_cam, partner.landmark_points()[known]))
+            pixels.append(_at(pair.of_partner.targets, partner.keypoints)[known])
+        result = solve_pnp(
+            np.concatenate(points), np.concatenate(pixels), new.camera,
+            None if T_map_cam is None else se3.inverse(T_map_cam), _PLACING_ERROR)
+        if result is None or result.inliers.sum() < MIN_PLACED:
+            return T_map_cam
+        return se3.inverse(result.T_cam_world)
+
+    def _connect(self, pair: _Pair, new_id: int) -> None:
+        """Record who sees which landmarks, and give depth to those that had none."""
+        for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
+                                          (new_id, pair.partner, pair.of_new)):
+            anchor = self.keyframes[anchor_id]
+            visible = np.flatnonzero(_at(c.confidence, anchor.keypoints) > 0)
+            self._seen[anchor_id, observer_id] = _Seen(
+                visible, _at(c.targets, anchor.keypoints)[visible].astype(float))
+            self._dense[anchor_id, observer_id] = c
+            scale = self._scale(pair, anchor_id, new_id)
+            fresh = visible[anchor.landmarks[visible] == 0]
+            landmarks = anchor.landmarks.copy()
+            landmarks[fresh] = 1 / (scale * _at(c.depth, anchor.keypoints)[fresh])
+            self._set(anchor_id, landmarks=landmarks)
+
+    def _scale(self, pair: _Pair, anchor_id: int, new_id: int) -> float:
+        """Length in the map of one unit of the prediction in the anchor's own frame."""
+        partner = self.keyframes[pair.partner]
+        sure = (_at(pair.of_partner.confidence, partner.keypoints) > SURE) & (
+            partner.landmarks > 0)
+        if not sure.any():
+            sure = partner.landmarks > 0
+        if anchor_id == pair.partner:
+            predicted = _at(pair.of_partner.depth, partner.keypoints)[sure]
+            return float(np.median(1 / (partner.landmarks[sure] * predicted)))
+        in_map = se3.transform(partner.T_map_cam, partner.landmark_points()[sure])
+        known = se3.transform(se3.inverse(self.keyframes[new_id].T_map_cam), in_map)[:, 2]
+        predicted = _at(pair.backward.pointmaps[1][..., 2], partner.keypoints)[sure]
+        return float(np.median(known / predicted))
+
+    def _refine(self, partners: list[int]) -> None:
+        """Bundle adjustment of the window; older keyframes and their landmarks hold it in place."""
+        ids = list(self.keyframes)
+        if not self._calibrated and len(ids) <= SELF_CALIBRATION_KEYFRAMES:
+            self._solve(ids, {ids[0]}, set())
+            return
+        window = ids[-WINDOW:]
+        anchors = set(ids[-WINDOW - ANCHORS:-WINDOW]) | (set(partners) - set(window))
+        fixed = anchors or {ids[0]}
+        self._solve(sorted(anchors | set(window)), fixed, anchors)
+
+    def _solve(self, ids: list[int], fixed: set[int], frozen: set[int], iterations: int = 10
+               ) -> None:
+        keyframes = [self.keyframes[i] for i in ids]
+        index = {i: n for n, i in enumerate(ids)}
+        observations = []
+        for (anchor, observer), seen in self._seen.items():
+            if anchor in index and observer in index and not {anchor, observer} <= frozen:
+                known = self.keyframes[anchor].landmarks[seen.landmarks] > 0
+                observations.append(bundle_adjustment.Observations(
+                    index[anchor], index[observer], seen.landmarks[known], seen.targets[known],
+                    np.ones(int(known.sum()))))
+        solution = bundle_adjustment.solve(bundle_adjustment.Problem(
+            T_cam_map=np.stack([se3.inverse(k.T_map_cam) for k in keyframes]),
+            fixed=np.array([i in fixed for i in ids]),
+            frozen=np.array([i in frozen for i in ids]),
+            intrinsics=np.array([[k.camera.fx, k.camera.fy, k.camera.cx, k.camera.cy]
+                                 for k in keyframes]),
+            pixels=tuple(k.keypoints.astype(float) for k in keyframes),
+            inverse_depths=tuple(k.landmarks for k in keyframes),
+            observations=tuple(observations),
+            focal_prior=None if self._calibrated else (-np.log(self.focal_factor), FOCAL_SIGMA)),
+            iterations)
+        for n, i in enumerate(ids):
+            if i in frozen:
+                continue
+            self._set(i, T_map_cam=se3.inverse(solution.T_cam_map[n]),
+                      landmarks=solution.inverse_depths[n], information=solution.information[n])
+        if not self._calibrated:
+            self._refocus(solution.focal_factor)
+
+    def _refocus(self, factor: float) -> None:
+        self.focal_factor *= factor
+        for i, k in self.keyframes.items():
+            self._set(i, camera=replace(k.camera, fx=k.camera.fx * factor,
+                                        fy=k.camera.fy * factor))
+
+    def _close(self, new_id: int, pairs: list[_Pair], loop: int | None) -> None:
+        """Tell the graph what has been refined; where a loop closes, take over what it says."""
+        recent = set(list(self.keyframes)[-WINDOW:])
+        edges = [self._refined_edge(i, j) for i, j in self._seen
+                 if i < j and (i in recent or j == new_id) and (i, j) != (loop, new_id)]
+        nodes = {i: self._similarity(i) for i in self.keyframes if i not in self._graph.nodes}
+        self._graph.update(nodes, edges)
+        edge = None if loop is None else self._loop_edge(pairs[-1], new_id)
+        if edge is None:
+            return
+        self._graph.update({}, [edge])
+        for i, S in self._graph.settle().items():
+            scale, rotation, translation = sim3.decompose(S)
+            change = scale / self._graph_scale[i]
+            keyframe = self.keyframes[i]
+            self._graph_scale[i] = float(scale)
+            self._set(i, T_map_cam=se3.from_rt(rotation, translation),
+                      landmarks=keyframe.landmarks / change,
+                      inverse_depth=keyframe.inverse_depth / np.float32(change))
+        self._refine([p.partner for p in pairs])
+        _log.info('loop closed between keyframes %d and %d', edge.i, edge.j)
+
+    def _similarity(self, i: int) -> Array:
+        """Node of the graph: how far the keyframe's depths were scaled since it was added."""
+        T = self.keyframes[i].T_map_cam
+        return sim3.compose(self._graph_scale.setdefault(i, 1.0), T[:3, :3], T[:3, 3])
+
+    def _refined_edge(self, i: int, j: int) -> alignment.Edge:
+        return alignment.Edge(i, j, sim3.inverse(self._similarity(i)) @ self._similarity(j),
+                              _REFINED_SIGMA, self._typical_depth(i))
+
+    def _loop_edge(self, pair: _Pair, new_id: int) -> alignment.Edge | None:
+        partner, new = self.keyframes[pair.partner], self.keyframes[new_id]
+        to_partner = alignment.measure_edge(
+            pair.forward, pair.backward, (partner.pointmap(), partner.confidence))
+        to_own = alignment.align_pointmaps(
+            new.pointmap(), new.confidence, pair.backward.pointmaps[0],
+            pair.backward.confidences[0])
+        if to_partner is None or to_own is None:
+            return None
+        # From the keyframes' present depths to those that their nodes stand for
+        S = (np.diag([1, 1, 1, self._graph_scale[partner.id]]) @ to_partner[0] @ to_own[0]
+             @ np.diag([1, 1, 1, 1 / self._graph_scale[new_id]]))
+        return alignment.Edge(partner.id, new_id, S / S[3, 3],
+                              float(np.hypot(to_partner[1], to_own[1])),
+                              self._typical_depth(partner.id))
+
+    def _typical_depth(self, i: int) -> float:
+        known = self.keyframes[i].landmarks[self.keyframes[i].landmarks > 0]
+        return 1 / float(np.median(known)) / self._graph_scale[i] if len(known) else 1.0
+
+    def _leave_window(self) -> None:
+        """Give the keyframe that leaves the window its final depth, and let its images go."""
+        ids = list(self.keyframes)
+        if len(ids) <= WINDOW:
+            return
+        self._densify([ids[-WINDOW - 1]])
+        recent = set(ids[-WINDOW:])
+        self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
+
+    def _densify(self, ids: list[int]) -> None:
+        for i in ids:
+            votes = [depth.Vote(
+                se3.inverse(self.keyframes[observer].T_map_cam) @ self.keyframes[i].T_map_cam,
+                self.keyframes[observer].camera, c.targets, c.confidence)
+                for (anchor, observer), c in self._dense.items() if anchor == i]
+            if votes:
+                inverse_depth, confidence = depth.fuse(self.keyframes[i].rays(), votes)
+                self._set(i, inverse_depth=inverse_depth, confidence=confidence)
+
+    def _set(self, i: int, **changes: Any) -> None:
+        self.keyframes[i] = replace(self.keyframes[i], **changes)
+
+
+def _at(field: NDArray[np.float32], pixels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Values of a (H, W, ...) field at (K, 2) pixels."""
+    return field[pixels[:, 1], pixels[:, 0]]

@@ -1,0 +1,60 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which keyframes are predicted together: a sliding window with loops."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Partners of a new keyframe, counted back from it: short baselines match, long ones measure
+OFFSETS = (1, 2, 4)
+#: Partners of a keyframe whose place is unknown
+LOST_RECENT, LOST_CANDIDATES = 3, 5
+
+
+def window_partners(count: int) -> list[int]:
+    """
+    Partners of the newest of `count` keyframes inside the window.
+
+    :return: indices below count - 1, newest first
+    """
+    newest = count - 1
+    return [newest - offset for offset in OFFSETS if newest - offset >= 0]
+
+
+def loop_candidate(descriptors: Sequence[NDArray[np.float32]], gap: int) -> int | None:
+    """
+    Find the old keyframe that looks most like the newest one.
+
+    A place seen again looks at least as alike as the window's own farthest partner does; the
+    threshold so adapts to the scene.
+
+    :param descriptors: one unit vector (D,) per keyframe, oldest first
+    :param gap: keyframes this close to the newest are not loops
+    :return: index, or None
+    """
+    newest = len(descriptors) - 1
+    old = newest - gap
+    if old < 0:
+        return None
+    similarity = np.stack(descriptors[:newest]) @ descriptors[newest]
+    best = int(np.argmax(similarity[:old + 1]))
+    farthest = max(newest - OFFSETS[-1], 0)
+    return best if similarity[best] >= similarity[farthest] else None
+
+
+def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]]) -> list[int]:
+    """
+    Partners for the newest keyframe where its place is unknown: recent ones and look-alikes.
+
+    :param descriptors: one unit vector (D,) per keyframe, oldest first
+    :return: indices, most promising first
+    """
+    newest = len(descriptors) - 1
+    recent = list(range(newest - 1, max(newest - 1 - LOST_RECENT, -1), -1))
+    similarity = np.stack(descriptors[:newest]) @ descriptors[newest]
+    alike = [int(i) for i in np.argsort(-similarity, kind='stable') if int(i) not in recent]
+    return recent + alike[:LOST_CANDIDATES]

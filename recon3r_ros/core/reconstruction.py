@@ -1,0 +1,205 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The whole pipeline behind one method: a frame goes in, what it changed comes out.
+
+Used by the command line and by the ROS node alike.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon3r_ros.core import keyframes
+from recon3r_ros.core.mapping import Mapper
+from recon3r_ros.core.rectification import Rectifier
+from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
+from recon3r_ros.core.types import Frame, Keyframe, TrackedFrame, TrackingState, Update
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.pnp import solve_pnp
+from recon3r_ros.inference.types import Predictor
+
+Array = NDArray[np.float64]
+
+#: Frames that wait for a first pair; older ones stay without a pose
+MAX_PENDING = 300
+#: A first pair that had too little depth is tried again when its parallax has grown by this
+RETRY_GROWTH = 1.3
+#: Share of keypoints found again below which initialisation starts afresh
+RESTART_OVERLAP = 0.25
+#: A landmark is tracked when its relative depth is known to 1 / sqrt(.)
+TRACKED_INFORMATION = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """A frame that waits for depth, and its track against the first keyframe."""
+
+    frame: TrackedFrame
+    track: Track
+
+
+class Reconstruction:
+    """
+    Poses, depth and motion from a stream of frames of one camera.
+
+    :param predictor: what predicts pointmaps
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.mapper = Mapper(predictor)
+        self.state = TrackingState.INITIALISING
+        self._rectifier: Rectifier | None = None
+        self._tracker: Tracker | None = None
+        self._reference_sharpness = 0.0
+        self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
+        self._tried_parallax = 0.0
+        self._tracked: list[TrackedFrame] = []
+
+    def add(self, frame: Frame) -> Update:
+        """
+        Process one frame.
+
+        :raises InputError: for an image whose size differs from its camera's or from the first's
+        """
+        if self._rectifier is None:
+            self._rectifier = Rectifier.of(frame)
+        gray = self._rectifier.tracking_image(frame)
+        if not self.mapper.started:
+            return self._initialise(frame, gray)
+        return self._follow(frame, gray)
+
+    def finish(self) -> Update:
+        """Refine everything together once no frame will follow."""
+        self.mapper.finish()
+        return Update(self.state, (), None)
+
+    def trajectory(self) -> list[tuple[TrackedFrame, Array]]:
+        """All tracked frames with their poses T_map_cam (4, 4) as they are known now."""
+        return [(f, self.pose_of(f)) for f in self._tracked]
+
+    def pose_of(self, frame: TrackedFrame) -> Array:
+        """Pose T_map_cam (4, 4) of a frame as its keyframe's pose is known now."""
+        return self.mapper.pose_in_map(frame.keyframe, frame.T_keyframe_cam, frame.scale)
+
+    def _initialise(self, frame: Frame, gray: NDArray[np.uint8]) -> Update:
+        if not self.mapper.keyframes:
+            return self._start(frame, gray)
+        assert self._tracker is not None and self._tracker.reference is not None
+        reference = self._tracker.reference
+        track = self._tracker.track(gray)
+        overlap = float(track.found.mean()) if len(track.found) else 0.0
+        parallax = keyframes.first_parallax(track, reference, self._tracker.camera)
+        self._pending.append(_Pending(_untracked(frame), track))
+        worth = parallax > max(keyframes.FIRST_PARALLAX, RETRY_GROWTH * self._tried_parallax)
+        if not worth and overlap > keyframes.FIRST_OVERLAP:
+            return Update(self.state, (), None)
+        keyframe = self._add_keyframe(frame, gray, None)
+        if keyframe is not None:
+            return Update(self.state, self._pose_pending(), keyframe)
+        self._tried_parallax = max(self._tried_parallax, parallax)
+        if overlap < RESTART_OVERLAP:
+            return self._start(frame, gray)
+        return Update(self.state, (), None)
+
+    def _start(self, frame: Frame, gray: NDArray[np.uint8]) -> Update:
+        assert self._rectifier is not None
+        keyframe = self.mapper.start(frame, self._rectifier.view(frame))
+        self._tracker = Tracker(self._rectifier.tracking_camera)
+        self._follow_keyframe(keyframe, gray, None)
+        self._pending.clear()
+        self._tried_parallax = 0.0
+        count = len(keyframe.keypoints)
+        assert self._tracker.reference is not None
+        self._pending.append(_Pending(_untracked(frame), Track(
+            self._tracker.reference.pixels, np.ones(count, bool), None)))
+        return Update(self.state, (), None)
+
+    def _pose_pending(self) -> tuple[TrackedFrame, ...]:
+        """Poses of the frames seen before there was depth, by PnP on the first keyframe."""
+        assert self._rectifier is not None
+        first = next(iter(self.mapper.keyframes.values()))
+        camera = self._rectifier.tracking_camera
+        points = first.landmark_points()
+        posed = []
+        T = np.eye(4)
+        for pending in self._pending:
+            use = pending.track.found & np.isfinite(points[:, 0])
+            if use.sum() < MIN_INLIERS:
+                continue
+            result = solve_pnp(points[use], pending.track.pixels[use], camera, T, MAX_ERROR)
+            if result is None or result.inliers.sum() < MIN_INLIERS:
+                continue
+            T = result.T_cam_world
+            posed.append(self._record(pending.frame, first.id, se3.inverse(T), result.covariance))
+        newest = self.mapper.newest
+        if not any(p.index == newest.index for p in posed):
+            posed.append(self._record_keyframe(newest))
+        self._pending.clear()
+        return tuple(posed)
+
+    def _follow(self, frame: Frame, gray: NDArray[np.uint8]) -> Update:
+        assert self._tracker is not None and self._tracker.reference is not None
+        track = self._tracker.track(gray)
+        keyframe = None
+        if track.pose is None:
+            keyframe = self._add_keyframe(frame, gray, None)
+            if keyframe is None:
+                self.state = TrackingState.LOST
+                return Update(self.state, (), None)
+            return Update(self.state, (self._record_keyframe(keyframe),), keyframe)
+        self.state = TrackingState.TRACKING
+        T_ref_cam = se3.inverse(track.pose.T_cam_world)
+        tracked = self._record(_untracked(frame), self.mapper.newest.id, T_ref_cam,
+                               track.pose.covariance)
+        blurred = keyframes.sharpness(gray) < keyframes.MIN_SHARPNESS * self._reference_sharpness
+        if keyframes.is_due(track, self._tracker.reference, blurred):
+            keyframe = self._add_keyframe(frame, gray, track)
+        return Update(self.state, (tracked,), keyframe)
+
+    def _add_keyframe(self, frame: Frame, gray: NDArray[np.uint8], track: Track | None
+                      ) -> Keyframe | None:
+        assert self._rectifier is not None
+        T_map_cam, T_cam_ref = None, None
+        if track is not None and track.pose is not None:
+            T_cam_ref = track.pose.T_cam_world
+            T_map_cam = self.mapper.newest.T_map_cam @ se3.inverse(T_cam_ref)
+        view = self._rectifier.view(frame)
+        keyframe = self.mapper.add(frame, view, T_map_cam)
+        if keyframe is not None:
+            self._rectifier.refocus(self.mapper.focal_factor)
+            self._follow_keyframe(keyframe, gray, T_cam_ref)
+            self.state = TrackingState.TRACKING
+        return keyframe
+
+    def _follow_keyframe(self, keyframe: Keyframe, gray: NDArray[np.uint8],
+                         T_cam_ref: Array | None) -> None:
+        assert self._tracker is not None and self._rectifier is not None
+        camera = self._rectifier.tracking_camera
+        scale = np.array([camera.width / keyframe.camera.width,
+                          camera.height / keyframe.camera.height])
+        pixels = (keyframe.keypoints + 0.5) * scale - 0.5
+        points = keyframe.landmark_points()
+        points[keyframe.information < TRACKED_INFORMATION] = np.nan
+        self._tracker.camera = camera
+        self._tracker.follow(Reference(gray, pixels.astype(np.float32), points), T_cam_ref)
+        self._reference_sharpness = keyframes.sharpness(gray)
+
+    def _record_keyframe(self, keyframe: Keyframe) -> TrackedFrame:
+        frame = TrackedFrame(keyframe.name, keyframe.stamp_ns, keyframe.index)
+        return self._record(frame, keyframe.id, np.eye(4), np.zeros((6, 6)))
+
+    def _record(self, frame: TrackedFrame, keyframe: int, T_keyframe_cam: Array,
+                covariance: Array) -> TrackedFrame:
+        tracked = TrackedFrame(frame.name, frame.stamp_ns, frame.index, keyframe, T_keyframe_cam,
+                               covariance, self.mapper.scale_of(keyframe))
+        self._tracked.append(tracked)
+        return tracked
+
+
+def _untracked(frame: Frame) -> TrackedFrame:
+    return TrackedFrame(frame.name, frame.stamp_ns, frame.index)

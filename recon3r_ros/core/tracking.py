@@ -1,0 +1,157 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Camera pose at frame rate: keypoints of the last keyframe, followed by KLT, and PnP on them.
+
+Lucas and Kanade's method, pyramidal (Bouguet 2001), always matches against the keyframe's own
+image, so that nothing drifts between keyframes; the previous pose only says where to look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.pnp import PnPResult, solve_pnp
+
+Array = NDArray[np.float64]
+
+WINDOW = (17, 17)
+_STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.02)
+#: Pyramid levels where the pose is predicted, and where it is not
+_NEAR_LEVELS, _FAR_LEVELS = 2, 4
+#: A pose needs this many inliers, and this share of the points that were found again
+MIN_INLIERS = 25
+MIN_INLIER_SHARE = 0.35
+#: Reprojection error of an inlier, pixels of the tracking image
+MAX_ERROR = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """
+    What is followed: the keypoints of one keyframe.
+
+    :param gray: (H, W) uint8 image of the tracking camera
+    :param pixels: (N, 2) float32 in `gray`
+    :param points: (N, 3) in the keyframe's camera frame, map units; NaN where unknown
+    """
+
+    gray: NDArray[np.uint8]
+    pixels: NDArray[np.float32]
+    points: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """
+    One frame against the reference.
+
+    :param pixels: (N, 2) float32 where the reference's keypoints are seen
+    :param found: (N,) which of them were found
+    :param pose: pose of the reference in this camera (`T_cam_world` = T_cam_keyframe), or None
+        where it could not be established
+    """
+
+    pixels: NDArray[np.float32]
+    found: NDArray[np.bool_]
+    pose: PnPResult | None
+
+    @property
+    def inlier_count(self) -> int:
+        """Number of keypoints that agree with the pose."""
+        return 0 if self.pose is None else int(self.pose.inliers.sum())
+
+
+class Tracker:
+    """
+    Follows one keyframe at a time.
+
+    :param camera: pinhole camera of the tracking images
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self.camera = camera
+        self.reference: Reference | None = None
+        self._pixels = np.zeros((0, 2), np.float32)
+        self._T_cam_ref: Array | None = None
+        self._motion = np.eye(4)
+
+    def follow(self, reference: Reference, T_new_old: Array | None = None) -> None:
+        """
+        Change the reference.
+
+        :param T_new_old: (4, 4) pose of the old reference in the new one's camera; None where the
+            motion so far says nothing about the future
+        """
+        self.reference = reference
+        self._pixels = reference.pixels
+        if T_new_old is None or self._T_cam_ref is None:
+            self._motion, self._T_cam_ref = np.eye(4), np.eye(4)
+        else:
+            self._T_cam_ref = self._T_cam_ref @ se3.inverse(T_new_old)
+
+    def track(self, gray: NDArray[np.uint8]) -> Track:
+        """
+        Find the reference's keypoints in an image, and its pose where enough of them have depth.
+
+        :param gray: (H, W) uint8 image of the tracking camera
+        """
+        if self.reference is None:
+            raise ValueError('track() before follow(): there is nothing to follow')
+        known = np.isfinite(self.reference.points[:, 0])
+        if known.sum() < MIN_INLIERS:
+            track = self._search(gray, self._pixels, _FAR_LEVELS)
+            self._pixels = np.where(track.found[:, None], track.pixels, self._pixels)
+            return track
+        assert self._T_cam_ref is not None
+        predicted = self._motion @ self._T_cam_ref
+        track = self._locate(gray, predicted, _NEAR_LEVELS)
+        if track.pose is None:
+            track = self._locate(gray, self._T_cam_ref, _FAR_LEVELS)
+        if track.pose is not None:
+            T_cam_ref = track.pose.T_cam_world
+            self._motion = T_cam_ref @ se3.inverse(self._T_cam_ref)
+            self._T_cam_ref = T_cam_ref
+        else:
+            self._motion = np.eye(4)
+        return track
+
+    def _locate(self, gray: NDArray[np.uint8], T_cam_ref: Array, levels: int) -> Track:
+        assert self.reference is not None
+        points = self.reference.points
+        known = np.isfinite(points[:, 0])
+        guess = self.reference.pixels.copy()
+        projected = self.camera.project(se3.transform(T_cam_ref, points[known]))
+        guess[known] = np.where(np.isfinite(projected), projected, guess[known])
+        track = self._search(gray, guess, levels)
+        use = known & track.found
+        if use.sum() < MIN_INLIERS:
+            return track
+        result = solve_pnp(points[use], track.pixels[use], self.camera, T_cam_ref, MAX_ERROR)
+        if result is None or result.inliers.sum() < max(
+                MIN_INLIERS, MIN_INLIER_SHARE * use.sum()):
+            return track
+        inliers = np.zeros(len(points), bool)
+        inliers[use] = result.inliers
+        return Track(track.pixels, track.found, PnPResult(
+            result.T_cam_world, inliers, result.covariance, result.rms))
+
+    def _search(self, gray: NDArray[np.uint8], guess: NDArray[np.float32], levels: int) -> Track:
+        assert self.reference is not None
+        count = len(self.reference.pixels)
+        if count == 0:
+            return Track(guess, np.zeros(0, bool), None)
+        moved, status, _ = cv2.calcOpticalFlowPyrLK(
+            self.reference.gray, gray, self.reference.pixels[:, None],
+            guess[:, None].astype(np.float32), winSize=WINDOW, maxLevel=levels, criteria=_STOP,
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW, minEigThreshold=1e-4)
+        moved = moved[:, 0]
+        height, width = gray.shape
+        inside = np.all((moved >= 0) & (moved <= [width - 1, height - 1]), axis=1)
+        return Track(moved, (status[:, 0] == 1) & inside, None)

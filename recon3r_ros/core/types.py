@@ -1,0 +1,155 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The dataclasses that pass between the stages (design, section 1).
+
+Conventions: `T_a_b` maps points of frame b to frame a; camera frames are optical (x right, y down,
+z forward); pixel (u, v) = (column, row) with pixel centres at integers; stamps are integer
+nanoseconds; lengths are in map units, metres once the scale is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon3r_ros.geometry.camera import Camera, pixel_grid
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """
+    One source image.
+
+    :param image: (H, W, 3) RGB or (H, W) grey, uint8
+    :param stamp_ns: integer nanoseconds
+    :param name: the source image's stem, unique within a sequence; names the output files
+    :param index: position in the sequence, from 0
+    :param camera: intrinsics and distortion of `image`, or None where unknown
+    """
+
+    image: NDArray[np.uint8]
+    stamp_ns: int
+    name: str
+    index: int
+    camera: Camera | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """
+    Coloured points.
+
+    :param points: (N, 3) float32
+    :param colors: (N, 3) uint8 RGB
+    :param confidences: (N,) float32, > 0
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    confidences: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.points)
+
+
+class TrackingState(Enum):
+    """State of the tracker (design, section 5)."""
+
+    INITIALISING = 'initialising'
+    TRACKING = 'tracking'
+    LOST = 'lost'
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """
+    A frame that the map is made of.
+
+    :param id: position among the keyframes, from 0
+    :param name: of its frame
+    :param stamp_ns: of its frame
+    :param index: of its frame
+    :param camera: pinhole camera of the pointmap grid
+    :param image: (H, W, 3) uint8 RGB on the grid
+    :param descriptor: (D,) float32 unit vector for place recognition
+    :param keypoints: (K, 2) int32 salient grid pixels, the landmarks of bundle adjustment
+    :param T_map_cam: (4, 4)
+    :param landmarks: (K,) inverse depths of the keypoints, 1 / map units; 0 where unknown
+    :param information: (K,) inverse variances of the keypoints' relative depths
+    :param inverse_depth: (H, W) float32, 1 / map units along z; 0 where unknown
+    :param confidence: (H, W) float32 inverse variance of the relative depth; 0 where unknown
+    """
+
+    id: int
+    name: str
+    stamp_ns: int
+    index: int
+    camera: Camera
+    image: NDArray[np.uint8]
+    descriptor: NDArray[np.float32]
+    keypoints: NDArray[np.int32]
+    T_map_cam: NDArray[np.float64]
+    landmarks: NDArray[np.float64]
+    information: NDArray[np.float64]
+    inverse_depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+    def pointmap(self) -> NDArray[np.float32]:
+        """Points (H, W, 3) float32 in the keyframe's camera frame; NaN where unknown."""
+        with np.errstate(divide='ignore'):
+            depth = np.where(self.inverse_depth > 0, 1 / self.inverse_depth, np.nan)
+        return (self.rays() * depth[..., None]).astype(np.float32)
+
+    def rays(self) -> NDArray[np.float32]:
+        """Viewing rays (H, W, 3) float32 of the grid, z = 1."""
+        return self.camera.unproject(
+            pixel_grid(self.camera.height, self.camera.width)).astype(np.float32)
+
+    def landmark_points(self) -> NDArray[np.float64]:
+        """Points (K, 3) of the keypoints in the camera frame; NaN where unknown."""
+        with np.errstate(divide='ignore'):
+            depth = np.where(self.landmarks > 0, 1 / self.landmarks, np.nan)
+        return self.camera.unproject(self.keypoints) * depth[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFrame:
+    """
+    A frame with its pose relative to a keyframe, so that it moves with the map's corrections.
+
+    :param name: of the frame
+    :param stamp_ns: of the frame
+    :param index: of the frame
+    :param keyframe: id of the keyframe the pose is relative to
+    :param T_keyframe_cam: (4, 4)
+    :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
+    :param scale: of the keyframe's depths when the pose was found (`Mapper.scale_of`)
+    """
+
+    name: str
+    stamp_ns: int
+    index: int
+    keyframe: int = 0
+    T_keyframe_cam: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """
+    What one frame changed.
+
+    :param state: of the tracker
+    :param frames: frames that now have a pose; several when initialisation succeeds
+    :param keyframe: the keyframe that was added, if any
+    """
+
+    state: TrackingState
+    frames: tuple[TrackedFrame, ...]
+    keyframe: Keyframe | None

@@ -1,0 +1,333 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The predictor that needs no weights: classical two-view geometry behind the `Predictor` interface.
+
+Optical flow gives dense matches, MAGSAC the relative pose, triangulation the pointmaps. A point's
+confidence is the inverse variance of its relative depth, (parallax sensitivity / matching error)^2:
+it falls to nothing where the camera only turned, where matching fails its round trip, off the
+epipolar line, behind a camera, and at the epipole of forward motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.inference import flow, two_view
+from recon3r_ros.inference.keypoints import detect_keypoints
+from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View
+
+#: Pixels of the image that flow is computed on; the pointmap grid has half its width and height
+FLOW_PIXELS = 640 * 480
+#: Pixels of the image that sparse features are found in, for wide baselines
+FEATURE_PIXELS = 1536 * 1024
+MAX_FEATURES = 4000
+FEATURE_RATIO = 0.85
+#: Error of a flow vector (pixels): its floor, refined or not, and its growth in plain texture
+SHARP_ERROR, FLOW_ERROR, PLAIN_ERROR = 0.2, 0.5, 6.0
+#: A round trip longer than this (pixels), or a match this far off its epipolar line, is wrong
+MAX_ROUND_TRIP = 2.0
+MAX_EPIPOLAR = 3.0
+#: Epipolar distance of an inlier, pixels
+INLIER_PIXELS = 1.0
+#: Below this share of keypoints that return from their round trip, sparse features are tried
+TRUSTED_SHARE = 0.5
+#: Median parallax (pixels) below which a pair holds no depth
+MIN_PARALLAX = 1.5
+DESCRIPTOR_SIZE = (20, 15)
+
+
+@dataclass(frozen=True, eq=False)
+class GeometricEncoding:
+    """
+    One view at the resolutions that two-view geometry works on.
+
+    :param view: the view as given
+    :param gray: (H, W) uint8, at most `FLOW_PIXELS`
+    :param gray_camera: pinhole camera of `gray`
+    :param camera: pinhole camera of the pointmap grid, half of `gray` each way
+    :param image: (H/2, W/2, 3) uint8 on the grid
+    :param keypoints: (K, 2) salient grid pixels
+    """
+
+    view: View
+    gray: NDArray[np.uint8]
+    gray_camera: Camera
+    camera: Camera
+    image: NDArray[np.uint8]
+    keypoints: NDArray[np.int32]
+
+    @cached_property
+    def features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """SIFT features: (N, 2) pixels of `gray`, and (N, 128) RootSIFT descriptors."""
+        image = _to_gray(self.view.image)
+        camera = _within(self.view.camera, FEATURE_PIXELS)
+        image = _resize(image, camera)
+        points, descriptors = cv2.SIFT_create(MAX_FEATURES).detectAndCompute(image, None)
+        if not points:
+            return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+        # Arandjelovic and Zisserman, CVPR 2012: Hellinger distance
+        root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+        scale = np.array([self.gray.shape[1] / camera.width, self.gray.shape[0] / camera.height])
+        pixels = (np.array([p.pt for p in points]) + 0.5) * scale - 0.5
+        return pixels.astype(np.float32), root.astype(np.float32)
+
+    @cached_property
+    def descriptor(self) -> NDArray[np.float32]:
+        """Contrast-normalised thumbnail (D,), unit length."""
+        small = cv2.resize(self.gray, DESCRIPTOR_SIZE, interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.0).ravel()
+        small -= small.mean()
+        return small / max(float(np.linalg.norm(small)), 1e-6)
+
+    @cached_property
+    def texture(self) -> NDArray[np.float32]:
+        """Structure tensor (H/2, W/2, 3) of `gray` on the grid: Ixx, Ixy, Iyy, grey levels^2."""
+        gx = cv2.Scharr(self.gray, cv2.CV_32F, 1, 0, scale=1 / 32)
+        gy = cv2.Scharr(self.gray, cv2.CV_32F, 0, 1, scale=1 / 32)
+        products = np.dstack([gx * gx, gx * gy, gy * gy])
+        size = (self.camera.width, self.camera.height)
+        return cv2.blur(cv2.resize(products, size, interpolation=cv2.INTER_AREA), (5, 5))
+
+    @cached_property
+    def rays(self) -> NDArray[np.float32]:
+        """Viewing rays (H/2, W/2, 3), z = 1, of the grid."""
+        return self.camera.unproject(self.grid_pixels(self.camera)).astype(np.float32)
+
+    @staticmethod
+    def grid_pixels(camera: Camera) -> NDArray[np.float32]:
+        """Pixel coordinates (H, W, 2) of a camera's own grid."""
+        return flow.pixel_positions(camera.height, camera.width)
+
+
+@dataclass(frozen=True, eq=False)
+class _Matches:
+    """Where view a's grid pixels (H, W, 2) are seen in b's `gray`, and their error (H, W), pixels."""
+
+    targets: NDArray[np.float32]
+    error: NDArray[np.float32]
+
+
+class GeometricPredictor:
+    """Two-view geometry as a `Predictor`: groups of two, one pointmap scale per pair."""
+
+    symmetric = False
+
+    def encode(self, view: View) -> GeometricEncoding:
+        """Prepare a view; features for wide baselines are found when first needed."""
+        gray_camera = _within(view.camera, FLOW_PIXELS)
+        gray = _resize(_to_gray(view.image), gray_camera)
+        camera = view.camera.resized(gray_camera.width // 2, gray_camera.height // 2)
+        image = view.image if view.image.ndim == 3 else cv2.cvtColor(
+            view.image, cv2.COLOR_GRAY2RGB)
+        keypoints = detect_keypoints(gray, camera.width, camera.height)
+        return GeometricEncoding(view, gray, gray_camera, camera, _resize(image, camera), keypoints)
+
+    def predict(self, groups: Sequence[tuple[GeometricEncoding, ...]]) -> list[Prediction]:
+        """
+        Pointmaps of pairs; a pair and its reverse share their matches and pose.
+
+        :raises ValueError: for a group that is not a pair
+        """
+        solved: dict[tuple[int, int], tuple[Prediction, Prediction]] = {}
+        predictions = []
+        for group in groups:
+            if len(group) != 2:
+                raise ValueError(f'the geometric predictor takes pairs, got {len(group)} views')
+            a, b = group
+            if (id(b), id(a)) in solved:
+                predictions.append(solved[id(b), id(a)][1])
+                continue
+            if (id(a), id(b)) not in solved:
+                solved[id(a), id(b)] = predict_pair(a, b)
+            predictions.append(solved[id(a), id(b)][0])
+        return predictions
+
+
+def predict_pair(a: GeometricEncoding, b: GeometricEncoding) -> tuple[Prediction, Prediction]:
+    """Pointmaps of the pair in a's frame, and in b's."""
+    same_size = a.gray.shape == b.gray.shape
+    candidates = []
+    if same_size:
+        candidates.append(_solve(a, b, None, None))
+    if not candidates or candidates[0].trusted_share < TRUSTED_SHARE:
+        seeds = _match_features(a, b)
+        if seeds is not None:
+            candidates.append(_solve(a, b, *seeds))
+    if not candidates:
+        return _nothing(a, b), _nothing(b, a)
+    best = max(candidates, key=lambda c: c.inliers)
+    if best.T_b_a is None:
+        return _nothing(a, b), _nothing(b, a)
+    T_a_b = np.linalg.inv(best.T_b_a)
+    own_a, conf_a = _pointmap(a, b, best.forward, best.T_b_a)
+    own_b, conf_b = _pointmap(b, a, best.backward, T_a_b)
+    other_b = _in_other_view(own_b, conf_b, best.backward, a, T_a_b)
+    other_a = _in_other_view(own_a, conf_a, best.forward, b, best.T_b_a)
+    return (Prediction((own_a, other_b), (conf_a, conf_b)),
+            Prediction((own_b, other_a), (conf_b, conf_a)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    forward: _Matches
+    backward: _Matches
+    T_b_a: NDArray[np.float64] | None
+    inliers: int
+    trusted_share: float
+
+
+def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float32] | None,
+           seed_ba: NDArray[np.float32] | None) -> _Solution:
+    pixels_a, pixels_b = _keypoint_pixels(a), _keypoint_pixels(b)
+    flow_ab = flow.compute_flow(a.gray, b.gray, pixels_a, seed_ab)
+    flow_ba = flow.compute_flow(b.gray, a.gray, pixels_b, seed_ba)
+    forward, good_a = _grid_matches(a, flow_ab, flow_ba)
+    backward, good_b = _grid_matches(b, flow_ba, flow_ab)
+    total = len(pixels_a) + len(pixels_b)
+    share = (good_a.sum() + good_b.sum()) / max(total, 1)
+    rays_a = np.vstack([a.gray_camera.unproject(pixels_a[good_a]),
+                        a.gray_camera.unproject(flow_ba.targets[good_b])])
+    rays_b = np.vstack([b.gray_camera.unproject(flow_ab.targets[good_a]),
+                        b.gray_camera.unproject(pixels_b[good_b])])
+    pixel = 2 / (a.gray_camera.fx + b.gray_camera.fx)
+    if len(rays_a) < two_view.MIN_INLIERS:
+        return _Solution(forward, backward, None, 0, share)
+    rotation = two_view.fit_rotation(rays_a, rays_b, 2 * pixel)
+    if np.median(two_view.parallax(rays_a, rays_b, rotation)) < MIN_PARALLAX * pixel:
+        return _Solution(forward, backward, None, 0, share)
+    pose = two_view.estimate_relative_pose(rays_a, rays_b, INLIER_PIXELS * pixel)
+    if pose is None:
+        return _Solution(forward, backward, None, 0, share)
+    return _Solution(forward, backward, pose.T_b_a, int(pose.inliers.sum()), share)
+
+
+def _match_features(a: GeometricEncoding, b: GeometricEncoding
+                    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Flow seeds in both directions from sparse features, or None where too few agree."""
+    (pixels_a, root_a), (pixels_b, root_b) = a.features, b.features
+    if min(len(pixels_a), len(pixels_b)) < two_view.MIN_INLIERS:
+        return None
+    matcher = cv2.BFMatcher(cv2.NORM_L2)
+    forward = matcher.knnMatch(root_a, root_b, k=2)
+    back = {m.queryIdx: m.trainIdx for m in matcher.match(root_b, root_a)}
+    pairs = np.array([(m.queryIdx, m.trainIdx) for m, n in forward
+                      if m.distance < FEATURE_RATIO * n.distance
+                      and back.get(m.trainIdx) == m.queryIdx]).reshape(-1, 2)
+    if len(pairs) < two_view.MIN_INLIERS:
+        return None
+    matched_a, matched_b = pixels_a[pairs[:, 0]], pixels_b[pairs[:, 1]]
+    pose = two_view.estimate_relative_pose(
+        a.gray_camera.unproject(matched_a), b.gray_camera.unproject(matched_b),
+        2 * INLIER_PIXELS / a.gray_camera.fx)
+    if pose is None:
+        return None
+    matched_a, matched_b = matched_a[pose.inliers], matched_b[pose.inliers]
+    return (flow.seed_flow(matched_a, matched_b, *a.gray.shape),
+            flow.seed_flow(matched_b, matched_a, *b.gray.shape))
+
+
+def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
+                  ) -> tuple[_Matches, NDArray[np.bool_]]:
+    """Matches of a's grid, refined at its keypoints; and which keypoints pass the round trip."""
+    size = (a.camera.width, a.camera.height)
+    round_trip = flow.round_trip_error(forward.dense, backward.dense)
+    dense = cv2.resize(forward.dense, size, interpolation=cv2.INTER_AREA)
+    trip = cv2.resize(np.minimum(round_trip, 1e3), size, interpolation=cv2.INTER_AREA)
+    targets = _grid_in_gray(a) + dense
+    texture = a.texture
+    strength = texture[..., 0] + texture[..., 2]
+    error = np.sqrt(FLOW_ERROR ** 2 + trip ** 2 + PLAIN_ERROR ** 2 / (1 + strength))
+    error[trip > MAX_ROUND_TRIP] = np.inf
+    height, width = backward.dense.shape[:2]
+    inside = np.all((forward.targets >= 0) & (forward.targets <= [width - 1, height - 1]), axis=1)
+    u, v = a.keypoints.T
+    keypoint_trip = np.linalg.norm(
+        forward.targets + flow.lookup(backward.dense, forward.targets) - _keypoint_pixels(a),
+        axis=1)
+    good = inside & forward.sharp & (keypoint_trip < MAX_ROUND_TRIP)
+    targets[v[good], u[good]] = forward.targets[good]
+    error[v[good], u[good]] = SHARP_ERROR
+    return _Matches(targets, error), good
+
+
+def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
+              T_b_a: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Triangulate a's grid: points in a's frame and their confidences."""
+    rays_b = b.gray_camera.unproject(matches.targets).astype(np.float32)
+    inverse_depth, sensitivity, in_front = two_view.triangulate(a.rays, rays_b, T_b_a)
+    points = a.rays / np.where(in_front, inverse_depth, 1.0)[..., None]
+    with np.errstate(divide='ignore', invalid='ignore'):
+        turned = points @ T_b_a[:3, :3].T.astype(np.float32) + T_b_a[:3, 3].astype(np.float32)
+        off_line = np.linalg.norm(turned[..., :2] / turned[..., 2:] - rays_b[..., :2], axis=-1)
+    off_line *= np.float32(b.gray_camera.fx)
+    error = np.sqrt(matches.error ** 2 + off_line ** 2)
+    confidence = (sensitivity * b.gray_camera.fx / error) ** 2
+    valid = in_front & (off_line < MAX_EPIPOLAR) & np.isfinite(confidence)
+    confidence = np.where(valid, np.maximum(confidence, 10 * NO_CONFIDENCE), NO_CONFIDENCE)
+    # No depth is invented: pixels without evidence are put at the median depth, to stay finite
+    filler = np.median(1 / inverse_depth[valid]) if valid.any() else 1.0
+    points = np.where(valid[..., None], points, a.rays * np.float32(filler))
+    return points.astype(np.float32), confidence.astype(np.float32)
+
+
+def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],
+                   matches: _Matches, other: GeometricEncoding, T_other_own: NDArray[np.float64]
+                   ) -> NDArray[np.float32]:
+    """
+    Bring a pointmap to the other camera's frame, each point onto the ray of its match there.
+
+    So the projection in the other camera is what was measured, not what triangulation made of it.
+    """
+    depth = points @ T_other_own[2, :3].astype(np.float32) + np.float32(T_other_own[2, 3])
+    rays = other.gray_camera.unproject(matches.targets).astype(np.float32)
+    moved = points @ T_other_own[:3, :3].T.astype(np.float32) + T_other_own[:3, 3].astype(
+        np.float32)
+    return np.where((confidence > NO_CONFIDENCE)[..., None], rays * depth[..., None], moved)
+
+
+def _nothing(a: GeometricEncoding, b: GeometricEncoding) -> Prediction:
+    """Return a prediction for a pair that shows no depth: unit depths, no confidence."""
+    def without(e: GeometricEncoding) -> NDArray[np.float32]:
+        return np.full(e.rays.shape[:2], NO_CONFIDENCE, np.float32)
+    return Prediction((a.rays, b.rays), (without(a), without(b)))
+
+
+def _grid_in_gray(a: GeometricEncoding) -> NDArray[np.float32]:
+    """Positions (H/2, W/2, 2) of the grid's pixels in `gray`."""
+    return _to_gray_pixels(a, GeometricEncoding.grid_pixels(a.camera))
+
+
+def _keypoint_pixels(a: GeometricEncoding) -> NDArray[np.float32]:
+    return _to_gray_pixels(a, a.keypoints.astype(np.float32))
+
+
+def _to_gray_pixels(a: GeometricEncoding, grid: NDArray[np.float32]) -> NDArray[np.float32]:
+    scale = np.float32([a.gray.shape[1] / a.camera.width, a.gray.shape[0] / a.camera.height])
+    return (grid + np.float32(0.5)) * scale - np.float32(0.5)
+
+
+def _to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def _within(camera: Camera, pixels: int) -> Camera:
+    """Shrink a camera, aspect kept, to at most this many pixels and even sides."""
+    factor = min(1.0, (pixels / (camera.width * camera.height)) ** 0.5)
+    width, height = (2 * max(int(side * factor / 2 + 0.5), 8)
+                     for side in (camera.width, camera.height))
+    return camera if (width, height) == (camera.width, camera.height) else camera.resized(
+        width, height)
+
+
+def _resize(image: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
+    if image.shape[:2] == (camera.height, camera.width):
+        return image
+    return cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,87 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What goes into a predictor and what comes out (design, section 3).
+
+Conventions: `T_a_b` maps points of frame b to frame a; camera frames are optical (x right, y down,
+z forward); pixel (u, v) = (column, row) with pixel centres at integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon3r_ros.geometry.camera import Camera
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """
+    One rectified image handed to a predictor.
+
+    :param image: (H, W, 3) RGB or (H, W) grey, uint8, free of lens distortion
+    :param camera: pinhole camera of `image`; its focal length is a guess where `calibrated` is False
+    :param calibrated: whether the intrinsics are known
+    """
+
+    image: NDArray[np.uint8]
+    camera: Camera
+    calibrated: bool = True
+
+
+class Encoding(Protocol):
+    """
+    What a predictor keeps of one view for as long as its keyframe lives.
+
+    `camera` is the pinhole camera of the pointmap grid: the view's camera carried through the
+    predictor's own resize and crop. `image` (H, W, 3) uint8 is the view on that same grid.
+    `descriptor` (D,) float32, unit length, compares whole images by dot product.
+    """
+
+    @property
+    def camera(self) -> Camera: ...
+
+    @property
+    def image(self) -> NDArray[np.uint8]: ...
+
+    @property
+    def descriptor(self) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """
+    A hyper-edge: the pointmaps of a group of views in the first view's camera frame.
+
+    The pointmap of view k > 0, projected into the first camera, says where each of its pixels is seen
+    there; alignment uses it as a correspondence field.
+
+    :param pointmaps: one (H, W, 3) float32 array a view; arbitrary scale unless `metric`; NaN nowhere
+    :param confidences: one (H, W) float32 array a view, > 0. A confidence is proportional to the
+        inverse variance of the point's relative depth; pixels without evidence get `NO_CONFIDENCE`
+    :param focal: focal length in pixels of the first view's grid, where the predictor estimates one
+    :param metric: whether the scale is in metres
+    """
+
+    pointmaps: tuple[NDArray[np.float32], ...]
+    confidences: tuple[NDArray[np.float32], ...]
+    focal: float | None = None
+    metric: bool = False
+
+
+NO_CONFIDENCE = 1e-6
+
+
+class Predictor(Protocol):
+    """Encodes views once, then predicts pointmaps for groups of them."""
+
+    #: True where predict((a, b)) and predict((b, a)) carry different information
+    symmetric: bool
+
+    def encode(self, view: View) -> Encoding: ...
+
+    def predict(self, groups: Sequence[tuple[Encoding, ...]]) -> list[Prediction]: ...

@@ -1,0 +1,142 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Storage, topics and messages of a rosbag2 recording, through `rosbags`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import logging
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from recon3r_ros.errors import InputError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.camera_info import camera_from_info
+
+if TYPE_CHECKING:
+    from rosbags.rosbag2 import Reader
+
+logger = logging.getLogger(__name__)
+
+IMAGE = 'sensor_msgs/msg/Image'
+COMPRESSED = 'sensor_msgs/msg/CompressedImage'
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+
+
+class BagDamagedError(Exception):
+    """The storage cannot be read further."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Reader]:
+    """
+    Open the storage.
+
+    The types read here are the same in every ROS 2 distribution, so definitions embedded in the
+    bag are left alone: a broken one of an unrelated topic must not stand in the way.
+    """
+    from rosbags.rosbag2 import Reader
+
+    if path.suffix == '.bag':
+        raise InputError(f'{path}: is a ROS 1 bag; convert it with rosbags-convert')
+    if path.is_dir() and not (path / 'metadata.yaml').exists():
+        raise InputError(
+            f'{path}: no metadata.yaml; give the .mcap or .db3 file itself, or run '
+            'ros2 bag reindex'
+        )
+    try:
+        reader = Reader(path)
+        reader.open()
+    except FileNotFoundError:
+        raise InputError(f'{path}: no such bag') from None
+    except Exception as error:  # damaged bytes reach libraries with exceptions of their own
+        raise InputError(
+            f'{path}: cannot be read as a rosbag2 recording: {_one_line(error)}'
+        ) from error
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def choose_topic(path: Path, reader: Reader, wanted: str | None) -> str:
+    """Return the image topic wanted, or the only one."""
+    topics = sorted(
+        {
+            c.topic
+            for c in reader.connections
+            if c.msgtype in (IMAGE, COMPRESSED)
+            and c.msgcount
+            and not c.topic.endswith('/compressedDepth')
+        }
+    )
+    listed = ', '.join(topics)
+    if not topics:
+        raise InputError(f'{path}: holds no images of type {IMAGE} or {COMPRESSED}')
+    if wanted is not None:
+        if wanted not in topics:
+            raise InputError(f'{path}: no images on {wanted}; its image topics are {listed}')
+        return wanted
+    if len(topics) > 1:
+        raise InputError(f'{path}: has several image topics, choose one of {listed}')
+    return topics[0]
+
+
+def recorded_camera(
+    path: Path, reader: Reader, image_topic: str, wanted: str | None
+) -> tuple[str, Camera | None]:
+    """Return what to call the first CameraInfo that belongs to an image topic, and its camera."""
+    base = image_topic.removesuffix('/compressed').removesuffix('/')
+    namespace, _, image_name = base.rpartition('/')
+    topic = wanted if wanted is not None else f'{namespace}/camera_info'
+    source = f'{topic} of {path}'
+    recorded = {c.topic for c in reader.connections if c.msgtype == CAMERA_INFO and c.msgcount}
+    if topic not in recorded:
+        if wanted is not None:
+            listed = ', '.join(sorted(recorded)) or 'none'
+            raise InputError(f'{path}: no camera_info on {wanted}; recorded: {listed}')
+        logger.warning('%s: no camera_info beside %s, intrinsics unknown', path, image_topic)
+        return source, None
+    try:
+        for _, message in messages(reader, topic):
+            if isinstance(message, InputError):
+                raise message
+            camera = camera_from_info(message, rectified='image_rect' in image_name)
+            if camera is None:
+                logger.warning('%s: %s is uncalibrated, intrinsics unknown', path, topic)
+            return source, camera
+    except (InputError, BagDamagedError) as error:
+        raise InputError(f'{source}: {error}') from error
+    return source, None
+
+
+def messages(reader: Reader, topic: str) -> Iterator[tuple[int, Any]]:
+    """
+    Yield (recording time in ns, message) of a topic; an InputError stands for a damaged message.
+
+    :raises BagDamagedError: where the storage cannot be read further
+    """
+    from rosbags.typesys import get_typestore, Stores
+
+    typestore = get_typestore(Stores.ROS2_HUMBLE)
+    entries = reader.messages([c for c in reader.connections if c.topic == topic])
+    while True:
+        # Damaged bytes reach sqlite3, lz4, zstandard and struct through rosbags, each with
+        # exceptions of its own. Whatever it is, the part of the bag before it stays usable.
+        try:
+            connection, recorded_ns, raw = next(entries)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise BagDamagedError(_one_line(error)) from error
+        message: object
+        try:
+            message = typestore.deserialize_cdr(raw, connection.msgtype)
+        except Exception as error:
+            message = InputError(f'cannot be deserialised: {_one_line(error)}')
+        yield recorded_ns, message
+
+
+def _one_line(error: BaseException) -> str:
+    return ' '.join(f'{type(error).__name__}: {error}'.split())

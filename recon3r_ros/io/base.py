@@ -1,0 +1,108 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every source of frames offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+import logging
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.core.types import Frame
+from recon3r_ros.errors import InputError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.prefetch import prefetch
+
+logger = logging.getLogger(__name__)
+
+
+class Sequence(Protocol):
+    """
+    Images in the order of their stamps; may be iterated more than once.
+
+    `name` says where they come from, fit for a report. `skipped` holds one line for every image
+    that could not be used; it grows while the sequence is iterated.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def skipped(self) -> list[str]: ...
+
+    def __len__(self) -> int:
+        """Return the number of images expected, skipped ones included."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def file_name(self, frame: Frame) -> str:
+        """Return the name of the image file of a frame, as a COLMAP model should call it."""
+        ...
+
+
+class PrefetchedSequence(ABC):
+    """
+    The part of a `Sequence` that all sources share.
+
+    :param name: where the images come from
+    """
+
+    def __init__(self, name: str) -> None:
+        """Begin with nothing skipped."""
+        self.name = name
+        self.skipped: list[str] = []
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Iterate over the frames, decoded one thread ahead."""
+        return prefetch(self._frames())
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images expected, skipped ones included."""
+
+    @abstractmethod
+    def _frames(self) -> Generator[Frame, None, None]:
+        """Decode the frames in order; runs in the prefetching thread."""
+
+    def file_name(self, frame: Frame) -> str:
+        """Return the name of the image file of a frame, as a COLMAP model should call it."""
+        return f'{frame.name}.png'
+
+    def _skip(self, reason: str) -> None:
+        """Note one image that cannot be used; a second pass notes nothing twice."""
+        if reason not in self.skipped:
+            self.skipped.append(reason)
+            logger.warning('skipped %s', reason)
+
+
+def size_text(image: NDArray[np.generic]) -> str:
+    """Return 'WIDTHxHEIGHT' of an image (H, W) or (H, W, 3)."""
+    return f'{image.shape[1]}x{image.shape[0]}'
+
+
+def check_camera(
+    camera: Camera | None, source: str, image: NDArray[np.generic], image_name: str
+) -> None:
+    """
+    Raise InputError where the camera is not for images of this size.
+
+    :param source: what to call the camera: its file or topic
+    :param image: first image (H, W) or (H, W, 3)
+    :param image_name: what to call the image
+    """
+    if camera is None or (camera.height, camera.width) == image.shape[:2]:
+        return
+    raise InputError(
+        f'{source} is for images of {camera.width}x{camera.height} pixels, but {image_name} has '
+        f'{size_text(image)}: give a camera file made for this size, or run uncalibrated'
+    )
+
+
+def check_fps(fps: float) -> None:
+    """Raise InputError unless the rate is a positive, finite number of images a second."""
+    if not 0.0 < fps < 1e6:
+        raise InputError(f'fps is {fps}: expected a positive number of images a second')

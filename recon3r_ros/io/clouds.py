@@ -1,0 +1,172 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Point clouds in PLY and PCD files, with colour and confidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import re
+from typing import Any
+
+import numpy as np
+from recon3r_ros.core.types import PointCloud
+from recon3r_ros.errors import InputError, OutputError, Recon3rError
+from recon3r_ros.io.atomic import atomic_file, write_bytes
+
+# x y z float32, red green blue uint8, confidence float32; a PCD pads its colour to 4 bytes.
+_SMALLEST_POINT = 3 * 4 + 3 + 4
+
+_LONGEST_HEADER = 65536
+_PLY_BYTES = {
+    'short': 2, 'ushort': 2, 'int16': 2, 'uint16': 2,
+    'int': 4, 'uint': 4, 'float': 4, 'int32': 4, 'uint32': 4, 'float32': 4,
+    'double': 8, 'float64': 8,
+}  # fmt: skip
+
+# Open3D refuses to write a cloud without points, so an empty file's header is written here.
+_EMPTY_PLY = b"""ply
+format binary_little_endian 1.0
+comment Created by recon3r_ros
+element vertex 0
+property float x
+property float y
+property float z
+property uchar red
+property uchar green
+property uchar blue
+property float confidence
+end_header
+"""
+_EMPTY_PCD = b"""# .PCD v0.7 - Point Cloud Data file format
+VERSION 0.7
+FIELDS x y z rgb confidence
+SIZE 4 4 4 4 4
+TYPE F F F U F
+COUNT 1 1 1 1 1
+WIDTH 0
+HEIGHT 1
+VIEWPOINT 0 0 0 1 0 0 0
+POINTS 0
+DATA binary
+"""
+
+
+def write_ply(path: str | Path, cloud: PointCloud) -> None:
+    """
+    Write a binary PLY: x y z float, red green blue uchar, confidence float.
+
+    :raises OutputError: in one line that names the file
+    """
+    _write(Path(path), cloud, '.ply', _EMPTY_PLY)
+
+
+def write_pcd(path: str | Path, cloud: PointCloud) -> None:
+    """
+    Write a binary PCD: x y z, rgb packed into an unsigned integer, confidence.
+
+    :raises OutputError: in one line that names the file
+    """
+    _write(Path(path), cloud, '.pcd', _EMPTY_PCD)
+
+
+def read_ply(path: str | Path) -> PointCloud:
+    """
+    Read a PLY; points without colour become white, those without confidence get 1.
+
+    :raises InputError: in one line that names the file
+    """
+    source = Path(path)
+    count = _vertex_count(source)
+    if count == 0:
+        return PointCloud(
+            np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros(0, np.float32)
+        )
+    o3d = _open3d()
+    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
+        try:
+            point = o3d.t.io.read_point_cloud(str(source), format='ply').point
+        except RuntimeError as error:
+            raise InputError(f'{source}: cannot be read: {" ".join(str(error).split())}') from None
+    points = point.positions.numpy() if 'positions' in point else np.zeros((0, 3))
+    if len(points) != count:
+        raise InputError(f'{source}: holds {len(points)} of {count} points; the file is damaged')
+    colors = np.full((count, 3), 255, np.uint8)
+    if 'colors' in point:
+        colors = point.colors.numpy()
+        if colors.dtype != np.uint8:  # float colours are 0..1
+            colors = np.clip(np.rint(colors * 255.0), 0, 255).astype(np.uint8)
+    confidences = np.ones(count, np.float32)
+    if 'confidence' in point:
+        confidences = point.confidence.numpy().astype(np.float32).reshape(-1)
+    return PointCloud(points.astype(np.float32), colors, confidences)
+
+
+def _write(path: Path, cloud: PointCloud, suffix: str, empty: bytes) -> None:
+    """Write through Open3D, whose format follows from the suffix."""
+    if path.suffix.lower() != suffix:
+        raise OutputError(f'{path}: expected a name ending in {suffix}')
+    if len(cloud) == 0:
+        write_bytes(path, empty)
+        return
+    o3d = _open3d()
+    tensor = o3d.t.geometry.PointCloud()
+    tensor.point.positions = _tensor(o3d, cloud.points, np.float32, 3)
+    tensor.point.colors = _tensor(o3d, cloud.colors, np.uint8, 3)
+    tensor.point.confidence = _tensor(o3d, cloud.confidences, np.float32, 1)
+    with (
+        o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error),
+        atomic_file(path) as temporary,
+    ):
+        written = o3d.t.io.write_point_cloud(str(temporary), tensor)
+        # Open3D does not notice every failed write.
+        size = temporary.stat().st_size if temporary.exists() else 0
+        if not written or size < len(cloud) * _SMALLEST_POINT:
+            raise OutputError(
+                f'cannot write {path}: {size} bytes of {len(cloud)} points were written; free '
+                'space on that disk or choose another output folder'
+            )
+
+
+def _tensor(o3d: Any, values: np.ndarray[Any, Any], dtype: type, columns: int) -> Any:
+    """Return an Open3D tensor (N, columns)."""
+    return o3d.core.Tensor(np.ascontiguousarray(values, dtype=dtype).reshape(-1, columns))
+
+
+def _vertex_count(path: Path) -> int:
+    """
+    Return the number of vertices that the header announces.
+
+    :raises InputError: where there is no such header, or the file is too short for them, which
+        Open3D would fill with zeros
+    """
+    try:
+        with path.open('rb') as file:
+            header, _, _ = file.read(_LONGEST_HEADER).partition(b'end_header')
+        body_size = path.stat().st_size - len(header)
+    except OSError as error:
+        raise InputError(f'{path}: cannot be read: {error.strerror}') from None
+    found = re.search(
+        rb'^element vertex (\d+)\s*?\n((?:(?:property|comment) .*\n)*)', header, re.M
+    )
+    if not header.startswith(b'ply') or found is None:
+        raise InputError(f'{path}: is not a PLY file with vertices')
+    count = int(found.group(1))
+    types = re.findall(rb'^property (\w+) \w+\s*$', found.group(2), re.M)
+    # In text a number takes two characters or more.
+    is_text = b'format ascii' in header
+    needed = count * sum(2 if is_text else _PLY_BYTES.get(kind.decode(), 1) for kind in types)
+    if body_size < needed:
+        raise InputError(f'{path}: is too short for its {count} points; the file is damaged')
+    return count
+
+
+def _open3d() -> Any:
+    """Return Open3D, or say what to install."""
+    try:
+        import open3d
+    except ImportError as error:
+        raise Recon3rError(
+            f'open3d cannot be imported ({error}); it is installed with pip install open3d and '
+            'needs the system library libusb-1.0-0 (apt-get install libusb-1.0-0)'
+        ) from error
+    return open3d

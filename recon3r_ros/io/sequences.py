@@ -1,0 +1,48 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Open whatever the images come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recon3r_ros.errors import InputError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.bag import open_bag
+from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.image_folder import open_image_folder
+from recon3r_ros.io.video import open_video
+
+
+def open_sequence(
+    images: str | Path | None = None,
+    video: str | Path | None = None,
+    bag: str | Path | None = None,
+    camera: Camera | None = None,
+    calibrated: bool = True,
+    fps: float = 30.0,
+    image_topic: str | None = None,
+) -> Sequence:
+    """
+    Open exactly one of a folder of images, a video and a bag.
+
+    :param images: folder of images or pack
+    :param video: video file
+    :param bag: rosbag2 folder or file
+    :param camera: intrinsics of the images, instead of those that come with them
+    :param calibrated: False ignores intrinsics that come with the images
+    :param fps: rate that gives stamps where the images have none
+    :param image_topic: topic of the images in the bag; None where it holds one image topic
+    :raises InputError: where the input cannot be used
+    """
+    given = [source for source in (images, video, bag) if source is not None]
+    if len(given) != 1:
+        raise InputError(
+            f'{len(given)} inputs given: expected exactly one of a folder of images, a video and '
+            'a bag'
+        )
+    if images is not None:
+        return open_image_folder(images, camera, calibrated, fps)
+    if video is not None:
+        return open_video(video, camera, fps)
+    return open_bag(given[0], image_topic, None, camera, calibrated)

@@ -1,0 +1,242 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The output folder of a run (design, section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from enum import Enum
+import io
+import json
+import logging
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.core.types import PointCloud
+from recon3r_ros.errors import OutputError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.atomic import output_error, write_bytes
+from recon3r_ros.io.background import BackgroundWorker
+from recon3r_ros.io.clouds import write_ply
+from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.io.trajectory import write_tum
+
+logger = logging.getLogger(__name__)
+
+_WAITING = 16
+_FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KeyframeRecord:
+    """
+    One entry of keyframes.json.
+
+    :param name: NAME of depth/NAME.npz and masks/NAME.png
+    :param stamp_ns: integer nanoseconds
+    :param index: position in the sequence
+    :param T_world_cam: (4, 4), camera to world
+    :param camera: pinhole camera of depth/NAME.npz
+    """
+
+    name: str
+    stamp_ns: int
+    index: int
+    T_world_cam: NDArray[np.float64]
+    camera: Camera
+
+
+class ResultWriter:
+    """
+    Writes results into one folder; a context manager.
+
+    Masks and depth maps are encoded and written by one background thread, a few behind the caller.
+    What goes wrong there is raised as OutputError by the next call, or at the end.
+    """
+
+    def __init__(self, output: str | Path) -> None:
+        """
+        Create the folder and try to write there.
+
+        :param output: folder; files of the same names are replaced
+        :raises OutputError: in one line that names the folder
+        """
+        self.output = Path(output)
+        self._masks = self.output / 'masks'
+        self._depth = self.output / 'depth'
+        try:
+            for folder in (self._masks, self._depth):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(self.output, error) from error
+        probe = self.output / '.recon3r-probe'
+        write_bytes(probe, b'writable')
+        probe.unlink(missing_ok=True)
+        if any(self._masks.iterdir()) or any(self._depth.iterdir()):
+            logger.warning(
+                '%s holds masks or depth of an earlier run; those with other names stay',
+                self.output,
+            )
+        self._worker = BackgroundWorker('recon3r-writer', _WAITING)
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        self._worker.close()  # the error on its way matters more than one of the worker
+
+    def close(self) -> None:
+        """Wait until everything is written; raise OutputError where something was not."""
+        self._worker.close()
+        self._worker.check()
+
+    def mask(self, name: str, mask: NDArray[np.bool_] | NDArray[np.uint8]) -> None:
+        """
+        Queue masks/NAME.png, 0 or 255.
+
+        :param name: source image's stem
+        :param mask: (H, W), anything but zero is moving
+        """
+        path = self._masks / f'{_checked(name)}.png'
+        if mask.ndim != 2 or mask.size == 0:
+            raise OutputError(f'{path}: mask has shape {mask.shape}, expected (H, W)')
+        pixels = np.where(mask, np.uint8(255), np.uint8(0))
+        self._worker.submit(lambda: _write_png(path, pixels))
+
+    def depth(
+        self, name: str, depth: NDArray[np.float32], confidence: NDArray[np.float32]
+    ) -> None:
+        """
+        Queue depth/NAME.npz with float32 arrays `depth` and `confidence`.
+
+        :param name: source image's stem
+        :param depth: (H, W) map units along the optical axis, NaN where there is none
+        :param confidence: (H, W), > 0
+        """
+        path = self._depth / f'{_checked(name)}.npz'
+        if depth.ndim != 2 or depth.shape != confidence.shape:
+            raise OutputError(
+                f'{path}: depth has shape {depth.shape} and confidence {confidence.shape}, '
+                'expected (H, W) twice'
+            )
+        depth_copy = np.array(depth, dtype=np.float32)
+        confidence_copy = np.array(confidence, dtype=np.float32)
+        self._worker.submit(lambda: _write_npz(path, depth_copy, confidence_copy))
+
+    def trajectory(
+        self,
+        stamps_ns: Sequence[int] | NDArray[np.int64],
+        poses_T_world_cam: NDArray[np.float64] | Iterable[NDArray[np.float64]],
+    ) -> None:
+        """
+        Write trajectory.txt (TUM).
+
+        :param stamps_ns: (N,) integer nanoseconds
+        :param poses_T_world_cam: (N, 4, 4), camera to world
+        """
+        self._worker.check()
+        write_tum(self.output / 'trajectory.txt', stamps_ns, poses_T_world_cam)
+
+    def cloud(self, cloud: PointCloud) -> None:
+        """Write map.ply."""
+        self._worker.check()
+        write_ply(self.output / 'map.ply', cloud)
+
+    def keyframes(self, records: Iterable[KeyframeRecord]) -> None:
+        """Write keyframes.json; `stamp` is in seconds, `stamp_ns` the exact integer."""
+        self._json('keyframes.json', [_keyframe(record) for record in records])
+
+    def report(self, report: Mapping[str, Any] | object) -> None:
+        """
+        Write report.json.
+
+        :param report: mapping or dataclass of numbers, texts, arrays, and more of the same;
+            numbers that are not finite become null
+        """
+        self._json('report.json', _plain(report))
+
+    def _json(self, name: str, content: object) -> None:
+        self._worker.check()
+        path = self.output / name
+        try:
+            text = json.dumps(content, indent=1, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OutputError(f'{path}: cannot be put into JSON: {error}') from error
+        write_bytes(path, f'{text}\n'.encode())
+
+
+def _checked(name: str) -> str:
+    """Return a name that is one path component."""
+    if name in ('', '..') or name != Path(name).name:
+        raise OutputError(f'{name!r} cannot name a result file')
+    return name
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write a mask; level 1 is as small as the default for two values, and twice as fast."""
+    written, data = cv2.imencode('.png', pixels, _FAST_PNG)
+    if not written:
+        raise OutputError(f'{path}: mask of shape {pixels.shape} cannot be encoded')
+    write_bytes(path, data.data)
+
+
+def _write_npz(path: Path, depth: NDArray[np.float32], confidence: NDArray[np.float32]) -> None:
+    """Write uncompressed: at 320x240 under 2 ms and 615 kB; compressed it is 34 ms and 490 kB."""
+    content = io.BytesIO()
+    np.savez(content, depth=depth, confidence=confidence)
+    write_bytes(path, content.getbuffer())
+
+
+def _keyframe(record: KeyframeRecord) -> dict[str, Any]:
+    """Return the JSON form of a keyframe."""
+    camera = record.camera
+    if not camera.is_pinhole:
+        raise OutputError(
+            f'keyframe {record.name}: depth must have a pinhole camera, got {camera}'
+        )
+    return {
+        'name': record.name,
+        'stamp': record.stamp_ns / NS_PER_S,
+        'stamp_ns': int(record.stamp_ns),
+        'index': int(record.index),
+        'T_world_cam': np.asarray(record.T_world_cam, np.float64).reshape(4, 4).tolist(),
+        'width': camera.width,
+        'height': camera.height,
+        'fx': camera.fx,
+        'fy': camera.fy,
+        'cx': camera.cx,
+        'cy': camera.cy,
+    }
+
+
+def _plain(value: object) -> object:
+    """Return the value in types that JSON has."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

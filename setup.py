@@ -1,0 +1,77 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Installs recon3r_ros, for colcon (ament_python) and for pip alike."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+package_name = 'recon3r_ros'
+
+test_requires = [
+    'hypothesis',
+    'pytest',
+    'pytest-timeout',
+    'pytest-xdist',
+]
+
+setup(
+    name=package_name,
+    version='0.1.0',
+    description='Dense metric maps, camera poses and moving objects from cameras, live.',
+    author='The recon3r_ros authors',
+    author_email='maintainers@recon3r-ros.invalid',
+    maintainer='The recon3r_ros authors',
+    maintainer_email='maintainers@recon3r-ros.invalid',
+    license='Apache-2.0',
+    packages=find_packages(exclude=['test', 'test.*']),
+    package_data={package_name: ['py.typed']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
+        (f'share/{package_name}', ['package.xml']),
+        (f'share/{package_name}/launch', sorted(glob('launch/*.launch.py'))),
+        (f'share/{package_name}/config', sorted(glob('config/*.yaml'))),
+        (f'share/{package_name}/rviz', sorted(glob('rviz/*.rviz'))),
+    ],
+    zip_safe=False,
+    python_requires='>=3.10',
+    # Bounds only where a known version fails; constraints.txt has the versions that are tested.
+    install_requires=[
+        'evo',
+        # Older ones lack Similarity3 in iSAM2; 4.3a1 is the newest built for Python 3.10.
+        'gtsam>=4.3a1',
+        'matplotlib',
+        'numpy>=1.26',
+        'open3d>=0.18',
+        # The headless build of opencv-python: no window is opened here, and robots often have no
+        # libGL. Both hold the same cv2, so that either serves, but never both: they overwrite
+        # each other. OpenCV 5 renumbers the type codes, which breaks cv_bridge.
+        'opencv-python-headless>=4.6,<5',
+        'pillow',
+        'rich',
+        'rosbags>=0.10',
+        'scipy',
+        'torch>=2.0',
+    ],
+    extras_require={
+        # The real ROS 2 client library as wheels (Kilted, x86-64), for machines without ROS. Not
+        # to be combined with a sourced ROS installation.
+        'ros': [
+            'ros-rclpy[fastrtps]==9.1.2',
+            'ros-builtin-interfaces==2.3.0',
+            'ros-diagnostic-msgs==5.5.1',
+            'ros-geometry-msgs==5.5.1',
+            'ros-lifecycle-msgs==2.3.0',
+            'ros-nav-msgs==5.5.1',
+            'ros-sensor-msgs==5.5.1',
+            'ros-std-msgs==5.5.1',
+            'ros-std-srvs==5.5.1',
+            'ros-visualization-msgs==5.5.1',
+        ],
+        'test': test_requires,
+        'dev': [*test_requires, 'mypy', 'pre-commit', 'ruff'],
+    },
+    entry_points={
+        'console_scripts': [f'recon3r = {package_name}.cli:main'],
+    },
+)

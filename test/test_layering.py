@@ -1,0 +1,196 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which part of the package may import what: a test of the sources, and of what importing loads.
+
+The lower layers work in a plain Python shell; rclpy and messages live in `recon3r_ros/ros`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = 'recon3r_ros'
+
+
+@dataclass(frozen=True)
+class Layer:
+    """
+    What one part of the package may import beside itself, `errors` and the standard library.
+
+    :param parts: modules below the package; '*' for all
+    :param libraries: top-level names; '*' for all
+    """
+
+    parts: frozenset[str]
+    libraries: frozenset[str]
+
+
+def layer(parts: str = '', libraries: str = '') -> Layer:
+    """Build a layer from space-separated names."""
+    return Layer(frozenset(parts.split()), frozenset(libraries.split()))
+
+
+# Keys are folders and top-level modules of the package. A new one needs a line here.
+LAYERS = {
+    '__init__': layer(),
+    'errors': layer(),
+    'geometry': layer('', 'numpy scipy torch cv2'),
+    'nets': layer('', 'numpy torch'),
+    'inference': layer('nets geometry', 'numpy scipy torch cv2'),
+    'core': layer('inference geometry', 'numpy scipy torch cv2 gtsam open3d'),
+    'io': layer('core.types geometry', 'numpy cv2 open3d PIL rosbags'),
+    'sim': layer('geometry', 'numpy scipy torch'),
+    'ros': layer('*', '*'),
+    'cli': layer('*', '*'),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import statement: the candidates are the names it may bring in, widest first."""
+
+    candidates: tuple[str, ...]
+    line: int
+
+
+def imports(module: str, source: str, is_package: bool = False) -> Iterator[Import]:
+    """
+    Find every import in a source, those inside functions and `TYPE_CHECKING` included.
+
+    :param module: dotted name of the module the source belongs to, which relative imports need
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import((alias.name,), node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ''
+            if node.level:
+                parents = module.split('.')[: None if is_package else -1]
+                parents = parents[: len(parents) - node.level + 1]
+                base = '.'.join([*parents, *([base] if base else [])])
+            for alias in node.names:
+                # `from a import b` may name the module a.b or something in a
+                yield Import((base, f'{base}.{alias.name}'), node.lineno)
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else (
+                node.func.id if isinstance(node.func, ast.Name) else '')
+            if name in ('import_module', '__import__') and node.args:
+                argument = node.args[0]
+                known = isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+                yield Import((argument.value if known else '(computed)',), node.lineno)
+
+
+def is_within(name: str, parent: str) -> bool:
+    """Tell whether a dotted name is `parent` or lies below it."""
+    return name == parent or name.startswith(parent + '.')
+
+
+def is_allowed(candidate: str, part: str) -> bool:
+    """Tell whether code of one part of the package may import a dotted name."""
+    rule = LAYERS[part]
+    top = candidate.split('.')[0]
+    if top != PACKAGE:
+        return '*' in rule.libraries or top in rule.libraries or top in sys.stdlib_module_names
+    if '*' in rule.parts:
+        return True
+    return any(is_within(candidate, f'{PACKAGE}.{p}') for p in {*rule.parts, part, 'errors'})
+
+
+def violations(module: str, source: str, is_package: bool = False) -> list[str]:
+    """List the imports of a module that its layer does not allow."""
+    if module == PACKAGE:
+        part = '__init__'
+    else:
+        part = module.split('.')[1]
+    if part not in LAYERS:
+        return [f'{module}: {part} is not in the table of layers']
+    return [
+        f'{module}:{found.line}: {part} may not import {found.candidates[-1]}'
+        for found in imports(module, source, is_package)
+        if not any(is_allowed(candidate, part) for candidate in found.candidates)
+    ]
+
+
+def modules() -> list[tuple[str, Path]]:
+    """List the package's modules with their files."""
+    found = []
+    for path in sorted((ROOT / PACKAGE).rglob('*.py')):
+        name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+        found.append((name.removesuffix('.__init__'), path))
+    return found
+
+
+@pytest.mark.parametrize('module, path', [pytest.param(*m, id=m[0]) for m in modules()])
+def test_module_keeps_to_its_layer(module, path):
+    source = path.read_text(encoding='utf-8')
+    assert violations(module, source, path.name == '__init__.py') == []
+
+
+@pytest.mark.parametrize('module, source', [
+    ('recon3r_ros.geometry.se3', 'import rclpy'),
+    ('recon3r_ros.geometry.se3', 'import matplotlib.pyplot as plt'),
+    ('recon3r_ros.geometry.se3', 'from recon3r_ros.core import types'),
+    ('recon3r_ros.geometry.se3', 'from ..core.types import Frame'),
+    ('recon3r_ros.geometry.se3', 'from .. import core'),
+    ('recon3r_ros.geometry.se3', 'import recon3r_ros.ros.node'),
+    ('recon3r_ros.nets.dust3r', 'import cv2'),
+    ('recon3r_ros.nets.dust3r', 'from recon3r_ros.geometry import se3'),
+    ('recon3r_ros.inference.flow', 'from sensor_msgs.msg import Image'),
+    ('recon3r_ros.inference.flow', 'from recon3r_ros.core.types import Frame'),
+    ('recon3r_ros.core.fusion', 'def save():\n    from recon3r_ros.io import ply'),
+    ('recon3r_ros.core.fusion', 'import importlib\nimportlib.import_module("rclpy")'),
+    ('recon3r_ros.core.fusion', 'def load(name):\n    return __import__(name)'),
+    ('recon3r_ros.io.ply', 'from recon3r_ros.core.reconstruction import Reconstruction'),
+    ('recon3r_ros.io.ply', 'from recon3r_ros.core import reconstruction'),
+    ('recon3r_ros.io.ply', 'import recon3r_ros.core'),
+    ('recon3r_ros.sim.scene', 'import cv2'),
+    ('recon3r_ros.sim.scene', 'from recon3r_ros import cli'),
+    ('recon3r_ros.errors', 'import numpy'),
+    ('recon3r_ros.viewer.window', 'import os'),
+])
+def test_offender_is_found(module, source):
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize('module, source', [
+    ('recon3r_ros.geometry.se3', 'from __future__ import annotations\nimport os.path\nimport cv2'),
+    ('recon3r_ros.geometry.se3', 'from . import so3\nfrom recon3r_ros import errors'),
+    ('recon3r_ros.geometry.se3', 'from recon3r_ros.errors import GeometryError'),
+    ('recon3r_ros.inference.dust3r', 'from recon3r_ros.nets.dust3r import Dust3r\nimport torch'),
+    ('recon3r_ros.core.alignment', 'def solve():\n    import gtsam'),
+    ('recon3r_ros.io.ply', 'from recon3r_ros.core.types import PointCloud'),
+    ('recon3r_ros.io.ply', 'from recon3r_ros.core import types'),
+    ('recon3r_ros.ros.node', 'import rclpy\nfrom recon3r_ros.io import ply'),
+    ('recon3r_ros.cli', 'import rich\nfrom recon3r_ros.core import reconstruction'),
+])
+def test_good_neighbour_is_let_pass(module, source):
+    assert violations(module, source) == []
+
+
+def test_relative_import_in_a_package_file():
+    assert violations('recon3r_ros.geometry', 'from .se3 import exp', is_package=True) == []
+    assert len(violations('recon3r_ros.geometry', 'from ..core import x', is_package=True)) == 1
+
+
+def test_lower_layers_load_nothing_heavy():
+    program = (
+        'import importlib, sys\n'
+        'for name in sys.argv[1:]: importlib.import_module(name)\n'
+        'print(*sorted({"rclpy", "open3d", "matplotlib"} & set(sys.modules)))\n'
+    )
+    names = [name for name, _ in modules() if name.split('.')[1:2] in (['core'], ['geometry'])]
+    result = subprocess.run(
+        [sys.executable, '-c', program, *names], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []

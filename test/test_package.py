@@ -1,0 +1,166 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is declared in package.xml and setup.py is what the sources need, and agrees."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+import re
+import runpy
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import recon3r_ros
+import setuptools
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = 'recon3r_ros'
+SOURCES = sorted((ROOT / PACKAGE).rglob('*.py'))
+
+# Distributions whose name is not that of the module they install.
+DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'yaml': 'pyyaml'}
+# Modules that come with ROS and are declared in package.xml.
+ROS_MODULES = re.compile(
+    r'rclpy|\w+_msgs|\w+_srvs|\w+_interfaces|cv_bridge|tf2_ros|tf_transformations'
+    r'|sensor_msgs_py|launch\w*|ament_\w+'
+)
+# A home or working folder at the start of a path; made up of parts so as not to find itself.
+ABSOLUTE_PATH = re.compile(r'(?<![\w.~})-])/(?:home|root|Users|work)/\w')
+
+
+@pytest.fixture(scope='module')
+def setup_arguments() -> dict:
+    """Return what setup.py hands to setuptools."""
+    captured: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, 'setup', lambda **arguments: captured.update(arguments))
+        patch.chdir(ROOT)
+        runpy.run_path(str(ROOT / 'setup.py'))
+    return captured
+
+
+@pytest.fixture(scope='module')
+def manifest() -> ElementTree.Element:
+    """Return the root of package.xml."""
+    return ElementTree.parse(ROOT / 'package.xml').getroot()
+
+
+def third_party_imports() -> set[str]:
+    """Return the top-level names the package imports, without the standard library and itself."""
+    names = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.split('.')[0])
+    return names - set(sys.stdlib_module_names) - {PACKAGE}
+
+
+def requirement_names(requirements: list[str]) -> set[str]:
+    """Return the names of requirements, without extras, versions and markers."""
+    return {re.match(r'[\w.-]+', requirement)[0].lower() for requirement in requirements}
+
+
+def constraints() -> dict[str, list[str]]:
+    """Return the pins of constraints.txt with their markers, by name."""
+    pins: dict[str, list[str]] = {}
+    for line in (ROOT / 'constraints.txt').read_text(encoding='utf-8').splitlines():
+        if line and not line.startswith('#'):
+            name, pin = line.split('==')
+            pins.setdefault(name, []).append(pin)
+    return pins
+
+
+def tracked_files() -> list[str]:
+    """Return the files that git knows or would add; skip the test where it cannot tell."""
+    command = ['git', 'ls-files', '--cached', '--others', '--exclude-standard', '-z']
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip('git is not installed, or this is no work tree of git')
+    return [name for name in listed.stdout.split('\0') if name]
+
+
+def test_manifest_is_an_ament_python_package(manifest):
+    assert manifest.get('format') == '3'
+    assert manifest.findtext('name') == PACKAGE
+    assert manifest.findtext('license') == 'Apache-2.0'
+    assert manifest.findtext('export/build_type') == 'ament_python'
+
+
+def test_versions_agree(manifest, setup_arguments):
+    assert manifest.findtext('version') == setup_arguments['version'] == recon3r_ros.__version__
+
+
+def test_every_dependency_is_declared_once(manifest):
+    names = [node.text for node in manifest if node.tag.endswith('depend')]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_python_imports_are_declared(setup_arguments):
+    needed = {DISTRIBUTIONS.get(name, name).lower()
+              for name in third_party_imports() if not ROS_MODULES.fullmatch(name)}
+    assert needed - requirement_names(setup_arguments['install_requires']) == set()
+
+
+def test_ros_imports_are_declared(manifest):
+    needed = {name for name in third_party_imports() if ROS_MODULES.fullmatch(name)}
+    assert needed - {node.text for node in manifest if node.tag.endswith('depend')} == set()
+
+
+def test_all_packages_are_installed(setup_arguments):
+    folders = {'.'.join(path.parent.relative_to(ROOT).parts) for path in SOURCES}
+    assert folders == set(setup_arguments['packages'])
+    assert (ROOT / PACKAGE / 'py.typed').exists()
+
+
+def test_data_files_are_complete(setup_arguments):
+    installed = {file for _, files in setup_arguments['data_files'] for file in files}
+    assert all((ROOT / file).is_file() for file in installed)
+    wanted = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ('launch', 'config', 'rviz', 'resource')
+        for path in (ROOT / folder).rglob('*')
+        if path.is_file() and '__pycache__' not in path.parts
+    }
+    assert wanted | {'package.xml'} == installed
+
+
+def test_command_exists(setup_arguments):
+    command, = setup_arguments['entry_points']['console_scripts']
+    name, module, function = re.fullmatch(r'(\w+) = ([\w.]+):(\w+)', command).groups()
+    assert name == 'recon3r'
+    tree = ast.parse((ROOT / (module.replace('.', '/') + '.py')).read_text(encoding='utf-8'))
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_requirements_are_pinned(setup_arguments):
+    required = requirement_names(setup_arguments['install_requires'])
+    for extra in setup_arguments['extras_require'].values():
+        required |= requirement_names(extra)
+    assert required - set(constraints()) == set()
+    for name, pins in constraints().items():
+        assert len(pins) == 1 or all('python_version' in pin for pin in pins), name
+
+
+def test_no_absolute_paths():
+    offenders = []
+    for name in tracked_files():
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        # undecodable bytes of binary files cannot complete a match
+        for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), start=1):
+            if ABSOLUTE_PATH.search(line):
+                offenders.append(f'{name}:{number}: {line.strip()[:80]}')
+    assert offenders == []
+
+
+@pytest.mark.parametrize('folder', ['home', 'root', 'Users', 'work'])
+def test_absolute_path_is_recognised(folder):
+    assert ABSOLUTE_PATH.search(f'open("/{folder}/someone/file")')
+    assert not ABSOLUTE_PATH.search(f'open("data/{folder}/file")')
