@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import sim3
 from recon3r_ros.geometry.procrustes import robust_procrustes
-from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction
+from recon3r_ros.inference.types import Prediction
 
 Array = NDArray[np.float64]
 
@@ -105,11 +105,6 @@ def measure_edge(forward: Prediction, backward: Prediction,
     if own is None:
         return None
     return own[0] @ between[0], float(np.hypot(own[1], between[1]))
-
-
-def confident_share(confidence: NDArray[np.float32], least: float = 10 * NO_CONFIDENCE) -> float:
-    """Share of pixels whose confidence is above a value."""
-    return float(np.mean(confidence > least))
 
 
 class PoseGraph:

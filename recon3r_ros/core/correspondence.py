@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.types import NO_CONFIDENCE
-
-_EVIDENCE = 5 * NO_CONFIDENCE
+from recon3r_ros.inference.types import MATCHED
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +43,7 @@ def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camer
                          seen[..., 1] / z * np.float32(camera.fy) + np.float32(camera.cy)])
     inside = ((targets[..., 0] >= -0.5) & (targets[..., 0] <= camera.width - 0.5)
               & (targets[..., 1] >= -0.5) & (targets[..., 1] <= camera.height - 0.5))
-    valid = inside & (confidence > _EVIDENCE)
+    valid = inside & (confidence >= MATCHED)
     return Correspondence(np.where(valid[..., None], targets, 0).astype(np.float32),
                           np.where(valid, confidence, 0).astype(np.float32),
                           own_depth.astype(np.float32))

@@ -60,7 +60,8 @@ def fuse(rays: NDArray[np.float32], votes: list[Vote]
         inverse_depth, sensitivity, in_front = triangulate(rays, rays_other, vote.T_other_own)
         valid = in_front & (vote.confidence > MIN_CONFIDENCE / 4)
         logs.append(np.log(np.where(valid, inverse_depth, 1.0)))
-        weights.append(np.where(valid, 1 / (1 / vote.confidence + _SYSTEMATIC ** 2), 0.0))
+        weights.append(np.where(
+            valid, vote.confidence / (1 + vote.confidence * _SYSTEMATIC ** 2), 0.0))
     log, weight = np.stack(logs), np.stack(weights).astype(np.float32)
     # The surest vote is the reference that the others agree with or not
     best = np.take_along_axis(log, weight.argmax(0)[None], 0)

@@ -29,6 +29,8 @@ WINDOW, ANCHORS = 8, 4
 MIN_CORRESPONDENCES, MIN_PLACED = 15, 25
 #: Share of a first pair's keypoints that must have depth, and how sure (inverse variance)
 MIN_FIRST_SHARE, SURE = 0.25, 25.0
+#: Confidence of a depth that bundle adjustment may start from
+VAGUE = 1.0
 #: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
 _PLACING_ERROR = 2.0
 #: Standard deviation of the logarithm of a guessed focal length
@@ -235,8 +237,11 @@ class Mapper:
             self._seen[anchor_id, observer_id] = _Seen(
                 visible, _at(c.targets, anchor.keypoints)[visible].astype(float))
             self._dense[anchor_id, observer_id] = c
+            fresh = visible[(anchor.landmarks[visible] == 0)
+                            & (_at(c.confidence, anchor.keypoints)[visible] > VAGUE)]
+            if len(fresh) == 0:
+                continue
             scale = self._scale(pair, anchor_id, new_id)
-            fresh = visible[anchor.landmarks[visible] == 0]
             landmarks = anchor.landmarks.copy()
             landmarks[fresh] = 1 / (scale * _at(c.depth, anchor.keypoints)[fresh])
             self._set(anchor_id, landmarks=landmarks)

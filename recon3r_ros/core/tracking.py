@@ -106,7 +106,7 @@ class Tracker:
             raise ValueError('track() before follow(): there is nothing to follow')
         known = np.isfinite(self.reference.points[:, 0])
         if known.sum() < MIN_INLIERS:
-            track = self._search(gray, self._pixels, _FAR_LEVELS)
+            track = self._verified(gray, self._search(gray, self._pixels, _FAR_LEVELS))
             self._pixels = np.where(track.found[:, None], track.pixels, self._pixels)
             return track
         assert self._T_cam_ref is not None
@@ -121,6 +121,17 @@ class Tracker:
         else:
             self._motion = np.eye(4)
         return track
+
+    def _verified(self, gray: NDArray[np.uint8], track: Track) -> Track:
+        """Drop keypoints that do not find their way back: no pose is there to tell them apart."""
+        assert self.reference is not None
+        if not track.found.any():
+            return track
+        back, status, _ = cv2.calcOpticalFlowPyrLK(
+            gray, self.reference.gray, track.pixels[:, None], None, winSize=WINDOW,
+            maxLevel=_FAR_LEVELS, criteria=_STOP)
+        error = np.linalg.norm(back[:, 0] - self.reference.pixels, axis=1)
+        return Track(track.pixels, track.found & (status[:, 0] == 1) & (error < MAX_ERROR), None)
 
     def _locate(self, gray: NDArray[np.uint8], T_cam_ref: Array, levels: int) -> Track:
         assert self.reference is not None

@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference import flow, two_view
 from recon3r_ros.inference.keypoints import detect_keypoints
-from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.inference.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
 #: Pixels of the image that flow is computed on; the pointmap grid has half its width and height
 FLOW_PIXELS = 640 * 480
@@ -38,7 +39,7 @@ MAX_EPIPOLAR = 3.0
 #: Epipolar distance of an inlier, pixels
 INLIER_PIXELS = 1.0
 #: Below this share of keypoints that return from their round trip, sparse features are tried
-TRUSTED_SHARE = 0.5
+TRUSTED_SHARE = 0.25
 #: Median parallax (pixels) below which a pair holds no depth
 MIN_PARALLAX = 1.5
 DESCRIPTOR_SIZE = (20, 15)
@@ -166,6 +167,9 @@ def predict_pair(a: GeometricEncoding, b: GeometricEncoding) -> tuple[Prediction
     best = max(candidates, key=lambda c: c.inliers)
     if best.T_b_a is None:
         return _nothing(a, b), _nothing(b, a)
+    if not best.has_parallax:
+        return (_rotated(a, b, best.forward, best.backward, best.T_b_a),
+                _rotated(b, a, best.backward, best.forward, np.linalg.inv(best.T_b_a)))
     T_a_b = np.linalg.inv(best.T_b_a)
     own_a, conf_a = _pointmap(a, b, best.forward, best.T_b_a)
     own_b, conf_b = _pointmap(b, a, best.backward, T_a_b)
@@ -182,6 +186,7 @@ class _Solution:
     T_b_a: NDArray[np.float64] | None
     inliers: int
     trusted_share: float
+    has_parallax: bool = True
 
 
 def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float32] | None,
@@ -201,8 +206,11 @@ def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float
     if len(rays_a) < two_view.MIN_INLIERS:
         return _Solution(forward, backward, None, 0, share)
     rotation = two_view.fit_rotation(rays_a, rays_b, 2 * pixel)
-    if np.median(two_view.parallax(rays_a, rays_b, rotation)) < MIN_PARALLAX * pixel:
-        return _Solution(forward, backward, None, 0, share)
+    angles = two_view.parallax(rays_a, rays_b, rotation)
+    if np.median(angles) < MIN_PARALLAX * pixel:
+        inliers = int((angles < MAX_EPIPOLAR * pixel).sum())
+        return _Solution(forward, backward, se3.from_rt(rotation, np.zeros(3)), inliers, share,
+                         has_parallax=False)
     pose = two_view.estimate_relative_pose(rays_a, rays_b, INLIER_PIXELS * pixel)
     if pose is None:
         return _Solution(forward, backward, None, 0, share)
@@ -271,7 +279,7 @@ def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
     error = np.sqrt(matches.error ** 2 + off_line ** 2)
     confidence = (sensitivity * b.gray_camera.fx / error) ** 2
     valid = in_front & (off_line < MAX_EPIPOLAR) & np.isfinite(confidence)
-    confidence = np.where(valid, np.maximum(confidence, 10 * NO_CONFIDENCE), NO_CONFIDENCE)
+    confidence = np.where(valid, np.maximum(confidence, MATCHED), NO_CONFIDENCE)
     # No depth is invented: pixels without evidence are put at the median depth, to stay finite
     filler = np.median(1 / inverse_depth[valid]) if valid.any() else 1.0
     points = np.where(valid[..., None], points, a.rays * np.float32(filler))
@@ -291,6 +299,21 @@ def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],
     moved = points @ T_other_own[:3, :3].T.astype(np.float32) + T_other_own[:3, 3].astype(
         np.float32)
     return np.where((confidence > NO_CONFIDENCE)[..., None], rays * depth[..., None], moved)
+
+
+def _rotated(a: GeometricEncoding, b: GeometricEncoding, forward: _Matches, backward: _Matches,
+             T_b_a: NDArray[np.float64]) -> Prediction:
+    """Return the prediction for cameras that only turned: matches, but no depth."""
+    confidences = []
+    for own, other, matches, T in ((a, b, forward, T_b_a), (b, a, backward, T_b_a.T)):
+        rays = other.gray_camera.unproject(matches.targets).astype(np.float32)
+        turned = own.rays @ T[:3, :3].T.astype(np.float32)
+        off = np.linalg.norm(turned[..., :2] / np.maximum(turned[..., 2:], 1e-3) - rays[..., :2],
+                             axis=-1) * other.gray_camera.fx
+        valid = np.isfinite(matches.error) & (off < MAX_EPIPOLAR)
+        confidences.append(np.where(valid, MATCHED, NO_CONFIDENCE).astype(np.float32))
+    seen_b = a.gray_camera.unproject(backward.targets).astype(np.float32)
+    return Prediction((a.rays, seen_b), (confidences[0], confidences[1]))
 
 
 def _nothing(a: GeometricEncoding, b: GeometricEncoding) -> Prediction:

@@ -62,7 +62,8 @@ class Prediction:
 
     :param pointmaps: one (H, W, 3) float32 array a view; arbitrary scale unless `metric`; NaN nowhere
     :param confidences: one (H, W) float32 array a view, > 0. A confidence is proportional to the
-        inverse variance of the point's relative depth; pixels without evidence get `NO_CONFIDENCE`
+        inverse variance of the point's relative depth; at least `MATCHED` where the pixel is seen in
+        the other view, whether or not it has depth, and `NO_CONFIDENCE` where it is not
     :param focal: focal length in pixels of the first view's grid, where the predictor estimates one
     :param metric: whether the scale is in metres
     """
@@ -74,6 +75,7 @@ class Prediction:
 
 
 NO_CONFIDENCE = 1e-6
+MATCHED = 1e-4
 
 
 class Predictor(Protocol):

@@ -1,0 +1,96 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Packs: a sequence as a folder that the recon3r command and other tools read.
+
+Layout: images/NAME.png, frames.txt (stamp image), camera.json, groundtruth.txt (TUM: stamp
+tx ty tz qx qy qz qw, camera-to-world), depth/NAME.png (16-bit millimetres), masks/NAME.png
+(255 = moving); stamps in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+import shutil
+import struct
+from typing import Callable
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import OutputError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.se3 import quat_xyzw_from_matrix
+from recon3r_ros.sim.render import SimulatedFrame, SimulatedSequence
+
+_MILLIMETRES = 1000.0
+
+
+def write_pack(sequence: SimulatedSequence, folder: str | Path,
+               progress: Callable[[int, int], None] | None = None) -> None:
+    """
+    Render a sequence into a folder, which appears only once it is complete.
+
+    :param sequence: what to write
+    :param folder: a path that does not exist yet, or an empty folder
+    :param progress: called after each frame with the frames done and their total
+    :raises OutputError: if the folder holds something already or cannot be written
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f'{folder}: exists already and is not empty')
+    partial = folder.with_name(f'.{folder.name}.partial-{os.getpid()}')
+    try:
+        for name in ('images', 'depth', 'masks'):
+            (partial / name).mkdir(parents=True)
+        frames, poses = [], []
+        for frame in sequence:
+            name = f'{frame.index:06d}.png'
+            _write_png(partial / 'images' / name, frame.image)
+            millimetres = np.rint(frame.depth * _MILLIMETRES).clip(0, 65535).astype(np.uint16)
+            _write_png(partial / 'depth' / name, millimetres)
+            _write_png(partial / 'masks' / name, frame.motion_mask.astype(np.uint8) * 255)
+            stamp = f'{frame.stamp_ns // 10**9}.{frame.stamp_ns % 10**9:09d}'
+            frames.append(f'{stamp} {name}')
+            poses.append(f'{stamp} {_tum_pose(frame)}')
+            if progress is not None:
+                progress(frame.index + 1, len(sequence))
+        _write_lines(partial / 'frames.txt', frames)
+        _write_lines(partial / 'groundtruth.txt', poses)
+        _write_lines(partial / 'camera.json', [_camera_json(sequence.camera)])
+        partial.replace(folder)
+    except OSError as error:
+        raise OutputError(f'{folder}: cannot be written: {error}') from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _tum_pose(frame: SimulatedFrame) -> str:
+    quat_xyzw = quat_xyzw_from_matrix(frame.T_world_cam[:3, :3])
+    return ' '.join(f'{value:.9f}' for value in (*frame.T_world_cam[:3, 3], *quat_xyzw))
+
+
+def _camera_json(camera: Camera) -> str:
+    names = ('width', 'height', 'fx', 'fy', 'cx', 'cy')
+    return json.dumps({**{name: getattr(camera, name) for name in names}, 'distortion': []},
+                      indent=2)
+
+
+def _write_png(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    # (H, W) grey of 8 or 16 bits or (H, W, 3) RGB of 8; this layer has no image library
+    height, width = array.shape[:2]
+    rows = array.astype(array.dtype.newbyteorder('>')).view(np.uint8).reshape(height, -1)
+    filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # filter 2: less the row above
+    filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
+    color_type = 2 if array.ndim == 3 else 0
+    header = struct.pack('>2I5B', width, height, 8 * array.itemsize, color_type, 0, 0, 0)
+    chunks = ((b'IHDR', header), (b'IDAT', zlib.compress(filtered.tobytes(), 3)), (b'IEND', b''))
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
+        for name, data in chunks))
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')

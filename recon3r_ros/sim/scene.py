@@ -1,0 +1,279 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Scenes: a furnished room, a camera's path through it and objects that move in it.
+
+World frame: z up, origin on the floor below the room's centre, metres. Everything is drawn from
+the configuration's seed, with one generator per purpose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from typing import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import InputError
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.sim import materials
+from recon3r_ros.sim.materials import Material
+from recon3r_ros.sim.movers import blocked, place_movers
+from recon3r_ros.sim.shapes import Box, Room, Solid, Sphere
+from recon3r_ros.sim.trajectories import camera_path, CameraPath, ObjectPath, TRAJECTORIES
+
+Array = NDArray[np.float64]
+
+_PURPOSES = ('room', 'camera', 'movers', 'furniture', 'materials', 'textures', 'sensor')
+_CAMERA_CLEARANCE = 0.45  # metres between the camera and furniture
+_HIDDEN = 0.1  # largest share of the frames in which one piece may hide a moving object
+_UPHOLSTERY = (materials.painted, materials.painted, materials.planks, materials.tiles)
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """
+    What to simulate.
+
+    :param seed: of everything random, >= 0
+    :param frames: how many
+    :param fps: frames per second
+    :param width: columns, pixels
+    :param height: rows, pixels
+    :param horizontal_fov_deg: horizontal field of view, degrees; the default is fx = 525 at VGA
+    :param trajectory: 'orbit', 'sweep', 'forward' or 'handheld'
+    :param moving_objects: how many
+    :param moving_size: share of the picture that one moving object should cover, on average; it
+        may be less where several need room
+    :param noise: standard deviation of the sensor noise, grey levels of 255
+    :param supersampling: colour samples per pixel along each axis
+    :raises InputError: quoting the value that cannot be used
+    """
+
+    seed: int = 0
+    frames: int = 120
+    fps: float = 30.0
+    width: int = 640
+    height: int = 480
+    horizontal_fov_deg: float = 62.7
+    trajectory: str = 'handheld'
+    moving_objects: int = 1
+    moving_size: float = 0.07
+    noise: float = 1.5
+    supersampling: int = 1
+
+    def __post_init__(self) -> None:
+        least = {'seed': 0, 'frames': 1, 'width': 8, 'height': 8, 'moving_objects': 0,
+                 'supersampling': 1}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < minimum:
+                raise InputError(f'{name}: got {value!r}, expected an integer >= {minimum}')
+        ranges = {'fps': (0.0, 1000.0), 'horizontal_fov_deg': (10.0, 130.0),
+                  'moving_size': (0.0, 0.4), 'noise': (-1e-9, 64.0)}
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low < value <= high:
+                raise InputError(f'{name}: got {value!r}, expected above {max(low, 0.0)} and at '
+                                 f'most {high}')
+        if self.trajectory not in TRAJECTORIES:
+            raise InputError(f'trajectory: got {self.trajectory!r}, expected one of '
+                             + ', '.join(TRAJECTORIES))
+
+    @property
+    def camera(self) -> Camera:
+        """The pinhole camera, its principal point at the image's centre."""
+        focal = self.width / 2 / math.tan(math.radians(self.horizontal_fov_deg) / 2)
+        return Camera(self.width, self.height, focal, focal, (self.width - 1) / 2,
+                      (self.height - 1) / 2)
+
+    @property
+    def times(self) -> Array:
+        """Seconds of the frames (frames,), from 0."""
+        return np.arange(self.frames) / self.fps
+
+    def generator(self, purpose: str, index: int = 0) -> np.random.Generator:
+        """
+        Make the random numbers of one purpose, independent of all others.
+
+        :param purpose: one of the module's purposes
+        :param index: of the frame, where each frame has its own
+        :returns: a fresh generator
+        """
+        return np.random.default_rng([self.seed, _PURPOSES.index(purpose), index])
+
+
+@dataclass(frozen=True, eq=False)
+class SceneObject:
+    """
+    A solid in the world.
+
+    :param solid: its shape
+    :param path: its pose over time
+    :param materials: of its six faces
+    :param moving: whether it moves
+    """
+
+    solid: Solid
+    path: ObjectPath
+    materials: tuple[Material, ...]
+    moving: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """
+    All there is to render.
+
+    :param objects: the room first
+    :param camera_path: pose of the camera over time
+    """
+
+    objects: tuple[SceneObject, ...]
+    camera_path: CameraPath
+
+
+def build_scene(config: SceneConfig) -> Scene:
+    """
+    Draw a scene.
+
+    :param config: what to simulate
+    :returns: the scene; neither the camera nor a moving object ever touches anything
+    :raises InputError: if the moving objects find no room
+    """
+    rng = config.generator('room')
+    half_room = np.array([*rng.uniform(3.2, 3.8, 2), rng.uniform(1.3, 1.45)])
+    path = camera_path(config.trajectory, config.generator('camera'), half_room)
+    T_world_cam = path.poses(config.times)
+    movers = place_movers(config.moving_objects, config.moving_size, config.camera, T_world_cam,
+                          config.times, half_room, config.generator('movers'))
+    rng = config.generator('materials')
+    walls = [(materials.wallpaper, materials.bricks)[int(rng.integers(2))](rng) for _ in range(4)]
+    ground = (materials.planks, materials.planks, materials.tiles)[int(rng.integers(3))](rng)
+    room = SceneObject(Room(half_room), ObjectPath.fixed(np.array([0.0, 0.0, half_room[2]])),
+                       (*walls, ground, materials.plaster(rng)))
+    fitter = _Fitter(config, half_room, T_world_cam, movers)
+    moving = [SceneObject(solid, motion, _dress(materials.mosaic, solid, rng), moving=True)
+              for solid, motion in movers]
+    return Scene((room, *fitter.furnish(config.generator('furniture')), *moving), path)
+
+
+def _dress(draw: Callable[[np.random.Generator], Material], solid: Solid,
+           rng: np.random.Generator) -> tuple[Material, ...]:
+    # a ball is of one material, the faces of a box come in up to three
+    if isinstance(solid, Sphere):
+        return (draw(rng),) * 6
+    sides = [draw(rng) for _ in range(3 if draw is materials.mosaic else 1)]
+    return tuple(sides[axis % len(sides)] for axis in (0, 0, 1, 1, 2, 2))
+
+
+class _Fitter:
+    """Puts furniture where it is in nobody's way."""
+
+    def __init__(self, config: SceneConfig, half_room: Array, T_world_cam: Array,
+                 movers: list[tuple[Solid, ObjectPath]]) -> None:
+        self._half_room = half_room
+        self._eyes = T_world_cam[:, :3, 3]
+        self._movers = [(path.position(config.times), float(np.linalg.norm(solid.half_size)))
+                        for solid, path in movers]
+        self._objects: list[SceneObject] = []
+        self._discs: list[Array] = []  # x, y, radius on the floor
+
+    def furnish(self, rng: np.random.Generator) -> list[SceneObject]:
+        self._carpet(rng)
+        self._try(8, 90, lambda: self._cabinet(rng))
+        self._try(4, 50, lambda: self._crate(rng))
+        self._try(3, 40, lambda: self._ball(rng))
+        self._try(9, 60, lambda: self._picture(rng))
+        return self._objects
+
+    def _try(self, wanted: int, attempts: int, place: Callable[[], bool]) -> None:
+        for _ in range(attempts):
+            wanted -= place()
+            if wanted == 0:
+                return
+
+    def _fits(self, solid: Solid, path: ObjectPath, hides: bool = True) -> bool:
+        T_solid_world = se3.inverse(path.poses(np.zeros(1))[0])
+        if solid.distance(se3.transform(T_solid_world, self._eyes)).min() < _CAMERA_CLEARANCE:
+            return False
+        centre, reach = path.position(np.zeros(1))[0], float(np.linalg.norm(solid.half_size))
+        for positions, radius in self._movers:
+            if solid.distance(se3.transform(T_solid_world, positions)).min() < radius + 0.08:
+                return False
+            if hides and blocked(self._eyes, positions, centre, reach).mean() > _HIDDEN:
+                return False
+        return True
+
+    def _stand(self, solid: Solid, x: float, y: float, yaw: float,
+               rng: np.random.Generator, draw: Callable[[np.random.Generator], Material],
+               base: float = 0.0) -> bool:
+        # on the floor, or on something of height `base`
+        width, depth, height = solid.half_size
+        path = ObjectPath.fixed(np.array([x, y, base + height]), yaw)
+        radius = float(np.hypot(width, depth)) if isinstance(solid, Box) else float(width)
+        disc = np.array([x, y, radius])
+        taken = base == 0.0 and any(np.hypot(*(disc - other)[:2]) < 0.8 * (radius + other[2])
+                                    for other in self._discs)
+        if taken or not self._fits(solid, path):
+            return False
+        if base == 0.0:
+            self._discs.append(disc)
+        self._objects.append(SceneObject(solid, path, _dress(draw, solid, rng)))
+        return True
+
+    def _wall_spot(self, rng: np.random.Generator, inset: float,
+                   margin: float) -> tuple[float, float, float]:
+        # x, y and the yaw that turns an object's y axis to the wall
+        axis, sign = int(rng.integers(2)), float(rng.choice([-1.0, 1.0]))
+        spot = np.empty(2)
+        spot[axis] = sign * (self._half_room[axis] - inset)
+        along = float(self._half_room[1 - axis]) - margin
+        spot[1 - axis] = rng.uniform(-along, along)
+        return float(spot[0]), float(spot[1]), np.pi / 2 if axis == 0 else 0.0
+
+    def _carpet(self, rng: np.random.Generator) -> None:
+        half = np.array([*rng.uniform(0.8, 1.3, 2), 0.006])
+        path = ObjectPath.fixed(np.array([*rng.uniform(-0.5, 0.5, 2), 0.006]), rng.uniform(0, 3))
+        self._objects.append(SceneObject(Box(half), path, (materials.carpet(rng),) * 6))
+
+    def _cabinet(self, rng: np.random.Generator) -> bool:
+        half = np.array([rng.uniform(0.25, 0.65), rng.uniform(0.17, 0.28),
+                         rng.choice([0.22, 0.4, 0.55, 0.9]) * rng.uniform(0.85, 1.15)])
+        x, y, yaw = self._wall_spot(rng, half[1] + 0.02, half[0] + 0.05)
+        draw = _UPHOLSTERY[int(rng.integers(len(_UPHOLSTERY)))]
+        if not self._stand(Box(half), x, y, yaw, rng, draw):
+            return False
+        if half[2] < 0.6:  # something stands on it
+            small: Solid = Sphere(rng.uniform(0.1, half[1] * 0.8)) if rng.random() < 0.5 else \
+                Box(rng.uniform(0.07, half[1] * 0.6, 3) * [1.0, 1.0, 1.7])
+            self._stand(small, x, y, rng.uniform(0, 3), rng, materials.mosaic, 2 * half[2])
+        return True
+
+    def _crate(self, rng: np.random.Generator) -> bool:
+        half = rng.uniform(0.14, 0.32, 3)
+        x, y = rng.uniform(-0.8, 0.8, 2) * self._half_room[:2]
+        draw = _UPHOLSTERY[int(rng.integers(len(_UPHOLSTERY)))]
+        return self._stand(Box(half), x, y, rng.uniform(0, 3), rng, draw)
+
+    def _ball(self, rng: np.random.Generator) -> bool:
+        x, y = rng.uniform(-0.85, 0.85, 2) * self._half_room[:2]
+        return self._stand(Sphere(rng.uniform(0.13, 0.28)), x, y, 0.0, rng, materials.mosaic)
+
+    def _picture(self, rng: np.random.Generator) -> bool:
+        half = np.array([rng.uniform(0.25, 0.55), 0.02, rng.uniform(0.2, 0.38)])
+        x, y, yaw = self._wall_spot(rng, half[1], half[0] + 0.15)
+        path = ObjectPath.fixed(np.array([x, y, rng.uniform(1.5, 1.75)]), yaw)
+        solid = Box(half)
+        for other in self._objects:
+            gap = np.abs(path.position(np.zeros(1)) - other.path.position(np.zeros(1)))[0]
+            flat = (gap[:2].max() if gap[:2].min() < 0.5 else 9.0), gap[2]
+            if flat[0] < half[0] + other.solid.half_size[0] + 0.08 \
+                    and flat[1] < half[2] + other.solid.half_size[2] + 0.05:
+                return False
+        if not self._fits(solid, path, hides=False):
+            return False
+        self._objects.append(SceneObject(solid, path, (materials.picture(rng),) * 6))
+        return True

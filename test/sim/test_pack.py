@@ -1,0 +1,71 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Packs read back with other means than those that wrote them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from recon3r_ros.errors import OutputError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.sim import SceneConfig, SimulatedSequence, write_pack
+from scipy.spatial.transform import Rotation
+
+
+@pytest.fixture(scope='module')
+def sequence() -> SimulatedSequence:
+    return SimulatedSequence(SceneConfig(seed=2, frames=4, width=96, height=72))
+
+
+def test_round_trip(sequence: SimulatedSequence, tmp_path: Path) -> None:
+    folder = tmp_path / 'deep' / 'pack'
+    calls: list[tuple[int, int]] = []
+    write_pack(sequence, folder, lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        'camera.json', 'depth', 'frames.txt', 'groundtruth.txt', 'images', 'masks']
+    assert [p.name for p in folder.parent.iterdir()] == ['pack']
+    assert Camera.from_json(folder / 'camera.json') == sequence.camera
+    lines = [line.split() for line in (folder / 'frames.txt').read_text().splitlines()
+             if not line.startswith('#')]
+    poses = np.loadtxt(folder / 'groundtruth.txt')
+    assert len(lines) == len(poses) == 4
+    for frame, (stamp, name), row in zip(sequence, lines, poses):
+        assert round(float(stamp) * 1e9) == pytest.approx(frame.stamp_ns, abs=1)
+        assert row[0] == pytest.approx(float(stamp))
+        assert np.allclose(row[1:4], frame.T_world_cam[:3, 3], atol=1e-8)
+        assert np.allclose(Rotation.from_quat(row[4:]).as_matrix(), frame.T_world_cam[:3, :3],
+                           atol=1e-7)
+        image = cv2.imread(str(folder / 'images' / name))
+        assert np.array_equal(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), frame.image)
+        depth = cv2.imread(str(folder / 'depth' / name), cv2.IMREAD_UNCHANGED)
+        assert depth.dtype == np.uint16
+        assert np.abs(depth / 1000 - frame.depth).max() <= 0.00051
+        mask = cv2.imread(str(folder / 'masks' / name), cv2.IMREAD_UNCHANGED)
+        assert set(np.unique(mask)) <= {0, 255}
+        assert np.array_equal(mask == 255, frame.motion_mask)
+
+
+def test_a_folder_in_use_is_left_alone(sequence: SimulatedSequence, tmp_path: Path) -> None:
+    (tmp_path / 'mine.txt').write_text('precious')
+    with pytest.raises(OutputError, match='not empty'):
+        write_pack(sequence, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ['mine.txt']
+
+
+def test_an_interrupted_pack_leaves_nothing(sequence: SimulatedSequence, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_pack(sequence, tmp_path / 'pack', stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_impossible_place_is_an_output_error(sequence: SimulatedSequence,
+                                                tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OutputError, match='file'):
+        write_pack(sequence, tmp_path / 'file' / 'pack')
