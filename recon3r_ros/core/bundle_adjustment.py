@@ -67,7 +67,8 @@ class Problem:
     :param frozen: (K,) keyframes whose landmarks must not move either
     :param intrinsics: (K, 4) fx fy cx cy
     :param pixels: per keyframe, its landmarks' pixels (L, 2)
-    :param inverse_depths: per keyframe, their initial inverse depths (L,) > 0
+    :param inverse_depths: per keyframe, their initial inverse depths (L,); 0 where unknown, which
+        no observation may refer to
     :param observations: who sees what
     :param focal_prior: mean and standard deviation of the logarithm of a factor common to all focal
         lengths; None where they are known
@@ -146,6 +147,8 @@ def solve(problem: Problem, iterations: int = 10) -> Solution:
         if iteration >= 2 and cost - new_cost < _CONVERGED * cost:
             break
     sigma = _robust_sigma(linear)
+    if problem.fixed.sum() == 1 and not problem.frozen.any():
+        state = _keep_scale(problem, state)
     noise = max(sigma, _FINEST_SIGMA)
     inliers = tuple(np.linalg.norm(li.residual, axis=1) < _OUTLIER_SIGMAS * noise for li in linear)
     information = [np.zeros(len(d)) for d in state.inverse_depths]
@@ -155,6 +158,18 @@ def solve(problem: Problem, iterations: int = 10) -> Solution:
         information[o.anchor][o.landmarks] += good * relative / noise ** 2
     return Solution(state.T_cam_map, state.inverse_depths, float(np.exp(state.log_focal)), sigma,
                     inliers, tuple(information))
+
+
+def _keep_scale(problem: Problem, state: _State) -> _State:
+    """Undo the drift of a scale that nothing determines: the depths keep their median."""
+    before = np.concatenate(problem.inverse_depths)
+    known = before > 0
+    ratio = float(np.median(np.concatenate(state.inverse_depths)[known] / before[known]))
+    anchor = se3.inverse(problem.T_cam_map[np.flatnonzero(problem.fixed)[0]])
+    relative = state.T_cam_map @ anchor
+    relative[:, :3, 3] *= ratio
+    return _State(relative @ se3.inverse(anchor), tuple(d / ratio for d in state.inverse_depths),
+                  state.log_focal)
 
 
 def _robust_sigma(linear: list[_Linearised]) -> float:
@@ -235,8 +250,10 @@ def _step(problem: Problem, state: _State, linear: list[_Linearised], weights: l
         gradient[focal] += _FINEST_SIGMA ** 2 / sigma ** 2 * (state.log_focal - mean)
     inverse_diagonal = []
     for anchor, blocks in enumerate(coupling):
-        diagonal = depth_hessian[anchor] * (1 + damping)
-        movable = (diagonal > 0) & ~problem.frozen[anchor]
+        # Depths without parallax must not be thrown about by noise: a proximal term holds them
+        proximal = (_FINEST_SIGMA / np.maximum(state.inverse_depths[anchor], 1e-12)) ** 2
+        diagonal = depth_hessian[anchor] * (1 + damping) + proximal
+        movable = (depth_hessian[anchor] > 0) & ~problem.frozen[anchor]
         inverse = np.where(movable, 1 / np.maximum(diagonal, 1e-12), 0.0)
         inverse_diagonal.append(inverse)
         if not blocks:
@@ -263,8 +280,9 @@ def _step(problem: Problem, state: _State, linear: list[_Linearised], weights: l
 
 def _moved_depths(inverse_depths: Array, change: Array) -> Array:
     """Apply a step that never crosses infinity and never more than triples a depth."""
-    if len(inverse_depths) == 0:
+    known = inverse_depths > 0
+    if not known.any():
         return inverse_depths
-    floor = _FARTHEST * float(np.median(inverse_depths))
+    floor = _FARTHEST * float(np.median(inverse_depths[known]))
     moved = np.clip(inverse_depths + change, inverse_depths / 3, inverse_depths * 3)
-    return np.maximum(moved, floor)
+    return np.where(known, np.maximum(moved, floor), 0.0)

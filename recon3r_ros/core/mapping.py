@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph
+from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
 from recon3r_ros.core.correspondence import Correspondence, correspond
 from recon3r_ros.core.types import Frame, Keyframe
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.geometry.pnp import solve_pnp
+from recon3r_ros.inference.two_view import triangulate
 from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
 
 _log = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ WINDOW, ANCHORS = 8, 4
 MIN_CORRESPONDENCES, MIN_PLACED = 15, 25
 #: Share of a first pair's keypoints that must have depth, and how sure (inverse variance)
 MIN_FIRST_SHARE, SURE = 0.25, 25.0
-#: Confidence of a depth that bundle adjustment may start from
-VAGUE = 1.0
+#: Parallax shift (grid pixels) from which a landmark's depth can be told
+MIN_SHIFT = 2.0
 #: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
 _PLACING_ERROR = 2.0
 #: Standard deviation of the logarithm of a guessed focal length
@@ -90,22 +91,23 @@ class Mapper:
         """The keyframe added last."""
         return self.keyframes[self._next_id - 1]
 
-    def start(self, frame: Frame, view: View) -> Keyframe:
+    def start(self, frame: Frame, view: View, gray: NDArray[np.uint8]) -> Keyframe:
         """Begin with a first keyframe, which has no depth yet."""
-        keyframe, encoding = self._make(frame, view, np.eye(4))
+        keyframe, encoding = self._make(frame, view, gray, np.eye(4))
         self.__init__(self._predictor)  # type: ignore[misc]
         self._calibrated = view.calibrated
         self._insert(keyframe, encoding)
         return keyframe
 
-    def add(self, frame: Frame, view: View, T_map_cam: Array | None) -> Keyframe | None:
+    def add(self, frame: Frame, view: View, gray: NDArray[np.uint8], T_map_cam: Array | None
+            ) -> Keyframe | None:
         """
         Add a keyframe: predict it with its partners, place it, refine its neighbourhood.
 
         :param T_map_cam: (4, 4) its pose where tracking knows it
         :return: the keyframe, or None where no partner shows the same scene with enough parallax
         """
-        keyframe, encoding = self._make(frame, view, T_map_cam)
+        keyframe, encoding = self._make(frame, view, gray, T_map_cam)
         pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
         if not pairs:
             return None
@@ -118,7 +120,9 @@ class Mapper:
         self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
         for pair in pairs:
             self._connect(pair, keyframe.id)
-        self._refine([p.partner for p in pairs])
+        self._give_depth()
+        partners = {p.partner for p in pairs} | self._reobserve(keyframe.id)
+        self._refine(partners)
         self._densify([keyframe.id, pairs[0].partner])
         self._close(keyframe.id, pairs, loop)
         self._leave_window()
@@ -146,14 +150,14 @@ class Mapper:
         T[:3, 3] *= self.scale_of(i) / scale
         return self.keyframes[i].T_map_cam @ T
 
-    def _make(self, frame: Frame, view: View, T_map_cam: Array | None
+    def _make(self, frame: Frame, view: View, gray: NDArray[np.uint8], T_map_cam: Array | None
               ) -> tuple[Keyframe, Encoding]:
         encoding = self._predictor.encode(view)
         count = len(encoding.keypoints)
         unknown = np.zeros(encoding.image.shape[:2], np.float32)
         return Keyframe(
             self._next_id, frame.name, frame.stamp_ns, frame.index, encoding.camera,
-            encoding.image, encoding.descriptor, encoding.keypoints,
+            encoding.image, gray, encoding.descriptor, encoding.keypoints,
             np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
             unknown, unknown), encoding
 
@@ -229,7 +233,7 @@ class Mapper:
         return se3.inverse(result.T_cam_world)
 
     def _connect(self, pair: _Pair, new_id: int) -> None:
-        """Record who sees which landmarks, and give depth to those that had none."""
+        """Record who sees which landmarks."""
         for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
                                           (new_id, pair.partner, pair.of_new)):
             anchor = self.keyframes[anchor_id]
@@ -237,38 +241,58 @@ class Mapper:
             self._seen[anchor_id, observer_id] = _Seen(
                 visible, _at(c.targets, anchor.keypoints)[visible].astype(float))
             self._dense[anchor_id, observer_id] = c
-            fresh = visible[(anchor.landmarks[visible] == 0)
-                            & (_at(c.confidence, anchor.keypoints)[visible] > VAGUE)]
-            if len(fresh) == 0:
+
+    def _give_depth(self) -> None:
+        """
+        Triangulate the window's landmarks that have no depth yet.
+
+        With the keyframes' own poses, and only where these lie far enough apart: depths of a pair
+        without parallax agree with each other on a wrong motion, and hold bundle adjustment there.
+        """
+        for i in list(self.keyframes)[-WINDOW:]:
+            keyframe = self.keyframes[i]
+            landmarks, best = keyframe.landmarks.copy(), np.full(len(keyframe.keypoints), MIN_SHIFT)
+            rays = keyframe.camera.unproject(keyframe.keypoints)
+            for (anchor, observer), seen in self._seen.items():
+                if anchor != i:
+                    continue
+                other = self.keyframes[observer]
+                inverse_depth, sensitivity, in_front = triangulate(
+                    rays[seen.landmarks], other.camera.unproject(seen.targets),
+                    se3.inverse(other.T_map_cam) @ keyframe.T_map_cam)
+                shift = sensitivity * other.camera.fx
+                better = (in_front & (keyframe.landmarks[seen.landmarks] == 0)
+                          & (shift > best[seen.landmarks]))
+                best[seen.landmarks[better]] = shift[better]
+                landmarks[seen.landmarks[better]] = inverse_depth[better]
+            self._set(i, landmarks=landmarks)
+
+    def _reobserve(self, new_id: int) -> set[int]:
+        """Find older landmarks in the new keyframe; the keyframes that own them are returned."""
+        new = self.keyframes[new_id]
+        others = [k for i, k in self.keyframes.items() if i != new_id]
+        owners = set()
+        for anchor in reobservation.candidates(others, new):
+            landmarks, targets = reobservation.reobserve(anchor, new)
+            if len(landmarks) < MIN_CORRESPONDENCES:
                 continue
-            scale = self._scale(pair, anchor_id, new_id)
-            landmarks = anchor.landmarks.copy()
-            landmarks[fresh] = 1 / (scale * _at(c.depth, anchor.keypoints)[fresh])
-            self._set(anchor_id, landmarks=landmarks)
+            owners.add(anchor.id)
+            if (anchor.id, new_id) in self._seen:
+                paired = self._seen[anchor.id, new_id]
+                only = ~np.isin(paired.landmarks, landmarks)
+                landmarks = np.concatenate([landmarks, paired.landmarks[only]])
+                targets = np.concatenate([targets, paired.targets[only]])
+            self._seen[anchor.id, new_id] = _Seen(landmarks, targets)
+        return owners
 
-    def _scale(self, pair: _Pair, anchor_id: int, new_id: int) -> float:
-        """Length in the map of one unit of the prediction in the anchor's own frame."""
-        partner = self.keyframes[pair.partner]
-        sure = (_at(pair.of_partner.confidence, partner.keypoints) > SURE) & (
-            partner.landmarks > 0)
-        if not sure.any():
-            sure = partner.landmarks > 0
-        if anchor_id == pair.partner:
-            predicted = _at(pair.of_partner.depth, partner.keypoints)[sure]
-            return float(np.median(1 / (partner.landmarks[sure] * predicted)))
-        in_map = se3.transform(partner.T_map_cam, partner.landmark_points()[sure])
-        known = se3.transform(se3.inverse(self.keyframes[new_id].T_map_cam), in_map)[:, 2]
-        predicted = _at(pair.backward.pointmaps[1][..., 2], partner.keypoints)[sure]
-        return float(np.median(known / predicted))
-
-    def _refine(self, partners: list[int]) -> None:
+    def _refine(self, partners: set[int]) -> None:
         """Bundle adjustment of the window; older keyframes and their landmarks hold it in place."""
         ids = list(self.keyframes)
         if not self._calibrated and len(ids) <= SELF_CALIBRATION_KEYFRAMES:
             self._solve(ids, {ids[0]}, set())
             return
         window = ids[-WINDOW:]
-        anchors = set(ids[-WINDOW - ANCHORS:-WINDOW]) | (set(partners) - set(window))
+        anchors = set(ids[-WINDOW - ANCHORS:-WINDOW]) | (partners - set(window))
         fixed = anchors or {ids[0]}
         self._solve(sorted(anchors | set(window)), fixed, anchors)
 
@@ -327,7 +351,7 @@ class Mapper:
             self._set(i, T_map_cam=se3.from_rt(rotation, translation),
                       landmarks=keyframe.landmarks / change,
                       inverse_depth=keyframe.inverse_depth / np.float32(change))
-        self._refine([p.partner for p in pairs])
+        self._refine({p.partner for p in pairs})
         _log.info('loop closed between keyframes %d and %d', edge.i, edge.j)
 
     def _similarity(self, i: int) -> Array:

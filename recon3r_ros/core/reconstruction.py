@@ -108,7 +108,7 @@ class Reconstruction:
 
     def _start(self, frame: Frame, gray: NDArray[np.uint8]) -> Update:
         assert self._rectifier is not None
-        keyframe = self.mapper.start(frame, self._rectifier.view(frame))
+        keyframe = self.mapper.start(frame, self._rectifier.view(frame), gray)
         self._tracker = Tracker(self._rectifier.tracking_camera)
         self._follow_keyframe(keyframe, gray, None)
         self._pending.clear()
@@ -169,7 +169,7 @@ class Reconstruction:
             T_cam_ref = track.pose.T_cam_world
             T_map_cam = self.mapper.newest.T_map_cam @ se3.inverse(T_cam_ref)
         view = self._rectifier.view(frame)
-        keyframe = self.mapper.add(frame, view, T_map_cam)
+        keyframe = self.mapper.add(frame, view, gray, T_map_cam)
         if keyframe is not None:
             self._rectifier.refocus(self.mapper.focal_factor)
             self._follow_keyframe(keyframe, gray, T_cam_ref)

@@ -76,6 +76,7 @@ class Keyframe:
     :param index: of its frame
     :param camera: pinhole camera of the pointmap grid
     :param image: (H, W, 3) uint8 RGB on the grid
+    :param gray: (H', W') uint8 tracking image, the same view in finer pixels
     :param descriptor: (D,) float32 unit vector for place recognition
     :param keypoints: (K, 2) int32 salient grid pixels, the landmarks of bundle adjustment
     :param T_map_cam: (4, 4)
@@ -91,6 +92,7 @@ class Keyframe:
     index: int
     camera: Camera
     image: NDArray[np.uint8]
+    gray: NDArray[np.uint8]
     descriptor: NDArray[np.float32]
     keypoints: NDArray[np.int32]
     T_map_cam: NDArray[np.float64]

@@ -262,7 +262,8 @@ def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
         axis=1)
     good = inside & forward.sharp & (keypoint_trip < MAX_ROUND_TRIP)
     targets[v[good], u[good]] = forward.targets[good]
-    error[v[good], u[good]] = SHARP_ERROR
+    # A keypoint is a landmark or nothing: where its match was not refined, it was not seen
+    error[v, u] = np.where(good, SHARP_ERROR, np.inf)
     return _Matches(targets, error), good
 
 
