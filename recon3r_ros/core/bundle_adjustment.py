@@ -26,12 +26,15 @@ Array = NDArray[np.float64]
 #: Residuals beyond a few pixels count ever less (Cauchy's kernel), but never at a finer scale
 #: than matching can deliver, pixels of the pointmap grid
 _FINEST_SIGMA = 0.1
+#: nor at a coarser one than it ever needs: were the scale to follow the residuals, one bad keyframe
+#: would loosen all the good ones
+_COARSEST_SIGMA = 0.5
 _CAUCHY_SIGMAS = 2.5
 _OUTLIER_SIGMAS = 4.0
 _INITIAL_DAMPING = 1e-4
 _MAX_DAMPING = 1e4
 #: The kernel of the first iterations is this much wider, since the start is coarse
-_COARSE_SIGMAS = 10.0
+_COARSE_SIGMAS = 4.0
 _MIN_HEIGHT = 1e-3
 #: Smallest inverse depth relative to the anchor's median: beyond, points are as good as infinite
 _FARTHEST = 1e-3
@@ -64,7 +67,6 @@ class Problem:
 
     :param T_cam_map: (K, 4, 4) initial poses
     :param fixed: (K,) poses that must not move; at least one
-    :param frozen: (K,) keyframes whose landmarks must not move either
     :param intrinsics: (K, 4) fx fy cx cy
     :param pixels: per keyframe, its landmarks' pixels (L, 2)
     :param inverse_depths: per keyframe, their initial inverse depths (L,); 0 where unknown, which
@@ -76,7 +78,6 @@ class Problem:
 
     T_cam_map: Array
     fixed: NDArray[np.bool_]
-    frozen: NDArray[np.bool_]
     intrinsics: Array
     pixels: tuple[Array, ...]
     inverse_depths: tuple[Array, ...]
@@ -130,7 +131,7 @@ def solve(problem: Problem, iterations: int = 10) -> Solution:
     linear = [_linearise(problem, state, o) for o in problem.observations]
     for iteration in range(iterations):
         coarse = _COARSE_SIGMAS if iteration < 2 else 1.0
-        scale = _CAUCHY_SIGMAS * coarse * max(_robust_sigma(linear), _FINEST_SIGMA)
+        scale = _CAUCHY_SIGMAS * coarse * _noise(linear)
         weights = [_cauchy(o, li.residual, scale) for o, li in
                    zip(problem.observations, linear)]
         cost = _cost(problem, linear, state, scale)
@@ -147,9 +148,9 @@ def solve(problem: Problem, iterations: int = 10) -> Solution:
         if iteration >= 2 and cost - new_cost < _CONVERGED * cost:
             break
     sigma = _robust_sigma(linear)
-    if problem.fixed.sum() == 1 and not problem.frozen.any():
+    if problem.fixed.sum() == 1:
         state = _keep_scale(problem, state)
-    noise = max(sigma, _FINEST_SIGMA)
+    noise = _noise(linear)
     inliers = tuple(np.linalg.norm(li.residual, axis=1) < _OUTLIER_SIGMAS * noise for li in linear)
     information = [np.zeros(len(d)) for d in state.inverse_depths]
     for o, li, good in zip(problem.observations, linear, inliers):
@@ -176,6 +177,11 @@ def _robust_sigma(linear: list[_Linearised]) -> float:
     """Standard deviation per axis, from the median length of a two-dimensional Gaussian."""
     lengths = np.concatenate([np.linalg.norm(li.residual, axis=1) for li in linear])
     return float(np.median(lengths)) / 1.1774
+
+
+def _noise(linear: list[_Linearised]) -> float:
+    """Standard deviation of good matches: that of the residuals, within what is plausible."""
+    return float(np.clip(_robust_sigma(linear), _FINEST_SIGMA, _COARSEST_SIGMA))
 
 
 def _cauchy(observations: Observations, residual: Array, scale: float) -> Array:
@@ -253,7 +259,7 @@ def _step(problem: Problem, state: _State, linear: list[_Linearised], weights: l
         # Depths without parallax must not be thrown about by noise: a proximal term holds them
         proximal = (_FINEST_SIGMA / np.maximum(state.inverse_depths[anchor], 1e-12)) ** 2
         diagonal = depth_hessian[anchor] * (1 + damping) + proximal
-        movable = (depth_hessian[anchor] > 0) & ~problem.frozen[anchor]
+        movable = depth_hessian[anchor] > 0
         inverse = np.where(movable, 1 / np.maximum(diagonal, 1e-12), 0.0)
         inverse_diagonal.append(inverse)
         if not blocks:

@@ -20,8 +20,8 @@ MIN_OVERLAP = 0.65
 #: when the camera turned this far (radians), or when keypoints moved by this parallax (radians)
 MAX_ROTATION = np.deg2rad(20.0)
 MAX_PARALLAX = np.deg2rad(4.0)
-#: A frame is blurred when it has less than this share of the reference's fine detail
-MIN_SHARPNESS = 0.5
+#: A frame is blurred when it has less than this share of the recent frames' fine detail
+MIN_SHARPNESS = 0.6
 #: Below this overlap even a blurred keyframe is better than losing track
 CRITICAL_OVERLAP = 0.4
 #: Median parallax (radians) that makes a first pair worth predicting

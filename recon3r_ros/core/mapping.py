@@ -30,8 +30,12 @@ WINDOW, ANCHORS = 8, 4
 MIN_CORRESPONDENCES, MIN_PLACED = 15, 25
 #: Share of a first pair's keypoints that must have depth, and how sure (inverse variance)
 MIN_FIRST_SHARE, SURE = 0.25, 25.0
+#: A landmark may place cameras when its relative depth is known to 1 / sqrt(.)
+TRACKED_INFORMATION = 10.0
 #: Parallax shift (grid pixels) from which a landmark's depth can be told
 MIN_SHIFT = 2.0
+#: Share of a new keyframe's observations that must agree with the map
+MIN_AGREEMENT = 0.5
 #: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
 _PLACING_ERROR = 2.0
 #: Standard deviation of the logarithm of a guessed focal length
@@ -117,12 +121,18 @@ class Mapper:
             T_map_cam = self._place(keyframe, pairs, T_map_cam)
         if T_map_cam is None:
             return None
+        before = dict(self.keyframes), dict(self._seen), dict(self._dense)
         self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
         for pair in pairs:
             self._connect(pair, keyframe.id)
         self._give_depth()
         partners = {p.partner for p in pairs} | self._reobserve(keyframe.id)
-        self._refine(partners)
+        if self._refine(partners) < MIN_AGREEMENT:
+            _log.info('keyframe %s contradicts the map and is left out', frame.name)
+            self.keyframes, self._seen, self._dense = before
+            self._next_id = keyframe.id
+            del self._encodings[keyframe.id]
+            return None
         self._densify([keyframe.id, pairs[0].partner])
         self._close(keyframe.id, pairs, loop)
         self._leave_window()
@@ -132,7 +142,7 @@ class Mapper:
         """Refine all keyframes together and give each its final depth."""
         if not self.started:
             return
-        self._solve(list(self.keyframes), {next(iter(self.keyframes))}, set(), _GLOBAL_ITERATIONS)
+        self._solve(list(self.keyframes), {next(iter(self.keyframes))}, _GLOBAL_ITERATIONS)
         self._densify(list(self.keyframes))
 
     def scale_of(self, i: int) -> float:
@@ -159,7 +169,7 @@ class Mapper:
             self._next_id, frame.name, frame.stamp_ns, frame.index, encoding.camera,
             encoding.image, gray, encoding.descriptor, encoding.keypoints,
             np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
-            unknown, unknown), encoding
+            unknown, unknown, np.zeros(unknown.shape, bool)), encoding
 
     def _insert(self, keyframe: Keyframe, encoding: Encoding) -> None:
         self.keyframes[keyframe.id] = keyframe
@@ -222,12 +232,11 @@ class Mapper:
         for pair in pairs:
             partner = self.keyframes[pair.partner]
             known = (_at(pair.of_partner.confidence, partner.keypoints) > 0) & (
-                partner.landmarks > 0)
+                partner.information > TRACKED_INFORMATION)
             points.append(se3.transform(partner.T_map_cam, partner.landmark_points()[known]))
             pixels.append(_at(pair.of_partner.targets, partner.keypoints)[known])
-        result = solve_pnp(
-            np.concatenate(points), np.concatenate(pixels), new.camera,
-            None if T_map_cam is None else se3.inverse(T_map_cam), _PLACING_ERROR)
+        result = solve_pnp(np.concatenate(points), np.concatenate(pixels), new.camera,
+                           None if T_map_cam is None else se3.inverse(T_map_cam), _PLACING_ERROR)
         if result is None or result.inliers.sum() < MIN_PLACED:
             return T_map_cam
         return se3.inverse(result.T_cam_world)
@@ -285,24 +294,25 @@ class Mapper:
             self._seen[anchor.id, new_id] = _Seen(landmarks, targets)
         return owners
 
-    def _refine(self, partners: set[int]) -> None:
-        """Bundle adjustment of the window; older keyframes and their landmarks hold it in place."""
+    def _refine(self, partners: set[int]) -> float:
+        """
+        Bundle adjustment of the window, held in place by older keyframes.
+
+        :return: share of the newest keyframe's observations that agree with the rest
+        """
         ids = list(self.keyframes)
         if not self._calibrated and len(ids) <= SELF_CALIBRATION_KEYFRAMES:
-            self._solve(ids, {ids[0]}, set())
-            return
+            return self._solve(ids, {ids[0]})
         window = ids[-WINDOW:]
         anchors = set(ids[-WINDOW - ANCHORS:-WINDOW]) | (partners - set(window))
-        fixed = anchors or {ids[0]}
-        self._solve(sorted(anchors | set(window)), fixed, anchors)
+        return self._solve(sorted(anchors | set(window)), anchors or {ids[0]})
 
-    def _solve(self, ids: list[int], fixed: set[int], frozen: set[int], iterations: int = 10
-               ) -> None:
+    def _solve(self, ids: list[int], fixed: set[int], iterations: int = 10) -> float:
         keyframes = [self.keyframes[i] for i in ids]
         index = {i: n for n, i in enumerate(ids)}
         observations = []
         for (anchor, observer), seen in self._seen.items():
-            if anchor in index and observer in index and not {anchor, observer} <= frozen:
+            if anchor in index and observer in index:
                 known = self.keyframes[anchor].landmarks[seen.landmarks] > 0
                 observations.append(bundle_adjustment.Observations(
                     index[anchor], index[observer], seen.landmarks[known], seen.targets[known],
@@ -310,7 +320,6 @@ class Mapper:
         solution = bundle_adjustment.solve(bundle_adjustment.Problem(
             T_cam_map=np.stack([se3.inverse(k.T_map_cam) for k in keyframes]),
             fixed=np.array([i in fixed for i in ids]),
-            frozen=np.array([i in frozen for i in ids]),
             intrinsics=np.array([[k.camera.fx, k.camera.fy, k.camera.cx, k.camera.cy]
                                  for k in keyframes]),
             pixels=tuple(k.keypoints.astype(float) for k in keyframes),
@@ -319,12 +328,14 @@ class Mapper:
             focal_prior=None if self._calibrated else (-np.log(self.focal_factor), FOCAL_SIGMA)),
             iterations)
         for n, i in enumerate(ids):
-            if i in frozen:
-                continue
             self._set(i, T_map_cam=se3.inverse(solution.T_cam_map[n]),
-                      landmarks=solution.inverse_depths[n], information=solution.information[n])
+                      landmarks=solution.inverse_depths[n], information=np.maximum(
+                          solution.information[n], self.keyframes[i].information * (i in fixed)))
         if not self._calibrated:
             self._refocus(solution.focal_factor)
+        agreement = [good for o, good in zip(observations, solution.inliers)
+                     if len(ids) - 1 in (o.anchor, o.observer)]
+        return float(np.concatenate(agreement).mean()) if agreement else 0.0
 
     def _refocus(self, factor: float) -> None:
         self.focal_factor *= factor

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon3r_ros.core import keyframes
-from recon3r_ros.core.mapping import Mapper
+from recon3r_ros.core.mapping import TRACKED_INFORMATION, Mapper
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
 from recon3r_ros.core.types import Frame, Keyframe, TrackedFrame, TrackingState, Update
@@ -27,12 +27,12 @@ Array = NDArray[np.float64]
 
 #: Frames that wait for a first pair; older ones stay without a pose
 MAX_PENDING = 300
+#: Recent frames that blur is judged by
+RECENT = 60
 #: A first pair that had too little depth is tried again when its parallax has grown by this
 RETRY_GROWTH = 1.3
 #: Share of keypoints found again below which initialisation starts afresh
 RESTART_OVERLAP = 0.25
-#: A landmark is tracked when its relative depth is known to 1 / sqrt(.)
-TRACKED_INFORMATION = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Reconstruction:
         self.state = TrackingState.INITIALISING
         self._rectifier: Rectifier | None = None
         self._tracker: Tracker | None = None
-        self._reference_sharpness = 0.0
+        self._sharpness: deque[float] = deque(maxlen=RECENT)
         self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
         self._tried_parallax = 0.0
         self._tracked: list[TrackedFrame] = []
@@ -156,7 +156,9 @@ class Reconstruction:
         T_ref_cam = se3.inverse(track.pose.T_cam_world)
         tracked = self._record(_untracked(frame), self.mapper.newest.id, T_ref_cam,
                                track.pose.covariance)
-        blurred = keyframes.sharpness(gray) < keyframes.MIN_SHARPNESS * self._reference_sharpness
+        sharpness = keyframes.sharpness(gray)
+        self._sharpness.append(sharpness)
+        blurred = sharpness < keyframes.MIN_SHARPNESS * float(np.median(self._sharpness))
         if keyframes.is_due(track, self._tracker.reference, blurred):
             keyframe = self._add_keyframe(frame, gray, track)
         return Update(self.state, (tracked,), keyframe)
@@ -187,7 +189,6 @@ class Reconstruction:
         points[keyframe.information < TRACKED_INFORMATION] = np.nan
         self._tracker.camera = camera
         self._tracker.follow(Reference(gray, pixels.astype(np.float32), points), T_cam_ref)
-        self._reference_sharpness = keyframes.sharpness(gray)
 
     def _record_keyframe(self, keyframe: Keyframe) -> TrackedFrame:
         frame = TrackedFrame(keyframe.name, keyframe.stamp_ns, keyframe.index)

@@ -27,7 +27,7 @@ _STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.02)
 _NEAR_LEVELS, _FAR_LEVELS = 2, 4
 #: A pose needs this many inliers, and this share of the points that were found again
 MIN_INLIERS = 25
-MIN_INLIER_SHARE = 0.35
+MIN_INLIER_SHARE = 0.5
 #: Reprojection error of an inlier, pixels of the tracking image
 MAX_ERROR = 2.0
 

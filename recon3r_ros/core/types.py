@@ -84,6 +84,7 @@ class Keyframe:
     :param information: (K,) inverse variances of the keypoints' relative depths
     :param inverse_depth: (H, W) float32, 1 / map units along z; 0 where unknown
     :param confidence: (H, W) float32 inverse variance of the relative depth; 0 where unknown
+    :param mask: (H, W) what moves, and so has no place in the map
     """
 
     id: int
@@ -100,6 +101,7 @@ class Keyframe:
     information: NDArray[np.float64]
     inverse_depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
+    mask: NDArray[np.bool_]
 
     def pointmap(self) -> NDArray[np.float32]:
         """Points (H, W, 3) float32 in the keyframe's camera frame; NaN where unknown."""
@@ -131,6 +133,7 @@ class TrackedFrame:
     :param T_keyframe_cam: (4, 4)
     :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
     :param scale: of the keyframe's depths when the pose was found (`Mapper.scale_of`)
+    :param mask: what moves, at the source image's size (H, W); None where it was not looked for
     """
 
     name: str
@@ -140,6 +143,7 @@ class TrackedFrame:
     T_keyframe_cam: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
     scale: float = 1.0
+    mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)

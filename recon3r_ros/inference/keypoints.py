@@ -9,29 +9,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_KEYPOINTS = 600
-#: Corners weaker than this fraction of the strongest are still wanted: plain walls have only those
-QUALITY = 0.003
 #: Smallest distance between two keypoints, as a fraction of the image's diagonal
-SPACING = 0.012
+SPACING = 0.01
+#: Keypoints are spread over this many cells, so that one strong texture does not take them all
+CELLS = (8, 6)
+#: Corners weaker than this fraction of the strongest are noise
+QUALITY = 1e-4
+#: Harris and Stephens' constant: the larger, the less may a corner resemble an edge or a stripe,
+#: along which matches slide
+HARRIS = 0.08
+_CANDIDATES = 4
 
 
 def detect_keypoints(gray: NDArray[np.uint8], grid_width: int, grid_height: int
                      ) -> NDArray[np.int32]:
     """
-    Corners of an image (Shi and Tomasi, 1994), as pixels of a coarser grid.
+    Corners of an image (Harris and Stephens, 1988), as pixels of a coarser grid.
 
     :param gray: (H, W) uint8
     :param grid_width: columns of the pointmap grid that covers the same image
     :param grid_height: its rows
-    :return: (K, 2) grid pixels (u, v), no two alike, strongest first
+    :return: (K, 2) grid pixels (u, v), no two alike
     """
     height, width = gray.shape
     corners = cv2.goodFeaturesToTrack(
-        gray, MAX_KEYPOINTS, QUALITY, SPACING * float(np.hypot(width, height)), blockSize=5)
+        gray, _CANDIDATES * MAX_KEYPOINTS, QUALITY, SPACING * float(np.hypot(width, height)),
+        blockSize=5, useHarrisDetector=True, k=HARRIS)
     if corners is None:
         return np.empty((0, 2), np.int32)
+    corners = corners[_spread(corners[:, 0], width, height)]
     scale = np.array([grid_width / width, grid_height / height])
-    cells = np.floor((corners[:, 0] + 0.5) * scale).astype(np.int32)
-    cells = np.clip(cells, 0, [grid_width - 1, grid_height - 1])
-    _, first = np.unique(cells[:, 1] * grid_width + cells[:, 0], return_index=True)
-    return cells[np.sort(first)]
+    pixels = np.floor((corners[:, 0] + 0.5) * scale).astype(np.int32)
+    pixels = np.clip(pixels, 0, [grid_width - 1, grid_height - 1])
+    _, first = np.unique(pixels[:, 1] * grid_width + pixels[:, 0], return_index=True)
+    return pixels[np.sort(first)]
+
+
+def _spread(corners: NDArray[np.float32], width: int, height: int) -> NDArray[np.int64]:
+    """Indices of at most `MAX_KEYPOINTS` corners (N, 2), strongest first, evenly over the cells."""
+    cells = np.floor(corners / [width, height] * CELLS).astype(int)
+    cell = cells[:, 1] * CELLS[0] + cells[:, 0]
+    order = np.argsort(cell, kind='stable')
+    starts = np.searchsorted(cell[order], cell[order])
+    rank = np.empty(len(corners), int)
+    rank[order] = np.arange(len(corners)) - starts
+    return np.sort(np.argsort(rank, kind='stable')[:MAX_KEYPOINTS])
