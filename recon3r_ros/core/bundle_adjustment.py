@@ -280,7 +280,7 @@ def _step(problem: Problem, state: _State, linear: list[_Linearised], weights: l
             change += block @ step[6 * key:6 * key + block.shape[1]]
         depths.append(_moved_depths(state.inverse_depths[anchor],
                                     -inverse_diagonal[anchor] * change))
-    poses = se3.exp(step[:focal].reshape(count, 6)) @ state.T_cam_map
+    poses = se3.normalized(se3.exp(step[:focal].reshape(count, 6)) @ state.T_cam_map)
     return _State(poses, tuple(depths), state.log_focal + step[focal])
 
 

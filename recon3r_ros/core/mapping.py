@@ -359,7 +359,7 @@ class Mapper:
             change = scale / self._graph_scale[i]
             keyframe = self.keyframes[i]
             self._graph_scale[i] = float(scale)
-            self._set(i, T_map_cam=se3.from_rt(rotation, translation),
+            self._set(i, T_map_cam=se3.normalized(se3.from_rt(rotation, translation)),
                       landmarks=keyframe.landmarks / change,
                       inverse_depth=keyframe.inverse_depth / np.float32(change))
         self._refine({p.partner for p in pairs})

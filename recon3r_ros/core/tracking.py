@@ -94,7 +94,7 @@ class Tracker:
         if T_new_old is None or self._T_cam_ref is None:
             self._motion, self._T_cam_ref = np.eye(4), np.eye(4)
         else:
-            self._T_cam_ref = self._T_cam_ref @ se3.inverse(T_new_old)
+            self._T_cam_ref = se3.normalized(self._T_cam_ref @ se3.inverse(T_new_old))
 
     def track(self, gray: NDArray[np.uint8]) -> Track:
         """
@@ -116,7 +116,7 @@ class Tracker:
             track = self._locate(gray, self._T_cam_ref, _FAR_LEVELS)
         if track.pose is not None:
             T_cam_ref = track.pose.T_cam_world
-            self._motion = T_cam_ref @ se3.inverse(self._T_cam_ref)
+            self._motion = se3.normalized(T_cam_ref @ se3.inverse(self._T_cam_ref))
             self._T_cam_ref = T_cam_ref
         else:
             self._motion = np.eye(4)

@@ -198,6 +198,23 @@ def log(T: ArrayLike) -> Array:
     return np.concatenate([w, (V_inverse @ T[..., :3, 3:])[..., 0]], axis=-1)
 
 
+def normalized(T: ArrayLike) -> Array:
+    """
+    Nearest rigid motion: a proper rotation again, after rounding has crept in.
+
+    `inverse` transposes the rotation, so that in a long chain of inverses and products an error in
+    its orthogonality doubles at every step and in the end ruins the pose.
+
+    :param T: transforms (..., 4, 4), nearly rigid
+    :returns: transforms (..., 4, 4)
+    """
+    T = as_array(T, (4, 4), 'T')
+    u, _, vt = np.linalg.svd(T[..., :3, :3])
+    flip = np.ones((*T.shape[:-2], 1, 3))
+    flip[..., 0, 2] = np.linalg.det(u @ vt)
+    return from_rt((u * flip) @ vt, T[..., :3, 3])
+
+
 def inverse(T: ArrayLike) -> Array:
     """
     Inverse of a rigid motion: `inverse(T_a_b)` is T_b_a.

@@ -111,3 +111,14 @@ def test_everything_works_on_leading_axes(rng):
 def test_bad_arguments_are_quoted(call):
     with pytest.raises(GeometryError, match='got .*, expected'):
         call()
+
+
+def test_normalized_stops_the_growth_of_rounding_errors() -> None:
+    T = se3.exp(np.array([0.3, -0.2, 0.5, 1.0, 2.0, 3.0]))
+    bent = T.copy()
+    bent[:3, :3] += 1e-3 * np.arange(9).reshape(3, 3)
+    mended = se3.normalized(bent)
+    np.testing.assert_allclose(mended[:3, :3].T @ mended[:3, :3], np.eye(3), atol=1e-14)
+    assert np.linalg.det(mended[:3, :3]) > 0
+    np.testing.assert_allclose(mended[:3, :3], T[:3, :3], atol=1e-2)
+    np.testing.assert_array_equal(mended[:3, 3], bent[:3, 3])
