@@ -38,7 +38,7 @@ _COARSE_SIGMAS = 4.0
 _MIN_HEIGHT = 1e-3
 #: Smallest inverse depth relative to the anchor's median: beyond, points are as good as infinite
 _FARTHEST = 1e-3
-_CONVERGED = 1e-4
+_CONVERGED = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,36 +109,66 @@ class Solution:
 @dataclass(frozen=True, eq=False)
 class _State:
     T_cam_map: Array
-    inverse_depths: tuple[Array, ...]
+    inverse_depths: Array
     log_focal: float
 
 
 @dataclass(frozen=True, eq=False)
+class _Flat:
+    """
+    All observations (M,) in one row, so that they are linearised in one go.
+
+    :param anchors: (M,) keyframes
+    :param observers: (M,) keyframes
+    :param landmarks: (M,) indices into all keyframes' landmarks (L,) in a row
+    :param pixels: (M, 2) of the landmarks in their anchors
+    :param targets: (M, 2)
+    :param weights: (M,)
+    :param groups: per entry of `Problem.observations`, its part of the row
+    :param spans: per keyframe, its part of all landmarks
+    """
+
+    anchors: NDArray[np.int64]
+    observers: NDArray[np.int64]
+    landmarks: NDArray[np.int64]
+    pixels: Array
+    targets: Array
+    weights: Array
+    groups: tuple[slice, ...]
+    spans: tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class _Linearised:
-    """Residuals (n, 2) of one set of observations and their Jacobians."""
+    """
+    Residuals (M, 2) and their derivatives.
+
+    :param squared: (M,) squared lengths of the residuals
+    :param by_cameras: (M, 2, 13) by observer's and anchor's pose and the logarithm of the focal length
+    :param by_depth: (M, 2)
+    """
 
     residual: Array
-    by_observer: Array
-    by_anchor: Array
+    squared: Array
+    by_cameras: Array
     by_depth: Array
-    by_focal: Array
 
 
-def solve(problem: Problem, iterations: int = 10) -> Solution:
+def solve(problem: Problem, iterations: int = 8) -> Solution:
     """Levenberg-Marquardt with iteratively re-weighted residuals."""
-    state = _State(problem.T_cam_map, problem.inverse_depths, 0.0)
+    flat = _flatten(problem)
+    state = _State(problem.T_cam_map, np.concatenate(problem.inverse_depths), 0.0)
     damping = _INITIAL_DAMPING
-    linear = [_linearise(problem, state, o) for o in problem.observations]
+    linear = _linearise(problem, flat, state)
     for iteration in range(iterations):
         coarse = _COARSE_SIGMAS if iteration < 2 else 1.0
         scale = _CAUCHY_SIGMAS * coarse * _noise(linear)
-        weights = [_cauchy(o, li.residual, scale) for o, li in
-                   zip(problem.observations, linear)]
-        cost = _cost(problem, linear, state, scale)
+        weights = flat.weights / (1 + linear.squared / scale ** 2)
+        cost = _cost(problem, flat, linear, state, scale)
         while damping < _MAX_DAMPING:
-            candidate = _step(problem, state, linear, weights, damping)
-            new_linear = [_linearise(problem, candidate, o) for o in problem.observations]
-            new_cost = _cost(problem, new_linear, candidate, scale)
+            candidate = _step(problem, flat, state, linear, weights, damping)
+            new_linear = _linearise(problem, flat, candidate)
+            new_cost = _cost(problem, flat, new_linear, candidate, scale)
             if new_cost <= cost:
                 break
             damping *= 10
@@ -147,106 +177,136 @@ def solve(problem: Problem, iterations: int = 10) -> Solution:
         state, linear, damping = candidate, new_linear, max(damping / 10, 1e-8)
         if iteration >= 2 and cost - new_cost < _CONVERGED * cost:
             break
-    sigma = _robust_sigma(linear)
     if problem.fixed.sum() == 1:
         state = _keep_scale(problem, state)
+    return _solution(flat, state, linear)
+
+
+def _flatten(problem: Problem) -> _Flat:
+    ends = np.cumsum([len(d) for d in problem.inverse_depths])
+    starts = ends - [len(d) for d in problem.inverse_depths]
+    observations = problem.observations
+    sizes = [len(o.landmarks) for o in observations]
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    return _Flat(
+        np.repeat([o.anchor for o in observations], sizes).astype(np.int64),
+        np.repeat([o.observer for o in observations], sizes).astype(np.int64),
+        np.concatenate([o.landmarks + starts[o.anchor] for o in observations]),
+        np.concatenate([problem.pixels[o.anchor][o.landmarks] for o in observations]),
+        np.concatenate([o.targets for o in observations]),
+        np.concatenate([o.weights for o in observations]),
+        tuple(slice(a, b) for a, b in zip(offsets[:-1], offsets[1:])),
+        tuple(slice(a, b) for a, b in zip(starts, ends)))
+
+
+def _solution(flat: _Flat, state: _State, linear: _Linearised) -> Solution:
     noise = _noise(linear)
-    inliers = tuple(np.linalg.norm(li.residual, axis=1) < _OUTLIER_SIGMAS * noise for li in linear)
-    information = [np.zeros(len(d)) for d in state.inverse_depths]
-    for o, li, good in zip(problem.observations, linear, inliers):
-        relative = np.sum(li.by_depth ** 2, axis=1) * state.inverse_depths[o.anchor][
-            o.landmarks] ** 2
-        information[o.anchor][o.landmarks] += good * relative / noise ** 2
-    return Solution(state.T_cam_map, state.inverse_depths, float(np.exp(state.log_focal)), sigma,
-                    inliers, tuple(information))
+    good = linear.squared < (_OUTLIER_SIGMAS * noise) ** 2
+    rho = state.inverse_depths
+    relative = np.sum(linear.by_depth ** 2, axis=1) * rho[flat.landmarks] ** 2
+    information = np.bincount(flat.landmarks, good * relative / noise ** 2, len(rho))
+    return Solution(
+        state.T_cam_map, tuple(rho[s] for s in flat.spans), float(np.exp(state.log_focal)),
+        _robust_sigma(linear), tuple(good[g] for g in flat.groups),
+        tuple(information[s] for s in flat.spans))
 
 
 def _keep_scale(problem: Problem, state: _State) -> _State:
     """Undo the drift of a scale that nothing determines: the depths keep their median."""
     before = np.concatenate(problem.inverse_depths)
     known = before > 0
-    ratio = float(np.median(np.concatenate(state.inverse_depths)[known] / before[known]))
+    ratio = float(np.median(state.inverse_depths[known] / before[known]))
     anchor = se3.inverse(problem.T_cam_map[np.flatnonzero(problem.fixed)[0]])
     relative = state.T_cam_map @ anchor
     relative[:, :3, 3] *= ratio
-    return _State(relative @ se3.inverse(anchor), tuple(d / ratio for d in state.inverse_depths),
-                  state.log_focal)
+    return _State(relative @ se3.inverse(anchor), state.inverse_depths / ratio, state.log_focal)
 
 
-def _robust_sigma(linear: list[_Linearised]) -> float:
+def _robust_sigma(linear: _Linearised) -> float:
     """Standard deviation per axis, from the median length of a two-dimensional Gaussian."""
-    lengths = np.concatenate([np.linalg.norm(li.residual, axis=1) for li in linear])
-    return float(np.median(lengths)) / 1.1774
+    return float(np.sqrt(np.median(linear.squared))) / 1.1774
 
 
-def _noise(linear: list[_Linearised]) -> float:
+def _noise(linear: _Linearised) -> float:
     """Standard deviation of good matches: that of the residuals, within what is plausible."""
     return float(np.clip(_robust_sigma(linear), _FINEST_SIGMA, _COARSEST_SIGMA))
 
 
-def _cauchy(observations: Observations, residual: Array, scale: float) -> Array:
-    return observations.weights / (1 + np.sum(residual ** 2, axis=1) / scale ** 2)
-
-
-def _cost(problem: Problem, linear: list[_Linearised], state: _State, scale: float) -> float:
-    total = sum(float(np.sum(o.weights * np.log1p(np.sum(li.residual ** 2, axis=1) / scale ** 2)))
-                for o, li in zip(problem.observations, linear)) * scale ** 2
+def _cost(problem: Problem, flat: _Flat, linear: _Linearised, state: _State, scale: float
+          ) -> float:
+    total = scale ** 2 * float(flat.weights @ np.log1p(linear.squared / scale ** 2))
     if problem.focal_prior is not None:
         mean, sigma = problem.focal_prior
         total += _FINEST_SIGMA ** 2 / sigma ** 2 * (state.log_focal - mean) ** 2
     return total
 
 
-def _linearise(problem: Problem, state: _State, o: Observations) -> _Linearised:
-    factor = np.exp(state.log_focal)
-    fx, fy, cx, cy = problem.intrinsics[o.anchor] * [factor, factor, 1, 1]
-    pixels = problem.pixels[o.anchor][o.landmarks]
-    rho = state.inverse_depths[o.anchor][o.landmarks]
-    rays = np.column_stack([(pixels[:, 0] - cx) / fx, (pixels[:, 1] - cy) / fy, np.ones(len(rho))])
-    T = state.T_cam_map[o.observer] @ se3.inverse(state.T_cam_map[o.anchor])
-    rotation, translation = T[:3, :3], T[:3, 3]
-    h = rays @ rotation.T + rho[:, None] * translation
+def _linearise(problem: Problem, flat: _Flat, state: _State) -> _Linearised:
+    intrinsics = problem.intrinsics * np.array([1, 1, 0, 0]) * np.exp(state.log_focal)
+    centres = problem.intrinsics[:, 2:]
+    rays = np.ones((len(flat.landmarks), 3))
+    rays[:, :2] = (flat.pixels - centres[flat.anchors]) / intrinsics[flat.anchors, :2]
+    rho = state.inverse_depths[flat.landmarks, None]
+    # One relative pose for each group of observations, not for each observation
+    rotation, translation = np.empty((len(rho), 3, 3)), np.empty((len(rho), 3))
+    from_anchor = se3.inverse(state.T_cam_map)
+    for o, group in zip(problem.observations, flat.groups):
+        T = state.T_cam_map[o.observer] @ from_anchor[o.anchor]
+        rotation[group], translation[group] = T[:3, :3], T[:3, 3]
+    turned_rays = (rotation @ rays[..., None])[..., 0]
+    h = turned_rays + rho * translation
     height = np.maximum(h[:, 2], _MIN_HEIGHT)
-    fx, fy, cx, cy = problem.intrinsics[o.observer] * [factor, factor, 1, 1]
-    x, y = h[:, 0] / height, h[:, 1] / height
-    projected = np.column_stack([fx * x, fy * y])
-    by_h = np.zeros((len(rho), 2, 3))
-    by_h[:, 0, 0], by_h[:, 0, 2] = fx / height, -fx * x / height
-    by_h[:, 1, 1], by_h[:, 1, 2] = fy / height, -fy * y / height
-    # d h = omega x h + rho v for the observer, -R (omega x ray + rho v) for the anchor
-    by_observer = np.concatenate([-by_h @ se3.hat(h), by_h * rho[:, None, None]], axis=2)
-    turned = by_h @ rotation
-    by_anchor = np.concatenate([turned @ se3.hat(rays), -turned * rho[:, None, None]], axis=2)
-    flat = rays * [-1.0, -1.0, 0.0]
-    return _Linearised(
-        projected + [cx, cy] - o.targets, by_observer, by_anchor, by_h @ translation,
-        np.einsum('nij,nj->ni', turned, flat) + projected)
+    focal = intrinsics[flat.observers, :2]
+    plane = h[:, :2] / height[:, None]
+    projected = focal * plane
+    # by_h (M, 2, 3) has only four entries: products with it are written out
+    slope = focal / height[:, None]
+
+    def by_h(v: Array) -> Array:
+        """Derivative of the projection along directions (M, 3) of h."""
+        return slope * (v[:, :2] - plane * v[:, 2:])
+
+    by_cameras = np.empty((len(rho), 2, 13))
+    basis = np.eye(3)
+    for k in range(3):
+        # d h = omega x h + rho v for the observer, -R (omega x ray + rho v) for the anchor
+        by_cameras[:, :, k] = by_h(np.cross(basis[k], h))
+        by_cameras[:, :, 3 + k] = by_h(rho * basis[k])
+        column = rotation[:, :, k]
+        by_cameras[:, :, 6 + k] = -by_h(np.cross(column, turned_rays))
+        by_cameras[:, :, 9 + k] = -by_h(rho * column)
+    flat_rays = rotation[:, :, 2] - turned_rays
+    by_cameras[:, :, 12] = by_h(flat_rays) + projected
+    residual = projected + centres[flat.observers] - flat.targets
+    return _Linearised(residual, np.einsum('ni,ni->n', residual, residual), by_cameras,
+                       by_h(translation))
 
 
-def _step(problem: Problem, state: _State, linear: list[_Linearised], weights: list[Array],
+def _step(problem: Problem, flat: _Flat, state: _State, linear: _Linearised, weights: Array,
           damping: float) -> _State:
     count = len(state.T_cam_map)
     size = 6 * count + 1
     focal = size - 1
     hessian, gradient = np.zeros((size, size)), np.zeros(size)
-    depth_hessian = [np.zeros(len(d)) for d in state.inverse_depths]
-    depth_gradient = [np.zeros(len(d)) for d in state.inverse_depths]
+    rho = state.inverse_depths
+    weighted = linear.by_cameras * weights[:, None, None]
+    weighted_depth = linear.by_depth * weights[:, None]
+    depth_hessian = np.bincount(
+        flat.landmarks, np.einsum('ni,ni->n', weighted_depth, linear.by_depth), len(rho))
+    depth_gradient = np.bincount(
+        flat.landmarks, np.einsum('ni,ni->n', weighted_depth, linear.residual), len(rho))
+    cross = np.einsum('nij,ni->nj', weighted, linear.by_depth)
     coupling: list[dict[int, Array]] = [{} for _ in range(count)]
-    for o, li, w in zip(problem.observations, linear, weights):
+    for o, group in zip(problem.observations, flat.groups):
         columns = np.r_[6 * o.observer:6 * o.observer + 6, 6 * o.anchor:6 * o.anchor + 6, focal]
-        jacobian = np.concatenate([li.by_observer, li.by_anchor, li.by_focal[..., None]], axis=2)
-        weighted = jacobian * w[:, None, None]
-        flat, flat_weighted = jacobian.reshape(-1, 13), weighted.reshape(-1, 13)
-        hessian[np.ix_(columns, columns)] += flat_weighted.T @ flat
-        gradient[columns] += flat_weighted.T @ li.residual.ravel()
-        depth_hessian[o.anchor][o.landmarks] += w * np.sum(li.by_depth ** 2, axis=1)
-        depth_gradient[o.anchor][o.landmarks] += w * np.sum(li.by_depth * li.residual, axis=1)
-        cross = np.einsum('nij,ni->nj', weighted, li.by_depth)
-        blocks = coupling[o.anchor]
-        for key, part in ((o.observer, cross[:, :6]), (o.anchor, cross[:, 6:12]),
-                          (count, cross[:, 12:])):
+        jacobian = weighted[group].reshape(-1, 13)
+        hessian[np.ix_(columns, columns)] += jacobian.T @ linear.by_cameras[group].reshape(-1, 13)
+        gradient[columns] += jacobian.T @ linear.residual[group].ravel()
+        blocks, length = coupling[o.anchor], len(problem.inverse_depths[o.anchor])
+        for key, part in ((o.observer, cross[group, :6]), (o.anchor, cross[group, 6:12]),
+                          (count, cross[group, 12:])):
             if key not in blocks:
-                blocks[key] = np.zeros((len(depth_hessian[o.anchor]), part.shape[1]))
+                blocks[key] = np.zeros((length, part.shape[1]))
             blocks[key][o.landmarks] += part
     free = np.append(np.repeat(~problem.fixed, 6), problem.focal_prior is not None)
     if problem.focal_prior is not None:
@@ -254,34 +314,27 @@ def _step(problem: Problem, state: _State, linear: list[_Linearised], weights: l
         # The prior is stated for residuals of unit variance
         hessian[focal, focal] += _FINEST_SIGMA ** 2 / sigma ** 2
         gradient[focal] += _FINEST_SIGMA ** 2 / sigma ** 2 * (state.log_focal - mean)
-    inverse_diagonal = []
-    for anchor, blocks in enumerate(coupling):
-        # Depths without parallax must not be thrown about by noise: a proximal term holds them
-        proximal = (_FINEST_SIGMA / np.maximum(state.inverse_depths[anchor], 1e-12)) ** 2
-        diagonal = depth_hessian[anchor] * (1 + damping) + proximal
-        movable = depth_hessian[anchor] > 0
-        inverse = np.where(movable, 1 / np.maximum(diagonal, 1e-12), 0.0)
-        inverse_diagonal.append(inverse)
+    # Depths without parallax must not be thrown about by noise: a proximal term holds them
+    proximal = (_FINEST_SIGMA / np.maximum(rho, 1e-12)) ** 2
+    inverse = np.where(depth_hessian > 0, 1 / (depth_hessian * (1 + damping) + proximal), 0.0)
+    for span, blocks in zip(flat.spans, coupling):
         if not blocks:
             continue
         columns = np.concatenate([np.arange(6 * k, 6 * k + b.shape[1]) for k, b in blocks.items()])
         stacked = np.hstack(list(blocks.values()))
-        scaled = stacked * inverse[:, None]
+        scaled = stacked * inverse[span, None]
         hessian[np.ix_(columns, columns)] -= stacked.T @ scaled
-        gradient[columns] -= scaled.T @ depth_gradient[anchor]
+        gradient[columns] -= scaled.T @ depth_gradient[span]
     reduced = hessian[np.ix_(free, free)]
     diagonal = np.maximum(np.diag(reduced), 1e-9)
     step = np.zeros(size)
     step[free] = np.linalg.solve(reduced + np.diag(damping * diagonal + 1e-9), -gradient[free])
-    depths = []
-    for anchor, blocks in enumerate(coupling):
-        change = depth_gradient[anchor].copy()
+    change = depth_gradient
+    for span, blocks in zip(flat.spans, coupling):
         for key, block in blocks.items():
-            change += block @ step[6 * key:6 * key + block.shape[1]]
-        depths.append(_moved_depths(state.inverse_depths[anchor],
-                                    -inverse_diagonal[anchor] * change))
+            change[span] += block @ step[6 * key:6 * key + block.shape[1]]
     poses = se3.normalized(se3.exp(step[:focal].reshape(count, 6)) @ state.T_cam_map)
-    return _State(poses, tuple(depths), state.log_focal + step[focal])
+    return _State(poses, _moved_depths(rho, -inverse * change), state.log_focal + step[focal])
 
 
 def _moved_depths(inverse_depths: Array, change: Array) -> Array:

@@ -44,7 +44,9 @@ FOCAL_SIGMA = 0.3
 SELF_CALIBRATION_KEYFRAMES = 24
 #: Uncertainty of edges between keyframes refined together (radians, relative to depth)
 _REFINED_SIGMA = 0.002
-_GLOBAL_ITERATIONS = 20
+_GLOBAL_ITERATIONS = 15
+#: Keyframes this close to each other get an edge of the graph from their refined poses
+CHAINED = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,7 @@ class Mapper:
             self._next_id = keyframe.id
             del self._encodings[keyframe.id]
             return None
-        self._densify([keyframe.id, pairs[0].partner])
+        self._densify([keyframe.id])
         self._close(keyframe.id, pairs, loop)
         self._leave_window()
         return self.newest
@@ -307,7 +309,7 @@ class Mapper:
         anchors = set(ids[-WINDOW - ANCHORS:-WINDOW]) | (partners - set(window))
         return self._solve(sorted(anchors | set(window)), anchors or {ids[0]})
 
-    def _solve(self, ids: list[int], fixed: set[int], iterations: int = 10) -> float:
+    def _solve(self, ids: list[int], fixed: set[int], iterations: int = 6) -> float:
         keyframes = [self.keyframes[i] for i in ids]
         index = {i: n for n, i in enumerate(ids)}
         observations = []
@@ -347,7 +349,7 @@ class Mapper:
         """Tell the graph what has been refined; where a loop closes, take over what it says."""
         recent = set(list(self.keyframes)[-WINDOW:])
         edges = [self._refined_edge(i, j) for i, j in self._seen
-                 if i < j and (i in recent or j == new_id) and (i, j) != (loop, new_id)]
+                 if i < j <= i + CHAINED and (i in recent or j == new_id)]
         nodes = {i: self._similarity(i) for i in self.keyframes if i not in self._graph.nodes}
         self._graph.update(nodes, edges)
         edge = None if loop is None else self._loop_edge(pairs[-1], new_id)

@@ -5,7 +5,7 @@ Dense correspondence between two images: DIS optical flow, seeded where the view
 
 Kroeger et al., 'Fast Optical Flow using Dense Inverse Search', ECCV 2016 (OpenCV's implementation);
 wide baselines start from sparse SIFT matches (Lowe, IJCV 2004), interpolated piecewise affinely.
-All pixel coordinates are those of the images passed in.
+Pixel (u, v) of the coarse image is centred on (2 u + 0.5, 2 v + 0.5) of the fine one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 SEED_GRID_STEP = 8
 LUCAS_KANADE_WINDOW = (15, 15)
 LUCAS_KANADE_STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.01)
-#: A refinement that moves a match farther than this (pixels) has found something else
-MAX_REFINEMENT = 3.0
+#: A refinement that moves a match farther than this (coarse pixels) has found something else
+MAX_REFINEMENT = 1.5
 
 
 def pixel_positions(height: int, width: int) -> NDArray[np.float32]:
@@ -46,9 +46,34 @@ def sample(field: NDArray[np.float32], pixels: NDArray[np.float32], outside: flo
 
 
 @dataclass(frozen=True, eq=False)
+class Pyramid:
+    """
+    One image at the two sizes that matching works on.
+
+    :param fine: (2 H, 2 W) uint8, where keypoints are matched
+    :param coarse: (H, W) uint8, where flow is dense
+    """
+
+    fine: NDArray[np.uint8]
+    coarse: NDArray[np.uint8]
+
+    def warped(self, flow: NDArray[np.float32]) -> Pyramid:
+        """
+        Look this image up where a flow (h, w, 2), in coarse pixels, leads to.
+
+        :return: images of twice the flow's size and of the flow's size
+        """
+        height, width = flow.shape[:2]
+        to_fine = cv2.resize(2 * flow, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+        return Pyramid(*(cv2.remap(image, pixel_positions(*f.shape[:2]) + f, None,
+                                   cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                         for image, f in ((self.fine, to_fine), (self.coarse, flow))))
+
+
+@dataclass(frozen=True, eq=False)
 class Flow:
     """
-    Correspondence from image a to image b.
+    Correspondence from image a to image b, in coarse pixels.
 
     :param dense: (H, W, 2) float32: a's pixel p is seen in b at p + dense[p]
     :param targets: (N, 2) float32 positions in b of the keypoints that were asked for
@@ -60,31 +85,29 @@ class Flow:
     sharp: NDArray[np.bool_]
 
 
-def compute_flow(gray_a: NDArray[np.uint8], gray_b: NDArray[np.uint8],
-                 keypoints: NDArray[np.float32], seed: NDArray[np.float32] | None = None) -> Flow:
+def compute_flow(a: Pyramid, b: Pyramid, keypoints: NDArray[np.float32],
+                 seed: NDArray[np.float32] | None = None) -> Flow:
     """
     Optical flow from a to b, refined at keypoints by Lucas and Kanade's method.
 
     With a seed, b is first warped by it, so that both methods see two similar images and their
     upright patches cope with the rotation and scaling between distant views.
 
-    :param gray_a: (H, W) uint8
-    :param gray_b: (H', W') uint8; of the same size where there is no seed
-    :param keypoints: (N, 2) corners of a, where refinement pays (about 0.1 px)
-    :param seed: (H, W, 2) approximate flow
+    :param a: image a
+    :param b: image b; of a's size where there is no seed
+    :param keypoints: (N, 2) corners of a in coarse pixels, where refinement pays
+    :param seed: (H, W, 2) approximate flow, coarse pixels
     """
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    dis.setFinestScale(1)
+    target = b if seed is None else b.warped(seed)
+    dense = dis.calc(a.coarse, target.coarse, None)
+    targets, sharp = _refine(a.fine, target.fine, keypoints, keypoints + lookup(dense, keypoints))
     if seed is None:
-        dense = dis.calc(gray_a, gray_b, None)
-        targets, sharp = _refine(gray_a, gray_b, keypoints, keypoints + lookup(dense, keypoints))
         return Flow(dense, targets, sharp)
-    positions = pixel_positions(*gray_a.shape)
-    warped = cv2.remap(gray_b, positions + seed, None, cv2.INTER_LINEAR,
-                       borderMode=cv2.BORDER_REPLICATE)
-    residual = dis.calc(gray_a, warped, None)
-    targets, sharp = _refine(gray_a, warped, keypoints, keypoints + lookup(residual, keypoints))
-    corner = np.float32([gray_a.shape[1] - 1, gray_a.shape[0] - 1])
-    dense = residual + sample(seed, np.clip(positions + residual, 0, corner))
+    positions = pixel_positions(*a.coarse.shape)
+    corner = np.float32([a.coarse.shape[1] - 1, a.coarse.shape[0] - 1])
+    dense = dense + sample(seed, np.clip(positions + dense, 0, corner))
     return Flow(dense, targets + lookup(seed, np.clip(targets, 0, corner)), sharp)
 
 
@@ -95,17 +118,18 @@ def lookup(field: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[n
     return sample(field, pixels[:, None].astype(np.float32))[:, 0]
 
 
-def _refine(gray_a: NDArray[np.uint8], gray_b: NDArray[np.uint8], pixels: NDArray[np.float32],
+def _refine(fine_a: NDArray[np.uint8], fine_b: NDArray[np.uint8], pixels: NDArray[np.float32],
             initial: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     if len(pixels) == 0:
         return initial, np.zeros(0, bool)
+    start, guess = 2 * pixels + 0.5, 2 * initial + 0.5
     refined, status, _ = cv2.calcOpticalFlowPyrLK(
-        gray_a, gray_b, pixels[:, None].astype(np.float32), initial[:, None].copy(),
+        fine_a, fine_b, start[:, None].astype(np.float32), guess[:, None].astype(np.float32),
         winSize=LUCAS_KANADE_WINDOW, maxLevel=0, criteria=LUCAS_KANADE_STOP,
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
-    refined = refined[:, 0]
+    refined = (refined[:, 0] - 0.5) / 2
     sharp = (status[:, 0] == 1) & (np.linalg.norm(refined - initial, axis=1) < MAX_REFINEMENT)
-    return np.where(sharp[:, None], refined, initial), sharp
+    return np.where(sharp[:, None], refined, initial).astype(np.float32), sharp
 
 
 def round_trip_error(forward: NDArray[np.float32], backward: NDArray[np.float32]
@@ -118,12 +142,12 @@ def round_trip_error(forward: NDArray[np.float32], backward: NDArray[np.float32]
     :return: (H, W) pixels; infinite where the trip leaves b
     """
     targets = pixel_positions(*forward.shape[:2]) + forward
-    height, width = backward.shape[:2]
-    inside = ((targets[..., 0] >= 0) & (targets[..., 0] <= width - 1)
-              & (targets[..., 1] >= 0) & (targets[..., 1] <= height - 1))
-    back = sample(backward, targets)
-    error = np.linalg.norm(forward + back, axis=-1)
-    return np.where(inside, error, np.float32(np.inf))
+    # Beyond the border the look-up is infinite, and so is the error
+    back = cv2.remap(backward, targets, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+                     borderValue=(np.inf, np.inf))
+    trip = forward + back
+    error = cv2.magnitude(trip[..., 0], trip[..., 1])
+    return np.where(np.isfinite(error), error, np.float32(np.inf))
 
 
 def seed_flow(pixels_a: NDArray[np.float32], pixels_b: NDArray[np.float32],

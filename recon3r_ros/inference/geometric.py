@@ -25,24 +25,25 @@ from recon3r_ros.inference import flow, two_view
 from recon3r_ros.inference.keypoints import detect_keypoints
 from recon3r_ros.inference.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
-#: Pixels of the image that flow is computed on; the pointmap grid has half its width and height
-FLOW_PIXELS = 640 * 480
+#: Pixels of the image that keypoints are matched in; flow and pointmaps have half its width and height
+FINE_PIXELS = 640 * 480
 #: Pixels of the image that sparse features are found in, for wide baselines
 FEATURE_PIXELS = 1536 * 1024
 MAX_FEATURES = 4000
 FEATURE_RATIO = 0.85
-#: Error of a flow vector (pixels): its floor, refined or not, and its growth in plain texture
-SHARP_ERROR, FLOW_ERROR, PLAIN_ERROR = 0.2, 0.5, 6.0
-#: A round trip longer than this (pixels), or a match this far off its epipolar line, is wrong
-MAX_ROUND_TRIP = 2.0
-MAX_EPIPOLAR = 3.0
-#: Epipolar distance of an inlier, pixels
-INLIER_PIXELS = 1.0
+#: Error of a flow vector (grid pixels): its floor, refined or not, and its growth in plain texture
+SHARP_ERROR, FLOW_ERROR, PLAIN_ERROR = 0.1, 0.25, 3.0
+#: A round trip longer than this (grid pixels), or a match this far off its epipolar line, is wrong
+MAX_ROUND_TRIP = 1.0
+MAX_EPIPOLAR = 1.5
+#: Epipolar distance of an inlier, grid pixels
+INLIER_PIXELS = 0.5
 #: Below this share of keypoints that return from their round trip, sparse features are tried
-TRUSTED_SHARE = 0.25
-#: Median parallax (pixels) below which a pair holds no depth
-MIN_PARALLAX = 1.5
-DESCRIPTOR_SIZE = (20, 15)
+TRUSTED_SHARE = 0.2
+#: Median parallax (grid pixels) below which a pair holds no depth
+MIN_PARALLAX = 0.75
+#: Of the descriptor for place recognition
+ORB_FEATURES, HASH_TABLES, HASH_BITS = 600, 8, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,23 +52,21 @@ class GeometricEncoding:
     One view at the resolutions that two-view geometry works on.
 
     :param view: the view as given
-    :param gray: (H, W) uint8, at most `FLOW_PIXELS`
-    :param gray_camera: pinhole camera of `gray`
-    :param camera: pinhole camera of the pointmap grid, half of `gray` each way
-    :param image: (H/2, W/2, 3) uint8 on the grid
+    :param gray: grey image at twice the grid's size and on the grid
+    :param camera: pinhole camera of the pointmap grid
+    :param image: (H, W, 3) uint8 on the grid
     :param keypoints: (K, 2) salient grid pixels
     """
 
     view: View
-    gray: NDArray[np.uint8]
-    gray_camera: Camera
+    gray: flow.Pyramid
     camera: Camera
     image: NDArray[np.uint8]
     keypoints: NDArray[np.int32]
 
     @cached_property
     def features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """SIFT features: (N, 2) pixels of `gray`, and (N, 128) RootSIFT descriptors."""
+        """SIFT features: (N, 2) pixels of the grid, and (N, 128) RootSIFT descriptors."""
         image = _to_gray(self.view.image)
         camera = _within(self.view.camera, FEATURE_PIXELS)
         image = _resize(image, camera)
@@ -76,41 +75,46 @@ class GeometricEncoding:
             return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
         # Arandjelovic and Zisserman, CVPR 2012: Hellinger distance
         root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
-        scale = np.array([self.gray.shape[1] / camera.width, self.gray.shape[0] / camera.height])
+        scale = np.array([self.camera.width / camera.width, self.camera.height / camera.height])
         pixels = (np.array([p.pt for p in points]) + 0.5) * scale - 0.5
         return pixels.astype(np.float32), root.astype(np.float32)
 
     @cached_property
     def descriptor(self) -> NDArray[np.float32]:
-        """Contrast-normalised thumbnail (D,), unit length."""
-        small = cv2.resize(self.gray, DESCRIPTOR_SIZE, interpolation=cv2.INTER_AREA)
-        small = cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.0).ravel()
-        small -= small.mean()
-        return small / max(float(np.linalg.norm(small)), 1e-6)
+        """
+        Bag of visual words (D,), unit length, without a trained vocabulary.
+
+        Words are random selections of the bits of ORB descriptors (Rublee et al., ICCV 2011), that is
+        locality-sensitive hashes of them (Indyk and Motwani, STOC 1998), counted in several tables.
+        """
+        orb = cv2.ORB_create(ORB_FEATURES, scaleFactor=1.3, nlevels=6, fastThreshold=10)
+        _, packed = orb.detectAndCompute(self.gray.fine, None)
+        words = np.zeros((HASH_TABLES, 1 << HASH_BITS), np.float32)
+        if packed is not None:
+            bits = np.unpackbits(packed, axis=1)
+            chosen = np.random.default_rng(0).permutation(256)[:HASH_TABLES * HASH_BITS]
+            for table, columns in zip(words, chosen.reshape(HASH_TABLES, HASH_BITS)):
+                index = bits[:, columns] @ (1 << np.arange(HASH_BITS))
+                table += np.bincount(index, minlength=len(table))
+        words = np.sqrt(words).ravel()
+        return words / max(float(np.linalg.norm(words)), 1e-6)
 
     @cached_property
     def texture(self) -> NDArray[np.float32]:
-        """Structure tensor (H/2, W/2, 3) of `gray` on the grid: Ixx, Ixy, Iyy, grey levels^2."""
-        gx = cv2.Scharr(self.gray, cv2.CV_32F, 1, 0, scale=1 / 32)
-        gy = cv2.Scharr(self.gray, cv2.CV_32F, 0, 1, scale=1 / 32)
-        products = np.dstack([gx * gx, gx * gy, gy * gy])
-        size = (self.camera.width, self.camera.height)
-        return cv2.blur(cv2.resize(products, size, interpolation=cv2.INTER_AREA), (5, 5))
+        """Mean squared gradient (H, W) around each pixel of the grid, grey levels^2 / pixel^2."""
+        gx = cv2.Scharr(self.gray.coarse, cv2.CV_32F, 1, 0, scale=1 / 32)
+        gy = cv2.Scharr(self.gray.coarse, cv2.CV_32F, 0, 1, scale=1 / 32)
+        return cv2.blur(gx * gx + gy * gy, (5, 5))
 
     @cached_property
     def rays(self) -> NDArray[np.float32]:
-        """Viewing rays (H/2, W/2, 3), z = 1, of the grid."""
-        return self.camera.unproject(self.grid_pixels(self.camera)).astype(np.float32)
-
-    @staticmethod
-    def grid_pixels(camera: Camera) -> NDArray[np.float32]:
-        """Pixel coordinates (H, W, 2) of a camera's own grid."""
-        return flow.pixel_positions(camera.height, camera.width)
+        """Viewing rays (H, W, 3), z = 1, of the grid."""
+        return _rays(flow.pixel_positions(self.camera.height, self.camera.width), self.camera)
 
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Where view a's grid pixels (H, W, 2) are seen in b's `gray`, and their error (H, W), pixels."""
+    """Where view a's grid pixels (H, W, 2) are seen on b's grid, and their error (H, W), pixels."""
 
     targets: NDArray[np.float32]
     error: NDArray[np.float32]
@@ -123,13 +127,14 @@ class GeometricPredictor:
 
     def encode(self, view: View) -> GeometricEncoding:
         """Prepare a view; features for wide baselines are found when first needed."""
-        gray_camera = _within(view.camera, FLOW_PIXELS)
-        gray = _resize(_to_gray(view.image), gray_camera)
-        camera = view.camera.resized(gray_camera.width // 2, gray_camera.height // 2)
+        fine_camera = _within(view.camera, FINE_PIXELS)
+        camera = view.camera.resized(fine_camera.width // 2, fine_camera.height // 2)
+        fine = _resize(_to_gray(view.image), fine_camera)
         image = view.image if view.image.ndim == 3 else cv2.cvtColor(
             view.image, cv2.COLOR_GRAY2RGB)
-        keypoints = detect_keypoints(gray, camera.width, camera.height)
-        return GeometricEncoding(view, gray, gray_camera, camera, _resize(image, camera), keypoints)
+        return GeometricEncoding(
+            view, flow.Pyramid(fine, _resize(fine, camera)), camera, _resize(image, camera),
+            detect_keypoints(fine, camera.width, camera.height))
 
     def predict(self, groups: Sequence[tuple[GeometricEncoding, ...]]) -> list[Prediction]:
         """
@@ -154,7 +159,7 @@ class GeometricPredictor:
 
 def predict_pair(a: GeometricEncoding, b: GeometricEncoding) -> tuple[Prediction, Prediction]:
     """Pointmaps of the pair in a's frame, and in b's."""
-    same_size = a.gray.shape == b.gray.shape
+    same_size = a.gray.coarse.shape == b.gray.coarse.shape
     candidates = []
     if same_size:
         candidates.append(_solve(a, b, None, None))
@@ -191,18 +196,18 @@ class _Solution:
 
 def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float32] | None,
            seed_ba: NDArray[np.float32] | None) -> _Solution:
-    pixels_a, pixels_b = _keypoint_pixels(a), _keypoint_pixels(b)
+    pixels_a, pixels_b = a.keypoints.astype(np.float32), b.keypoints.astype(np.float32)
     flow_ab = flow.compute_flow(a.gray, b.gray, pixels_a, seed_ab)
     flow_ba = flow.compute_flow(b.gray, a.gray, pixels_b, seed_ba)
     forward, good_a = _grid_matches(a, flow_ab, flow_ba)
     backward, good_b = _grid_matches(b, flow_ba, flow_ab)
     total = len(pixels_a) + len(pixels_b)
     share = (good_a.sum() + good_b.sum()) / max(total, 1)
-    rays_a = np.vstack([a.gray_camera.unproject(pixels_a[good_a]),
-                        a.gray_camera.unproject(flow_ba.targets[good_b])])
-    rays_b = np.vstack([b.gray_camera.unproject(flow_ab.targets[good_a]),
-                        b.gray_camera.unproject(pixels_b[good_b])])
-    pixel = 2 / (a.gray_camera.fx + b.gray_camera.fx)
+    rays_a = np.vstack([a.camera.unproject(pixels_a[good_a]),
+                        a.camera.unproject(flow_ba.targets[good_b])])
+    rays_b = np.vstack([b.camera.unproject(flow_ab.targets[good_a]),
+                        b.camera.unproject(pixels_b[good_b])])
+    pixel = 2 / (a.camera.fx + b.camera.fx)
     if len(rays_a) < two_view.MIN_INLIERS:
         return _Solution(forward, backward, None, 0, share)
     rotation = two_view.fit_rotation(rays_a, rays_b, 2 * pixel)
@@ -233,34 +238,28 @@ def _match_features(a: GeometricEncoding, b: GeometricEncoding
         return None
     matched_a, matched_b = pixels_a[pairs[:, 0]], pixels_b[pairs[:, 1]]
     pose = two_view.estimate_relative_pose(
-        a.gray_camera.unproject(matched_a), b.gray_camera.unproject(matched_b),
-        2 * INLIER_PIXELS / a.gray_camera.fx)
+        a.camera.unproject(matched_a), b.camera.unproject(matched_b),
+        2 * INLIER_PIXELS / a.camera.fx)
     if pose is None:
         return None
     matched_a, matched_b = matched_a[pose.inliers], matched_b[pose.inliers]
-    return (flow.seed_flow(matched_a, matched_b, *a.gray.shape),
-            flow.seed_flow(matched_b, matched_a, *b.gray.shape))
+    return (flow.seed_flow(matched_a, matched_b, *a.gray.coarse.shape),
+            flow.seed_flow(matched_b, matched_a, *b.gray.coarse.shape))
 
 
 def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
                   ) -> tuple[_Matches, NDArray[np.bool_]]:
     """Matches of a's grid, refined at its keypoints; and which keypoints pass the round trip."""
-    size = (a.camera.width, a.camera.height)
-    round_trip = flow.round_trip_error(forward.dense, backward.dense)
-    dense = cv2.resize(forward.dense, size, interpolation=cv2.INTER_AREA)
-    trip = cv2.resize(np.minimum(round_trip, 1e3), size, interpolation=cv2.INTER_AREA)
-    targets = _grid_in_gray(a) + dense
-    texture = a.texture
-    strength = texture[..., 0] + texture[..., 2]
-    error = np.sqrt(FLOW_ERROR ** 2 + trip ** 2 + PLAIN_ERROR ** 2 / (1 + strength))
+    trip = flow.round_trip_error(forward.dense, backward.dense)
+    targets = flow.pixel_positions(*forward.dense.shape[:2]) + forward.dense
+    error = np.sqrt(FLOW_ERROR ** 2 + trip ** 2 + PLAIN_ERROR ** 2 / (1 + a.texture))
     error[trip > MAX_ROUND_TRIP] = np.inf
     height, width = backward.dense.shape[:2]
     inside = np.all((forward.targets >= 0) & (forward.targets <= [width - 1, height - 1]), axis=1)
-    u, v = a.keypoints.T
     keypoint_trip = np.linalg.norm(
-        forward.targets + flow.lookup(backward.dense, forward.targets) - _keypoint_pixels(a),
-        axis=1)
+        forward.targets + flow.lookup(backward.dense, forward.targets) - a.keypoints, axis=1)
     good = inside & forward.sharp & (keypoint_trip < MAX_ROUND_TRIP)
+    u, v = a.keypoints.T
     targets[v[good], u[good]] = forward.targets[good]
     # A keypoint is a landmark or nothing: where its match was not refined, it was not seen
     error[v, u] = np.where(good, SHARP_ERROR, np.inf)
@@ -270,15 +269,15 @@ def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
 def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
               T_b_a: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Triangulate a's grid: points in a's frame and their confidences."""
-    rays_b = b.gray_camera.unproject(matches.targets).astype(np.float32)
+    rays_b = _rays(matches.targets, b.camera)
     inverse_depth, sensitivity, in_front = two_view.triangulate(a.rays, rays_b, T_b_a)
     points = a.rays / np.where(in_front, inverse_depth, 1.0)[..., None]
     with np.errstate(divide='ignore', invalid='ignore'):
         turned = points @ T_b_a[:3, :3].T.astype(np.float32) + T_b_a[:3, 3].astype(np.float32)
         off_line = np.linalg.norm(turned[..., :2] / turned[..., 2:] - rays_b[..., :2], axis=-1)
-    off_line *= np.float32(b.gray_camera.fx)
+    off_line *= np.float32(b.camera.fx)
     error = np.sqrt(matches.error ** 2 + off_line ** 2)
-    confidence = (sensitivity * b.gray_camera.fx / error) ** 2
+    confidence = (sensitivity * b.camera.fx / error) ** 2
     valid = in_front & (off_line < MAX_EPIPOLAR) & np.isfinite(confidence)
     confidence = np.where(valid, np.maximum(confidence, MATCHED), NO_CONFIDENCE)
     # No depth is invented: pixels without evidence are put at the median depth, to stay finite
@@ -296,7 +295,7 @@ def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],
     So the projection in the other camera is what was measured, not what triangulation made of it.
     """
     depth = points @ T_other_own[2, :3].astype(np.float32) + np.float32(T_other_own[2, 3])
-    rays = other.gray_camera.unproject(matches.targets).astype(np.float32)
+    rays = _rays(matches.targets, other.camera)
     moved = points @ T_other_own[:3, :3].T.astype(np.float32) + T_other_own[:3, 3].astype(
         np.float32)
     return np.where((confidence > NO_CONFIDENCE)[..., None], rays * depth[..., None], moved)
@@ -307,13 +306,13 @@ def _rotated(a: GeometricEncoding, b: GeometricEncoding, forward: _Matches, back
     """Return the prediction for cameras that only turned: matches, but no depth."""
     confidences = []
     for own, other, matches, T in ((a, b, forward, T_b_a), (b, a, backward, T_b_a.T)):
-        rays = other.gray_camera.unproject(matches.targets).astype(np.float32)
+        rays = _rays(matches.targets, other.camera)
         turned = own.rays @ T[:3, :3].T.astype(np.float32)
         off = np.linalg.norm(turned[..., :2] / np.maximum(turned[..., 2:], 1e-3) - rays[..., :2],
-                             axis=-1) * other.gray_camera.fx
+                             axis=-1) * other.camera.fx
         valid = np.isfinite(matches.error) & (off < MAX_EPIPOLAR)
         confidences.append(np.where(valid, MATCHED, NO_CONFIDENCE).astype(np.float32))
-    seen_b = a.gray_camera.unproject(backward.targets).astype(np.float32)
+    seen_b = _rays(backward.targets, a.camera)
     return Prediction((a.rays, seen_b), (confidences[0], confidences[1]))
 
 
@@ -324,18 +323,13 @@ def _nothing(a: GeometricEncoding, b: GeometricEncoding) -> Prediction:
     return Prediction((a.rays, b.rays), (without(a), without(b)))
 
 
-def _grid_in_gray(a: GeometricEncoding) -> NDArray[np.float32]:
-    """Positions (H/2, W/2, 2) of the grid's pixels in `gray`."""
-    return _to_gray_pixels(a, GeometricEncoding.grid_pixels(a.camera))
-
-
-def _keypoint_pixels(a: GeometricEncoding) -> NDArray[np.float32]:
-    return _to_gray_pixels(a, a.keypoints.astype(np.float32))
-
-
-def _to_gray_pixels(a: GeometricEncoding, grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    scale = np.float32([a.gray.shape[1] / a.camera.width, a.gray.shape[0] / a.camera.height])
-    return (grid + np.float32(0.5)) * scale - np.float32(0.5)
+def _rays(pixels: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
+    """Rays (..., 3), z = 1, of a pinhole camera's pixels (..., 2), in single precision."""
+    rays = np.empty((*pixels.shape[:-1], 3), np.float32)
+    rays[..., 0] = (pixels[..., 0] - np.float32(camera.cx)) / np.float32(camera.fx)
+    rays[..., 1] = (pixels[..., 1] - np.float32(camera.cy)) / np.float32(camera.fy)
+    rays[..., 2] = 1
+    return rays
 
 
 def _to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
