@@ -348,8 +348,9 @@ class Mapper:
     def _close(self, new_id: int, pairs: list[_Pair], loop: int | None) -> None:
         """Tell the graph what has been refined; where a loop closes, take over what it says."""
         recent = set(list(self.keyframes)[-WINDOW:])
+        partners = {p.partner for p in pairs} - {loop}
         edges = [self._refined_edge(i, j) for i, j in self._seen
-                 if i < j <= i + CHAINED and (i in recent or j == new_id)]
+                 if (i in recent and i < j <= i + CHAINED) or (j == new_id and i in partners)]
         nodes = {i: self._similarity(i) for i in self.keyframes if i not in self._graph.nodes}
         self._graph.update(nodes, edges)
         edge = None if loop is None else self._loop_edge(pairs[-1], new_id)

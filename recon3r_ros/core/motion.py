@@ -49,7 +49,7 @@ SURROUNDINGS = 8
 #: normal distribution, whose 99.9 % lie within 3.3
 MOVING = 4.0
 #: Round trips that end farther away than this, plus a share of the way, lead over an occlusion
-ROUND_TRIP, ROUND_TRIP_SHARE = 1.0, 0.1
+ROUND_TRIP, ROUND_TRIP_SHARE = 0.5, 0.1
 #: Bounds of a known depth: this many standard deviations, at least this relative error
 DEPTH_SIGMAS, MIN_DEPTH_SIGMA = 2.0, 0.03
 #: Nearest depth where none is known, relative to the nearest known depths
@@ -58,7 +58,8 @@ NEAREST = 0.5
 #: two grey levels
 MIN_TEXTURE = 2e-4
 #: How much of the score a frame inherits; bounds of the score; how much `still` votes count
-MEMORY, MEMORY_UNKNOWN, SCORE_LIMIT, VOTE = 0.85, 0.95, 3.0, 1.5
+MEMORY, MEMORY_UNKNOWN, SCORE_LIMIT = 0.97, 0.97, 3.0
+MOVING_VOTE, STILL_VOTE, ALIKE_VOTE, ALIKE, OLDER, PATCH = 1.0, 0.3, 1.0, 1.5, 2, 3
 #: A moving region has scores above LOW throughout and above HIGH somewhere: two votes and more
 LOW, HIGH = 1.0, 2.0
 #: Regions below this share of the image are noise
@@ -83,6 +84,17 @@ class _Surface:
     high: Map
     nearest: float
 
+    def moved(self, T_new_old: Array) -> _Surface:
+        """Express the surface in another frame."""
+        T = T_new_old.astype(np.float32)
+        points = self.rays @ T[:3, :3].T + self.middle[:, None] * T[:3, 3]
+        use = points[:, 2] > 0.05
+        z = points[use, 2]
+        middle = self.middle[use] / z
+        order = np.argsort(middle)
+        return _Surface((points[use] / z[:, None])[order], middle[order],
+                        (self.low[use] / z)[order], (self.high[use] / z)[order], self.nearest)
+
 
 @dataclass(frozen=True, eq=False)
 class _Bounds:
@@ -93,6 +105,7 @@ class _Bounds:
     likely_low: Map
     likely_high: Map
     known: Mask
+    own: Mask
 
 
 class MotionDetector:
@@ -125,6 +138,8 @@ class MotionDetector:
         self._past: deque[_Past] = deque(maxlen=max(LAGS))
         self._reference: Keyframe | None = None
         self._surface: _Surface | None = None
+        self._older: list[_Surface] = []
+        self._appearance = np.zeros((self._cells[1], self._cells[0]), np.float32)
         self._last_gray: NDArray[np.uint8] | None = None
         self._count = 0
         self._score = np.zeros((self._cells[1], self._cells[0]), np.float32)
@@ -149,7 +164,8 @@ class MotionDetector:
         possible = self._residual(flow, T_past_cam, bounds.low, bounds.high)
         likely = self._residual(flow, T_past_cam, bounds.likely_low, bounds.likely_high)
         self._score = self._carried(flow, lag, T_past_cam, T_ref_cam, bounds)
-        self._score += _votes(possible, likely, cv2.magnitude(*cv2.split(flow)), valid)
+        alike = self._looks_alike(small, T_ref_cam, bounds)
+        self._score += _votes(possible, likely, cv2.magnitude(*cv2.split(flow)), valid, alike)
         np.clip(self._score, -SCORE_LIMIT, SCORE_LIMIT, out=self._score)
         self._past.append(_Past(small, T_ref_cam))
         self._last_gray = gray
@@ -184,10 +200,13 @@ class MotionDetector:
                     and np.array_equal(self._last_gray, reference.gray)):
                 # As it was tracked: the other poses are consistent with that
                 T_new_old = se3.inverse(self._past[-1].T_ref_cam)
+            self._older = [s.moved(T_new_old) for s in [self._surface, *self._older][:OLDER]
+                           if s is not None]
             self._past = deque((_Past(p.gray, T_new_old @ p.T_ref_cam) for p in self._past),
                                maxlen=max(LAGS))
         self._reference = reference
         self._surface = self._bounded(reference)
+        self._appearance = self._look(cv2.resize(reference.gray, self._size, interpolation=cv2.INTER_AREA))
 
     def _bounded(self, reference: Keyframe) -> _Surface:
         known = (reference.inverse_depth > 0) & ~reference.mask
@@ -217,24 +236,15 @@ class MotionDetector:
         """Bounds of the inverse depth of the frame's cells, by projecting the reference's."""
         surface = self._surface
         assert surface is not None
-        T = se3.inverse(T_ref_cam).astype(np.float32)
-        points = surface.rays @ T[:3, :3].T + surface.middle[:, None] * T[:3, 3]
-        z = np.maximum(points[:, 2], 1e-3)
-        (fx, _, cx), (_, fy, cy), _ = self._matrix()
-        cols = np.rint((points[:, 0] / z * fx + cx + 0.5) / self._scale[0] - 0.5).astype(np.int32)
-        rows = np.rint((points[:, 1] / z * fy + cy + 0.5) / self._scale[1] - 0.5).astype(np.int32)
+        low, high = self._render(surface, T_ref_cam)
+        own = high > 0
+        for older in self._older:
+            # What is hidden now, or moved when the reference was taken
+            older_low, older_high = self._render(older, T_ref_cam)
+            fill = (high <= 0) & (older_high > 0)
+            low[fill], high[fill] = older_low[fill], older_high[fill]
         width, height = self._cells
-        inside = ((cols >= 0) & (cols < width) & (rows >= 0) & (rows < height)
-                  & (points[:, 2] > 1e-2))
-        cols, rows, z = cols[inside], rows[inside], z[inside]
         far = np.float32(1e9)
-        low = np.full((height, width), far, np.float32)
-        high = np.zeros((height, width), np.float32)
-        # Nearest last, so that it stays where several points fall into one cell
-        low[rows, cols] = surface.low[inside] / z
-        high[rows, cols] = surface.high[inside] / z
-        kernel = np.ones((3, 3), np.uint8)
-        low, high = cv2.erode(low, kernel), cv2.dilate(high, kernel)
         known = high > 0
         # An unknown depth is likely one of its surroundings
         around = np.ones((2 * (height // SURROUNDINGS) + 1,) * 2, np.uint8)
@@ -243,7 +253,43 @@ class MotionDetector:
         likely_low[likely_low >= far] = 0
         return _Bounds(np.where(known, low, 0).astype(np.float32),
                        np.where(known, high, surface.nearest).astype(np.float32),
-                       likely_low, likely_high, known)
+                       likely_low, likely_high, known, own)
+
+    def _render(self, surface: _Surface, T_ref_cam: Array) -> tuple[Map, Map]:
+        """Bounds of the cells' inverse depths from a surface: (1e9, 0) where it has none."""
+        T = se3.inverse(T_ref_cam).astype(np.float32)
+        K = self._matrix().astype(np.float32)
+        K[:2, 2] += 0.5
+        K[:2] /= self._scale[:, None]
+        points = surface.rays @ T[:3, :3].T + surface.middle[:, None] * T[:3, 3]
+        z = np.maximum(points[:, 2], 1e-3)
+        pixels = points @ K[:2].T / z[:, None]
+        width, height = self._cells
+        inside = ((pixels > 0) & (pixels < [width, height])).all(1) & (points[:, 2] > 1e-2)
+        cols, rows = pixels[inside].astype(np.int32).T
+        z = z[inside]
+        low = np.full((height, width), 1e9, np.float32)
+        high = np.zeros((height, width), np.float32)
+        # Nearest last, so that it stays where several points fall into one cell
+        low[rows, cols] = surface.low[inside] / z
+        high[rows, cols] = surface.high[inside] / z
+        kernel = np.ones((3, 3), np.uint8)
+        return cv2.erode(low, kernel), cv2.dilate(high, kernel)
+
+    def _look(self, small: NDArray[np.uint8]) -> Map:
+        """Grey values of the cells, a little blurred."""
+        cells = cv2.resize(small, self._cells, interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(cells, (3, 3), 0).astype(np.float32)
+
+    def _looks_alike(self, small: NDArray[np.uint8], T_ref_cam: Array, bounds: _Bounds) -> Mask:
+        """Where a cell looks as its depth says that it does in the reference."""
+        seen = self._seen(T_ref_cam, 0.5 * (bounds.low + bounds.high))
+        then = sample(self._appearance, (seen + 0.5) / self._scale - 0.5, -1e3)
+        difference = cv2.blur(cv2.absdiff(self._look(small), then), (PATCH, PATCH))
+        if not bounds.own.any():
+            return bounds.own
+        usual = float(np.median(difference[bounds.own]))
+        return bounds.own & (difference < ALIKE * max(usual, 1.0))
 
     def _matrix(self) -> Array:
         """Intrinsics (3, 3) in mask pixels."""
@@ -313,7 +359,8 @@ class MotionDetector:
         return keep[labels]
 
 
-def _votes(possible: Map, likely: Map, length: Map, valid: Mask) -> Map:
+def _votes(possible: Map, likely: Map, length: Map, valid: Mask, alike: Mask
+           ) -> Map:
     """
     Votes in [-VOTE, VOTE] from residuals, normalised by their own noise level.
 
@@ -328,7 +375,8 @@ def _votes(possible: Map, likely: Map, length: Map, valid: Mask) -> Map:
     # Between the two nothing is said
     votes = (np.clip(2 * (possible / threshold - 1), 0, 1)
              - np.clip(2 * (1 - likely / threshold), 0, 1))
-    return np.where(valid, VOTE * votes, 0).astype(np.float32)
+    votes *= np.where(votes > 0, MOVING_VOTE, np.where(alike, ALIKE_VOTE, STILL_VOTE))
+    return np.where(valid, votes, np.where(alike, -ALIKE_VOTE, 0)).astype(np.float32)
 
 
 def keyframe_mask(mask: Mask, keyframe: Keyframe) -> Mask:

@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 
 #: Frames that wait for a first pair; older ones stay without a pose
 MAX_PENDING = 300
+#: Frames without a place that are kept to be placed later
+MAX_LOST = 60
 #: Recent frames that blur is judged by
 RECENT = 60
 #: A first pair that had too little depth is tried again when its parallax has grown by this
@@ -43,6 +45,14 @@ class _Pending:
     track: Track
 
 
+@dataclass(frozen=True, eq=False)
+class _Lost:
+    """A frame that could not be placed, kept until the camera's place is known again."""
+
+    frame: TrackedFrame
+    gray: NDArray[np.uint8]
+
+
 class Reconstruction:
     """
     Poses, depth and motion from a stream of frames of one camera.
@@ -57,6 +67,7 @@ class Reconstruction:
         self._tracker: Tracker | None = None
         self._sharpness: deque[float] = deque(maxlen=RECENT)
         self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
+        self._lost: deque[_Lost] = deque(maxlen=MAX_LOST)
         self._tried_parallax = 0.0
         self._tracked: list[TrackedFrame] = []
 
@@ -150,9 +161,12 @@ class Reconstruction:
             keyframe = self._add_keyframe(frame, gray, None)
             if keyframe is None:
                 self.state = TrackingState.LOST
+                self._lost.append(_Lost(_untracked(frame), gray))
                 return Update(self.state, (), None)
-            return Update(self.state, (self._record_keyframe(keyframe),), keyframe)
+            found = (self._record_keyframe(keyframe), *self._pose_lost())
+            return Update(self.state, found, keyframe)
         self.state = TrackingState.TRACKING
+        self._lost.clear()
         T_ref_cam = se3.inverse(track.pose.T_cam_world)
         tracked = self._record(_untracked(frame), self.mapper.newest.id, T_ref_cam,
                                track.pose.covariance)
@@ -162,6 +176,21 @@ class Reconstruction:
         if keyframes.is_due(track, self._tracker.reference, blurred):
             keyframe = self._add_keyframe(frame, gray, track)
         return Update(self.state, (tracked,), keyframe)
+
+    def _pose_lost(self) -> tuple[TrackedFrame, ...]:
+        """Poses of the frames since track was lost, backwards from the keyframe that found it."""
+        assert self._tracker is not None
+        T_cam_ref = np.eye(4)
+        posed = []
+        for lost in reversed(self._lost):
+            track = self._tracker.locate(lost.gray, T_cam_ref)
+            if track.pose is None:
+                break
+            T_cam_ref = track.pose.T_cam_world
+            posed.append(self._record(lost.frame, self.mapper.newest.id, se3.inverse(T_cam_ref),
+                                      track.pose.covariance))
+        self._lost.clear()
+        return tuple(posed)
 
     def _add_keyframe(self, frame: Frame, gray: NDArray[np.uint8], track: Track | None
                       ) -> Keyframe | None:

@@ -122,6 +122,15 @@ class Tracker:
             self._motion = np.eye(4)
         return track
 
+    def locate(self, gray: NDArray[np.uint8], T_cam_ref: Array) -> Track:
+        """
+        Find the reference in an image out of turn, without changing what the tracker expects next.
+
+        :param gray: (H, W) uint8 image of the tracking camera
+        :param T_cam_ref: (4, 4) where the reference may lie in it
+        """
+        return self._locate(gray, T_cam_ref, _FAR_LEVELS)
+
     def _verified(self, gray: NDArray[np.uint8], track: Track) -> Track:
         """Drop keypoints that do not find their way back: no pose is there to tell them apart."""
         assert self.reference is not None
