@@ -3,10 +3,11 @@
 """
 One cloud from all keyframes: sure points only, seen through by nobody, averaged in voxels.
 
-Points stay anchored to their keyframe until they are fused, so a corrected pose moves them. A point
-that another keyframe looks through, because it measures something clearly farther away in the same
-direction, cannot be there: the free-space violations of Merrell et al. ('Real-Time Visibility-Based
-Fusion of Depth Maps', ICCV 2007). They are floaters of wrong depth, and trails of things that moved.
+Points stay anchored to their keyframe until they are fused, so a corrected pose moves them. A
+point that another keyframe looks through, because it measures something clearly farther away in
+the same direction, cannot be there: the free-space violations of Merrell et al. ('Real-Time
+Visibility-Based Fusion of Depth Maps', ICCV 2007). They are floaters of wrong depth, and trails of
+what moved.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.core.types import Keyframe, PointCloud
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
@@ -28,8 +28,8 @@ Mask = NDArray[np.bool_]
 
 #: Inverse variance of the relative depth that a point needs: a relative error of a fifth
 MIN_CONFIDENCE = 25.0
-#: A pixel lies on a depth edge where a neighbour's depth differs by more than this share: a surface
-#: as steep as 85 degrees changes by 5 % per pixel at a focal length of 220 pixels
+#: A pixel lies on a depth edge where a neighbour's depth differs by more than this share: a
+#: surface as steep as 85 degrees changes by 5 % per pixel at a focal length of 220 pixels
 MAX_JUMP = 0.05
 #: Points of one keyframe at most; of more, every second, third ... row and column is taken: at
 #: 320x240 pixels a quarter, as far apart as the default voxels' edges
@@ -62,8 +62,8 @@ def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> Poin
     """
     Merge the keyframes' points into one cloud in the map frame.
 
-    :param voxel_size: edge of the voxels that points are averaged in, map units; None takes 1 / 300
-        of the map's robust extent
+    :param voxel_size: edge of the voxels that points are averaged in, map units; None takes
+        1 / 300 of the map's robust extent
     :return: averaged positions, colours and confidences; empty where nothing is sure
     :raises Recon3rError: where a voxel size is not positive, or Open3D cannot be loaded
     """
@@ -164,9 +164,10 @@ def _average(points: Map, colors: NDArray[np.uint8], confidences: Map, size: flo
         raise Recon3rError(
             f"Open3D cannot be loaded ({error}): install libusb-1.0-0, or Open3D by 'pip install "
             "open3d'") from error
-    cloud = o3d.t.geometry.PointCloud(o3d.core.Tensor(points))
-    cloud.point['colors'] = o3d.core.Tensor(colors.astype(np.float32))
-    cloud.point['confidences'] = o3d.core.Tensor(confidences[:, None])
+    tensor = o3d.core.Tensor.from_numpy
+    cloud = o3d.t.geometry.PointCloud(tensor(points))
+    cloud.point['colors'] = tensor(colors.astype(np.float32))
+    cloud.point['confidences'] = tensor(np.ascontiguousarray(confidences[:, None]))
     cloud = cloud.voxel_down_sample(size)
     return PointCloud(
         cloud.point['positions'].numpy(),

@@ -26,6 +26,10 @@ MIN_SHARPNESS = 0.6
 CRITICAL_OVERLAP = 0.4
 #: Median parallax (radians) that makes a first pair worth predicting
 FIRST_PARALLAX = np.deg2rad(1.0)
+#: Median parallax (pixels) below which a camera only turned
+STILL_PIXELS = 2.0
+#: Keypoints that a rotation is fitted to, at least
+MIN_TRACKED = 8
 #: Share of keypoints found again below which a first pair is tried whatever its parallax
 FIRST_OVERLAP = 0.5
 
@@ -60,9 +64,27 @@ def is_due(track: Track, reference: Reference, blurred: bool) -> bool:
 
 def first_parallax(track: Track, reference: Reference, camera: Camera) -> float:
     """Median angle (radians) by which keypoints moved that rotation does not explain."""
-    if track.found.sum() < 8:
-        return 0.0
+    turn, angles = _turned(track, reference, camera)
+    return 0.0 if turn is None else float(np.median(angles))
+
+
+def pure_rotation(track: Track, reference: Reference, camera: Camera) -> Array | None:
+    """
+    Rotation (3, 3) R_cam_ref under which all but a few keypoints moved, if there is one.
+
+    :return: None where parallax shows that the camera moved, or too few keypoints were found
+    """
+    turn, angles = _turned(track, reference, camera)
+    if turn is None or np.median(angles) > STILL_PIXELS / camera.fx:
+        return None
+    return turn
+
+
+def _turned(track: Track, reference: Reference, camera: Camera) -> tuple[Array | None, Array]:
+    """Best rotation R_cam_ref, and what angles (N,) it leaves unexplained."""
+    if track.found.sum() < MIN_TRACKED:
+        return None, np.zeros(0)
     rays_a = camera.unproject(reference.pixels[track.found])
     rays_b = camera.unproject(track.pixels[track.found])
     rotation = fit_rotation(rays_a, rays_b, 2.0 / camera.fx)
-    return float(np.median(parallax(rays_a, rays_b, rotation)))
+    return rotation, parallax(rays_a, rays_b, rotation)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
 from recon3r_ros.core.correspondence import Correspondence, correspond
+from recon3r_ros.core.motion import keyframe_mask
 from recon3r_ros.core.types import Frame, Keyframe
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.geometry.pnp import solve_pnp
@@ -105,15 +106,19 @@ class Mapper:
         self._insert(keyframe, encoding)
         return keyframe
 
-    def add(self, frame: Frame, view: View, gray: NDArray[np.uint8], T_map_cam: Array | None
-            ) -> Keyframe | None:
+    def add(self, frame: Frame, view: View, gray: NDArray[np.uint8], T_map_cam: Array | None,
+            moving: NDArray[np.bool_] | None = None) -> Keyframe | None:
         """
         Add a keyframe: predict it with its partners, place it, refine its neighbourhood.
 
+        :param gray: (H', W') uint8 tracking image
         :param T_map_cam: (4, 4) its pose where tracking knows it
+        :param moving: (h, w) of any size, what moves in it
         :return: the keyframe, or None where no partner shows the same scene with enough parallax
         """
         keyframe, encoding = self._make(frame, view, gray, T_map_cam)
+        if moving is not None:
+            keyframe = replace(keyframe, mask=keyframe_mask(moving, keyframe))
         pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
         if not pairs:
             return None
@@ -248,7 +253,8 @@ class Mapper:
         for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
                                           (new_id, pair.partner, pair.of_new)):
             anchor = self.keyframes[anchor_id]
-            visible = np.flatnonzero(_at(c.confidence, anchor.keypoints) > 0)
+            static = ~_at(anchor.mask, anchor.keypoints)
+            visible = np.flatnonzero((_at(c.confidence, anchor.keypoints) > 0) & static)
             self._seen[anchor_id, observer_id] = _Seen(
                 visible, _at(c.targets, anchor.keypoints)[visible].astype(float))
             self._dense[anchor_id, observer_id] = c
@@ -414,12 +420,13 @@ class Mapper:
                 for (anchor, observer), c in self._dense.items() if anchor == i]
             if votes:
                 inverse_depth, confidence = depth.fuse(self.keyframes[i].rays(), votes)
-                self._set(i, inverse_depth=inverse_depth, confidence=confidence)
+                static = ~self.keyframes[i].mask
+                self._set(i, inverse_depth=inverse_depth * static, confidence=confidence * static)
 
     def _set(self, i: int, **changes: Any) -> None:
         self.keyframes[i] = replace(self.keyframes[i], **changes)
 
 
-def _at(field: NDArray[np.float32], pixels: NDArray[np.int32]) -> NDArray[np.float32]:
+def _at(field: NDArray[Any], pixels: NDArray[np.int32]) -> NDArray[Any]:
     """Values of a (H, W, ...) field at (K, 2) pixels."""
     return field[pixels[:, 1], pixels[:, 0]]

@@ -3,11 +3,11 @@
 """
 Which pixels move by themselves: measured flow against the flow that camera and depth explain.
 
-Easi3R (Chen et al., 2025, eq. 11) and MonST3R (Zhang et al., ICLR 2025, section 3.3) take a pixel for
-moving where the two differ. Here the difference is measured to an interval: a pixel's depth is known
-to lie between two bounds, so a static point must be seen between the bounds' projections, a piece of
-its epipolar line. Where nothing is known the interval reaches from infinity to very near. An error of
-the depth inside its bounds is thus never motion, nor is parallax at depth edges.
+Easi3R (Chen et al., 2025, eq. 11) and MonST3R (Zhang et al., ICLR 2025, section 3.3) take a pixel
+for moving where the two differ. Here the difference is measured to an interval: a pixel's depth is
+known to lie between two bounds, so a static point must be seen between the bounds' projections, on
+a piece of its epipolar line. Where nothing is known the interval reaches from infinity to very
+near. An error of the depth inside its bounds is thus never motion, nor is parallax at depth edges.
 
 Evidence is collected over time in a score per pixel that moves with the flow: log odds in spirit.
 """
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.core.types import Keyframe
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
@@ -30,40 +29,54 @@ Array = NDArray[np.float64]
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: The mask has 1 / this of the tracking image's width and height
+#: The mask has 1 / this of the tracking image's width and height; flow is measured at that size
 MASK_STEP = 2
-#: Residuals are computed on every second pixel of the mask: DIS' fastest preset resolves no more
+#: Residuals are computed once in this many mask pixels: the flow's finest level is no finer
 CELL = 2
-#: Frames back that flow is measured to, a short and a long baseline: in 1/10 s and 1/3 s at 30 Hz
-#: things that move leave their place by several pixels while most of them stays in view
-LAGS = (3, 9)
-#: Median flow (share of the image's width) beyond which a nearer frame is taken: patches lose track
-MAX_FLOW = 0.12
-#: Least noise of flow, mask pixels: DIS without variational refinement (Kroeger et al., section 3)
-MIN_NOISE = 0.5
-RELATIVE_NOISE = 0.05
-REACH = 0.2
-MIN_VALID = 0.05
-SURROUNDINGS = 8
-#: Residual over noise beyond which a pixel speaks for motion; flow errors have heavier tails than a
-#: normal distribution, whose 99.9 % lie within 3.3
-MOVING = 4.0
-#: Round trips that end farther away than this, plus a share of the way, lead over an occlusion
+#: Size and distance of the patches of optical flow, in cells: large ones spread motion beyond its
+#: outline by half their size
+PATCH_SIZE, PATCH_STRIDE, FLOW_ITERATIONS = 6, 4, 6
+#: Frames back that flow is measured to, in turn: the short way blurs outlines less, on the long
+#: way slow things move farther
+LAGS = (2, 6)
+#: Flow of the static scene (share of the image's width) beyond which a nearer frame is taken, and
+#: length beyond which flow is not trusted: coarse-to-fine search loses what moves that far
+MAX_FLOW, REACH = 0.12, 0.2
+#: Noise of flow: at least this many mask pixels, the usual error of inverse search, and this share
+#: of its length, because patches do not turn or scale with the scene
+MIN_NOISE, RELATIVE_NOISE = 0.35, 0.05
+#: Residual over noise beyond which a pixel speaks for motion: 99.7 % of a normal distribution
+MOVING = 3.0
+#: Round trips that end farther away (mask pixels, and share of the way) lead over an occlusion
 ROUND_TRIP, ROUND_TRIP_SHARE = 0.5, 0.1
+#: Share of pixels with valid flow below which a frame says nothing
+MIN_VALID = 0.05
 #: Bounds of a known depth: this many standard deviations, at least this relative error
 DEPTH_SIGMAS, MIN_DEPTH_SIGMA = 2.0, 0.03
 #: Nearest depth where none is known, relative to the nearest known depths
 NEAREST = 0.5
-#: Least eigenvalue of the structure tensor that makes flow meaningful: twice that of sensor noise of
-#: two grey levels
+#: An unknown depth is likely one of those within this share of the image's height
+SURROUNDINGS = 1 / 8
+#: Least eigenvalue of the structure tensor (OpenCV's scaling) that makes flow meaningful: below it
+#: lies the noise of a camera on a blank wall
 MIN_TEXTURE = 2e-4
-#: How much of the score a frame inherits; bounds of the score; how much `still` votes count
-MEMORY, MEMORY_UNKNOWN, SCORE_LIMIT = 0.97, 0.97, 3.0
-MOVING_VOTE, STILL_VOTE, ALIKE_VOTE, ALIKE, OLDER, PATCH = 1.0, 0.3, 1.0, 1.5, 2, 3
-#: A moving region has scores above LOW throughout and above HIGH somewhere: two votes and more
+#: A cell looks as it did when its grey value, averaged with its neighbours', differs by less than
+#: this many times what is usual
+ALIKE = 1.5
+#: Votes: for motion, for stillness (weak, because things pause), and for stillness where the cell
+#: also looks as in the reference (strong, because what moved away uncovers what was there before)
+MOVING_VOTE, STILL_VOTE, ALIKE_VOTE = 1.0, 0.15, 1.0
+#: How much of its score a cell keeps from frame to frame, and the score's bounds: without evidence
+#: a moving region lasts for half a second at 30 Hz
+MEMORY, SCORE_LIMIT = 0.94, 3.0
+#: A moving region has scores above LOW throughout and above HIGH, two or three votes, somewhere
 LOW, HIGH = 1.0, 2.0
 #: Regions below this share of the image are noise
 MIN_REGION = 0.002
+#: Margin around what moves that stays out of the map, share of the image's width
+MARGIN = 0.01
+#: Inverse depth of cells without any
+_FAR = np.float32(1e9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +111,13 @@ class _Surface:
 
 @dataclass(frozen=True, eq=False)
 class _Bounds:
-    """Between which inverse depths (h, w) a frame's cells may lie, and between which they likely do."""
+    """Inverse depths (h, w) between which a frame's cells may lie, and likely lie."""
 
     low: Map
     high: Map
     likely_low: Map
     likely_high: Map
     known: Mask
-    own: Mask
 
 
 class MotionDetector:
@@ -122,15 +134,14 @@ class MotionDetector:
         self._size = (self.width, self.height)
         self._cells = (max(self.width // CELL, 8), max(self.height // CELL, 8))
         # Coordinates of the cells' centres in mask pixels
-        self._scale = np.float32([self.width / self._cells[0], self.height / self._cells[1]])
+        self._scale = np.array([self.width / self._cells[0], self.height / self._cells[1]], np.float32)
         self._positions = ((pixel_positions(self._cells[1], self._cells[0]) + 0.5) * self._scale
                            - 0.5).astype(np.float32)
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setFinestScale(1)
-        self._flow.setGradientDescentIterations(6)
-        self._check = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._check.setFinestScale(1)
-        self._check.setGradientDescentIterations(6)
+        self._flow.setPatchSize(PATCH_SIZE)
+        self._flow.setPatchStride(PATCH_STRIDE)
+        self._flow.setGradientDescentIterations(FLOW_ITERATIONS)
         self.reset()
 
     def reset(self) -> None:
@@ -138,7 +149,6 @@ class MotionDetector:
         self._past: deque[_Past] = deque(maxlen=max(LAGS))
         self._reference: Keyframe | None = None
         self._surface: _Surface | None = None
-        self._older: list[_Surface] = []
         self._appearance = np.zeros((self._cells[1], self._cells[0]), np.float32)
         self._last_gray: NDArray[np.uint8] | None = None
         self._count = 0
@@ -157,16 +167,15 @@ class MotionDetector:
         self._follow(reference)
         bounds = self._bounds(T_ref_cam)
         lag, past = self._choose(T_ref_cam)
-        flow, valid = self._measure(small, past.gray)
         T_past_cam = se3.inverse(past.T_ref_cam) @ T_ref_cam
+        flow, length, valid = self._measure(small, past.gray)
         valid &= self._texture(small) > MIN_TEXTURE
-        valid &= cv2.magnitude(*cv2.split(flow)) < REACH * self.width
         possible = self._residual(flow, T_past_cam, bounds.low, bounds.high)
         likely = self._residual(flow, T_past_cam, bounds.likely_low, bounds.likely_high)
-        self._score = self._carried(flow, lag, T_past_cam, T_ref_cam, bounds)
         alike = self._looks_alike(small, T_ref_cam, bounds)
-        self._score += _votes(possible, likely, cv2.magnitude(*cv2.split(flow)), valid, alike)
-        np.clip(self._score, -SCORE_LIMIT, SCORE_LIMIT, out=self._score)
+        score = self._carried(flow, lag, T_past_cam, T_ref_cam, bounds)
+        score += _votes(possible, likely, length, valid, alike)
+        self._score = np.clip(score, -SCORE_LIMIT, SCORE_LIMIT)
         self._past.append(_Past(small, T_ref_cam))
         self._last_gray = gray
         self._count += 1
@@ -174,7 +183,7 @@ class MotionDetector:
 
     def _carried(self, flow: Map, lag: int, T_past_cam: Array, T_ref_cam: Array, bounds: _Bounds
                  ) -> Map:
-        """Take over the previous frame's score along the flow, interpolated between `lag` frames."""
+        """Take over the previous frame's score along the flow, a share 1 / `lag` of the way."""
         T_last_cam = se3.inverse(self._past[-1].T_ref_cam) @ T_ref_cam
         middle = 0.5 * (bounds.likely_low + bounds.likely_high)
         before = self._seen(T_last_cam, middle)
@@ -184,29 +193,44 @@ class MotionDetector:
             before = self._positions + flow
         score = cv2.remap(self._score, (before + 0.5) / self._scale - 0.5, None, cv2.INTER_LINEAR,
                           borderMode=cv2.BORDER_REPLICATE)
-        return score * np.where(bounds.known, MEMORY, MEMORY_UNKNOWN).astype(np.float32)
+        return score * np.float32(MEMORY)
 
     def _follow(self, reference: Keyframe) -> None:
-        """Take over a new reference: express earlier poses in its frame, bound its depths."""
+        """Take over a new reference: express what is known in its frame, bound its depths."""
         if reference is self._reference:
             return
-        old = self._reference
+        old, older = self._reference, self._surface
+        small = cv2.resize(reference.gray, self._size, interpolation=cv2.INTER_AREA)
+        surface = self._bounded(reference)
         if old is None:
-            small = cv2.resize(reference.gray, self._size, interpolation=cv2.INTER_AREA)
             self._past.append(_Past(small, np.eye(4)))
         elif old.id != reference.id:
             T_new_old = se3.inverse(reference.T_map_cam) @ old.T_map_cam
-            if (self._last_gray is not None and self._past
-                    and np.array_equal(self._last_gray, reference.gray)):
+            if self._last_gray is not None and np.array_equal(self._last_gray, reference.gray):
                 # As it was tracked: the other poses are consistent with that
                 T_new_old = se3.inverse(self._past[-1].T_ref_cam)
-            self._older = [s.moved(T_new_old) for s in [self._surface, *self._older][:OLDER]
-                           if s is not None]
             self._past = deque((_Past(p.gray, T_new_old @ p.T_ref_cam) for p in self._past),
                                maxlen=max(LAGS))
-        self._reference = reference
-        self._surface = self._bounded(reference)
-        self._appearance = self._look(cv2.resize(reference.gray, self._size, interpolation=cv2.INTER_AREA))
+            assert older is not None
+            surface = self._completed(surface, older.moved(T_new_old))
+        self._reference, self._surface, self._appearance = reference, surface, self._look(small)
+
+    def _completed(self, surface: _Surface, older: _Surface) -> _Surface:
+        """Add older points where a surface has none: what moved when the reference was taken."""
+        _, high = self._render(surface, np.eye(4))
+        cols, rows, inside = self._cells_of(older.rays)
+        new = ~inside
+        new[inside] = high[rows[inside], cols[inside]] <= 0
+        # No more than one point a cell, the newest first
+        limit = max(high.size - len(surface.middle), 0)
+        chosen = np.flatnonzero(new)
+        chosen = chosen[::max(1, -(-len(chosen) // max(limit, 1)))] if limit else chosen[:0]
+        middle = np.concatenate([surface.middle, older.middle[chosen]])
+        order = np.argsort(middle)
+        return _Surface(
+            np.concatenate([surface.rays, older.rays[chosen]])[order], middle[order],
+            np.concatenate([surface.low, older.low[chosen]])[order],
+            np.concatenate([surface.high, older.high[chosen]])[order], surface.nearest)
 
     def _bounded(self, reference: Keyframe) -> _Surface:
         known = (reference.inverse_depth > 0) & ~reference.mask
@@ -214,8 +238,7 @@ class MotionDetector:
             1 / np.sqrt(np.maximum(reference.confidence, 1e-6)), MIN_DEPTH_SIGMA)
         factor = np.exp(np.minimum(sigma, 2.0)).astype(np.float32)
         kernel = np.ones((3, 3), np.uint8)
-        far = np.float32(1e9)
-        low = cv2.erode(np.where(known, reference.inverse_depth / factor, far), kernel)
+        low = cv2.erode(np.where(known, reference.inverse_depth / factor, _FAR), kernel)
         high = cv2.dilate(np.where(known, reference.inverse_depth * factor, 0), kernel)
         shape = reference.inverse_depth.shape
         rows = np.minimum(np.arange(self._cells[1]) * shape[0] // self._cells[1], shape[0] - 1)
@@ -233,48 +256,41 @@ class MotionDetector:
                         high[grid].ravel()[use][order], nearest / NEAREST)
 
     def _bounds(self, T_ref_cam: Array) -> _Bounds:
-        """Bounds of the inverse depth of the frame's cells, by projecting the reference's."""
-        surface = self._surface
-        assert surface is not None
-        low, high = self._render(surface, T_ref_cam)
-        own = high > 0
-        for older in self._older:
-            # What is hidden now, or moved when the reference was taken
-            older_low, older_high = self._render(older, T_ref_cam)
-            fill = (high <= 0) & (older_high > 0)
-            low[fill], high[fill] = older_low[fill], older_high[fill]
-        width, height = self._cells
-        far = np.float32(1e9)
+        """Bounds of the inverse depth of a frame's cells, from the reference's."""
+        assert self._surface is not None
+        low, high = self._render(self._surface, T_ref_cam)
         known = high > 0
-        # An unknown depth is likely one of its surroundings
-        around = np.ones((2 * (height // SURROUNDINGS) + 1,) * 2, np.uint8)
+        around = np.ones((2 * round(SURROUNDINGS * len(high)) + 1,) * 2, np.uint8)
         likely_low = np.where(known, low, cv2.erode(low, around))
         likely_high = np.where(known, high, cv2.dilate(high, around))
-        likely_low[likely_low >= far] = 0
-        return _Bounds(np.where(known, low, 0).astype(np.float32),
-                       np.where(known, high, surface.nearest).astype(np.float32),
-                       likely_low, likely_high, known, own)
+        likely_low[likely_low >= _FAR] = 0
+        return _Bounds(np.where(known, low, np.float32(0)),
+                       np.where(known, high, np.float32(self._surface.nearest)),
+                       likely_low, likely_high, known)
 
     def _render(self, surface: _Surface, T_ref_cam: Array) -> tuple[Map, Map]:
-        """Bounds of the cells' inverse depths from a surface: (1e9, 0) where it has none."""
+        """Bounds of the cells' inverse depths from a surface: (_FAR, 0) where it has none."""
         T = se3.inverse(T_ref_cam).astype(np.float32)
-        K = self._matrix().astype(np.float32)
-        K[:2, 2] += 0.5
-        K[:2] /= self._scale[:, None]
         points = surface.rays @ T[:3, :3].T + surface.middle[:, None] * T[:3, 3]
-        z = np.maximum(points[:, 2], 1e-3)
-        pixels = points @ K[:2].T / z[:, None]
-        width, height = self._cells
-        inside = ((pixels > 0) & (pixels < [width, height])).all(1) & (points[:, 2] > 1e-2)
-        cols, rows = pixels[inside].astype(np.int32).T
-        z = z[inside]
-        low = np.full((height, width), 1e9, np.float32)
-        high = np.zeros((height, width), np.float32)
+        cols, rows, inside = self._cells_of(points)
+        cols, rows, z = cols[inside], rows[inside], points[inside, 2]
+        low = np.full(self._score.shape, _FAR)
+        high = np.zeros(self._score.shape, np.float32)
         # Nearest last, so that it stays where several points fall into one cell
         low[rows, cols] = surface.low[inside] / z
         high[rows, cols] = surface.high[inside] / z
         kernel = np.ones((3, 3), np.uint8)
         return cv2.erode(low, kernel), cv2.dilate(high, kernel)
+
+    def _cells_of(self, points: Map) -> tuple[NDArray[np.int32], NDArray[np.int32], Mask]:
+        """Columns and rows of the cells that points (N, 3) fall into, and which fall into one."""
+        K = self._matrix().astype(np.float32)
+        K[:2, 2] += 0.5
+        K[:2] /= self._scale[:, None]
+        pixels = points @ K[:2].T / np.maximum(points[:, 2:], 1e-2)
+        inside = (((pixels >= 0) & (pixels < self._cells)).all(1) & (points[:, 2] > 1e-2))
+        cols, rows = np.where(inside[:, None], pixels, 0).astype(np.int32).T
+        return cols, rows, inside
 
     def _look(self, small: NDArray[np.uint8]) -> Map:
         """Grey values of the cells, a little blurred."""
@@ -283,13 +299,14 @@ class MotionDetector:
 
     def _looks_alike(self, small: NDArray[np.uint8], T_ref_cam: Array, bounds: _Bounds) -> Mask:
         """Where a cell looks as its depth says that it does in the reference."""
+        if not bounds.known.any():
+            return bounds.known
         seen = self._seen(T_ref_cam, 0.5 * (bounds.low + bounds.high))
         then = sample(self._appearance, (seen + 0.5) / self._scale - 0.5, -1e3)
-        difference = cv2.blur(cv2.absdiff(self._look(small), then), (PATCH, PATCH))
-        if not bounds.own.any():
-            return bounds.own
-        usual = float(np.median(difference[bounds.own]))
-        return bounds.own & (difference < ALIKE * max(usual, 1.0))
+        difference = cv2.blur(cv2.absdiff(self._look(small), then), (3, 3))
+        usual = float(np.median(difference[bounds.known]))
+        # Grey values are integers: rounding alone makes differences of this size
+        return bounds.known & (difference < ALIKE * max(usual, 1.0))
 
     def _matrix(self) -> Array:
         """Intrinsics (3, 3) in mask pixels."""
@@ -315,17 +332,17 @@ class MotionDetector:
                 return lag, self._past[-lag]
         return 1, self._past[-1]
 
-    def _measure(self, small: NDArray[np.uint8], past: NDArray[np.uint8]) -> tuple[Map, Mask]:
-        """Flow of the cells to an earlier frame, and where it finds its way back."""
-        forward = self._flow.calc(small, past, None)
-        backward = self._check.calc(past, small, None)
-        flow = cv2.resize(forward, self._cells, interpolation=cv2.INTER_AREA)
-        targets = self._positions + flow
-        back = sample(cv2.resize(backward, self._cells, interpolation=cv2.INTER_AREA),
-                      ((targets + 0.5) / self._scale - 0.5).astype(np.float32), 1e3)
-        error = cv2.magnitude(*cv2.split(flow + back))
+    def _measure(self, small: NDArray[np.uint8], past: NDArray[np.uint8]) -> tuple[Map, Map, Mask]:
+        """Flow of the cells to an earlier frame, its length, and where it finds its way back."""
+        flow, back = (cv2.resize(self._flow.calc(*pair, None), self._cells,
+                                 interpolation=cv2.INTER_AREA)
+                      for pair in ((small, past), (past, small)))
+        cells = (self._positions + flow + 0.5) / self._scale - 0.5
+        error = cv2.magnitude(*cv2.split(flow + sample(back, cells, 1e3)))
         length = cv2.magnitude(*cv2.split(flow))
-        return flow, error < ROUND_TRIP + ROUND_TRIP_SHARE * length
+        valid = ((error < ROUND_TRIP + ROUND_TRIP_SHARE * length)
+                 & (length < REACH * self.width))
+        return flow, length, valid
 
     def _seen(self, T_past_cam: Array, inverse_depth: Map) -> Map:
         """Where (h, w, 2) static cells of these inverse depths were seen in an earlier frame."""
@@ -340,7 +357,7 @@ class MotionDetector:
         return cv2.merge([(a + inverse_depth * e[0]) * z, (b + inverse_depth * e[1]) * z])
 
     def _residual(self, flow: Map, T_past_cam: Array, low: Map, high: Map) -> Map:
-        """Distance (mask pixels) between where a cell is seen and where it could be, were it static."""
+        """Distance (mask pixels) of where a cell was seen to where it was, were it static."""
         far = self._seen(T_past_cam, low)
         du, dv = cv2.split(self._seen(T_past_cam, high) - far)
         x, y = cv2.split(self._positions + flow - far)
@@ -348,13 +365,16 @@ class MotionDetector:
         return cv2.magnitude(x - along * du, y - along * dv)
 
     def _segment(self, score: Map) -> Mask:
+        """Regions of high score."""
         full = cv2.resize(score, self._size, interpolation=cv2.INTER_LINEAR)
-        candidates = (full > LOW).astype(np.uint8)
-        candidates = cv2.morphologyEx(candidates, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+        candidates = cv2.morphologyEx((full > LOW).astype(np.uint8), cv2.MORPH_CLOSE,
+                                      np.ones((2 * CELL + 1,) * 2, np.uint8))
+        # Patches that overlap an outline move with what has more texture: mostly the nearer side
+        candidates = cv2.erode(candidates, np.ones((CELL + 1,) * 2, np.uint8), borderValue=1)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(candidates)
-        peaks = np.zeros(count, bool)
-        peaks[np.unique(labels[full > HIGH])] = True
-        keep = peaks & (stats[:, cv2.CC_STAT_AREA] >= MIN_REGION * labels.size)
+        keep = np.zeros(count, bool)
+        keep[np.unique(labels[full > HIGH])] = True
+        keep &= stats[:, cv2.CC_STAT_AREA] >= MIN_REGION * labels.size
         keep[0] = False
         return keep[labels]
 
@@ -362,20 +382,22 @@ class MotionDetector:
 def _votes(possible: Map, likely: Map, length: Map, valid: Mask, alike: Mask
            ) -> Map:
     """
-    Votes in [-VOTE, VOTE] from residuals, normalised by their own noise level.
+    Votes in [-ALIKE_VOTE, MOVING_VOTE] from residuals, normalised by their own noise level.
 
     :param possible: (h, w) distance to where a static cell can be
     :param likely: (h, w) to where it likely is
     :param length: (h, w) of the flow
+    :param valid: (h, w) where the flow can be trusted
+    :param alike: (h, w) where the frame looks as the reference and its depth say
     """
     if valid.sum() < MIN_VALID * valid.size:
         return np.zeros_like(possible)
     noise = max(MIN_NOISE, 1.4826 * float(np.median(likely[valid])))
     threshold = MOVING * np.maximum(noise, RELATIVE_NOISE * length)
-    # Between the two nothing is said
-    votes = (np.clip(2 * (possible / threshold - 1), 0, 1)
-             - np.clip(2 * (1 - likely / threshold), 0, 1))
-    votes *= np.where(votes > 0, MOVING_VOTE, np.where(alike, ALIKE_VOTE, STILL_VOTE))
+    # Half of each full vote at 1.25 and 0.75 times the threshold
+    moving = np.clip(2 * (possible / threshold - 1), 0, 1)
+    still = np.clip(2 * (1 - likely / threshold), 0, 1)
+    votes = MOVING_VOTE * moving - np.where(alike, ALIKE_VOTE, STILL_VOTE) * still
     return np.where(valid, votes, np.where(alike, -ALIKE_VOTE, 0)).astype(np.float32)
 
 
@@ -389,7 +411,7 @@ def keyframe_mask(mask: Mask, keyframe: Keyframe) -> Mask:
     height, width = keyframe.inverse_depth.shape
     full = cv2.resize(mask.astype(np.uint8) * 255, (width, height),
                       interpolation=cv2.INTER_LINEAR) >= 64
-    # The margin covers what the cells blur: one and a half cells of the detector
-    margin = max(3, 2 * round(0.006 * width) + 1)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin // 2 + 1,) * 2)
+    # The detector's cells are two pixels of a usual grid wide
+    margin = max(1, round(MARGIN * width))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1,) * 2)
     return cv2.dilate(full.astype(np.uint8), kernel).astype(bool)

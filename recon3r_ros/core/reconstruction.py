@@ -9,13 +9,14 @@ Used by the command line and by the ROS node alike.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon3r_ros.core import keyframes
 from recon3r_ros.core.mapping import TRACKED_INFORMATION, Mapper
+from recon3r_ros.core.motion import MotionDetector
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
 from recon3r_ros.core.types import Frame, Keyframe, TrackedFrame, TrackingState, Update
@@ -26,7 +27,9 @@ from recon3r_ros.inference.types import Predictor
 Array = NDArray[np.float64]
 
 #: Frames that wait for a first pair; older ones stay without a pose
-MAX_PENDING = 300
+MAX_PENDING = 3000
+#: Frames among them whose images are kept, to find what moves in them
+MAX_PENDING_IMAGES = 60
 #: Frames without a place that are kept to be placed later
 MAX_LOST = 60
 #: Recent frames that blur is judged by
@@ -39,9 +42,10 @@ RESTART_OVERLAP = 0.25
 
 @dataclass(frozen=True, eq=False)
 class _Pending:
-    """A frame that waits for depth, and its track against the first keyframe."""
+    """A frame that waits for depth, its tracking image and track against the first keyframe."""
 
     frame: TrackedFrame
+    gray: NDArray[np.uint8] | None
     track: Track
 
 
@@ -65,6 +69,7 @@ class Reconstruction:
         self.state = TrackingState.INITIALISING
         self._rectifier: Rectifier | None = None
         self._tracker: Tracker | None = None
+        self._detector: MotionDetector | None = None
         self._sharpness: deque[float] = deque(maxlen=RECENT)
         self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
         self._lost: deque[_Lost] = deque(maxlen=MAX_LOST)
@@ -85,9 +90,27 @@ class Reconstruction:
         return self._follow(frame, gray)
 
     def finish(self) -> Update:
-        """Refine everything together once no frame will follow."""
+        """
+        Refine everything together once no frame will follow.
+
+        A camera that never moved has no map, but it has a pose: that of the first frame, turned.
+        """
         self.mapper.finish()
-        return Update(self.state, (), None)
+        frames = () if self.mapper.started else self._pose_turned()
+        return Update(self.state, frames, None)
+
+    def _pose_turned(self) -> tuple[TrackedFrame, ...]:
+        """Poses of the waiting frames whose keypoints moved as under a mere turn of the camera."""
+        posed = []
+        for pending in self._pending:
+            assert self._tracker is not None and self._tracker.reference is not None
+            turn = keyframes.pure_rotation(
+                pending.track, self._tracker.reference, self._tracker.camera)
+            if turn is not None:
+                T = se3.from_rt(turn.T, np.zeros(3))
+                posed.append(self._record(pending.frame, 0, T, np.zeros((6, 6))))
+        self._pending.clear()
+        return tuple(posed)
 
     def trajectory(self) -> list[tuple[TrackedFrame, Array]]:
         """All tracked frames with their poses T_map_cam (4, 4) as they are known now."""
@@ -105,7 +128,7 @@ class Reconstruction:
         track = self._tracker.track(gray)
         overlap = float(track.found.mean()) if len(track.found) else 0.0
         parallax = keyframes.first_parallax(track, reference, self._tracker.camera)
-        self._pending.append(_Pending(_untracked(frame), track))
+        self._wait(_Pending(_untracked(frame), gray, track))
         worth = parallax > max(keyframes.FIRST_PARALLAX, RETRY_GROWTH * self._tried_parallax)
         if not worth and overlap > keyframes.FIRST_OVERLAP:
             return Update(self.state, (), None)
@@ -121,14 +144,22 @@ class Reconstruction:
         assert self._rectifier is not None
         keyframe = self.mapper.start(frame, self._rectifier.view(frame), gray)
         self._tracker = Tracker(self._rectifier.tracking_camera)
+        self._detector = MotionDetector(self._rectifier.tracking_camera)
         self._follow_keyframe(keyframe, gray, None)
         self._pending.clear()
         self._tried_parallax = 0.0
         count = len(keyframe.keypoints)
         assert self._tracker.reference is not None
-        self._pending.append(_Pending(_untracked(frame), Track(
+        self._wait(_Pending(_untracked(frame), gray, Track(
             self._tracker.reference.pixels, np.ones(count, bool), None)))
         return Update(self.state, (), None)
+
+    def _wait(self, pending: _Pending) -> None:
+        """Keep a frame until there is depth; only the last ones keep their images."""
+        self._pending.append(pending)
+        if len(self._pending) > MAX_PENDING_IMAGES:
+            old = self._pending[-1 - MAX_PENDING_IMAGES]
+            self._pending[-1 - MAX_PENDING_IMAGES] = _Pending(old.frame, None, old.track)
 
     def _pose_pending(self) -> tuple[TrackedFrame, ...]:
         """Poses of the frames seen before there was depth, by PnP on the first keyframe."""
@@ -146,7 +177,10 @@ class Reconstruction:
             if result is None or result.inliers.sum() < MIN_INLIERS:
                 continue
             T = result.T_cam_world
-            posed.append(self._record(pending.frame, first.id, se3.inverse(T), result.covariance))
+            mask = None if pending.gray is None else self._moving(
+                pending.gray, se3.inverse(T), first)
+            posed.append(self._record(pending.frame, first.id, se3.inverse(T), result.covariance,
+                                      mask))
         newest = self.mapper.newest
         if not any(p.index == newest.index for p in posed):
             posed.append(self._record_keyframe(newest))
@@ -168,13 +202,14 @@ class Reconstruction:
         self.state = TrackingState.TRACKING
         self._lost.clear()
         T_ref_cam = se3.inverse(track.pose.T_cam_world)
+        mask = self._moving(gray, T_ref_cam, self.mapper.newest)
         tracked = self._record(_untracked(frame), self.mapper.newest.id, T_ref_cam,
-                               track.pose.covariance)
+                               track.pose.covariance, mask)
         sharpness = keyframes.sharpness(gray)
         self._sharpness.append(sharpness)
         blurred = sharpness < keyframes.MIN_SHARPNESS * float(np.median(self._sharpness))
         if keyframes.is_due(track, self._tracker.reference, blurred):
-            keyframe = self._add_keyframe(frame, gray, track)
+            keyframe = self._add_keyframe(frame, gray, track, mask)
         return Update(self.state, (tracked,), keyframe)
 
     def _pose_lost(self) -> tuple[TrackedFrame, ...]:
@@ -192,15 +227,21 @@ class Reconstruction:
         self._lost.clear()
         return tuple(posed)
 
-    def _add_keyframe(self, frame: Frame, gray: NDArray[np.uint8], track: Track | None
-                      ) -> Keyframe | None:
+    def _moving(self, gray: NDArray[np.uint8], T_keyframe_cam: Array, keyframe: Keyframe
+                ) -> NDArray[np.bool_]:
+        """Find what moves in a tracked frame, in the detector's pixels."""
+        assert self._detector is not None
+        return self._detector.detect(gray, T_keyframe_cam, keyframe)
+
+    def _add_keyframe(self, frame: Frame, gray: NDArray[np.uint8], track: Track | None,
+                      moving: NDArray[np.bool_] | None = None) -> Keyframe | None:
         assert self._rectifier is not None
         T_map_cam, T_cam_ref = None, None
         if track is not None and track.pose is not None:
             T_cam_ref = track.pose.T_cam_world
             T_map_cam = self.mapper.newest.T_map_cam @ se3.inverse(T_cam_ref)
         view = self._rectifier.view(frame)
-        keyframe = self.mapper.add(frame, view, gray, T_map_cam)
+        keyframe = self.mapper.add(frame, view, gray, T_map_cam, moving)
         if keyframe is not None:
             self._rectifier.refocus(self.mapper.focal_factor)
             self._follow_keyframe(keyframe, gray, T_cam_ref)
@@ -215,7 +256,8 @@ class Reconstruction:
                           camera.height / keyframe.camera.height])
         pixels = (keyframe.keypoints + 0.5) * scale - 0.5
         points = keyframe.landmark_points()
-        points[keyframe.information < TRACKED_INFORMATION] = np.nan
+        unfit = keyframe.mask[keyframe.keypoints[:, 1], keyframe.keypoints[:, 0]]
+        points[unfit | (keyframe.information < TRACKED_INFORMATION)] = np.nan
         self._tracker.camera = camera
         self._tracker.follow(Reference(gray, pixels.astype(np.float32), points), T_cam_ref)
 
@@ -224,11 +266,15 @@ class Reconstruction:
         return self._record(frame, keyframe.id, np.eye(4), np.zeros((6, 6)))
 
     def _record(self, frame: TrackedFrame, keyframe: int, T_keyframe_cam: Array,
-                covariance: Array) -> TrackedFrame:
-        tracked = TrackedFrame(frame.name, frame.stamp_ns, frame.index, keyframe, T_keyframe_cam,
-                               covariance, self.mapper.scale_of(keyframe))
+                covariance: Array, moving: NDArray[np.bool_] | None = None) -> TrackedFrame:
+        assert self._rectifier is not None
+        tracked = replace(
+            frame, keyframe=keyframe, T_keyframe_cam=T_keyframe_cam, covariance=covariance,
+            scale=self.mapper.scale_of(keyframe))
         self._tracked.append(tracked)
-        return tracked
+        if moving is None:
+            return tracked
+        return replace(tracked, mask=self._rectifier.mask_to_source(moving))
 
 
 def _untracked(frame: Frame) -> TrackedFrame:
