@@ -51,6 +51,7 @@ LAYERS = {
     'sim': layer('geometry', 'numpy scipy torch'),
     'ros': layer('*', '*'),
     'cli': layer('*', '*'),
+    'commands': layer('*', '*'),
 }
 
 

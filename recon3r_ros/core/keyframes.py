@@ -25,7 +25,7 @@ MIN_SHARPNESS = 0.6
 #: Below this overlap even a blurred keyframe is better than losing track
 CRITICAL_OVERLAP = 0.4
 #: Median parallax (radians) that makes a first pair worth predicting
-FIRST_PARALLAX = np.deg2rad(1.0)
+FIRST_PARALLAX = np.deg2rad(1.5)
 #: Median parallax (pixels) below which a camera only turned
 STILL_PIXELS = 2.0
 #: Keypoints that a rotation is fitted to, at least

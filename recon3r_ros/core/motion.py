@@ -134,7 +134,7 @@ class MotionDetector:
         self._size = (self.width, self.height)
         self._cells = (max(self.width // CELL, 8), max(self.height // CELL, 8))
         # Coordinates of the cells' centres in mask pixels
-        self._scale = np.array([self.width / self._cells[0], self.height / self._cells[1]], np.float32)
+        self._scale = (np.array(self._size) / self._cells).astype(np.float32)
         self._positions = ((pixel_positions(self._cells[1], self._cells[0]) + 0.5) * self._scale
                            - 0.5).astype(np.float32)
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
@@ -263,7 +263,8 @@ class MotionDetector:
         around = np.ones((2 * round(SURROUNDINGS * len(high)) + 1,) * 2, np.uint8)
         likely_low = np.where(known, low, cv2.erode(low, around))
         likely_high = np.where(known, high, cv2.dilate(high, around))
-        likely_low[likely_low >= _FAR] = 0
+        nothing = likely_high <= 0
+        likely_low[nothing], likely_high[nothing] = 0, self._surface.nearest
         return _Bounds(np.where(known, low, np.float32(0)),
                        np.where(known, high, np.float32(self._surface.nearest)),
                        likely_low, likely_high, known)

@@ -21,7 +21,7 @@ from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
 from recon3r_ros.core.types import Frame, Keyframe, TrackedFrame, TrackingState, Update
 from recon3r_ros.geometry import se3
-from recon3r_ros.geometry.pnp import solve_pnp
+from recon3r_ros.geometry.pnp import refine_pnp, solve_pnp
 from recon3r_ros.inference.types import Predictor
 
 Array = NDArray[np.float64]
@@ -32,6 +32,8 @@ MAX_PENDING = 3000
 MAX_PENDING_IMAGES = 60
 #: Frames without a place that are kept to be placed later
 MAX_LOST = 60
+#: Frames that are placed anew at the end, the newest ones
+MAX_SIGHTINGS = 5000
 #: Recent frames that blur is judged by
 RECENT = 60
 #: A first pair that had too little depth is tried again when its parallax has grown by this
@@ -57,6 +59,15 @@ class _Lost:
     gray: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, eq=False)
+class _Sighting:
+    """Where a tracked frame saw its keyframe's landmarks, to place it anew when they are refined."""
+
+    row: int
+    pixels: NDArray[np.float32]
+    found: NDArray[np.bool_]
+
+
 class Reconstruction:
     """
     Poses, depth and motion from a stream of frames of one camera.
@@ -75,6 +86,7 @@ class Reconstruction:
         self._lost: deque[_Lost] = deque(maxlen=MAX_LOST)
         self._tried_parallax = 0.0
         self._tracked: list[TrackedFrame] = []
+        self._sightings: deque[_Sighting] = deque(maxlen=MAX_SIGHTINGS)
 
     def add(self, frame: Frame) -> Update:
         """
@@ -96,8 +108,26 @@ class Reconstruction:
         A camera that never moved has no map, but it has a pose: that of the first frame, turned.
         """
         self.mapper.finish()
+        self._place_anew()
         frames = () if self.mapper.started else self._pose_turned()
         return Update(self.state, frames, None)
+
+    def _place_anew(self) -> None:
+        """Pose the frames again: their keyframes' landmarks are better known now than they were."""
+        for sighting in self._sightings:
+            tracked = self._tracked[sighting.row]
+            assert self._rectifier is not None
+            points = self.mapper.keyframes[tracked.keyframe].landmark_points()
+            use = sighting.found & np.isfinite(points[:, 0])
+            if use.sum() < MIN_INLIERS:
+                continue
+            result = refine_pnp(points[use], sighting.pixels[use], self._rectifier.tracking_camera,
+                                se3.inverse(tracked.T_keyframe_cam), MAX_ERROR)
+            if result is not None and result.inliers.sum() >= MIN_INLIERS:
+                self._tracked[sighting.row] = replace(
+                    tracked, T_keyframe_cam=se3.inverse(result.T_cam_world),
+                    covariance=result.covariance, scale=self.mapper.scale_of(tracked.keyframe))
+        self._sightings.clear()
 
     def _pose_turned(self) -> tuple[TrackedFrame, ...]:
         """Poses of the waiting frames whose keypoints moved as under a mere turn of the camera."""
@@ -179,6 +209,7 @@ class Reconstruction:
             T = result.T_cam_world
             mask = None if pending.gray is None else self._moving(
                 pending.gray, se3.inverse(T), first)
+            self._sight(pending.track.pixels, use)
             posed.append(self._record(pending.frame, first.id, se3.inverse(T), result.covariance,
                                       mask))
         newest = self.mapper.newest
@@ -203,6 +234,7 @@ class Reconstruction:
         self._lost.clear()
         T_ref_cam = se3.inverse(track.pose.T_cam_world)
         mask = self._moving(gray, T_ref_cam, self.mapper.newest)
+        self._sight(track.pixels, track.pose.inliers)
         tracked = self._record(_untracked(frame), self.mapper.newest.id, T_ref_cam,
                                track.pose.covariance, mask)
         sharpness = keyframes.sharpness(gray)
@@ -222,6 +254,7 @@ class Reconstruction:
             if track.pose is None:
                 break
             T_cam_ref = track.pose.T_cam_world
+            self._sight(track.pixels, track.pose.inliers)
             posed.append(self._record(lost.frame, self.mapper.newest.id, se3.inverse(T_cam_ref),
                                       track.pose.covariance))
         self._lost.clear()
@@ -264,6 +297,9 @@ class Reconstruction:
     def _record_keyframe(self, keyframe: Keyframe) -> TrackedFrame:
         frame = TrackedFrame(keyframe.name, keyframe.stamp_ns, keyframe.index)
         return self._record(frame, keyframe.id, np.eye(4), np.zeros((6, 6)))
+
+    def _sight(self, pixels: NDArray[np.float32], found: NDArray[np.bool_]) -> None:
+        self._sightings.append(_Sighting(len(self._tracked), pixels, found))
 
     def _record(self, frame: TrackedFrame, keyframe: int, T_keyframe_cam: Array,
                 covariance: Array, moving: NDArray[np.bool_] | None = None) -> TrackedFrame:
