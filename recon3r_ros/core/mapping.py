@@ -145,6 +145,19 @@ class Mapper:
         self._leave_window()
         return self.newest
 
+    def take_back_first_pair(self) -> None:
+        """Forget the second keyframe and what it said about the first one's depths."""
+        first = self.keyframes[min(self.keyframes)]
+        nothing = np.zeros(len(first.keypoints))
+        unknown = np.zeros_like(first.inverse_depth)
+        self.keyframes = {first.id: replace(
+            first, T_map_cam=np.eye(4), landmarks=nothing, information=nothing,
+            inverse_depth=unknown, confidence=unknown)}
+        self._encodings = {first.id: self._encodings[first.id]}
+        self._next_id = first.id + 1
+        self._seen, self._dense = {}, {}
+        self._graph, self._graph_scale = alignment.PoseGraph(), {}
+
     def finish(self) -> None:
         """Refine all keyframes together and give each its final depth."""
         if not self.started:

@@ -311,8 +311,7 @@ class MotionDetector:
 
     def _matrix(self) -> Array:
         """Intrinsics (3, 3) in mask pixels."""
-        camera = self.camera.resized(self.width, self.height)
-        return camera.K
+        return self.camera.resized(self.width, self.height).K
 
     def _texture(self, small: NDArray[np.uint8]) -> Map:
         """Smaller eigenvalue of the structure tensor in each cell."""
@@ -373,11 +372,15 @@ class MotionDetector:
         # Patches that overlap an outline move with what has more texture: mostly the nearer side
         candidates = cv2.erode(candidates, np.ones((CELL + 1,) * 2, np.uint8), borderValue=1)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(candidates)
-        keep = np.zeros(count, bool)
-        keep[np.unique(labels[full > HIGH])] = True
+        keep = np.bincount(labels[full > HIGH], minlength=count) > 0
         keep &= stats[:, cv2.CC_STAT_AREA] >= MIN_REGION * labels.size
         keep[0] = False
-        return keep[labels]
+        mask = keep[labels]
+        # What a moving region encloses moves too, unless it was seen standing still
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL,
+                                       cv2.CHAIN_APPROX_NONE)
+        filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
+        return mask | ((filled > 0) & (full > -LOW))
 
 
 def _votes(possible: Map, likely: Map, length: Map, valid: Mask, alike: Mask

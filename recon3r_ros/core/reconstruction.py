@@ -21,7 +21,7 @@ from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
 from recon3r_ros.core.types import Frame, Keyframe, TrackedFrame, TrackingState, Update
 from recon3r_ros.geometry import se3
-from recon3r_ros.geometry.pnp import refine_pnp, solve_pnp
+from recon3r_ros.geometry.pnp import PnPResult, refine_pnp, solve_pnp
 from recon3r_ros.inference.types import Predictor
 
 Array = NDArray[np.float64]
@@ -38,6 +38,9 @@ MAX_SIGHTINGS = 5000
 RECENT = 60
 #: A first pair that had too little depth is tried again when its parallax has grown by this
 RETRY_GROWTH = 1.3
+#: Share of keypoints that must agree with the poses of the frames between a first pair: two views
+#: of a plane, or of something that moves, can be explained in a wrong way, but not what lies between
+PLAUSIBLE_SHARE = 0.7
 #: Share of keypoints found again below which initialisation starts afresh
 RESTART_OVERLAP = 0.25
 
@@ -114,6 +117,7 @@ class Reconstruction:
 
     def _place_anew(self) -> None:
         """Pose the frames again: their keyframes' landmarks are better known now than they were."""
+        previous: TrackedFrame | None = None
         for sighting in self._sightings:
             tracked = self._tracked[sighting.row]
             assert self._rectifier is not None
@@ -121,10 +125,17 @@ class Reconstruction:
             use = sighting.found & np.isfinite(points[:, 0])
             if use.sum() < MIN_INLIERS:
                 continue
-            result = refine_pnp(points[use], sighting.pixels[use], self._rectifier.tracking_camera,
-                                se3.inverse(tracked.T_keyframe_cam), MAX_ERROR)
+            # From where it was, and from where the frame before it is now: the better one counts
+            starts = [tracked.T_keyframe_cam]
+            if previous is not None and previous.keyframe == tracked.keyframe:
+                starts.append(previous.T_keyframe_cam)
+            results = [refine_pnp(points[use], sighting.pixels[use],
+                                  self._rectifier.tracking_camera, se3.inverse(T), MAX_ERROR)
+                       for T in starts]
+            result = max((r for r in results if r is not None),
+                         key=lambda r: int(r.inliers.sum()), default=None)
             if result is not None and result.inliers.sum() >= MIN_INLIERS:
-                self._tracked[sighting.row] = replace(
+                previous = self._tracked[sighting.row] = replace(
                     tracked, T_keyframe_cam=se3.inverse(result.T_cam_world),
                     covariance=result.covariance, scale=self.mapper.scale_of(tracked.keyframe))
         self._sightings.clear()
@@ -164,7 +175,13 @@ class Reconstruction:
             return Update(self.state, (), None)
         keyframe = self._add_keyframe(frame, gray, None)
         if keyframe is not None:
-            return Update(self.state, self._pose_pending(), keyframe)
+            poses = self._pending_poses()
+            shares = [p.inliers.sum() / len(p.inliers) for p in poses if p is not None]
+            if np.median(shares or [1.0]) >= PLAUSIBLE_SHARE:
+                return Update(self.state, self._record_pending(poses), keyframe)
+            self.mapper.take_back_first_pair()
+            self._tracker.follow(reference)
+            self.state = TrackingState.INITIALISING
         self._tried_parallax = max(self._tried_parallax, parallax)
         if overlap < RESTART_OVERLAP:
             return self._start(frame, gray)
@@ -191,27 +208,35 @@ class Reconstruction:
             old = self._pending[-1 - MAX_PENDING_IMAGES]
             self._pending[-1 - MAX_PENDING_IMAGES] = _Pending(old.frame, None, old.track)
 
-    def _pose_pending(self) -> tuple[TrackedFrame, ...]:
+    def _pending_poses(self) -> list[PnPResult | None]:
         """Poses of the frames seen before there was depth, by PnP on the first keyframe."""
         assert self._rectifier is not None
         first = next(iter(self.mapper.keyframes.values()))
-        camera = self._rectifier.tracking_camera
         points = first.landmark_points()
-        posed = []
+        poses: list[PnPResult | None] = []
         T = np.eye(4)
         for pending in self._pending:
             use = pending.track.found & np.isfinite(points[:, 0])
-            if use.sum() < MIN_INLIERS:
+            result = solve_pnp(points[use], pending.track.pixels[use],
+                               self._rectifier.tracking_camera, T, MAX_ERROR)
+            if result is not None and result.inliers.sum() < MIN_INLIERS:
+                result = None
+            if result is not None:
+                T = result.T_cam_world
+            poses.append(result)
+        return poses
+
+    def _record_pending(self, poses: list[PnPResult | None]) -> tuple[TrackedFrame, ...]:
+        first = next(iter(self.mapper.keyframes.values()))
+        known = np.isfinite(first.landmark_points()[:, 0])
+        posed = []
+        for pending, pose in zip(self._pending, poses):
+            if pose is None:
                 continue
-            result = solve_pnp(points[use], pending.track.pixels[use], camera, T, MAX_ERROR)
-            if result is None or result.inliers.sum() < MIN_INLIERS:
-                continue
-            T = result.T_cam_world
-            mask = None if pending.gray is None else self._moving(
-                pending.gray, se3.inverse(T), first)
-            self._sight(pending.track.pixels, use)
-            posed.append(self._record(pending.frame, first.id, se3.inverse(T), result.covariance,
-                                      mask))
+            T = se3.inverse(pose.T_cam_world)
+            mask = None if pending.gray is None else self._moving(pending.gray, T, first)
+            self._sight(pending.track.pixels, pending.track.found & known)
+            posed.append(self._record(pending.frame, first.id, T, pose.covariance, mask))
         newest = self.mapper.newest
         if not any(p.index == newest.index for p in posed):
             posed.append(self._record_keyframe(newest))

@@ -1,0 +1,229 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The `recon3r` command: arguments in, an exit status out, and never a traceback.
+
+What a subcommand needs is imported when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import os
+import sys
+
+from recon3r_ros import __version__
+from recon3r_ros.commands.exit_status import BAD_INPUT, BUG, INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.errors import Recon3rError
+
+_STATUS = """\
+exit status:
+  0    done
+  1    nothing could be produced: neither a pose nor a map
+  2    bad usage, or an input or output that cannot be used
+  70   a bug: please report it, with the output of --debug
+  130  interrupted with Ctrl-C; what was computed until then has been written
+"""
+_MAIN = f"""\
+Camera poses, depth, moving objects and a coloured map from the images of one camera.
+
+Lengths are in map units: metres where the scale is known, which report.json says. Stamps are in
+seconds, angles of evaluations in degrees, poses are camera-to-world with the camera's axes
+x right, y down, z forward.
+
+{_STATUS}"""
+_RUN = f"""\
+Reconstruct a folder of images, a video or a recording.
+
+DIR is a folder of images, or a pack: a folder with images/, frames.txt (stamp and image a line)
+and perhaps camera.json; all are used where present. camera.json holds width, height, fx, fy, cx,
+cy (pixels) and distortion, a list of OpenCV's coefficients. Without intrinsics the focal length
+is estimated.
+
+files written to OUT (NAME is the image's name without its suffix):
+  trajectory.txt   a line for each tracked image: stamp tx ty tz qx qy qz qw, in seconds and map
+                   units, camera-to-world (TUM format)
+  keyframes.json   stamp, pose and pinhole camera of each keyframe
+  map.ply          the static map: coloured points with confidence, map units
+  depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
+                   unknown, and `confidence`, the inverse variance of the relative depth
+  masks/NAME.png   for each image 255 where something moves, else 0; the image's size
+  report.json      counts, times (s, ms), focal length (pixels), scale, memory (MB), warnings
+  colmap/          with --colmap: a COLMAP text model, cameras.txt images.txt points3D.txt
+
+Ctrl-C stops reading and writes everything computed so far; a second one aborts.
+
+{_STATUS}"""
+_EVAL = """\
+Compare the results of a run with the truth.
+
+GROUND_TRUTH is a TUM file of poses, or a pack: a folder with groundtruth.txt, depth/NAME.png
+(16-bit millimetres, 0 = none) or masks/NAME.png (255 = moving), whichever it has.
+
+  ATE     distance between matched positions (stamps within 10 ms) after aligning by a rigid motion
+          (SE3) and by a similarity (Sim3, since the scale of one camera's map is free); in the
+          truth's units, and in percent of the truth's path length and of its extent, the diagonal
+          of the box around its positions
+  RPE     error of the motion from one matched pose to the next, root mean square; degrees
+  depth   AbsRel = mean |d - t| / t and the share with max(d/t, t/d) < 1.25, each keyframe scaled
+          by the ratio of medians; over all pixels known to both, and over the half of them with
+          the highest confidence; mean over keyframes
+  masks   J = intersection over union, mean over frames; 1 where both are empty
+"""
+_BENCH = """\
+Run every case of the project's accuracy and speed targets and write a table of results.
+
+Packs that are absent are listed as such. Five simulated scenes are rendered into a cache below
+the folder for temporary files. The kitchen is run several times in one process to see whether
+memory grows.
+"""
+_DEMO = """\
+Simulate a room with one moving object, reconstruct it, evaluate it and draw the result.
+
+Written to OUT: the files of `recon3r run`, input/ (the pack that was simulated), evaluation.json,
+frame.png (images with their depth, confidence and motion mask) and map.png (the map and the
+trajectory from above and from the side).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: arguments after the command's name; those of the process where None
+    :returns: the exit status
+    """
+    # Hundreds of small matrices are solved a second: a team of BLAS threads for each costs more
+    # than it gains, and the threads of several solvers get into each other's way. BLAS reads this
+    # when numpy is first imported.
+    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+    arguments = _parser().parse_args(argv)
+    if arguments.debug:
+        return _execute(arguments)
+    try:
+        return _execute(arguments)
+    except Recon3rError as error:
+        return _fail(f'error: {error}', BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail('interrupted', INTERRUPTED)
+    except BrokenPipeError:
+        # whoever read the output has gone; nothing more may be written there, at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOTHING_PRODUCED
+    except OSError as error:
+        where = f'{error.filename}: ' if error.filename else ''
+        return _fail(f'error: {where}{error.strerror or error}', BAD_INPUT)
+    except Exception as error:  # the last resort: a traceback is of no use to a user
+        return _fail(f'bug: {type(error).__name__}: {error}; please report it with the output of '
+                     f'the same command and --debug', BUG)
+
+
+def _fail(message: str, status: int) -> int:
+    """Say what went wrong in one line."""
+    sys.stderr.write(f'recon3r: {" ".join(message.split())}\n')
+    return status
+
+
+def _execute(arguments: argparse.Namespace) -> int:
+    """Import and run the subcommand."""
+    from recon3r_ros.commands.console import log_to_console
+    log_to_console()
+    if arguments.command == 'run':
+        from recon3r_ros.commands.run import execute
+    elif arguments.command == 'eval':
+        from recon3r_ros.commands.evaluate import execute
+    elif arguments.command == 'bench':
+        from recon3r_ros.commands.bench import execute
+    else:
+        from recon3r_ros.commands.demo import execute
+    return execute(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Build the parser of all subcommands."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
+                        help='show the traceback of an error')
+    parser = argparse.ArgumentParser(
+        prog='recon3r', description=_MAIN, parents=[common],
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(debug=False)
+    parser.add_argument('--version', action='version', version=f'recon3r {__version__}')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, summary, text, fill in (
+        ('run', 'reconstruct images, a video or a bag', _RUN, _run_arguments),
+        ('eval', 'compare results with the truth', _EVAL, _eval_arguments),
+        ('bench', 'measure accuracy and speed on all test sequences', _BENCH, _bench_arguments),
+        ('demo', 'simulate, reconstruct, evaluate and draw a scene', _DEMO, _demo_arguments),
+    ):
+        fill(commands.add_parser(name, help=summary, description=text, parents=[common],
+                                 formatter_class=argparse.RawDescriptionHelpFormatter))
+    return parser
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--images', metavar='DIR', help='folder of images, or a pack')
+    source.add_argument('--video', metavar='FILE', help='video file')
+    source.add_argument('--bag', metavar='PATH', help='rosbag2 folder or file; needs no ROS')
+    parser.add_argument('--image-topic', metavar='T', help='topic of the images in the bag; '
+                        'needed where it holds several')
+    lens = parser.add_mutually_exclusive_group()
+    lens.add_argument('--camera', metavar='FILE', help='camera.json, instead of the intrinsics '
+                      'that come with the images')
+    lens.add_argument('--uncalibrated', action='store_true', help='ignore intrinsics that come '
+                      'with the images and estimate the focal length')
+    parser.add_argument('--fps', type=_positive, default=30.0, help='images a second, where they '
+                        'have no stamps (default: 30)')
+    parser.add_argument('--model', choices=['geometric'], default='geometric',
+                        help='what predicts depth (default: geometric)')
+    parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
+    parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
+    parser.add_argument('--voxel', metavar='SIZE', type=_positive, help='edge of the cubes that '
+                        'hold at most one point of the map, map units (default: chosen from the '
+                        'depths)')
+
+
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('output', metavar='OUT', help='folder of the results of a run')
+    parser.add_argument('truth', metavar='GROUND_TRUTH', help='pack or TUM file')
+    parser.add_argument('--json', metavar='FILE', help='write the numbers to this file')
+
+
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--packs', metavar='DIR', help='folder with a data/ folder of packs '
+                        '(default: $RECON3R_SHARED, else ../shared)')
+    parser.add_argument('--output', metavar='FILE', default='docs/results.md',
+                        help='where the table goes (default: docs/results.md)')
+    parser.add_argument('--only', metavar='NAME', nargs='+', help='run these cases alone')
+    parser.add_argument('--repeat', metavar='N', type=_count, default=3, help='how often the '
+                        'kitchen runs to see whether memory grows (default: 3)')
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--output', metavar='OUT', default='demo_output',
+                        help='folder for everything (default: demo_output)')
+    parser.add_argument('--seed', type=int, default=0, help='which scene (default: 0)')
+    parser.add_argument('--frames', metavar='N', type=_count, default=120,
+                        help='how many, at 30 a second (default: 120)')
+
+
+def _positive(text: str) -> float:
+    """Read a positive, finite number."""
+    value = float(text)
+    if not 0.0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'got {text}, expected a positive number')
+    return value
+
+
+def _count(text: str) -> int:
+    """Read a positive integer."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'got {text}, expected 1 or more')
+    return value
+
+
+if __name__ == '__main__':
+    sys.exit(main())

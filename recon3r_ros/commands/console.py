@@ -1,0 +1,110 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is shown to the user: log lines, progress bars, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import logging
+import sys
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+_PACKAGE = 'recon3r_ros'
+
+
+def output() -> Console:
+    """Return the console of results, standard output as it is now."""
+    return Console(file=sys.stdout, highlight=False, markup=False)
+
+
+class _LineHandler(logging.Handler):
+    """
+    Writes a line for each record, above a progress bar where there is one.
+
+    :param console: of the errors
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `recon3r: warning: ...`."""
+        text = ' '.join(record.getMessage().split())
+        try:
+            self.console.print(f'recon3r: {record.levelname.lower()}: {text}', soft_wrap=True)
+        except OSError:
+            pass  # nobody reads the errors any more
+
+
+def log_to_console() -> None:
+    """Show this package's warnings on standard error, one line each; may be called again."""
+    logger = logging.getLogger(_PACKAGE)
+    for handler in [h for h in logger.handlers if isinstance(h, _LineHandler)]:
+        logger.removeHandler(handler)
+    logger.addHandler(_LineHandler(Console(stderr=True, highlight=False, markup=False)))
+
+
+class ProgressBar:
+    """
+    One bar that stages of a work share.
+
+    :param progress: what draws it; None draws nothing
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task('', total=None)
+
+    def stage(self, description: str, total: int | None = None) -> None:
+        """
+        Begin a stage.
+
+        :param description: what is being done
+        :param total: steps it takes, None where unknown
+        """
+        if self._progress is not None and self._task is not None:
+            self._progress.reset(self._task, description=description, total=total)
+
+    def advance(self) -> None:
+        """Count one step."""
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)
+
+    def update(self, done: int, total: int) -> None:
+        """
+        Set the steps done.
+
+        :param done: so far
+        :param total: of them all
+        """
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def progress_bar(wanted: bool = True) -> Iterator[ProgressBar]:
+    """
+    Show a progress bar on standard error if that is a terminal.
+
+    :param wanted: False never shows it
+    """
+    handlers = [h for h in logging.getLogger(_PACKAGE).handlers if isinstance(h, _LineHandler)]
+    console = handlers[0].console if handlers else Console(stderr=True)
+    if not wanted or not console.is_terminal:
+        yield ProgressBar(None)
+        return
+    columns = (SpinnerColumn(), TextColumn('{task.description}'), BarColumn(),
+               MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield ProgressBar(progress)

@@ -1,0 +1,66 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Command `recon3r demo`: a simulated scene, its reconstruction, evaluation and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from recon3r_ros.commands.console import output as console
+from recon3r_ros.commands.console import progress_bar
+from recon3r_ros.commands.evaluate import show, write_json
+from recon3r_ros.commands.evaluation import evaluate
+from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.commands.interruption import Interruption
+from recon3r_ros.commands.pictures import draw_frames, draw_map
+from recon3r_ros.commands.run import reconstruct
+from recon3r_ros.commands.simulated import RECIPE, simulated_pack
+from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.sim import SceneConfig
+
+logger = logging.getLogger(__name__)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """
+    Run the command.
+
+    :param arguments: as parsed
+    :returns: the exit status
+    """
+    output = Path(arguments.output)
+    pack = output / 'input'
+    config = SceneConfig(seed=arguments.seed, frames=arguments.frames, moving_objects=1)
+    _clear(output)
+    with progress_bar() as bar:
+        bar.stage('simulating', config.frames)
+        simulated_pack(config, pack, bar.update)
+    with Interruption() as interruption:
+        report = reconstruct(open_sequence(images=pack), output, interruption=interruption)
+    for warning in report.warnings:
+        logger.warning('%s', warning)
+    screen = console()
+    screen.print(report.summary(output), soft_wrap=True)
+    if report.interrupted:
+        logger.warning('interrupted after %d frames', report.frames_read)
+        return INTERRUPTED
+    if report.is_empty:
+        return NOTHING_PRODUCED
+    evaluation = evaluate(output, pack)
+    show(evaluation)
+    write_json(output / 'evaluation.json', evaluation)
+    draw_frames(output, pack, output / 'frame.png')
+    draw_map(output, pack, output / 'map.png')
+    screen.print(f'pictures   {output / "frame.png"}\n           {output / "map.png"}',
+                 soft_wrap=True)
+    return 0
+
+
+def _clear(output: Path) -> None:
+    """Remove masks and depth that an earlier demo left, lest they be taken for this one's."""
+    if not (output / 'input' / RECIPE).is_file():
+        return
+    for path in [*output.glob('masks/*.png'), *output.glob('depth/*.npz')]:
+        path.unlink(missing_ok=True)

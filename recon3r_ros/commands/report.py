@@ -1,0 +1,112 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What report.json says about a run, and how a process measures itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+import resource
+import sys
+
+
+@dataclass(frozen=True)
+class Timings:
+    """
+    Where the time went; reading happens ahead in a thread, so `read_s` is time spent waiting.
+
+    :param total_s: seconds for everything, from opening the output to the last file
+    :param read_s: seconds spent waiting for images
+    :param track_median_ms: milliseconds for a tracked frame that became no keyframe; None if none
+    :param keyframe_median_ms: milliseconds for a frame that became a keyframe; None if none
+    :param finish_s: seconds for the refinement at the end
+    :param write_s: seconds for fusing the map and writing what is written at the end
+    """
+
+    total_s: float
+    read_s: float
+    track_median_ms: float | None
+    keyframe_median_ms: float | None
+    finish_s: float
+    write_s: float
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """
+    The content of report.json.
+
+    :param version: of this package
+    :param model: name of the predictor
+    :param input: where the images came from
+    :param frames_read: images that could be decoded and were processed
+    :param frames_tracked: of these, those with a pose
+    :param frames_skipped: images that could not be used
+    :param keyframes: how many have a pose
+    :param points: in the map
+    :param state: of the tracker at the end: initialising, tracking or lost
+    :param scale: what the map's unit is; 'unknown' for one camera alone
+    :param focal_pixels: focal length fx of the source images; None where nothing is known
+    :param focal_estimated: whether it was estimated from the images
+    :param sequence_s: seconds between the first and the last stamp
+    :param timings: where the time went
+    :param peak_memory_mb: largest resident set of the process so far, megabytes of 10^6 bytes
+    :param interrupted: whether the run was ended by Ctrl-C
+    :param warnings: one line each
+    """
+
+    version: str
+    model: str
+    input: str
+    frames_read: int
+    frames_tracked: int
+    frames_skipped: int
+    keyframes: int
+    points: int
+    state: str
+    scale: str
+    focal_pixels: float | None
+    focal_estimated: bool
+    sequence_s: float
+    timings: Timings
+    peak_memory_mb: float
+    interrupted: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither a pose nor a map."""
+        return self.frames_tracked == 0 and self.points == 0
+
+    def summary(self, output: Path) -> str:
+        """
+        Sum up in a few lines.
+
+        :param output: folder of the results
+        """
+        times = self.timings
+        speed = '' if times.track_median_ms is None else (
+            f', {times.track_median_ms:.1f} ms a tracked frame')
+        return '\n'.join((
+            f'frames     {self.frames_tracked} of {self.frames_read} tracked'
+            + (f', {self.frames_skipped} skipped' if self.frames_skipped else ''),
+            f'keyframes  {self.keyframes}',
+            f'map        {self.points} points, scale {self.scale}',
+            f'time       {times.total_s:.1f} s{speed}',
+            f'results    {output}',
+        ))
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident set this process has had, megabytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == 'darwin' else peak * 1024 / 1e6
+
+
+def resident_memory_mb() -> float | None:
+    """Return the resident set of this process now, megabytes; None where Linux's /proc lacks."""
+    try:
+        pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * resource.getpagesize() / 1e6

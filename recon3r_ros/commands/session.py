@@ -1,0 +1,222 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""One reconstruction from the first frame to the last file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros import __version__
+from recon3r_ros.commands.report import peak_memory_mb, RunReport, Timings
+from recon3r_ros.core.fusion import fuse
+from recon3r_ros.core.reconstruction import Reconstruction
+from recon3r_ros.core.types import Frame, Keyframe, PointCloud, TrackingState, Update
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.inference.types import NO_CONFIDENCE, Predictor
+from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.colmap import ColmapImage, write_colmap
+from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.io.trajectory import write_tum
+from recon3r_ros.io.writer import KeyframeRecord, ResultWriter
+
+
+class Session:
+    """
+    Feeds frames to a reconstruction, writes its results and keeps the books.
+
+    :param sequence: the images
+    :param writer: of the results
+    :param predictor: what predicts depth
+    :param model: its name
+    :param voxel_size: of the map, map units; None leaves the choice to the fusion
+    """
+
+    def __init__(self, sequence: Sequence, writer: ResultWriter, predictor: Predictor, model: str,
+                 voxel_size: float | None) -> None:
+        self.interrupted = False
+        self._sequence = sequence
+        self._writer = writer
+        self._model = model
+        self._voxel_size = voxel_size
+        self._reconstruction = Reconstruction(predictor)
+        self._begin = perf_counter()
+        self._read_s = 0.0
+        self._finish_s = 0.0
+        self._track_s: list[float] = []
+        self._keyframe_s: list[float] = []
+        self._warnings: list[str] = []
+        self._count = 0
+        self._finished = False
+        self._first: Frame | None = None
+        self._last_stamp_ns = 0
+        self._alike = True
+        self._file_names: dict[int, str] = {}
+
+    def warn(self, text: str) -> None:
+        """
+        Note a line for the report.
+
+        :param text: the line
+        """
+        self._warnings.append(' '.join(text.split()))
+
+    def frames(self) -> Iterator[Frame]:
+        """Iterate over the sequence and measure how long its images are waited for."""
+        frames = iter(self._sequence)
+        while True:
+            begin = perf_counter()
+            frame = next(frames, None)
+            self._read_s += perf_counter() - begin
+            if frame is None:
+                return
+            yield frame
+
+    def add(self, frame: Frame) -> None:
+        """
+        Process a frame and write its mask, and those of earlier frames that it settled.
+
+        :param frame: the next one
+        """
+        if self._first is None:
+            self._first = frame
+        elif self._alike:
+            self._alike = np.array_equal(frame.image, self._first.image)
+        self._count += 1
+        self._last_stamp_ns = frame.stamp_ns
+        self._file_names[frame.index] = self._sequence.file_name(frame)
+        begin = perf_counter()
+        update = self._reconstruction.add(frame)
+        elapsed = perf_counter() - begin
+        if update.keyframe is not None:
+            self._keyframe_s.append(elapsed)
+        elif update.frames:
+            self._track_s.append(elapsed)
+        if not any(f.index == frame.index and f.mask is not None for f in update.frames):
+            self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool))
+        self._write_masks(update)
+
+    def finish(self) -> None:
+        """Refine everything together; only the first call does."""
+        if self._finished:
+            return
+        self._finished = True
+        begin = perf_counter()
+        try:
+            self._write_masks(self._reconstruction.finish())
+        finally:
+            self._finish_s = perf_counter() - begin
+
+    def write(self, colmap: bool) -> RunReport:
+        """
+        Write all results but the masks, which are written already.
+
+        :param colmap: write a COLMAP model as well
+        :returns: the report, written last
+        """
+        begin = perf_counter()
+        keyframes = self._keyframes()
+        stamps_ns, poses, indices = self._trajectory()
+        self._writer.trajectory(stamps_ns, poses)
+        self._writer.keyframes(KeyframeRecord(k.name, k.stamp_ns, k.index, k.T_map_cam, k.camera)
+                               for k in keyframes)
+        for keyframe in keyframes:
+            self._write_depth(keyframe)
+        cloud = fuse(keyframes, self._voxel_size) if keyframes else _no_points()
+        self._writer.cloud(cloud)
+        if colmap:
+            self._write_colmap(indices, poses, cloud)
+        self._warn_if_poor(len(poses), len(cloud))
+        self._writer.close()
+        report = self._report(len(poses), len(keyframes), len(cloud), perf_counter() - begin)
+        self._writer.report(report)
+        return report
+
+    def write_trajectory_alone(self) -> None:
+        """Write only trajectory.txt, without help of a writer that has failed."""
+        stamps_ns, poses, _ = self._trajectory()
+        if poses:
+            write_tum(self._writer.output / 'trajectory.txt', stamps_ns, poses)
+
+    def _keyframes(self) -> list[Keyframe]:
+        """Return the keyframes that have a place: none while only one is known."""
+        keyframes = list(self._reconstruction.mapper.keyframes.values())
+        return keyframes if len(keyframes) > 1 else []
+
+    def _trajectory(self) -> tuple[list[int], list[NDArray[np.float64]], list[int]]:
+        """Return stamps, poses T_map_cam (4, 4) and indices of the tracked frames, in order."""
+        tracked = {f.stamp_ns: (T, f.index) for f, T in self._reconstruction.trajectory()}
+        stamps_ns = sorted(tracked)
+        return stamps_ns, [tracked[s][0] for s in stamps_ns], [tracked[s][1] for s in stamps_ns]
+
+    def _write_masks(self, update: Update) -> None:
+        for tracked in update.frames:
+            if tracked.mask is not None:
+                self._writer.mask(tracked.name, tracked.mask)
+
+    def _write_depth(self, keyframe: Keyframe) -> None:
+        known = keyframe.inverse_depth > 0
+        depth = np.full(known.shape, np.nan, np.float32)
+        depth[known] = 1 / keyframe.inverse_depth[known]
+        confidence = np.where(known, keyframe.confidence, 0).astype(np.float32)
+        self._writer.depth(keyframe.name, depth,
+                           np.maximum(confidence, np.float32(NO_CONFIDENCE)))
+
+    def _write_colmap(self, indices: list[int], poses: list[NDArray[np.float64]],
+                      cloud: PointCloud) -> None:
+        camera, _ = self._source_camera()
+        images = [] if camera is None else [
+            ColmapImage(self._file_names[i], camera, T) for i, T in zip(indices, poses)]
+        write_colmap(self._writer.output / 'colmap', images, cloud)
+
+    def _source_camera(self) -> tuple[Camera | None, bool]:
+        """Return the camera of the source images, if known, and whether it was estimated."""
+        if self._first is None:
+            return None, False
+        if self._first.camera is not None:
+            return self._first.camera, False
+        keyframes = self._keyframes()
+        height, width = self._first.image.shape[:2]
+        return (keyframes[-1].camera.resized(width, height) if keyframes else None), True
+
+    def _warn_if_poor(self, poses: int, points: int) -> None:
+        if self._first is None:
+            self.warn('no image could be used')
+        elif self._count == 1:
+            self.warn('only one image: depth needs at least two from different places')
+        elif self._alike:
+            self.warn(f'all {self._count} images are identical: depth needs images from different '
+                      'places')
+        elif len(self._reconstruction.mapper.keyframes) < 2:
+            self.warn('no parallax: the camera did not move, only turned, or the images show '
+                      'nothing in common; there is no map')
+        elif not points:
+            self.warn('the map is empty: no depth is certain enough')
+        elif self._reconstruction.state is TrackingState.LOST:
+            self.warn(f'tracking was lost at the end; {poses} of {self._count} images have a pose')
+
+    def _report(self, poses: int, keyframes: int, points: int, write_s: float) -> RunReport:
+        camera, estimated = self._source_camera()
+        first_ns = self._last_stamp_ns if self._first is None else self._first.stamp_ns
+        timings = Timings(
+            total_s=perf_counter() - self._begin, read_s=self._read_s,
+            track_median_ms=1e3 * median(self._track_s) if self._track_s else None,
+            keyframe_median_ms=1e3 * median(self._keyframe_s) if self._keyframe_s else None,
+            finish_s=self._finish_s, write_s=write_s)
+        return RunReport(
+            version=__version__, model=self._model, input=self._sequence.name,
+            frames_read=self._count, frames_tracked=poses,
+            frames_skipped=len(self._sequence.skipped), keyframes=keyframes, points=points,
+            state=self._reconstruction.state.value, scale='unknown',
+            focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
+            sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
+            peak_memory_mb=peak_memory_mb(), interrupted=self.interrupted,
+            warnings=tuple(self._warnings))
+
+
+def _no_points() -> PointCloud:
+    return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
+                      np.zeros(0, np.float32))

@@ -1,0 +1,74 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated packs that are rendered once and recognised afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+import hashlib
+import json
+from pathlib import Path
+import shutil
+
+from recon3r_ros import sim
+from recon3r_ros.errors import OutputError
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.sim import SceneConfig, SimulatedSequence, write_pack
+import torch
+
+#: File of a pack that says what was simulated
+RECIPE = 'scene.json'
+
+
+def simulated_pack(config: SceneConfig, folder: Path,
+                   progress: Callable[[int, int], None] | None = None) -> None:
+    """
+    Make sure that a folder holds the pack of a scene; another simulated pack there is replaced.
+
+    :param config: what to simulate
+    :param folder: for the pack
+    :param progress: called after each frame with the frames done and their total
+    :raises OutputError: where the folder holds something else or cannot be written
+    """
+    recipe = _recipe(config)
+    if folder.exists():
+        if not (folder / RECIPE).is_file():
+            raise OutputError(f'{folder}: exists and was not simulated by this command; move it '
+                              'away or choose another output folder')
+        if (folder / RECIPE).read_text(encoding='utf-8') == recipe:
+            return
+        shutil.rmtree(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f'{folder.parent}: cannot be created: {error.strerror}') from None
+    with _one_thread():
+        write_pack(SimulatedSequence(config), folder, progress)
+    write_bytes(folder / RECIPE, recipe.encode())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """
+    Keep torch to one thread.
+
+    The work of a frame is many small steps. Where other programs keep the processors busy, waiting
+    for a team of threads at each of them makes rendering a hundred times slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _recipe(config: SceneConfig) -> str:
+    """Return the content of RECIPE: all that the pack depends on, the simulator included."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(sim.__file__).parent.glob('*.py')):
+        digest.update(path.read_bytes())
+    content = {'simulator': digest.hexdigest()[:16], **asdict(config)}
+    return f'{json.dumps(content, indent=1)}\n'

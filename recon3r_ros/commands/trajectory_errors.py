@@ -1,0 +1,194 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of a trajectory against the truth, computed by evo."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from evo.core import metrics, sync
+from evo.core.geometry import GeometryException
+from evo.core.trajectory import PoseTrajectory3D
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import InputError
+from recon3r_ros.geometry import sim3
+from recon3r_ros.geometry.se3 import from_rt
+from recon3r_ros.io.stamps import NS_PER_S
+
+Array = NDArray[np.float64]
+
+#: Stamps of one frame may differ by this, seconds
+MAX_STAMP_DIFFERENCE = 0.01
+# Positions within a box of this diagonal, in their own units, stand still
+_STILL = 1e-9
+
+
+@dataclass(frozen=True)
+class AlignedErrors:
+    """
+    Errors after one kind of alignment; lengths in the truth's units, angles in degrees.
+
+    :param scale: truth's units in a map unit; 1 for a rigid alignment
+    :param ate_rmse: root mean square of the distances between matched positions
+    :param ate_median: their median
+    :param ate_max: their maximum
+    :param ate_percent_of_path: `ate_rmse` in percent of the truth's path length, None for a path
+        of no length
+    :param ate_percent_of_extent: the same of the truth's extent
+    :param rpe_translation_rmse: error of the motion between successive matched poses; None for a
+        single pose
+    :param rpe_rotation_rmse_deg: the same of the rotation
+    """
+
+    scale: float
+    ate_rmse: float
+    ate_median: float
+    ate_max: float
+    ate_percent_of_path: float | None
+    ate_percent_of_extent: float | None
+    rpe_translation_rmse: float | None
+    rpe_rotation_rmse_deg: float | None
+
+
+@dataclass(frozen=True)
+class TrajectoryErrors:
+    """
+    A trajectory compared with the truth; lengths in the truth's units.
+
+    :param matched: estimated poses with a stamp that the truth has
+    :param path_length: of all the truth's poses
+    :param extent: diagonal of the box around the truth's positions
+    :param se3: after alignment by a rigid motion; None where nothing matches
+    :param sim3: after alignment by a similarity; None where nothing matches, or the truth has no
+        motion that could give a scale
+    :param note: what is special about it, such as 'no motion'; empty for nothing
+    """
+
+    matched: int
+    path_length: float
+    extent: float
+    se3: AlignedErrors | None
+    sim3: AlignedErrors | None
+    note: str
+
+
+def compare(estimate: tuple[NDArray[np.int64], Array], truth: tuple[NDArray[np.int64], Array]
+            ) -> TrajectoryErrors:
+    """
+    Compare a trajectory with the truth.
+
+    :param estimate: stamps (N,) integer nanoseconds and T_map_cam (N, 4, 4)
+    :param truth: stamps (M,) integer nanoseconds and T_world_cam (M, 4, 4)
+    :raises InputError: where both hold poses, but never at the same time
+    """
+    if not len(truth[0]):
+        raise InputError('the true trajectory holds no pose')
+    reference = _trajectory(*truth)
+    path_length, extent = float(reference.path_length), _extent(reference.positions_xyz)
+    if not len(estimate[0]):
+        return TrajectoryErrors(0, path_length, extent, None, None, 'no pose was estimated')
+    try:
+        reference, matched = sync.associate_trajectories(
+            reference, _trajectory(*estimate), max_diff=MAX_STAMP_DIFFERENCE)
+    except sync.SyncException:
+        raise InputError(
+            f'the stamps of the {len(estimate[0])} estimated poses, {_span(estimate[0])}, are '
+            f'more than {MAX_STAMP_DIFFERENCE} s off those of the truth, {_span(truth[0])}'
+        ) from None
+    notes = []
+    truth_is_still = _extent(reference.positions_xyz) < _STILL
+    if truth_is_still:
+        notes.append('no motion in the truth')
+    if _extent(matched.positions_xyz) < _STILL:
+        notes.append('no motion in the estimate')
+    size = (path_length, extent)
+    return TrajectoryErrors(
+        matched.num_poses, path_length, extent,
+        _errors(reference, matched, False, size),
+        None if truth_is_still else _errors(reference, matched, True, size), ', '.join(notes))
+
+
+def aligning_similarity(estimate: Array, truth: Array, with_scale: bool = True) -> Array:
+    """
+    Similarity that brings estimated positions as close to the true ones as it can.
+
+    Where the positions do not determine it, since they stand still or all lie on a line, the
+    orientations do.
+
+    :param estimate: T_map_cam (N, 4, 4)
+    :param truth: T_world_cam (N, 4, 4)
+    :param with_scale: False for a rigid motion
+    :returns: S_world_map (4, 4)
+    """
+    moved = _trajectory(np.arange(len(estimate)), estimate)
+    try:
+        with np.errstate(divide='ignore', invalid='ignore'):
+            rotation, translation, scale = moved.align(
+                _trajectory(np.arange(len(truth)), truth), correct_scale=with_scale)
+        if np.isfinite(scale) and scale > 0:
+            return sim3.compose(scale, rotation, translation)
+    except GeometryException:
+        pass
+    return _align_by_orientations(estimate, truth, with_scale)
+
+
+def _align_by_orientations(estimate: Array, truth: Array, with_scale: bool) -> Array:
+    """Align with the mean of the relative rotations, then scale and shift by least squares."""
+    mean = (truth[:, :3, :3] @ np.swapaxes(estimate[:, :3, :3], 1, 2)).mean(axis=0)
+    u, _, vt = np.linalg.svd(mean)
+    rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u) * np.linalg.det(vt)]) @ vt
+    source, target = estimate[:, :3, 3] @ rotation.T, truth[:, :3, 3]
+    p, q = source - source.mean(axis=0), target - target.mean(axis=0)
+    scale = 1.0
+    if with_scale and _extent(source) >= _STILL:
+        scale = max(float((p * q).sum() / (p * p).sum()), 1e-12)
+    return sim3.compose(scale, rotation, target.mean(axis=0) - scale * source.mean(axis=0))
+
+
+def _errors(reference: PoseTrajectory3D, estimate: PoseTrajectory3D, with_scale: bool,
+            size: tuple[float, float]) -> AlignedErrors:
+    S = aligning_similarity(np.array(estimate.poses_se3), np.array(reference.poses_se3),
+                            with_scale)
+    scale, rotation, translation = sim3.decompose(S)
+    aligned = copy.deepcopy(estimate)
+    aligned.scale(float(scale))
+    aligned.transform(from_rt(rotation, translation))
+    ate = metrics.APE(metrics.PoseRelation.translation_part)
+    ate.process_data((reference, aligned))
+    values = {kind: float(ate.get_statistic(kind)) for kind in metrics.StatisticsType}
+    rmse = values[metrics.StatisticsType.rmse]
+    path_length, extent = size
+    return AlignedErrors(
+        float(scale) if with_scale else 1.0, rmse, values[metrics.StatisticsType.median],
+        values[metrics.StatisticsType.max],
+        100 * rmse / path_length if path_length >= _STILL else None,
+        100 * rmse / extent if extent >= _STILL else None,
+        _relative(reference, aligned, metrics.PoseRelation.translation_part),
+        _relative(reference, aligned, metrics.PoseRelation.rotation_angle_deg))
+
+
+def _relative(reference: PoseTrajectory3D, estimate: PoseTrajectory3D,
+              relation: metrics.PoseRelation) -> float | None:
+    """Return the root mean square error of successive motions, None for a single pose."""
+    if reference.num_poses < 2:
+        return None
+    rpe = metrics.RPE(relation, delta=1, delta_unit=metrics.Unit.frames)
+    rpe.process_data((reference, estimate))
+    return float(rpe.get_statistic(metrics.StatisticsType.rmse))
+
+
+def _trajectory(stamps_ns: NDArray[np.int64], poses: Array) -> PoseTrajectory3D:
+    order = np.argsort(stamps_ns, kind='stable')
+    return PoseTrajectory3D(poses_se3=[pose.copy() for pose in poses[order]],
+                            timestamps=stamps_ns[order] / NS_PER_S)
+
+
+def _extent(positions: Array) -> float:
+    """Diagonal of the box around positions (N, 3)."""
+    return float(np.linalg.norm(np.ptp(positions, axis=0)))
+
+
+def _span(stamps_ns: NDArray[np.int64]) -> str:
+    return f'{stamps_ns.min() / NS_PER_S:.3f} to {stamps_ns.max() / NS_PER_S:.3f} s'

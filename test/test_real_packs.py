@@ -1,0 +1,78 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline on real sequences, where they are at hand."""
+
+from __future__ import annotations
+
+from conftest import SharedData
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+from recon3r_ros.core.reconstruction import Reconstruction
+from recon3r_ros.geometry import se3
+from recon3r_ros.inference.geometric import GeometricPredictor
+from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.io.trajectory import read_tum
+from simulated import absolute_error, path_length
+
+Array = NDArray[np.float64]
+
+
+def reconstruct(shared_data: SharedData, name: str, count: int | None = None
+                ) -> tuple[Reconstruction, int]:
+    """Process the first images of a pack; also say how many they were."""
+    reconstruction, used = Reconstruction(GeometricPredictor()), 0
+    for frame in open_sequence(images=shared_data.pack(name)):
+        reconstruction.add(frame)
+        used += 1
+        if used == count:
+            break
+    reconstruction.finish()
+    return reconstruction, used
+
+
+def compare(shared_data: SharedData, name: str, reconstruction: Reconstruction
+            ) -> tuple[float, float]:
+    """Return the absolute trajectory error after a similarity, and the path's length, metres."""
+    stamps, poses = read_tum(shared_data.pack(name) / 'groundtruth.txt')
+    tracked = sorted(reconstruction.trajectory(), key=lambda t: t[0].stamp_ns)
+    assert len(tracked) >= 4
+    nearest = [int(np.argmin(np.abs(stamps - f.stamp_ns))) for f, _ in tracked]
+    gaps = [abs(int(stamps[n]) - f.stamp_ns) for n, (f, _) in zip(nearest, tracked)]
+    assert max(gaps) < 20_000_000, 'each frame has its truth'
+    truth = poses[nearest, :3, 3]
+    estimated = np.stack([T[:3, 3] for _, T in tracked])
+    return absolute_error(estimated, truth), path_length(truth)
+
+
+@pytest.mark.parametrize('name', ['strecha_fountain_p11', 'strecha_herzjesu_p8'])
+def test_wide_steps(shared_data: SharedData, name: str) -> None:
+    reconstruction, count = reconstruct(shared_data, name)
+    assert len(reconstruction.trajectory()) == count, 'every still has a pose'
+    error, _ = compare(shared_data, name, reconstruction)
+    assert error <= 0.05
+
+
+def test_handheld(shared_data: SharedData) -> None:
+    name = 'sevenscenes_redkitchen'
+    reconstruction, count = reconstruct(shared_data, name, 60)
+    assert len(reconstruction.trajectory()) >= 0.9 * count
+    error, _ = compare(shared_data, name, reconstruction)
+    assert error <= 0.03
+
+
+def test_driving(shared_data: SharedData) -> None:
+    name = 'kitti_06_first51'
+    reconstruction, count = reconstruct(shared_data, name, 20)
+    assert len(reconstruction.trajectory()) >= 0.9 * count
+    error, length = compare(shared_data, name, reconstruction)
+    assert error <= 0.02 * length
+
+
+def test_a_camera_that_stands_still(shared_data: SharedData) -> None:
+    reconstruction, _ = reconstruct(shared_data, 'euroc_v101_stationary')
+    assert not reconstruction.mapper.started
+    assert not any(k.confidence.any() for k in reconstruction.mapper.keyframes.values())
+    for _, T_map_cam in reconstruction.trajectory():
+        assert np.allclose(T_map_cam[:3, 3], 0), 'it may turn, but never moves'
+        assert np.rad2deg(se3.rotation_angle(T_map_cam[:3, :3])) < 1.0
