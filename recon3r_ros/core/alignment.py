@@ -111,7 +111,11 @@ class PoseGraph:
     """Keyframes as similarities T_map_keyframe, edges as robust measurements, solved by iSAM2."""
 
     def __init__(self) -> None:
-        self._isam = gtsam.ISAM2(gtsam.ISAM2Params())
+        parameters = gtsam.ISAM2Params()
+        # The defaults relinearise so rarely that a closed loop falls short of the optimum
+        parameters.relinearizeSkip = 1
+        parameters.setRelinearizeThreshold(0.001)
+        self._isam = gtsam.ISAM2(parameters)
         self._factors: dict[tuple[int, int], int] = {}
         self.nodes: set[int] = set()
 
@@ -152,7 +156,7 @@ class PoseGraph:
 
     def settle(self) -> dict[int, Array]:
         """Iterate until a large correction has spread through the graph."""
-        for _ in range(5):
+        for _ in range(10):
             self._isam.update()
         return self.estimate()
 

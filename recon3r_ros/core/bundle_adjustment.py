@@ -178,7 +178,7 @@ def solve(problem: Problem, iterations: int = 8) -> Solution:
         if iteration >= 2 and cost - new_cost < _CONVERGED * cost:
             break
     if problem.fixed.sum() == 1:
-        state = _keep_scale(problem, state)
+        state = _keep_scale(problem, flat, state)
     return _solution(flat, state, linear)
 
 
@@ -211,11 +211,11 @@ def _solution(flat: _Flat, state: _State, linear: _Linearised) -> Solution:
         tuple(information[s] for s in flat.spans))
 
 
-def _keep_scale(problem: Problem, state: _State) -> _State:
+def _keep_scale(problem: Problem, flat: _Flat, state: _State) -> _State:
     """Undo the drift of a scale that nothing determines: the depths keep their median."""
     before = np.concatenate(problem.inverse_depths)
-    known = before > 0
-    ratio = float(np.median(state.inverse_depths[known] / before[known]))
+    seen = np.unique(flat.landmarks)
+    ratio = float(np.median(state.inverse_depths[seen] / before[seen]))
     anchor = se3.inverse(problem.T_cam_map[np.flatnonzero(problem.fixed)[0]])
     relative = state.T_cam_map @ anchor
     relative[:, :3, 3] *= ratio

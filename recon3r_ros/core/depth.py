@@ -51,6 +51,8 @@ def fuse(rays: NDArray[np.float32], votes: list[Vote]
     :param rays: (H, W, 3) of the keyframe, z = 1
     :return: inverse depth (H, W) and confidence (H, W), both 0 where nothing is known
     """
+    if not votes:
+        return np.zeros(rays.shape[:2], np.float32), np.zeros(rays.shape[:2], np.float32)
     logs, weights = [], []
     for vote in votes:
         rays_other = np.empty_like(rays)

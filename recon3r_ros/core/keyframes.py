@@ -24,10 +24,12 @@ MAX_PARALLAX = np.deg2rad(4.0)
 MIN_SHARPNESS = 0.6
 #: Below this overlap even a blurred keyframe is better than losing track
 CRITICAL_OVERLAP = 0.4
-#: Median parallax (radians) that makes a first pair worth predicting
-FIRST_PARALLAX = np.deg2rad(1.5)
+#: Median shift (pixels) that no rotation explains, from which a first pair is worth predicting:
+#: several times the noise of tracking. It is no measure of the baseline, most of which a rotation
+#: can imitate; whether there is depth, the prediction itself says
+FIRST_SHIFT = 2.5
 #: Median parallax (pixels) below which a camera only turned
-STILL_PIXELS = 2.0
+STILL_PIXELS = 1.0
 #: Keypoints that a rotation is fitted to, at least
 MIN_TRACKED = 8
 #: Share of keypoints found again below which a first pair is tried whatever its parallax
@@ -62,10 +64,10 @@ def is_due(track: Track, reference: Reference, blurred: bool) -> bool:
                 or se3.rotation_angle(T[:3, :3]) > MAX_ROTATION)
 
 
-def first_parallax(track: Track, reference: Reference, camera: Camera) -> float:
-    """Median angle (radians) by which keypoints moved that rotation does not explain."""
+def first_shift(track: Track, reference: Reference, camera: Camera) -> float:
+    """Median distance (pixels) that keypoints moved and that no rotation explains."""
     turn, angles = _turned(track, reference, camera)
-    return 0.0 if turn is None else float(np.median(angles))
+    return 0.0 if turn is None else float(np.median(angles)) * camera.fx
 
 
 def pure_rotation(track: Track, reference: Reference, camera: Camera) -> Array | None:

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from recon3r_ros.core.correspondence import Correspondence, correspond
 from recon3r_ros.core.motion import keyframe_mask
 from recon3r_ros.core.types import Frame, Keyframe
 from recon3r_ros.geometry import se3, sim3
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import solve_pnp
 from recon3r_ros.inference.two_view import triangulate
 from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
@@ -29,8 +31,9 @@ Array = NDArray[np.float64]
 WINDOW, ANCHORS = 8, 4
 #: Correspondences of keypoints that make an edge, and that place a keyframe
 MIN_CORRESPONDENCES, MIN_PLACED = 15, 25
-#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance)
-MIN_FIRST_SHARE, SURE = 0.25, 25.0
+#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with less,
+#: the error of the pair's pose, which no confidence contains, would rule its depths
+MIN_FIRST_SHARE, SURE = 0.25, 900.0
 #: A landmark may place cameras when its relative depth is known to 1 / sqrt(.)
 TRACKED_INFORMATION = 10.0
 #: Parallax shift (grid pixels) from which a landmark's depth can be told
@@ -59,6 +62,27 @@ class _Seen:
 
 
 @dataclass(frozen=True, eq=False)
+class _Archived:
+    """A view outside of the window, compressed without loss, to be encoded again for a loop."""
+
+    png: NDArray[np.uint8]
+    camera: Camera
+    calibrated: bool
+    focal_factor: float
+
+    @classmethod
+    def of(cls, view: View, focal_factor: float) -> _Archived:
+        _, png = cv2.imencode('.png', view.image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        return cls(png, view.camera, view.calibrated, focal_factor)
+
+    def view(self, focal_factor: float) -> View:
+        """Return the view with the focal length as it is known now."""
+        ratio = focal_factor / self.focal_factor
+        camera = replace(self.camera, fx=self.camera.fx * ratio, fy=self.camera.fy * ratio)
+        return View(cv2.imdecode(self.png, cv2.IMREAD_UNCHANGED), camera, self.calibrated)
+
+
+@dataclass(frozen=True, eq=False)
 class _Pair:
     """The predictions of a new keyframe with a partner, in the partner's frame and in its own."""
 
@@ -78,11 +102,15 @@ class Mapper:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
+        self._clear()
+
+    def _clear(self) -> None:
         self.keyframes: dict[int, Keyframe] = {}
         self.focal_factor = 1.0
         self._calibrated = True
         self._next_id = 0
         self._encodings: dict[int, Encoding] = {}
+        self._archive: dict[int, _Archived] = {}
         self._seen: dict[tuple[int, int], _Seen] = {}
         self._dense: dict[tuple[int, int], Correspondence] = {}
         self._graph = alignment.PoseGraph()
@@ -100,10 +128,11 @@ class Mapper:
 
     def start(self, frame: Frame, view: View, gray: NDArray[np.uint8]) -> Keyframe:
         """Begin with a first keyframe, which has no depth yet."""
+        self._clear()
         keyframe, encoding = self._make(frame, view, gray, np.eye(4))
-        self.__init__(self._predictor)  # type: ignore[misc]
         self._calibrated = view.calibrated
         self._insert(keyframe, encoding)
+        self._archive[keyframe.id] = _Archived.of(view, self.focal_factor)
         return keyframe
 
     def add(self, frame: Frame, view: View, gray: NDArray[np.uint8], T_map_cam: Array | None,
@@ -128,7 +157,7 @@ class Mapper:
             T_map_cam = self._place(keyframe, pairs, T_map_cam)
         if T_map_cam is None:
             return None
-        before = dict(self.keyframes), dict(self._seen), dict(self._dense)
+        before = dict(self.keyframes), dict(self._seen), dict(self._dense), self.focal_factor
         self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
         for pair in pairs:
             self._connect(pair, keyframe.id)
@@ -136,10 +165,11 @@ class Mapper:
         partners = {p.partner for p in pairs} | self._reobserve(keyframe.id)
         if self._refine(partners) < MIN_AGREEMENT:
             _log.info('keyframe %s contradicts the map and is left out', frame.name)
-            self.keyframes, self._seen, self._dense = before
+            self.keyframes, self._seen, self._dense, self.focal_factor = before
             self._next_id = keyframe.id
             del self._encodings[keyframe.id]
             return None
+        self._archive[keyframe.id] = _Archived.of(view, self.focal_factor)
         self._densify([keyframe.id])
         self._close(keyframe.id, pairs, loop)
         self._leave_window()
@@ -154,6 +184,7 @@ class Mapper:
             first, T_map_cam=np.eye(4), landmarks=nothing, information=nothing,
             inverse_depth=unknown, confidence=unknown)}
         self._encodings = {first.id: self._encodings[first.id]}
+        self._archive = {first.id: self._archive[first.id]}
         self._next_id = first.id + 1
         self._seen, self._dense = {}, {}
         self._graph, self._graph_scale = alignment.PoseGraph(), {}
@@ -213,16 +244,22 @@ class Mapper:
             return recent, None
         return self._predict(new, encoding, [ids[p] for p in candidates[2:]]), None
 
+    def _encoding(self, i: int) -> Encoding:
+        if i in self._encodings:
+            return self._encodings[i]
+        return self._predictor.encode(self._archive[i].view(self.focal_factor))
+
     def _predict(self, new: Keyframe, encoding: Encoding, partners: list[int]) -> list[_Pair]:
         groups = []
-        for i in partners:
-            groups += [(self._encodings[i], encoding), (encoding, self._encodings[i])]
+        encodings = {i: self._encoding(i) for i in partners}
+        for known in encodings.values():
+            groups += [(known, encoding), (encoding, known)]
         predictions = self._predictor.predict(groups)
         pairs = []
         for n, i in enumerate(partners):
             forward, backward = predictions[2 * n], predictions[2 * n + 1]
             of_new = correspond(forward.pointmaps[1], forward.confidences[1],
-                                self._encodings[i].camera, backward.pointmaps[0][..., 2])
+                                encodings[i].camera, backward.pointmaps[0][..., 2])
             of_partner = correspond(backward.pointmaps[1], backward.confidences[1],
                                     encoding.camera, forward.pointmaps[0][..., 2])
             partner = self.keyframes[i]
@@ -423,6 +460,7 @@ class Mapper:
             return
         self._densify([ids[-WINDOW - 1]])
         recent = set(ids[-WINDOW:])
+        self._encodings = {i: e for i, e in self._encodings.items() if i in recent}
         self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
 
     def _densify(self, ids: list[int]) -> None:

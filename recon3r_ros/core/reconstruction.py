@@ -36,7 +36,7 @@ MAX_LOST = 60
 MAX_SIGHTINGS = 5000
 #: Recent frames that blur is judged by
 RECENT = 60
-#: A first pair that had too little depth is tried again when its parallax has grown by this
+#: A first pair that had too little depth is tried again when its shift has grown by this
 RETRY_GROWTH = 1.3
 #: Share of keypoints that must agree with the poses of the frames between a first pair: two views
 #: of a plane, or of something that moves, can be explained in a wrong way, but not what lies between
@@ -87,7 +87,7 @@ class Reconstruction:
         self._sharpness: deque[float] = deque(maxlen=RECENT)
         self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
         self._lost: deque[_Lost] = deque(maxlen=MAX_LOST)
-        self._tried_parallax = 0.0
+        self._tried_shift = 0.0
         self._tracked: list[TrackedFrame] = []
         self._sightings: deque[_Sighting] = deque(maxlen=MAX_SIGHTINGS)
 
@@ -99,6 +99,7 @@ class Reconstruction:
         """
         if self._rectifier is None:
             self._rectifier = Rectifier.of(frame)
+        self._rectifier.check(frame)
         gray = self._rectifier.tracking_image(frame)
         if not self.mapper.started:
             return self._initialise(frame, gray)
@@ -149,7 +150,8 @@ class Reconstruction:
                 pending.track, self._tracker.reference, self._tracker.camera)
             if turn is not None:
                 T = se3.from_rt(turn.T, np.zeros(3))
-                posed.append(self._record(pending.frame, 0, T, np.zeros((6, 6))))
+                posed.append(self._record(pending.frame, self.mapper.newest.id, T,
+                                          np.zeros((6, 6))))
         self._pending.clear()
         return tuple(posed)
 
@@ -168,9 +170,9 @@ class Reconstruction:
         reference = self._tracker.reference
         track = self._tracker.track(gray)
         overlap = float(track.found.mean()) if len(track.found) else 0.0
-        parallax = keyframes.first_parallax(track, reference, self._tracker.camera)
+        shift = keyframes.first_shift(track, reference, self._tracker.camera)
         self._wait(_Pending(_untracked(frame), gray, track))
-        worth = parallax > max(keyframes.FIRST_PARALLAX, RETRY_GROWTH * self._tried_parallax)
+        worth = shift > max(keyframes.FIRST_SHIFT, RETRY_GROWTH * self._tried_shift)
         if not worth and overlap > keyframes.FIRST_OVERLAP:
             return Update(self.state, (), None)
         keyframe = self._add_keyframe(frame, gray, None)
@@ -182,7 +184,7 @@ class Reconstruction:
             self.mapper.take_back_first_pair()
             self._tracker.follow(reference)
             self.state = TrackingState.INITIALISING
-        self._tried_parallax = max(self._tried_parallax, parallax)
+        self._tried_shift = max(self._tried_shift, shift)
         if overlap < RESTART_OVERLAP:
             return self._start(frame, gray)
         return Update(self.state, (), None)
@@ -194,7 +196,7 @@ class Reconstruction:
         self._detector = MotionDetector(self._rectifier.tracking_camera)
         self._follow_keyframe(keyframe, gray, None)
         self._pending.clear()
-        self._tried_parallax = 0.0
+        self._tried_shift = 0.0
         count = len(keyframe.keypoints)
         assert self._tracker.reference is not None
         self._wait(_Pending(_untracked(frame), gray, Track(

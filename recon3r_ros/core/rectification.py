@@ -70,6 +70,17 @@ class Rectifier:
                 f'{frame.camera.width}x{frame.camera.height}: give intrinsics of the same size')
         return cls(frame.camera, calibrated=True)
 
+    def check(self, frame: Frame) -> None:
+        """
+        Make sure that a frame is of this rectifier's kind.
+
+        :raises InputError: where its image has another size
+        """
+        height, width = frame.image.shape[:2]
+        if (width, height) != (self.source.width, self.source.height):
+            raise InputError(f'image {frame.name} is {width}x{height}, those before it are '
+                             f'{self.source.width}x{self.source.height}: give images of one size')
+
     def view(self, frame: Frame) -> View:
         """Full-size pinhole view, for a predictor."""
         image = frame.image

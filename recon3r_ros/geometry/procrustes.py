@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 _COLLINEAR = 1e-9  # second over first singular value of the cross-covariance
 _SCALE_SAMPLES = 8192  # points the residuals' scale is estimated from
 _GAUSSIAN = 1.4826  # standard deviation over median absolute deviation
-_CAUCHY = 2.3849  # 95 % efficiency on Gaussian residuals
+_KERNEL = 3.65  # 95 % efficiency on Gaussian residuals
 _NEAREST = 0.1  # depth below which no point counts as more exact, as a share of the median depth
 
 
@@ -67,7 +67,8 @@ def robust_procrustes(
     """
     Similarity between two pointmaps with outliers and errors that grow with depth.
 
-    Iteratively reweighted least squares with a Cauchy kernel on |target_i - S source_i| / depth_i
+    Iteratively reweighted least squares with the Geman-McClure kernel (a Cauchy kernel's outliers
+    keep a constant influence on Horn's scale, which sums squares) on |target_i - S source_i| / depth_i
     where depth_i is the distance to the target frame's origin: the geometric mean of that of
     target_i and of S source_i, since the target's alone would favour points whose noise brought
     them near and so bias the scale. The kernel's scale is the weighted median absolute residual.
@@ -94,7 +95,7 @@ def robust_procrustes(
         residual = _lengths(target - predicted) / depth
         sigma = _GAUSSIAN * _weighted_median(residual, weights)
         # the floor is rounding: a perfect fit must not divide by zero
-        kernel = 1 / (1 + (residual / (_CAUCHY * max(sigma, 1e-12))) ** 2)
+        kernel = 1 / (1 + (residual / (_KERNEL * max(sigma, 1e-12))) ** 2) ** 2
         factors = weights * kernel * (nearest / depth) ** 2
         previous, S = S, _align(source, target, factors, with_scale, symmetric=True)
         if np.abs(S - previous).max() <= 1e-8 * np.abs(S).max():

@@ -123,8 +123,6 @@ class _Matches:
 class GeometricPredictor:
     """Two-view geometry as a `Predictor`: groups of two, one pointmap scale per pair."""
 
-    symmetric = False
-
     def encode(self, view: View) -> GeometricEncoding:
         """Prepare a view; features for wide baselines are found when first needed."""
         fine_camera = _within(view.camera, FINE_PIXELS)

@@ -42,7 +42,7 @@ def detect_keypoints(gray: NDArray[np.uint8], grid_width: int, grid_height: int
     pixels = np.floor((corners[:, 0] + 0.5) * scale).astype(np.int32)
     pixels = np.clip(pixels, 0, [grid_width - 1, grid_height - 1])
     _, first = np.unique(pixels[:, 1] * grid_width + pixels[:, 0], return_index=True)
-    return pixels[np.sort(first)]
+    return pixels[np.sort(first)].astype(np.int32)
 
 
 def _spread(corners: NDArray[np.float32], width: int, height: int) -> NDArray[np.int64]:

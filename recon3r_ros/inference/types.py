@@ -81,9 +81,6 @@ MATCHED = 1e-4
 class Predictor(Protocol):
     """Encodes views once, then predicts pointmaps for groups of them."""
 
-    #: True where predict((a, b)) and predict((b, a)) carry different information
-    symmetric: bool
-
     def encode(self, view: View) -> Encoding: ...
 
     def predict(self, groups: Sequence[tuple[Encoding, ...]]) -> list[Prediction]: ...
