@@ -16,10 +16,10 @@ from recon3r_ros.inference.two_view import fit_rotation, parallax
 Array = NDArray[np.float64]
 
 #: A keyframe is due when fewer than this share of the reference's keypoints are still seen,
-MIN_OVERLAP = 0.65
+MIN_OVERLAP = 0.55
 #: when the camera turned this far (radians), or when keypoints moved by this parallax (radians)
 MAX_ROTATION = np.deg2rad(20.0)
-MAX_PARALLAX = np.deg2rad(4.0)
+MAX_PARALLAX = np.deg2rad(5.0)
 #: A frame is blurred when it has less than this share of the recent frames' fine detail
 MIN_SHARPNESS = 0.6
 #: Below this overlap even a blurred keyframe is better than losing track

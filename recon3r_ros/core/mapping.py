@@ -38,6 +38,8 @@ MIN_FIRST_SHARE, SURE = 0.25, 900.0
 TRACKED_INFORMATION = 10.0
 #: Parallax shift (grid pixels) from which a landmark's depth can be told
 MIN_SHIFT = 2.0
+#: Share of a partner's landmarks that a new keyframe should see
+MIN_OVERLAP = 0.4
 #: Share of a new keyframe's observations that must agree with the map
 MIN_AGREEMENT = 0.5
 #: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
@@ -63,23 +65,23 @@ class _Seen:
 
 @dataclass(frozen=True, eq=False)
 class _Archived:
-    """A view outside of the window, compressed without loss, to be encoded again for a loop."""
+    """A view outside of the window, compressed, to be encoded again for a loop."""
 
-    png: NDArray[np.uint8]
+    jpeg: NDArray[np.uint8]
     camera: Camera
     calibrated: bool
     focal_factor: float
 
     @classmethod
     def of(cls, view: View, focal_factor: float) -> _Archived:
-        _, png = cv2.imencode('.png', view.image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        return cls(png, view.camera, view.calibrated, focal_factor)
+        _, jpeg = cv2.imencode('.jpg', view.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        return cls(jpeg, view.camera, view.calibrated, focal_factor)
 
     def view(self, focal_factor: float) -> View:
         """Return the view with the focal length as it is known now."""
         ratio = focal_factor / self.focal_factor
         camera = replace(self.camera, fx=self.camera.fx * ratio, fy=self.camera.fy * ratio)
-        return View(cv2.imdecode(self.png, cv2.IMREAD_UNCHANGED), camera, self.calibrated)
+        return View(cv2.imdecode(self.jpeg, cv2.IMREAD_UNCHANGED), camera, self.calibrated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +237,8 @@ class Mapper:
         if tracked or not self.started:
             partners = pair_graph.window_partners(len(descriptors))
             loop = pair_graph.loop_candidate(descriptors, WINDOW)
-            pairs = self._predict(new, encoding, [ids[p] for p in partners])
+            pairs = self._predict(new, encoding, [ids[p] for p in partners if self._overlaps(
+                self.keyframes[ids[p]], new)])
             loops = [] if loop is None else self._predict(new, encoding, [ids[loop]])
             return pairs + loops, loops[0].partner if loops else None
         candidates = pair_graph.relocalisation_candidates(descriptors)
@@ -243,6 +246,13 @@ class Mapper:
         if recent:
             return recent, None
         return self._predict(new, encoding, [ids[p] for p in candidates[2:]]), None
+
+    def _overlaps(self, partner: Keyframe, new: Keyframe) -> bool:
+        """Whether a keyframe shares enough with a new one, whose pose is known, to be predicted."""
+        known = int((partner.landmarks > 0).sum())
+        if partner.id == self._next_id - 1 or known == 0:
+            return True
+        return len(reobservation.visible(partner, new)[0]) > MIN_OVERLAP * known
 
     def _encoding(self, i: int) -> Encoding:
         if i in self._encodings:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Partners of a new keyframe, counted back from it: short baselines match, long ones measure
-OFFSETS = (1, 2, 4)
+OFFSETS = (1, 3)
 #: Partners of a keyframe whose place is unknown
 LOST_RECENT, LOST_CANDIDATES = 3, 5
 

@@ -121,25 +121,29 @@ class Reconstruction:
         previous: TrackedFrame | None = None
         for sighting in self._sightings:
             tracked = self._tracked[sighting.row]
-            assert self._rectifier is not None
             points = self.mapper.keyframes[tracked.keyframe].landmark_points()
             use = sighting.found & np.isfinite(points[:, 0])
             if use.sum() < MIN_INLIERS:
                 continue
-            # From where it was, and from where the frame before it is now: the better one counts
-            starts = [tracked.T_keyframe_cam]
-            if previous is not None and previous.keyframe == tracked.keyframe:
-                starts.append(previous.T_keyframe_cam)
-            results = [refine_pnp(points[use], sighting.pixels[use],
-                                  self._rectifier.tracking_camera, se3.inverse(T), MAX_ERROR)
-                       for T in starts]
-            result = max((r for r in results if r is not None),
-                         key=lambda r: int(r.inliers.sum()), default=None)
+            result = self._refined(points[use], sighting.pixels[use], tracked.T_keyframe_cam)
+            if previous is not None and previous.keyframe == tracked.keyframe and (
+                    result is None or result.inliers.mean() < PLAUSIBLE_SHARE):
+                # Its pose may have been found with wrong depths, the one before it is right now
+                other = self._refined(points[use], sighting.pixels[use], previous.T_keyframe_cam)
+                if result is None or (other is not None
+                                      and other.inliers.sum() > result.inliers.sum()):
+                    result = other
             if result is not None and result.inliers.sum() >= MIN_INLIERS:
                 previous = self._tracked[sighting.row] = replace(
                     tracked, T_keyframe_cam=se3.inverse(result.T_cam_world),
                     covariance=result.covariance, scale=self.mapper.scale_of(tracked.keyframe))
         self._sightings.clear()
+
+    def _refined(self, points: Array, pixels: NDArray[np.float32], T_keyframe_cam: Array
+                 ) -> PnPResult | None:
+        assert self._rectifier is not None
+        return refine_pnp(points, pixels, self._rectifier.tracking_camera,
+                          se3.inverse(T_keyframe_cam), MAX_ERROR)
 
     def _pose_turned(self) -> tuple[TrackedFrame, ...]:
         """Poses of the waiting frames whose keypoints moved as under a mere turn of the camera."""

@@ -11,6 +11,7 @@ epipolar line, behind a camera, and at the epipole of forward motion.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Sequence
@@ -42,6 +43,8 @@ INLIER_PIXELS = 0.5
 TRUSTED_SHARE = 0.2
 #: Median parallax (grid pixels) below which a pair holds no depth
 MIN_PARALLAX = 0.75
+#: Pairs solved at the same time
+WORKERS = 2
 #: Of the descriptor for place recognition
 ORB_FEATURES, HASH_TABLES, HASH_BITS = 600, 8, 10
 
@@ -140,19 +143,15 @@ class GeometricPredictor:
 
         :raises ValueError: for a group that is not a pair
         """
-        solved: dict[tuple[int, int], tuple[Prediction, Prediction]] = {}
-        predictions = []
         for group in groups:
             if len(group) != 2:
                 raise ValueError(f'the geometric predictor takes pairs, got {len(group)} views')
-            a, b = group
-            if (id(b), id(a)) in solved:
-                predictions.append(solved[id(b), id(a)][1])
-                continue
-            if (id(a), id(b)) not in solved:
-                solved[id(a), id(b)] = predict_pair(a, b)
-            predictions.append(solved[id(a), id(b)][0])
-        return predictions
+        unique = {frozenset((id(a), id(b))): (a, b) for a, b in groups}
+        # OpenCV and NumPy let go of the interpreter while they compute
+        with ThreadPoolExecutor(WORKERS) as pool:
+            solved = dict(zip(unique, pool.map(lambda pair: predict_pair(*pair), unique.values())))
+        return [solved[key][0 if unique[key][0] is a else 1]
+                for a, b in groups for key in [frozenset((id(a), id(b)))]]
 
 
 def predict_pair(a: GeometricEncoding, b: GeometricEncoding) -> tuple[Prediction, Prediction]:

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_KEYPOINTS = 400
+MAX_KEYPOINTS = 320
 #: Smallest distance between two keypoints, as a fraction of the image's diagonal
-SPACING = 0.012
+SPACING = 0.013
 #: Keypoints are spread over this many cells, so that one strong texture does not take them all
 CELLS = (8, 6)
 #: Corners weaker than this fraction of the strongest are noise
