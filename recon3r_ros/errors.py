@@ -13,7 +13,7 @@ class Recon3rError(Exception):
 
 
 class InputError(Recon3rError):
-    """A file, folder, bag, video or message that cannot be used; the message says which and why."""
+    """A file, folder, bag, video or message that is unusable; the message says which and why."""
 
 
 class OutputError(Recon3rError):

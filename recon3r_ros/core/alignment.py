@@ -3,10 +3,10 @@
 """
 From pairwise pointmaps to one frame: DUSt3R's global alignment, incrementally.
 
-Each edge gives a similarity in closed form by IRLS-Procrustes (the minimum of DUSt3R's eq. 5 for one
-edge, its scale included); the keyframes are Sim(3) nodes of a GTSAM iSAM2 graph (Kaess et al., IJRR
-2012), which spreads the correction when a loop closes (Strasdat et al., 'Scale Drift-Aware Large
-Scale Monocular SLAM', RSS 2010).
+Each edge gives a similarity in closed form by IRLS-Procrustes (the minimum of DUSt3R's eq. 5 for
+one edge, its scale included); the keyframes are Sim(3) nodes of a GTSAM iSAM2 graph (Kaess et al.,
+IJRR 2012), which spreads the correction when a loop closes (Strasdat et al., 'Scale Drift-Aware
+Large Scale Monocular SLAM', RSS 2010).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import gtsam
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import sim3
 from recon3r_ros.geometry.procrustes import robust_procrustes
@@ -123,7 +122,8 @@ class PoseGraph:
         """
         Add keyframes and add or replace edges.
 
-        :param initial: S_map_keyframe (4, 4) of keyframes that are new; the first one ever is fixed
+        :param initial: S_map_keyframe (4, 4) of keyframes that are new; the first one ever is
+            fixed
         :param edges: measurements; one between the same keyframes takes the place of an older one
         :return: S_map_keyframe (4, 4) of all keyframes
         """
@@ -149,9 +149,9 @@ class PoseGraph:
                 edge.i, edge.j, _to_gtsam(edge.S_i_j), noise))
             keys.append(key)
         result = self._isam.update(graph, values, replaced)
-        for key, index in zip(keys, result.getNewFactorsIndices()):
-            if key is not None:
-                self._factors[key] = index
+        for added, index in zip(keys, result.getNewFactorsIndices()):
+            if added is not None:
+                self._factors[added] = index
         return self.estimate()
 
     def settle(self) -> dict[int, Array]:

@@ -3,11 +3,11 @@
 """
 Joint refinement of keyframe poses and the inverse depths of their keypoints by reprojection.
 
-Each landmark is a pixel of its anchor keyframe with an inverse depth (Civera et al., T-RO 2008), seen
-in other keyframes where the predictor's correspondence field says. As every depth belongs to one
-anchor, eliminating the depths (Schur complement; Triggs et al., 'Bundle Adjustment', section 6)
-costs one small matrix product per anchor. MASt3R-SfM (Duisterhof et al. 2024, section 4.2) refines
-its coarse 3-D alignment in the same way.
+Each landmark is a pixel of its anchor keyframe with an inverse depth (Civera et al., T-RO 2008),
+seen in other keyframes where the predictor's correspondence field says. As every depth belongs to
+one anchor, eliminating the depths (Schur complement; Triggs et al., 'Bundle Adjustment', section
+6) costs one small matrix product per anchor. MASt3R-SfM (Duisterhof et al. 2024, section 4.2)
+refines its coarse 3-D alignment in the same way.
 
 Poses are `T_cam_map`, perturbed on the left: exp(xi) T, xi = [omega, v].
 """
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.geometry import se3
 
 Array = NDArray[np.float64]
@@ -26,8 +25,8 @@ Array = NDArray[np.float64]
 #: Residuals beyond a few pixels count ever less (Cauchy's kernel), but never at a finer scale
 #: than matching can deliver, pixels of the pointmap grid
 _FINEST_SIGMA = 0.1
-#: nor at a coarser one than it ever needs: were the scale to follow the residuals, one bad keyframe
-#: would loosen all the good ones
+#: nor at a coarser one than it ever needs: were the scale to follow the residuals, one bad
+#: keyframe would loosen all the good ones
 _COARSEST_SIGMA = 0.5
 _CAUCHY_SIGMAS = 2.5
 _OUTLIER_SIGMAS = 4.0
@@ -72,8 +71,8 @@ class Problem:
     :param inverse_depths: per keyframe, their initial inverse depths (L,); 0 where unknown, which
         no observation may refer to
     :param observations: who sees what
-    :param focal_prior: mean and standard deviation of the logarithm of a factor common to all focal
-        lengths; None where they are known
+    :param focal_prior: mean and standard deviation of the logarithm of a factor common to all
+        focal lengths; None where they are known
     """
 
     T_cam_map: Array
@@ -144,7 +143,8 @@ class _Linearised:
     Residuals (M, 2) and their derivatives.
 
     :param squared: (M,) squared lengths of the residuals
-    :param by_cameras: (M, 2, 13) by observer's and anchor's pose and the logarithm of the focal length
+    :param by_cameras: (M, 2, 13) by observer's and anchor's pose and the logarithm of the focal
+        length
     :param by_depth: (M, 2)
     """
 
@@ -204,11 +204,17 @@ def _solution(flat: _Flat, state: _State, linear: _Linearised) -> Solution:
     good = linear.squared < (_OUTLIER_SIGMAS * noise) ** 2
     rho = state.inverse_depths
     relative = np.sum(linear.by_depth ** 2, axis=1) * rho[flat.landmarks] ** 2
-    information = np.bincount(flat.landmarks, good * relative / noise ** 2, len(rho))
+    information = _by_landmark(flat, good * relative / noise ** 2, len(rho))
     return Solution(
         state.T_cam_map, tuple(rho[s] for s in flat.spans), float(np.exp(state.log_focal)),
         _robust_sigma(linear), tuple(good[g] for g in flat.groups),
         tuple(information[s] for s in flat.spans))
+
+
+def _by_landmark(flat: _Flat, values: Array, count: int) -> Array:
+    """Sum the observations' values (M,) for each of `count` landmarks."""
+    # NumPy's stubs do not know that weights make the counts float64
+    return np.asarray(np.bincount(flat.landmarks, values, count), np.float64)
 
 
 def _keep_scale(problem: Problem, flat: _Flat, state: _State) -> _State:
@@ -223,12 +229,12 @@ def _keep_scale(problem: Problem, flat: _Flat, state: _State) -> _State:
 
 
 def _robust_sigma(linear: _Linearised) -> float:
-    """Standard deviation per axis, from the median length of a two-dimensional Gaussian."""
+    """Return the standard deviation per axis, from the median length of a 2-D Gaussian."""
     return float(np.sqrt(np.median(linear.squared))) / 1.1774
 
 
 def _noise(linear: _Linearised) -> float:
-    """Standard deviation of good matches: that of the residuals, within what is plausible."""
+    """Return good matches' standard deviation: the residuals', within what is plausible."""
     return float(np.clip(_robust_sigma(linear), _FINEST_SIGMA, _COARSEST_SIGMA))
 
 
@@ -263,7 +269,7 @@ def _linearise(problem: Problem, flat: _Flat, state: _State) -> _Linearised:
     slope = focal / height[:, None]
 
     def by_h(v: Array) -> Array:
-        """Derivative of the projection along directions (M, 3) of h."""
+        """Return the derivative of the projection along directions (M, 3) of h."""
         return slope * (v[:, :2] - plane * v[:, 2:])
 
     by_cameras = np.empty((len(rho), 2, 13))
@@ -291,10 +297,10 @@ def _step(problem: Problem, flat: _Flat, state: _State, linear: _Linearised, wei
     rho = state.inverse_depths
     weighted = linear.by_cameras * weights[:, None, None]
     weighted_depth = linear.by_depth * weights[:, None]
-    depth_hessian = np.bincount(
-        flat.landmarks, np.einsum('ni,ni->n', weighted_depth, linear.by_depth), len(rho))
-    depth_gradient = np.bincount(
-        flat.landmarks, np.einsum('ni,ni->n', weighted_depth, linear.residual), len(rho))
+    depth_hessian = _by_landmark(
+        flat, np.einsum('ni,ni->n', weighted_depth, linear.by_depth), len(rho))
+    depth_gradient = _by_landmark(
+        flat, np.einsum('ni,ni->n', weighted_depth, linear.residual), len(rho))
     cross = np.einsum('nij,ni->nj', weighted, linear.by_depth)
     coupling: list[dict[int, Array]] = [{} for _ in range(count)]
     for o, group in zip(problem.observations, flat.groups):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference.types import MATCHED
 

@@ -3,9 +3,9 @@
 """
 Canonical pointmaps: one depth per pixel of a keyframe from all predictions it takes part in.
 
-DUSt3R (Wang et al., CVPR 2024, section 3.4) lets every pair vote by confidence for a pixel's depth.
-Here each pair's vote is triangulated anew with the refined poses, so that the poses of single pairs
-leave no trace, and votes that contradict each other lose their confidence.
+DUSt3R (Wang et al., CVPR 2024, section 3.4) lets every pair vote by confidence for a pixel's
+depth. Here each pair's vote is triangulated anew with the refined poses, so that the poses of
+single pairs leave no trace, and votes that contradict each other lose their confidence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference.two_view import triangulate
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.core.tracking import Reference, Track
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
@@ -19,7 +18,7 @@ Array = NDArray[np.float64]
 MIN_OVERLAP = 0.55
 #: when the camera turned this far (radians), or when keypoints moved by this parallax (radians)
 MAX_ROTATION = np.deg2rad(20.0)
-MAX_PARALLAX = np.deg2rad(5.0)
+MAX_PARALLAX = np.deg2rad(3.0)
 #: A frame is blurred when it has less than this share of the recent frames' fine detail
 MIN_SHARPNESS = 0.6
 #: Below this overlap even a blurred keyframe is better than losing track

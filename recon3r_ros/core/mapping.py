@@ -1,21 +1,18 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Keyframes and what ties them together: pairs predicted, poses and depths refined, loops closed.
-"""
+"""Keyframes and what ties them: pairs predicted, poses and depths refined, loops closed."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
+import logging
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
-from recon3r_ros.core.correspondence import Correspondence, correspond
+from recon3r_ros.core.correspondence import correspond, Correspondence
 from recon3r_ros.core.motion import keyframe_mask
 from recon3r_ros.core.types import Frame, Keyframe
 from recon3r_ros.geometry import se3, sim3
@@ -31,8 +28,8 @@ Array = NDArray[np.float64]
 WINDOW, ANCHORS = 8, 4
 #: Correspondences of keypoints that make an edge, and that place a keyframe
 MIN_CORRESPONDENCES, MIN_PLACED = 15, 25
-#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with less,
-#: the error of the pair's pose, which no confidence contains, would rule its depths
+#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with
+#: less, the error of the pair's pose, which no confidence contains, would rule its depths
 MIN_FIRST_SHARE, SURE = 0.25, 900.0
 #: A landmark may place cameras when its relative depth is known to 1 / sqrt(.)
 TRACKED_INFORMATION = 10.0
@@ -248,7 +245,7 @@ class Mapper:
         return self._predict(new, encoding, [ids[p] for p in candidates[2:]]), None
 
     def _overlaps(self, partner: Keyframe, new: Keyframe) -> bool:
-        """Whether a keyframe shares enough with a new one, whose pose is known, to be predicted."""
+        """Whether a keyframe shares enough with a new one, of known pose, to be predicted."""
         known = int((partner.landmarks > 0).sum())
         if partner.id == self._next_id - 1 or known == 0:
             return True
@@ -328,7 +325,8 @@ class Mapper:
         """
         for i in list(self.keyframes)[-WINDOW:]:
             keyframe = self.keyframes[i]
-            landmarks, best = keyframe.landmarks.copy(), np.full(len(keyframe.keypoints), MIN_SHIFT)
+            landmarks = keyframe.landmarks.copy()
+            best = np.full(len(keyframe.keypoints), MIN_SHIFT)
             rays = keyframe.camera.unproject(keyframe.keypoints)
             for (anchor, observer), seen in self._seen.items():
                 if anchor != i:

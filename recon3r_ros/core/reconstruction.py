@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.core import keyframes
-from recon3r_ros.core.mapping import TRACKED_INFORMATION, Mapper
+from recon3r_ros.core.mapping import Mapper, TRACKED_INFORMATION
 from recon3r_ros.core.motion import MotionDetector
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
@@ -39,7 +38,8 @@ RECENT = 60
 #: A first pair that had too little depth is tried again when its shift has grown by this
 RETRY_GROWTH = 1.3
 #: Share of keypoints that must agree with the poses of the frames between a first pair: two views
-#: of a plane, or of something that moves, can be explained in a wrong way, but not what lies between
+#: of a plane, or of something that moves, can be explained in a wrong way, but not what lies
+#: between
 PLAUSIBLE_SHARE = 0.7
 #: Share of keypoints found again below which initialisation starts afresh
 RESTART_OVERLAP = 0.25
@@ -64,7 +64,7 @@ class _Lost:
 
 @dataclass(frozen=True, eq=False)
 class _Sighting:
-    """Where a tracked frame saw its keyframe's landmarks, to place it anew when they are refined."""
+    """Where a tracked frame saw its keyframe's landmarks, to place it anew as they are refined."""
 
     row: int
     pixels: NDArray[np.float32]
@@ -117,7 +117,7 @@ class Reconstruction:
         return Update(self.state, frames, None)
 
     def _place_anew(self) -> None:
-        """Pose the frames again: their keyframes' landmarks are better known now than they were."""
+        """Pose the frames again: their keyframes' landmarks are better known than they were."""
         previous: TrackedFrame | None = None
         for sighting in self._sightings:
             tracked = self._tracked[sighting.row]

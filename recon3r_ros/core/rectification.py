@@ -7,7 +7,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.core.types import Frame
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
@@ -21,7 +20,7 @@ GUESSED_FOCAL = 0.85
 
 class Rectifier:
     """
-    Turns the frames of one camera into undistorted views, large for prediction, small for tracking.
+    Turns one camera's frames into undistorted views, large for prediction, small for tracking.
 
     :param source: camera of the source images
     :param calibrated: whether its intrinsics are known

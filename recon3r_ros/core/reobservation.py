@@ -5,8 +5,8 @@ Old landmarks found again in a new keyframe.
 
 Pairs of keyframes a few steps apart tie a map together only loosely: over a pause or a turn on the
 spot its scale would slip. So every landmark that should be visible in a new keyframe is looked for
-there, from its own anchor's image, by Lucas and Kanade's method started at its projection. That also
-ties the new keyframe to the ones of an earlier visit.
+there, from its own anchor's image, by Lucas and Kanade's method started at its projection. That
+also ties the new keyframe to the ones of an earlier visit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.core.types import Keyframe
 from recon3r_ros.geometry import se3
 
@@ -77,7 +76,8 @@ def reobserve(anchor: Keyframe, new: Keyframe) -> tuple[NDArray[np.int64], Array
     """
     Find an anchor's landmarks in a new keyframe.
 
-    :return: (n,) indices of landmarks, and (n, 2) where they are seen, pixels of the new one's grid
+    :return: (n,) indices of landmarks, and (n, 2) where they are seen, pixels of the new one's
+        grid
     """
     indices, projections = visible(anchor, new)
     if len(indices) == 0:

@@ -15,7 +15,6 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 
 
@@ -110,7 +109,7 @@ class Keyframe:
         return (self.rays() * depth[..., None]).astype(np.float32)
 
     def rays(self) -> NDArray[np.float32]:
-        """Viewing rays (H, W, 3) float32 of the grid, z = 1."""
+        """Return the viewing rays (H, W, 3) float32 of the grid, z = 1."""
         return self.camera.unproject(
             pixel_grid(self.camera.height, self.camera.width)).astype(np.float32)
 

@@ -194,7 +194,8 @@ def _result(problem: _Problem, inliers: NDArray[np.bool_], T: Array) -> PnPResul
         return None
     variance = float(used.weights @ squared) / (2 * len(squared) - 6)
     covariance = variance * np.linalg.inv(H)
-    return PnPResult(se3.normalized(T), inliers, (covariance + covariance.T) / 2, float(np.sqrt(squared.mean())))
+    return PnPResult(se3.normalized(T), inliers, (covariance + covariance.T) / 2,
+                     float(np.sqrt(squared.mean())))
 
 
 def _levenberg_marquardt(

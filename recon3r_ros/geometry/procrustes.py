@@ -68,9 +68,9 @@ def robust_procrustes(
     Similarity between two pointmaps with outliers and errors that grow with depth.
 
     Iteratively reweighted least squares with the Geman-McClure kernel (a Cauchy kernel's outliers
-    keep a constant influence on Horn's scale, which sums squares) on |target_i - S source_i| / depth_i
-    where depth_i is the distance to the target frame's origin: the geometric mean of that of
-    target_i and of S source_i, since the target's alone would favour points whose noise brought
+    keep a constant influence on Horn's scale, which sums squares) on |target_i - S source_i| /
+    depth_i where depth_i is the distance to the target frame's origin: the geometric mean of that
+    of target_i and of S source_i, since the target's alone would favour points whose noise brought
     them near and so bias the scale. The kernel's scale is the weighted median absolute residual.
     The similarity's scale is Horn's symmetric one (1987, "Closed-form solution of absolute
     orientation using unit quaternions", "Symmetry in scale"): both sides are noisy, and a

@@ -3,8 +3,9 @@
 """
 Dense correspondence between two images: DIS optical flow, seeded where the views lie far apart.
 
-Kroeger et al., 'Fast Optical Flow using Dense Inverse Search', ECCV 2016 (OpenCV's implementation);
-wide baselines start from sparse SIFT matches (Lowe, IJCV 2004), interpolated piecewise affinely.
+Kroeger et al., 'Fast Optical Flow using Dense Inverse Search', ECCV 2016 (OpenCV's
+implementation); wide baselines start from sparse SIFT matches (Lowe, IJCV 2004), interpolated
+piecewise affinely.
 Pixel (u, v) of the coarse image is centred on (2 u + 0.5, 2 v + 0.5) of the fine one.
 """
 
@@ -106,7 +107,7 @@ def compute_flow(a: Pyramid, b: Pyramid, keypoints: NDArray[np.float32],
     if seed is None:
         return Flow(dense, targets, sharp)
     positions = pixel_positions(*a.coarse.shape)
-    corner = np.float32([a.coarse.shape[1] - 1, a.coarse.shape[0] - 1])
+    corner = np.array([a.coarse.shape[1] - 1, a.coarse.shape[0] - 1], np.float32)
     dense = dense + sample(seed, np.clip(positions + dense, 0, corner))
     return Flow(dense, targets + lookup(seed, np.clip(targets, 0, corner)), sharp)
 
@@ -169,4 +170,5 @@ def seed_flow(pixels_a: NDArray[np.float32], pixels_b: NDArray[np.float32],
     holes = np.isnan(coarse[..., 0])
     if holes.any():
         coarse[holes] = NearestNDInterpolator(pixels_a, motion)(grid[holes])
-    return sample(coarse.astype(np.float32), pixel_positions(height, width) / SEED_GRID_STEP)
+    return sample(coarse.astype(np.float32),
+                  pixel_positions(height, width) / np.float32(SEED_GRID_STEP))

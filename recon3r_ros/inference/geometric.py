@@ -4,9 +4,9 @@
 The predictor that needs no weights: classical two-view geometry behind the `Predictor` interface.
 
 Optical flow gives dense matches, MAGSAC the relative pose, triangulation the pointmaps. A point's
-confidence is the inverse variance of its relative depth, (parallax sensitivity / matching error)^2:
-it falls to nothing where the camera only turned, where matching fails its round trip, off the
-epipolar line, behind a camera, and at the epipole of forward motion.
+confidence is the inverse variance of its relative depth, (parallax sensitivity / matching
+error)^2: it falls to nothing where the camera only turned, where matching fails its round trip,
+off the epipolar line, behind a camera, and at the epipole of forward motion.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Sequence
+from typing import Any, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference import flow, two_view
 from recon3r_ros.inference.keypoints import detect_keypoints
 from recon3r_ros.inference.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
-#: Pixels of the image that keypoints are matched in; flow and pointmaps have half its width and height
+#: Pixels of the image that keypoints are matched in; flow and pointmaps have half its width and
+#: height
 FINE_PIXELS = 640 * 480
 #: Pixels of the image that sparse features are found in, for wide baselines
 FEATURE_PIXELS = 1536 * 1024
@@ -87,8 +87,9 @@ class GeometricEncoding:
         """
         Bag of visual words (D,), unit length, without a trained vocabulary.
 
-        Words are random selections of the bits of ORB descriptors (Rublee et al., ICCV 2011), that is
-        locality-sensitive hashes of them (Indyk and Motwani, STOC 1998), counted in several tables.
+        Words are random selections of the bits of ORB descriptors (Rublee et al., ICCV 2011), that
+        is locality-sensitive hashes of them (Indyk and Motwani, STOC 1998), counted in several
+        tables.
         """
         orb = cv2.ORB_create(ORB_FEATURES, scaleFactor=1.3, nlevels=6, fastThreshold=10)
         _, packed = orb.detectAndCompute(self.gray.fine, None)
@@ -99,8 +100,8 @@ class GeometricEncoding:
             for table, columns in zip(words, chosen.reshape(HASH_TABLES, HASH_BITS)):
                 index = bits[:, columns] @ (1 << np.arange(HASH_BITS))
                 table += np.bincount(index, minlength=len(table))
-        words = np.sqrt(words).ravel()
-        return words / max(float(np.linalg.norm(words)), 1e-6)
+        bag: NDArray[np.float32] = np.sqrt(words).ravel()
+        return bag / max(float(np.linalg.norm(bag)), 1e-6)
 
     @cached_property
     def texture(self) -> NDArray[np.float32]:
@@ -117,7 +118,7 @@ class GeometricEncoding:
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Where view a's grid pixels (H, W, 2) are seen on b's grid, and their error (H, W), pixels."""
+    """Where a's grid pixels (H, W, 2) are seen on b's grid, and their error (H, W), pixels."""
 
     targets: NDArray[np.float32]
     error: NDArray[np.float32]
@@ -246,7 +247,7 @@ def _match_features(a: GeometricEncoding, b: GeometricEncoding
 
 def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
                   ) -> tuple[_Matches, NDArray[np.bool_]]:
-    """Matches of a's grid, refined at its keypoints; and which keypoints pass the round trip."""
+    """Return matches of a's grid, refined at its keypoints, and which keypoints pass the round trip."""
     trip = flow.round_trip_error(forward.dense, backward.dense)
     targets = flow.pixel_positions(*forward.dense.shape[:2]) + forward.dense
     error = np.sqrt(FLOW_ERROR ** 2 + trip ** 2 + PLAIN_ERROR ** 2 / (1 + a.texture))
@@ -264,7 +265,8 @@ def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
 
 
 def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
-              T_b_a: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+              T_b_a: NDArray[np.floating[Any]]
+              ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Triangulate a's grid: points in a's frame and their confidences."""
     rays_b = _rays(matches.targets, b.camera)
     inverse_depth, sensitivity, in_front = two_view.triangulate(a.rays, rays_b, T_b_a)
@@ -284,8 +286,8 @@ def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
 
 
 def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],
-                   matches: _Matches, other: GeometricEncoding, T_other_own: NDArray[np.float64]
-                   ) -> NDArray[np.float32]:
+                   matches: _Matches, other: GeometricEncoding,
+                   T_other_own: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """
     Bring a pointmap to the other camera's frame, each point onto the ray of its match there.
 
@@ -299,7 +301,7 @@ def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],
 
 
 def _rotated(a: GeometricEncoding, b: GeometricEncoding, forward: _Matches, backward: _Matches,
-             T_b_a: NDArray[np.float64]) -> Prediction:
+             T_b_a: NDArray[np.floating[Any]]) -> Prediction:
     """Return the prediction for cameras that only turned: matches, but no depth."""
     confidences = []
     for own, other, matches, T in ((a, b, forward, T_b_a), (b, a, backward, T_b_a.T)):

@@ -46,7 +46,12 @@ def detect_keypoints(gray: NDArray[np.uint8], grid_width: int, grid_height: int
 
 
 def _spread(corners: NDArray[np.float32], width: int, height: int) -> NDArray[np.int64]:
-    """Indices of at most `MAX_KEYPOINTS` corners (N, 2), strongest first, evenly over the cells."""
+    """
+    Choose corners evenly over the cells, strongest first.
+
+    :param corners: (N, 2)
+    :return: indices of at most `MAX_KEYPOINTS` corners
+    """
     cells = np.floor(corners / [width, height] * CELLS).astype(int)
     cell = cells[:, 1] * CELLS[0] + cells[:, 0]
     order = np.argsort(cell, kind='stable')

@@ -4,20 +4,23 @@
 Relative pose of two calibrated views, and depth along their rays.
 
 Rays are (N, 3) or (H, W, 3) with z = 1 in the camera's optical frame. `T_b_a` maps points of
-camera a to camera b. Hartley and Zisserman, 'Multiple View Geometry', 2nd edition: chapters 9, 11, 12.
+camera a to camera b. Hartley and Zisserman, 'Multiple View Geometry', 2nd edition: chapters 9, 11,
+12.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.geometry import se3
 
 Array = NDArray[np.float64]
+#: Of either precision
+Floats = NDArray[np.floating[Any]]
 
 MIN_INLIERS = 12
 _ROTATION_ITERATIONS = 10
@@ -143,19 +146,19 @@ def _sampson(rays_a: Array, rays_b: Array, T_b_a: Array) -> tuple[Array, Array]:
     return algebraic * scale, np.hstack([by_rotation, by_translation]) * scale[:, None]
 
 
-def triangulate(rays_a: Array, rays_b: Array, T_b_a: Array
-                ) -> tuple[Array, Array, NDArray[np.bool_]]:
+def triangulate(rays_a: Floats, rays_b: Floats, T_b_a: Floats
+                ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """
     Inverse depths along a's rays that bring the points nearest to b's rays.
 
-    The point of ray x with inverse depth rho projects in b as h = R x + rho t; both image equations
-    are linear in rho.
+    The point of ray x with inverse depth rho projects in b as h = R x + rho t; both image
+    equations are linear in rho.
 
     :param rays_a: (..., 3)
     :param rays_b: (..., 3) matches in b
-    :return: inverse depth (...) in units of 1 / `T_b_a`'s translation, its sensitivity (...): how far
-        the projection in b moves, in normalised units, for a relative change of depth of one; and
-        whether the point lies in front of both cameras
+    :return: inverse depth (...) in units of 1 / `T_b_a`'s translation, its sensitivity (...): how
+        far the projection in b moves, in normalised units, for a relative change of depth of one;
+        and whether the point lies in front of both cameras
     """
     dtype = rays_a.dtype
     rotation, translation = T_b_a[:3, :3].astype(dtype), T_b_a[:3, 3].astype(dtype)

@@ -9,12 +9,11 @@ z forward); pixel (u, v) = (column, row) with pixel centres at integers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
 from recon3r_ros.geometry.camera import Camera
 
 
@@ -24,7 +23,8 @@ class View:
     One rectified image handed to a predictor.
 
     :param image: (H, W, 3) RGB or (H, W) grey, uint8, free of lens distortion
-    :param camera: pinhole camera of `image`; its focal length is a guess where `calibrated` is False
+    :param camera: pinhole camera of `image`; its focal length is a guess where `calibrated` is
+        False
     :param calibrated: whether the intrinsics are known
     """
 
@@ -40,6 +40,8 @@ class Encoding(Protocol):
     `camera` is the pinhole camera of the pointmap grid: the view's camera carried through the
     predictor's own resize and crop. `image` (H, W, 3) uint8 is the view on that same grid.
     `descriptor` (D,) float32, unit length, compares whole images by dot product.
+    `keypoints` (K, 2) int32 salient grid pixels (u, v), where correspondences are most exact:
+    tracking and alignment sample there.
     """
 
     @property
@@ -51,20 +53,25 @@ class Encoding(Protocol):
     @property
     def descriptor(self) -> NDArray[np.float32]: ...
 
+    @property
+    def keypoints(self) -> NDArray[np.int32]: ...
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """
     A hyper-edge: the pointmaps of a group of views in the first view's camera frame.
 
-    The pointmap of view k > 0, projected into the first camera, says where each of its pixels is seen
-    there; alignment uses it as a correspondence field.
+    The pointmap of view k > 0, projected into the first camera, says where each of its pixels is
+    seen there; alignment uses it as a correspondence field.
 
-    :param pointmaps: one (H, W, 3) float32 array a view; arbitrary scale unless `metric`; NaN nowhere
+    :param pointmaps: one (H, W, 3) float32 array a view; arbitrary scale unless `metric`; NaN
+        nowhere
     :param confidences: one (H, W) float32 array a view, > 0. A confidence is proportional to the
-        inverse variance of the point's relative depth; at least `MATCHED` where the pixel is seen in
-        the other view, whether or not it has depth, and `NO_CONFIDENCE` where it is not
-    :param focal: focal length in pixels of the first view's grid, where the predictor estimates one
+        inverse variance of the point's relative depth; at least `MATCHED` where the pixel is seen
+        in the other view, whether or not it has depth, and `NO_CONFIDENCE` where it is not
+    :param focal: focal length in pixels of the first view's grid, where the predictor estimates
+        one
     :param metric: whether the scale is in metres
     """
 
