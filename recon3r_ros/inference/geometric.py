@@ -247,7 +247,7 @@ def _match_features(a: GeometricEncoding, b: GeometricEncoding
 
 def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
                   ) -> tuple[_Matches, NDArray[np.bool_]]:
-    """Return matches of a's grid, refined at its keypoints, and which keypoints pass the round trip."""
+    """Match a's grid, refined at its keypoints, and tell which of these pass the round trip."""
     trip = flow.round_trip_error(forward.dense, backward.dense)
     targets = flow.pixel_positions(*forward.dense.shape[:2]) + forward.dense
     error = np.sqrt(FLOW_ERROR ** 2 + trip ** 2 + PLAIN_ERROR ** 2 / (1 + a.texture))
