@@ -30,7 +30,7 @@ Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 #: The mask has 1 / this of the tracking image's width and height; flow is measured at that size
-MASK_STEP = 2
+MASK_STEP = 3
 #: Residuals are computed once in this many mask pixels: the flow's finest level is no finer
 CELL = 2
 #: Size and distance of the patches of optical flow, in cells: large ones spread motion beyond its
@@ -161,7 +161,7 @@ class MotionDetector:
         :param gray: (H, W) uint8 image of the tracking camera
         :param T_ref_cam: (4, 4) pose of the frame in the reference's camera frame, map units
         :param reference: the newest keyframe; its depth should not include what moves
-        :return: (H // 2, W // 2)
+        :return: (H // 3, W // 3)
         """
         small = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
         self._follow(reference)

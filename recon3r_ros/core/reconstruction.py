@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 #: Frames that wait for a first pair; older ones stay without a pose
 MAX_PENDING = 3000
 #: Frames among them whose images are kept, to find what moves in them
-MAX_PENDING_IMAGES = 60
+MAX_PENDING_IMAGES = 45
 #: Frames without a place that are kept to be placed later
 MAX_LOST = 60
 #: Frames that are placed anew at the end, the newest ones
@@ -235,19 +235,40 @@ class Reconstruction:
     def _record_pending(self, poses: list[PnPResult | None]) -> tuple[TrackedFrame, ...]:
         first = next(iter(self.mapper.keyframes.values()))
         known = np.isfinite(first.landmark_points()[:, 0])
+        placed = [(pending, pose) for pending, pose in zip(self._pending, poses)
+                  if pose is not None]
+        masks = self._pending_masks(
+            [(p.gray, se3.inverse(pose.T_cam_world)) for p, pose in placed], first)
         posed = []
-        for pending, pose in zip(self._pending, poses):
-            if pose is None:
-                continue
-            T = se3.inverse(pose.T_cam_world)
-            mask = None if pending.gray is None else self._moving(pending.gray, T, first)
+        for (pending, pose), mask in zip(placed, masks):
             self._sight(pending.track.pixels, pending.track.found & known)
-            posed.append(self._record(pending.frame, first.id, T, pose.covariance, mask))
+            posed.append(self._record(pending.frame, first.id, se3.inverse(pose.T_cam_world),
+                                      pose.covariance, mask))
         newest = self.mapper.newest
         if not any(p.index == newest.index for p in posed):
             posed.append(self._record_keyframe(newest))
         self._pending.clear()
         return tuple(posed)
+
+    def _pending_masks(self, frames: list[tuple[NDArray[np.uint8] | None, Array]],
+                       keyframe: Keyframe) -> list[NDArray[np.bool_] | None]:
+        """
+        Find what moves in frames that are all at hand.
+
+        Evidence grows with time, so that the first frames have little: they are looked at
+        backwards in time, the others forwards.
+        """
+        assert self._rectifier is not None
+        forward = [None if gray is None else self._moving(gray, T, keyframe)
+                   for gray, T in frames]
+        backward = MotionDetector(self._rectifier.tracking_camera)
+        half = len(frames) // 2
+        for i in range(len(frames) - 1, -1, -1):
+            gray, T = frames[i]
+            if gray is not None:
+                mask = backward.detect(gray, T, keyframe)
+                forward[i] = mask if i < half else forward[i]
+        return forward
 
     def _follow(self, frame: Frame, gray: NDArray[np.uint8]) -> Update:
         assert self._tracker is not None and self._tracker.reference is not None
@@ -257,6 +278,8 @@ class Reconstruction:
             keyframe = self._add_keyframe(frame, gray, None)
             if keyframe is None:
                 self.state = TrackingState.LOST
+                assert self._detector is not None
+                self._detector.reset()
                 self._lost.append(_Lost(_untracked(frame), gray))
                 return Update(self.state, (), None)
             found = (self._record_keyframe(keyframe), *self._pose_lost())
@@ -322,7 +345,8 @@ class Reconstruction:
         points = keyframe.landmark_points()
         unfit = keyframe.mask[keyframe.keypoints[:, 1], keyframe.keypoints[:, 0]]
         points[unfit | (keyframe.information < TRACKED_INFORMATION)] = np.nan
-        self._tracker.camera = camera
+        assert self._detector is not None
+        self._tracker.camera = self._detector.camera = camera
         self._tracker.follow(Reference(gray, pixels.astype(np.float32), points), T_cam_ref)
 
     def _record_keyframe(self, keyframe: Keyframe) -> TrackedFrame:
