@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from conftest import SharedData
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -14,6 +15,9 @@ from recon3r_ros.inference.geometric import GeometricPredictor
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.trajectory import read_tum
 from simulated import absolute_error, path_length
+
+if TYPE_CHECKING:
+    from conftest import SharedData  # several folders have a conftest: not to be imported by name
 
 Array = NDArray[np.float64]
 

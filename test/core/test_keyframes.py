@@ -96,35 +96,38 @@ def test_a_blurred_frame_is_refused_unless_track_would_be_lost() -> None:
     assert is_due(shift(0.5), blurred=True, share=0.9 * keyframes.CRITICAL_OVERLAP)
 
 
-def first_parallax(T_cam_ref: Array, relief: float) -> float:
-    """Parallax of points between 3 and 3 * relief away, before there is depth."""
+def first_shift(T_cam_ref: Array, relief: float) -> float:
+    """Shift of points between 3 and 3 * relief away, before there is depth."""
     rng = np.random.default_rng(2)
     pixels = rng.uniform([0, 0], [319, 239], (300, 2))
     points = CAMERA.unproject(pixels) * rng.uniform(3, 3 * relief, (300, 1))
     seen = CAMERA.project(se3.transform(T_cam_ref, points)).astype(np.float32)
     found = np.all((seen >= 0) & (seen <= [319, 239]), axis=1)
     unknown = np.full_like(points, np.nan)
-    return keyframes.first_parallax(
+    return keyframes.first_shift(
         Track(seen, found, None),
         Reference(np.zeros((240, 320), np.uint8), pixels.astype(np.float32), unknown), CAMERA)
 
 
-def test_first_parallax_grows_with_motion_and_not_with_turning() -> None:
-    assert first_parallax(np.eye(4), 2.0) < 1e-6
-    assert first_parallax(turn(0.15), 2.0) < 1e-6
-    values = [first_parallax(shift(d) @ turn(0.05), 2.5) for d in (0.05, 0.1, 0.2, 0.4)]
+def test_first_shift_grows_with_motion_and_not_with_turning() -> None:
+    assert first_shift(np.eye(4), 2.0) < 1e-4
+    assert first_shift(turn(0.15), 2.0) < 1e-4
+    values = [first_shift(shift(d) @ turn(0.05), 2.5) for d in (0.05, 0.1, 0.2, 0.4)]
     assert values == sorted(values) and values[0] > 0
-    assert values[-1] > keyframes.FIRST_PARALLAX
+    assert values[-1] > keyframes.FIRST_SHIFT
 
 
-def test_first_parallax_of_a_flat_scene_is_not_taken_for_a_turn() -> None:
-    """A step of a tenth of the distance along a wall: five degrees, whatever rotation explains."""
-    assert first_parallax(shift(0.3), 1.05) > keyframes.FIRST_PARALLAX
+def test_first_shift_is_what_is_left_when_a_turn_imitates_most_of_a_step() -> None:
+    """A twelfth of the distance along a wall, 22 pixels: a turn explains all but a few of them."""
+    step = shift(0.25)
+    moved = 0.25 / 3 * CAMERA.fx
+    assert 0 < first_shift(step, 1.05) < 0.5 * moved
+    assert first_shift(step, 2.0) > first_shift(step, 1.05), 'relief no turn explains'
 
 
 @pytest.mark.parametrize('count', [0, 5])
-def test_first_parallax_of_nothing(count: int) -> None:
+def test_first_shift_of_nothing(count: int) -> None:
     pixels = np.zeros((count, 2), np.float32)
     track = Track(pixels, np.ones(count, bool), None)
     reference = Reference(np.zeros((240, 320), np.uint8), pixels, np.full((count, 3), np.nan))
-    assert keyframes.first_parallax(track, reference, CAMERA) == 0.0
+    assert keyframes.first_shift(track, reference, CAMERA) == 0.0

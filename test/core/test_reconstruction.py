@@ -271,8 +271,6 @@ class Oracle:
     :param noise: standard deviation of relative depths
     """
 
-    symmetric = False
-
     def __init__(self, scene: SimulatedSequence, noise: float) -> None:
         self._noise = noise
         self._rng = np.random.default_rng(4)
