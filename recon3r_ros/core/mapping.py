@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 import logging
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
+from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import correspond, Correspondence
 from recon3r_ros.core.motion import keyframe_mask
 from recon3r_ros.core.types import Frame, Keyframe
 from recon3r_ros.geometry import se3, sim3
-from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import solve_pnp
 from recon3r_ros.inference.two_view import triangulate
 from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
@@ -61,27 +60,6 @@ class _Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class _Archived:
-    """A view outside of the window, compressed, to be encoded again for a loop."""
-
-    jpeg: NDArray[np.uint8]
-    camera: Camera
-    calibrated: bool
-    focal_factor: float
-
-    @classmethod
-    def of(cls, view: View, focal_factor: float) -> _Archived:
-        _, jpeg = cv2.imencode('.jpg', view.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        return cls(jpeg, view.camera, view.calibrated, focal_factor)
-
-    def view(self, focal_factor: float) -> View:
-        """Return the view with the focal length as it is known now."""
-        ratio = focal_factor / self.focal_factor
-        camera = replace(self.camera, fx=self.camera.fx * ratio, fy=self.camera.fy * ratio)
-        return View(cv2.imdecode(self.jpeg, cv2.IMREAD_UNCHANGED), camera, self.calibrated)
-
-
-@dataclass(frozen=True, eq=False)
 class _Pair:
     """The predictions of a new keyframe with a partner, in the partner's frame and in its own."""
 
@@ -109,7 +87,7 @@ class Mapper:
         self._calibrated = True
         self._next_id = 0
         self._encodings: dict[int, Encoding] = {}
-        self._archive: dict[int, _Archived] = {}
+        self._archive: dict[int, ArchivedView] = {}
         self._seen: dict[tuple[int, int], _Seen] = {}
         self._dense: dict[tuple[int, int], Correspondence] = {}
         self._graph = alignment.PoseGraph()
@@ -131,7 +109,7 @@ class Mapper:
         keyframe, encoding = self._make(frame, view, gray, np.eye(4))
         self._calibrated = view.calibrated
         self._insert(keyframe, encoding)
-        self._archive[keyframe.id] = _Archived.of(view, self.focal_factor)
+        self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
         return keyframe
 
     def add(self, frame: Frame, view: View, gray: NDArray[np.uint8], T_map_cam: Array | None,
@@ -168,7 +146,7 @@ class Mapper:
             self._next_id = keyframe.id
             del self._encodings[keyframe.id]
             return None
-        self._archive[keyframe.id] = _Archived.of(view, self.focal_factor)
+        self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
         self._densify([keyframe.id])
         self._close(keyframe.id, pairs, loop)
         self._leave_window()
@@ -192,8 +170,17 @@ class Mapper:
         """Refine all keyframes together and give each its final depth."""
         if not self.started:
             return
-        self._solve(list(self.keyframes), {next(iter(self.keyframes))}, _GLOBAL_ITERATIONS)
-        self._densify(list(self.keyframes))
+        ids = list(self.keyframes)
+        before = {i: self.keyframes[i].landmarks for i in ids}
+        self._solve(ids, {ids[0]}, _GLOBAL_ITERATIONS)
+        # The pairs of older keyframes are gone: their depths follow their landmarks in scale
+        for i in ids[:-WINDOW]:
+            keyframe = self.keyframes[i]
+            known = (before[i] > 0) & (keyframe.landmarks > 0)
+            if known.any():
+                change = np.float32(np.median(keyframe.landmarks[known] / before[i][known]))
+                self._set(i, inverse_depth=keyframe.inverse_depth * change)
+        self._densify(ids[-WINDOW:])
 
     def scale_of(self, i: int) -> float:
         """How far a keyframe's depths have been scaled by closing loops since it was added."""
