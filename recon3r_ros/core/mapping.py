@@ -128,13 +128,13 @@ class Mapper:
         pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
         if not pairs:
             return None
+        before = dict(self.keyframes), dict(self._seen), dict(self._dense), self.focal_factor
         if not self.started:
             T_map_cam = self._begin(pairs[0])
         else:
             T_map_cam = self._place(keyframe, pairs, T_map_cam)
         if T_map_cam is None:
             return None
-        before = dict(self.keyframes), dict(self._seen), dict(self._dense), self.focal_factor
         self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
         for pair in pairs:
             self._connect(pair, keyframe.id)
@@ -160,6 +160,7 @@ class Mapper:
         self.keyframes = {first.id: replace(
             first, T_map_cam=np.eye(4), landmarks=nothing, information=nothing,
             inverse_depth=unknown, confidence=unknown)}
+        self._refocus(1 / self.focal_factor)
         self._encodings = {first.id: self._encodings[first.id]}
         self._archive = {first.id: self._archive[first.id]}
         self._next_id = first.id + 1

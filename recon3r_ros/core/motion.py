@@ -161,7 +161,7 @@ class MotionDetector:
         :param gray: (H, W) uint8 image of the tracking camera
         :param T_ref_cam: (4, 4) pose of the frame in the reference's camera frame, map units
         :param reference: the newest keyframe; its depth should not include what moves
-        :return: (H // 3, W // 3)
+        :return: (H // 3, W // 3), at least 16 each
         """
         small = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
         self._follow(reference)

@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 MAX_PENDING = 3000
 #: Frames among them whose images are kept, to find what moves in them
 MAX_PENDING_IMAGES = 45
+#: A camera stood still when no more than this share of its frames says otherwise
+MAX_MOVED_SHARE = 0.1
 #: Frames without a place that are kept to be placed later
 MAX_LOST = 60
 #: Frames that are placed anew at the end, the newest ones
@@ -147,9 +149,17 @@ class Reconstruction:
 
     def _pose_turned(self) -> tuple[TrackedFrame, ...]:
         """Poses of the waiting frames whose keypoints moved as under a mere turn of the camera."""
+        if not self._pending:
+            return ()
+        assert self._tracker is not None and self._tracker.reference is not None
+        shifts = np.array([keyframes.first_shift(
+            p.track, self._tracker.reference, self._tracker.camera) for p in self._pending])
+        if np.mean(shifts > keyframes.STILL_PIXELS) > MAX_MOVED_SHARE:
+            # It did move, and where the rest was nobody knows
+            self._pending.clear()
+            return ()
         posed = []
         for pending in self._pending:
-            assert self._tracker is not None and self._tracker.reference is not None
             turn = keyframes.pure_rotation(
                 pending.track, self._tracker.reference, self._tracker.camera)
             if turn is not None:
@@ -170,6 +180,7 @@ class Reconstruction:
     def _initialise(self, frame: Frame, gray: NDArray[np.uint8]) -> Update:
         if not self.mapper.keyframes:
             return self._start(frame, gray)
+        assert self._rectifier is not None
         assert self._tracker is not None and self._tracker.reference is not None
         reference = self._tracker.reference
         track = self._tracker.track(gray)
@@ -186,6 +197,8 @@ class Reconstruction:
             if np.median(shares or [1.0]) >= PLAUSIBLE_SHARE:
                 return Update(self.state, self._record_pending(poses), keyframe)
             self.mapper.take_back_first_pair()
+            self._rectifier.refocus(self.mapper.focal_factor)
+            self._tracker.camera = self._rectifier.tracking_camera
             self._tracker.follow(reference)
             self.state = TrackingState.INITIALISING
         self._tried_shift = max(self._tried_shift, shift)

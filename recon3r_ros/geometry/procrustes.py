@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 _COLLINEAR = 1e-9  # second over first singular value of the cross-covariance
 _SCALE_SAMPLES = 8192  # points the residuals' scale is estimated from
 _GAUSSIAN = 1.4826  # standard deviation over median absolute deviation
-_KERNEL = 3.65  # 95 % efficiency on Gaussian residuals
+_KERNEL = 2.5  # 98 % efficiency on the lengths of Gaussian residuals in three dimensions
 _NEAREST = 0.1  # depth below which no point counts as more exact, as a share of the median depth
 
 

@@ -30,7 +30,7 @@ from recon3r_ros.inference.types import MATCHED, NO_CONFIDENCE, Prediction, View
 FINE_PIXELS = 640 * 480
 #: Pixels of the image that sparse features are found in, for wide baselines
 FEATURE_PIXELS = 1536 * 1024
-MAX_FEATURES = 2500
+MAX_FEATURES = 3000
 FEATURE_RATIO = 0.85
 #: Error of a flow vector (grid pixels): its floor, refined or not, and its growth in plain texture
 SHARP_ERROR, FLOW_ERROR, PLAIN_ERROR = 0.1, 0.25, 3.0
