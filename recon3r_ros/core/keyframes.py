@@ -15,7 +15,7 @@ from recon3r_ros.inference.two_view import fit_rotation, parallax
 Array = NDArray[np.float64]
 
 #: A keyframe is due when fewer than this share of the reference's keypoints are still seen,
-MIN_OVERLAP = 0.55
+MIN_OVERLAP = 0.5
 #: when the camera turned this far (radians), or when keypoints moved by this parallax (radians)
 MAX_ROTATION = np.deg2rad(20.0)
 MAX_PARALLAX = np.deg2rad(3.0)

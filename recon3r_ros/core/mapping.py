@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 #: Newest keyframes that are refined whenever one is added, and older ones that hold them in place
-WINDOW, ANCHORS = 8, 4
+WINDOW, ANCHORS = 7, 3
 #: Correspondences of keypoints that make an edge, and that place a keyframe
 MIN_CORRESPONDENCES, MIN_PLACED = 15, 25
 #: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with
@@ -361,7 +361,7 @@ class Mapper:
         anchors = set(ids[-WINDOW - ANCHORS:-WINDOW]) | (partners - set(window))
         return self._solve(sorted(anchors | set(window)), anchors or {ids[0]})
 
-    def _solve(self, ids: list[int], fixed: set[int], iterations: int = 6) -> float:
+    def _solve(self, ids: list[int], fixed: set[int], iterations: int = 5) -> float:
         keyframes = [self.keyframes[i] for i in ids]
         index = {i: n for n, i in enumerate(ids)}
         observations = []

@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 MAX_PENDING = 3000
 #: Frames among them whose images are kept, to find what moves in them
 MAX_PENDING_IMAGES = 45
+#: Landmarks that are tracked at most: more would not make the pose better for their cost
+MAX_TRACKED = 240
 #: A camera stood still when no more than this share of its frames says otherwise
 MAX_MOVED_SHARE = 0.1
 #: Frames without a place that are kept to be placed later
@@ -358,6 +360,9 @@ class Reconstruction:
         points = keyframe.landmark_points()
         unfit = keyframe.mask[keyframe.keypoints[:, 1], keyframe.keypoints[:, 0]]
         points[unfit | (keyframe.information < TRACKED_INFORMATION)] = np.nan
+        known = np.flatnonzero(np.isfinite(points[:, 0]))
+        surplus = np.setdiff1d(known, known[::1 + len(known) // MAX_TRACKED])
+        points[surplus] = np.nan
         assert self._detector is not None
         self._tracker.camera = self._detector.camera = camera
         self._tracker.follow(Reference(gray, pixels.astype(np.float32), points), T_cam_ref)

@@ -105,7 +105,9 @@ class Tracker:
             raise ValueError('track() before follow(): there is nothing to follow')
         known = np.isfinite(self.reference.points[:, 0])
         if known.sum() < MIN_INLIERS:
-            track = self._verified(gray, self._search(gray, self._pixels, _FAR_LEVELS))
+            everything = np.ones(len(self._pixels), bool)
+            track = self._verified(
+                gray, self._search(gray, self._pixels, everything, _FAR_LEVELS))
             self._pixels = np.where(track.found[:, None], track.pixels, self._pixels)
             return track
         assert self._T_cam_ref is not None
@@ -148,7 +150,7 @@ class Tracker:
         guess = self.reference.pixels.copy()
         projected = self.camera.project(se3.transform(T_cam_ref, points[known]))
         guess[known] = np.where(np.isfinite(projected), projected, guess[known])
-        track = self._search(gray, guess, levels)
+        track = self._search(gray, guess, known, levels)
         use = known & track.found
         if use.sum() < MIN_INLIERS:
             return track
@@ -161,16 +163,18 @@ class Tracker:
         return Track(track.pixels, track.found, PnPResult(
             result.T_cam_world, inliers, result.covariance, result.rms))
 
-    def _search(self, gray: NDArray[np.uint8], guess: NDArray[np.float32], levels: int) -> Track:
+    def _search(self, gray: NDArray[np.uint8], guess: NDArray[np.float32],
+                wanted: NDArray[np.bool_], levels: int) -> Track:
         assert self.reference is not None
-        count = len(self.reference.pixels)
-        if count == 0:
-            return Track(guess, np.zeros(0, bool), None)
+        pixels, found = guess.astype(np.float32), np.zeros(len(guess), bool)
+        if not wanted.any():
+            return Track(pixels, found, None)
+        start, goal = (p[wanted].reshape(-1, 1, 2) for p in (self.reference.pixels, pixels))
         moved, status, _ = cv2.calcOpticalFlowPyrLK(
-            self.reference.gray, gray, self.reference.pixels[:, None],
-            guess[:, None].astype(np.float32), winSize=WINDOW, maxLevel=levels, criteria=_STOP,
-            flags=cv2.OPTFLOW_USE_INITIAL_FLOW, minEigThreshold=1e-4)
+            self.reference.gray, gray, start, goal, winSize=WINDOW, maxLevel=levels,
+            criteria=_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW, minEigThreshold=1e-4)
         moved = moved[:, 0]
         height, width = gray.shape
         inside = np.all((moved >= 0) & (moved <= [width - 1, height - 1]), axis=1)
-        return Track(moved, (status[:, 0] == 1) & inside, None)
+        pixels[wanted], found[wanted] = moved, (status[:, 0] == 1) & inside
+        return Track(pixels, found, None)
