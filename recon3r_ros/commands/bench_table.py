@@ -88,10 +88,12 @@ def results_page(runs: Sequence[CaseRun], memory: Memory | None) -> str:
         _machine(), '',
         *_table(('case', 'measure', 'target', 'measured', 'met'), accuracy), '',
         '## Speed and size', '',
-        'Total time includes reading the images and writing all results. Peak memory is that of',
-        'the process so far, which runs one case after another.', '',
+        'Milliseconds are medians; a whole frame is one that became no keyframe. Total time',
+        'includes reading the images and writing all results. Peak memory is that of the process',
+        'so far, which runs one case after another.', '',
         *_table(('case', 'images', 'with a pose', 'keyframes', 'map points',
-                 'tracking, median ms', 'keyframe, median ms', 'total s', 'total / duration',
+                 'tracking, ms', 'masks, ms', 'whole frame, ms', 'keyframe, ms', 'total s',
+                 'total / duration',
                  'peak memory MB'), speed),
     ]
     if memory is not None:
@@ -108,6 +110,7 @@ def _speed(case: Case, result: Result) -> tuple[str, ...]:
         share = f'{times.total_s / report.sequence_s:.2f}'
     return (case.name, str(report.frames_read), str(report.frames_tracked), str(report.keyframes),
             str(report.points), _milliseconds(times.track_median_ms),
+            _milliseconds(times.motion_median_ms), _milliseconds(times.frame_median_ms),
             _milliseconds(times.keyframe_median_ms), f'{times.total_s:.1f}', share,
             f'{report.peak_memory_mb:.0f}')
 

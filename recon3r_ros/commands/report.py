@@ -17,7 +17,10 @@ class Timings:
 
     :param total_s: seconds for everything, from opening the output to the last file
     :param read_s: seconds spent waiting for images
-    :param track_median_ms: milliseconds for a tracked frame that became no keyframe; None if none
+    :param track_median_ms: milliseconds for tracking a frame; None if none was tracked
+    :param motion_median_ms: milliseconds for masking what moves in it; None likewise
+    :param frame_median_ms: milliseconds for all of a tracked frame that became no keyframe, its
+        masks at full size included; None likewise
     :param keyframe_median_ms: milliseconds for a frame that became a keyframe; None if none
     :param finish_s: seconds for the refinement at the end
     :param write_s: seconds for fusing the map and writing what is written at the end
@@ -26,6 +29,8 @@ class Timings:
     total_s: float
     read_s: float
     track_median_ms: float | None
+    motion_median_ms: float | None
+    frame_median_ms: float | None
     keyframe_median_ms: float | None
     finish_s: float
     write_s: float
@@ -85,8 +90,8 @@ class RunReport:
         :param output: folder of the results
         """
         times = self.timings
-        speed = '' if times.track_median_ms is None else (
-            f', {times.track_median_ms:.1f} ms a tracked frame')
+        speed = '' if times.frame_median_ms is None else (
+            f', {times.frame_median_ms:.1f} ms a tracked frame')
         return '\n'.join((
             f'frames     {self.frames_tracked} of {self.frames_read} tracked'
             + (f', {self.frames_skipped} skipped' if self.frames_skipped else ''),

@@ -14,7 +14,7 @@ from recon3r_ros import __version__
 from recon3r_ros.commands.report import peak_memory_mb, RunReport, Timings
 from recon3r_ros.core.fusion import fuse
 from recon3r_ros.core.reconstruction import Reconstruction
-from recon3r_ros.core.types import Frame, Keyframe, PointCloud, TrackingState, Update
+from recon3r_ros.core.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference.types import NO_CONFIDENCE, Predictor
 from recon3r_ros.io.base import Sequence
@@ -46,7 +46,8 @@ class Session:
         self._begin = perf_counter()
         self._read_s = 0.0
         self._finish_s = 0.0
-        self._track_s: list[float] = []
+        self._times: list[StageTimes] = []
+        self._frame_s: list[float] = []
         self._keyframe_s: list[float] = []
         self._warnings: list[str] = []
         self._count = 0
@@ -91,10 +92,12 @@ class Session:
         begin = perf_counter()
         update = self._reconstruction.add(frame)
         elapsed = perf_counter() - begin
+        if update.times.track > 0:
+            self._times.append(update.times)
         if update.keyframe is not None:
             self._keyframe_s.append(elapsed)
         elif update.frames:
-            self._track_s.append(elapsed)
+            self._frame_s.append(elapsed)
         if not any(f.index == frame.index and f.mask is not None for f in update.frames):
             self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool))
         self._write_masks(update)
@@ -203,8 +206,10 @@ class Session:
         first_ns = self._last_stamp_ns if self._first is None else self._first.stamp_ns
         timings = Timings(
             total_s=perf_counter() - self._begin, read_s=self._read_s,
-            track_median_ms=1e3 * median(self._track_s) if self._track_s else None,
-            keyframe_median_ms=1e3 * median(self._keyframe_s) if self._keyframe_s else None,
+            track_median_ms=_median_ms([t.track for t in self._times]),
+            motion_median_ms=_median_ms([t.motion for t in self._times]),
+            frame_median_ms=_median_ms(self._frame_s),
+            keyframe_median_ms=_median_ms(self._keyframe_s),
             finish_s=self._finish_s, write_s=write_s)
         return RunReport(
             version=__version__, model=self._model, input=self._sequence.name,
@@ -220,3 +225,7 @@ class Session:
 def _no_points() -> PointCloud:
     return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
                       np.zeros(0, np.float32))
+
+
+def _median_ms(seconds: list[float]) -> float | None:
+    return 1e3 * median(seconds) if seconds else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from recon3r_ros.core.mapping import Mapper, TRACKED_INFORMATION
 from recon3r_ros.core.motion import MotionDetector
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
-from recon3r_ros.core.types import Frame, Keyframe, TrackedFrame, TrackingState, Update
+from recon3r_ros.core.types import Frame, Keyframe, StageTimes, TrackedFrame, TrackingState, Update
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.pnp import PnPResult, refine_pnp, solve_pnp
 from recon3r_ros.inference.types import Predictor
@@ -104,10 +105,11 @@ class Reconstruction:
         if self._rectifier is None:
             self._rectifier = Rectifier.of(frame)
         self._rectifier.check(frame)
+        begin = perf_counter()
         gray = self._rectifier.tracking_image(frame)
         if not self.mapper.started:
             return self._initialise(frame, gray)
-        return self._follow(frame, gray)
+        return self._follow(frame, gray, begin)
 
     def finish(self) -> Update:
         """
@@ -285,9 +287,10 @@ class Reconstruction:
                 forward[i] = mask if i < half else forward[i]
         return forward
 
-    def _follow(self, frame: Frame, gray: NDArray[np.uint8]) -> Update:
+    def _follow(self, frame: Frame, gray: NDArray[np.uint8], begin: float) -> Update:
         assert self._tracker is not None and self._tracker.reference is not None
         track = self._tracker.track(gray)
+        tracked_at = perf_counter()
         keyframe = None
         if track.pose is None:
             keyframe = self._add_keyframe(frame, gray, None)
@@ -303,6 +306,7 @@ class Reconstruction:
         self._lost.clear()
         T_ref_cam = se3.inverse(track.pose.T_cam_world)
         mask = self._moving(gray, T_ref_cam, self.mapper.newest)
+        masked_at = perf_counter()
         self._sight(track.pixels, track.pose.inliers)
         tracked = self._record(_untracked(frame), self.mapper.newest.id, T_ref_cam,
                                track.pose.covariance, mask)
@@ -311,7 +315,8 @@ class Reconstruction:
         blurred = sharpness < keyframes.MIN_SHARPNESS * float(np.median(self._sharpness))
         if keyframes.is_due(track, self._tracker.reference, blurred):
             keyframe = self._add_keyframe(frame, gray, track, mask)
-        return Update(self.state, (tracked,), keyframe)
+        return Update(self.state, (tracked,), keyframe, StageTimes(
+            tracked_at - begin, masked_at - tracked_at, perf_counter() - masked_at))
 
     def _pose_lost(self) -> tuple[TrackedFrame, ...]:
         """Poses of the frames since track was lost, backwards from the keyframe that found it."""

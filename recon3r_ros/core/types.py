@@ -145,6 +145,21 @@ class TrackedFrame:
     mask: NDArray[np.bool_] | None = None
 
 
+@dataclass(frozen=True)
+class StageTimes:
+    """
+    Seconds that a frame spent in each stage; 0 for a stage that it did not pass.
+
+    :param track: rectification, following keypoints and PnP
+    :param motion: finding what moves
+    :param keyframe: prediction, alignment, refinement and depth, where it became a keyframe
+    """
+
+    track: float = 0.0
+    motion: float = 0.0
+    keyframe: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Update:
     """
@@ -153,8 +168,10 @@ class Update:
     :param state: of the tracker
     :param frames: frames that now have a pose; several when initialisation succeeds
     :param keyframe: the keyframe that was added, if any
+    :param times: what it took
     """
 
     state: TrackingState
     frames: tuple[TrackedFrame, ...]
     keyframe: Keyframe | None
+    times: StageTimes = StageTimes()

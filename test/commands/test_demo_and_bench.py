@@ -98,7 +98,7 @@ def test_memory_growth_is_counted_from_the_second_run():
 
 
 def test_report_is_empty_without_pose_and_map():
-    times = Timings(1.0, 0.1, None, None, 0.0, 0.1)
+    times = Timings(1.0, 0.1, None, None, None, None, 0.0, 0.1)
     report = RunReport('0', 'm', 'in', 3, 0, 0, 0, 0, 'lost', 'unknown', None, True, 0.1, times,
                        99.0, False, ())
     assert report.is_empty
