@@ -19,23 +19,20 @@ class Correspondence:
 
     :param targets: (H, W, 2) float32 pixels of the observer's grid
     :param confidence: (H, W) float32; 0 where nothing is known or the pixel falls outside
-    :param depth: (H, W) float32 depth of the anchor's own pixels, at the prediction's scale
     """
 
     targets: NDArray[np.float32]
     confidence: NDArray[np.float32]
-    depth: NDArray[np.float32]
 
 
-def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camera: Camera,
-               own_depth: NDArray[np.float32]) -> Correspondence:
+def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camera: Camera
+               ) -> Correspondence:
     """
     Project an anchor's pointmap into the camera whose frame it is given in.
 
     :param seen: (H, W, 3) the anchor's pointmap in the observer's frame
     :param confidence: (H, W)
     :param camera: pinhole camera of the observer's grid
-    :param own_depth: (H, W) the anchor's depths in its own frame
     """
     z = np.where(seen[..., 2] > 0, seen[..., 2], np.nan)
     targets = np.dstack([seen[..., 0] / z * np.float32(camera.fx) + np.float32(camera.cx),
@@ -44,5 +41,4 @@ def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camer
               & (targets[..., 1] >= -0.5) & (targets[..., 1] <= camera.height - 0.5))
     valid = inside & (confidence >= MATCHED)
     return Correspondence(np.where(valid[..., None], targets, 0).astype(np.float32),
-                          np.where(valid, confidence, 0).astype(np.float32),
-                          own_depth.astype(np.float32))
+                          np.where(valid, confidence, 0).astype(np.float32))

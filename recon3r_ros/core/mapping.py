@@ -254,9 +254,9 @@ class Mapper:
         for n, i in enumerate(partners):
             forward, backward = predictions[2 * n], predictions[2 * n + 1]
             of_new = correspond(forward.pointmaps[1], forward.confidences[1],
-                                encodings[i].camera, backward.pointmaps[0][..., 2])
+                                encodings[i].camera)
             of_partner = correspond(backward.pointmaps[1], backward.confidences[1],
-                                    encoding.camera, forward.pointmaps[0][..., 2])
+                                    encoding.camera)
             partner = self.keyframes[i]
             common = sum(int((_at(c.confidence, k.keypoints) > 0).sum())
                          for c, k in ((of_new, new), (of_partner, partner)))
@@ -271,7 +271,7 @@ class Mapper:
         edge = alignment.measure_edge(pair.forward, pair.backward, None)
         if edge is None or sure.mean() < MIN_FIRST_SHARE:
             return None
-        own = _at(pair.of_partner.depth, first.keypoints)
+        own = _at(pair.forward.pointmaps[0], first.keypoints)[:, 2]
         unit = 1 / float(np.median(own[sure]))
         self._set(first.id, landmarks=np.where(
             _at(pair.of_partner.confidence, first.keypoints) > 0, 1 / (own * unit), 0))
