@@ -75,8 +75,8 @@ def test_driving(shared_data: SharedData) -> None:
 
 def test_a_camera_that_stands_still(shared_data: SharedData) -> None:
     reconstruction, _ = reconstruct(shared_data, 'euroc_v101_stationary')
-    assert not reconstruction.mapper.started
-    assert not any(k.confidence.any() for k in reconstruction.mapper.keyframes.values())
+    assert not reconstruction.map.started
+    assert not any(k.confidence.any() for k in reconstruction.map.keyframes.values())
     for _, T_map_cam in reconstruction.trajectory():
         assert np.allclose(T_map_cam[:3, 3], 0), 'it may turn, but never moves'
         assert np.rad2deg(se3.rotation_angle(T_map_cam[:3, :3])) < 1.0

@@ -146,7 +146,7 @@ class Session:
 
     def _keyframes(self) -> list[Keyframe]:
         """Return the keyframes that have a place: none while only one is known."""
-        keyframes = list(self._reconstruction.mapper.keyframes.values())
+        keyframes = list(self._reconstruction.map.keyframes.values())
         return keyframes if len(keyframes) > 1 else []
 
     def _trajectory(self) -> tuple[list[int], list[NDArray[np.float64]], list[int]]:
@@ -193,7 +193,7 @@ class Session:
         elif self._alike:
             self.warn(f'all {self._count} images are identical: depth needs images from different '
                       'places')
-        elif len(self._reconstruction.mapper.keyframes) < 2:
+        elif len(self._reconstruction.map.keyframes) < 2:
             self.warn('no parallax: the camera did not move, only turned, or the images show '
                       'nothing in common; there is no map')
         elif not points:

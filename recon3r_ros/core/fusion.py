@@ -58,35 +58,75 @@ class _Points:
     confidences: Map  # (N,)
 
 
-def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> PointCloud:
-    """
-    Merge the keyframes' points into one cloud in the map frame.
+@dataclass(frozen=True, eq=False)
+class _Contribution:
+    """What a keyframe adds to the cloud, in its camera frame, and the depth that it is made of."""
 
-    :param voxel_size: edge of the voxels that points are averaged in, map units; None takes
-        1 / 300 of the map's robust extent
-    :return: averaged positions, colours and confidences; empty where nothing is sure
-    :raises Recon3rError: where a voxel size is not positive, or Open3D cannot be loaded
-    """
-    if voxel_size is not None and not voxel_size > 0:
-        raise Recon3rError(f'voxel size: got {voxel_size}, expected a length above 0')
-    frames = list(keyframes)
-    reliable = [_reliable(k) for k in frames]
-    gathered = []
-    for i, keyframe in enumerate(frames):
+    inverse_depth: Map
+    reliable: Mask
+    points: _Points
+
+
+class Fusion:
+    """Merges keyframes again and again; what has been said of a keyframe's depth is kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Contribution] = {}
+
+    def merge(self, keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> PointCloud:
+        """
+        Merge the keyframes' points into one cloud in the map frame.
+
+        :param voxel_size: edge of the voxels that points are averaged in, map units; None takes
+            1 / 300 of the map's robust extent
+        :return: averaged positions, colours and confidences; empty where nothing is sure
+        :raises Recon3rError: where a voxel size is not positive, or Open3D cannot be loaded
+        """
+        if voxel_size is not None and not voxel_size > 0:
+            raise Recon3rError(f'voxel size: got {voxel_size}, expected a length above 0')
+        frames = list(keyframes)
+        old = {k.id: self._known[k.id] for k in frames if k.id in self._known
+               and self._known[k.id].inverse_depth is k.inverse_depth}
+        reliable = [old[k.id].reliable if k.id in old else _reliable(k) for k in frames]
+        for i, keyframe in enumerate(frames):
+            if keyframe.id not in old:
+                old[keyframe.id] = self._contribution(i, frames, reliable)
+        self._known = old
+        points = np.concatenate([np.zeros((0, 3), np.float32)] + [
+            se3.transform(k.T_map_cam, old[k.id].points.points).astype(np.float32)
+            for k in frames])
+        if len(points) == 0:
+            return _nothing()
+        size = _default_voxel(points) if voxel_size is None else voxel_size
+        return _average(points, np.concatenate([old[k.id].points.colors for k in frames]),
+                        np.concatenate([old[k.id].points.confidences for k in frames]), size)
+
+    @staticmethod
+    def _contribution(i: int, frames: list[Keyframe], reliable: list[Mask]) -> _Contribution:
+        keyframe = frames[i]
         own = _gather(keyframe, reliable[i])
-        if len(own.points) == 0:
-            continue
-        world = se3.transform(keyframe.T_map_cam, own.points).astype(np.float32)
-        witnesses = [(frames[j], reliable[j]) for j in _witnesses(i, frames)]
-        keep = _stands(world, own.confidences, witnesses)
-        gathered.append(_Points(world[keep], own.colors[keep], own.confidences[keep]))
-    if not any(len(g.points) for g in gathered):
-        return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
-                          np.zeros(0, np.float32))
-    points = np.concatenate([g.points for g in gathered])
-    size = _default_voxel(points) if voxel_size is None else voxel_size
-    return _average(points, np.concatenate([g.colors for g in gathered]),
-                    np.concatenate([g.confidences for g in gathered]), size)
+        if len(own.points):
+            world = se3.transform(keyframe.T_map_cam, own.points).astype(np.float32)
+            witnesses = [(frames[j], reliable[j]) for j in _witnesses(i, frames)]
+            keep = _stands(world, own.confidences, witnesses)
+            own = _Points(own.points[keep], own.colors[keep], own.confidences[keep])
+        return _Contribution(keyframe.inverse_depth, reliable[i], own)
+
+
+def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> PointCloud:
+    """Merge keyframes once, with all that is known now: see `Fusion.merge`."""
+    return Fusion().merge(keyframes, voxel_size)
+
+
+def keyframe_cloud(keyframe: Keyframe) -> PointCloud:
+    """Sure and static points of one keyframe, in its camera frame."""
+    points = _gather(keyframe, _reliable(keyframe))
+    return PointCloud(points.points, points.colors, points.confidences)
+
+
+def _nothing() -> PointCloud:
+    return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
+                      np.zeros(0, np.float32))
 
 
 def _reliable(keyframe: Keyframe) -> Mask:

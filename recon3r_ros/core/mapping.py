@@ -13,8 +13,18 @@ from numpy.typing import NDArray
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import correspond, Correspondence
+from recon3r_ros.core.fusion import Fusion
 from recon3r_ros.core.motion import keyframe_mask
-from recon3r_ros.core.types import Frame, Keyframe
+from recon3r_ros.core.saved_map import SavedMap, SavedObservations
+from recon3r_ros.core.types import (
+    Keyframe,
+    Map,
+    MapEdge,
+    MetricScale,
+    PointCloud,
+    Retired,
+    TrackedFrame,
+)
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.geometry.pnp import solve_pnp
 from recon3r_ros.inference.two_view import triangulate
@@ -49,6 +59,8 @@ _REFINED_SIGMA = 0.002
 _GLOBAL_ITERATIONS = 15
 #: Keyframes this close to each other get an edge of the graph from their refined poses
 CHAINED = 2
+#: Keyframes of a map, each of which takes about 1.5 MB
+MAX_KEYFRAMES = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +87,12 @@ class Mapper:
     The keyframes of one map; all poses and depths are in map units.
 
     :param predictor: what predicts pointmaps
+    :param max_keyframes: beyond which the most redundant ones go
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, max_keyframes: int = MAX_KEYFRAMES) -> None:
         self._predictor = predictor
+        self._max_keyframes = max(max_keyframes, WINDOW + ANCHORS + 2)
         self._clear()
 
     def _clear(self) -> None:
@@ -92,35 +106,69 @@ class Mapper:
         self._dense: dict[tuple[int, int], Correspondence] = {}
         self._graph = alignment.PoseGraph()
         self._graph_scale: dict[int, float] = {}
+        self._edges: list[MapEdge] = []
+        self._retired: dict[int, Retired] = {}
+        self._fusion = Fusion()
 
     @property
     def started(self) -> bool:
         """Whether there is depth."""
         return len(self.keyframes) > 1
 
-    @property
-    def newest(self) -> Keyframe:
-        """The keyframe added last."""
-        return self.keyframes[self._next_id - 1]
+    def snapshot(self) -> Map:
+        """Return the map as it is now."""
+        return Map(dict(self.keyframes), dict(self._graph_scale), tuple(self._edges),
+                   self.focal_factor, dict(self._retired))
 
-    def start(self, frame: Frame, view: View, gray: NDArray[np.uint8]) -> Keyframe:
-        """Begin with a first keyframe, which has no depth yet."""
+    def cloud(self, voxel_size: float | None) -> PointCloud:
+        """Merge the keyframes' points; `Fusion.merge`."""
+        return self._fusion.merge(self.keyframes.values() if self.started else (), voxel_size)
+
+    def saved(self, metric: MetricScale | None) -> SavedMap:
+        """Return all that `restore` needs."""
+        observations = tuple(SavedObservations(i, j, seen.landmarks, seen.targets)
+                             for (i, j), seen in self._seen.items())
+        return SavedMap(self.snapshot(), dict(self._archive), observations, self._calibrated,
+                        metric)
+
+    def restore(self, saved: SavedMap) -> None:
+        """Go on in a saved map in place of the present one."""
+        self._clear()
+        self.keyframes = dict(saved.map.keyframes)
+        self.focal_factor = saved.map.focal_factor
+        self._calibrated = saved.calibrated
+        self._next_id = max(self.keyframes) + 1
+        self._archive = dict(saved.views)
+        self._seen = {(o.anchor, o.observer): _Seen(o.landmarks, o.targets)
+                      for o in saved.observations}
+        self._edges = list(saved.map.edges)
+        ids = list(self.keyframes)
+        # Depths are as they are: whatever loops scaled is part of them
+        self._graph.update({i: self._similarity(i) for i in ids},
+                           [self._refined_edge(i, j) for n, i in enumerate(ids)
+                            for j in ids[n + 1:n + 1 + CHAINED]])
+
+    def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
+              moving: NDArray[np.bool_] | None = None) -> int:
+        """Begin with a first keyframe, which has no depth yet, and return its id."""
         self._clear()
         keyframe, encoding = self._make(frame, view, gray, np.eye(4))
+        if moving is not None:
+            keyframe = replace(keyframe, mask=keyframe_mask(moving, keyframe))
         self._calibrated = view.calibrated
         self._insert(keyframe, encoding)
         self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
-        return keyframe
+        return keyframe.id
 
-    def add(self, frame: Frame, view: View, gray: NDArray[np.uint8], T_map_cam: Array | None,
-            moving: NDArray[np.bool_] | None = None) -> Keyframe | None:
+    def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
+            T_map_cam: Array | None, moving: NDArray[np.bool_] | None = None) -> int | None:
         """
         Add a keyframe: predict it with its partners, place it, refine its neighbourhood.
 
         :param gray: (H', W') uint8 tracking image
         :param T_map_cam: (4, 4) its pose where tracking knows it
         :param moving: (h, w) of any size, what moves in it
-        :return: the keyframe, or None where no partner shows the same scene with enough parallax
+        :return: its id, or None where no partner shows the same scene with enough parallax
         """
         keyframe, encoding = self._make(frame, view, gray, T_map_cam)
         if moving is not None:
@@ -128,7 +176,7 @@ class Mapper:
         pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
         if not pairs:
             return None
-        before = dict(self.keyframes), dict(self._seen), dict(self._dense), self.focal_factor
+        before = (dict(self.keyframes), dict(self._seen), dict(self._dense), self.focal_factor)
         if not self.started:
             T_map_cam = self._begin(pairs[0])
         else:
@@ -147,10 +195,12 @@ class Mapper:
             del self._encodings[keyframe.id]
             return None
         self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
+        self._edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
         self._densify([keyframe.id])
         self._close(keyframe.id, pairs, loop)
         self._leave_window()
-        return self.newest
+        self._retire()
+        return keyframe.id
 
     def take_back_first_pair(self) -> None:
         """Forget the second keyframe and what it said about the first one's depths."""
@@ -164,7 +214,7 @@ class Mapper:
         self._encodings = {first.id: self._encodings[first.id]}
         self._archive = {first.id: self._archive[first.id]}
         self._next_id = first.id + 1
-        self._seen, self._dense = {}, {}
+        self._seen, self._dense, self._edges = {}, {}, []
         self._graph, self._graph_scale = alignment.PoseGraph(), {}
 
     def finish(self) -> None:
@@ -183,23 +233,8 @@ class Mapper:
                 self._set(i, inverse_depth=keyframe.inverse_depth * change)
         self._densify(ids[-WINDOW:])
 
-    def scale_of(self, i: int) -> float:
-        """How far a keyframe's depths have been scaled by closing loops since it was added."""
-        return self._graph_scale.get(i, 1.0)
-
-    def pose_in_map(self, i: int, T_keyframe_cam: Array, scale: float) -> Array:
-        """
-        Pose (4, 4) in the map of a camera near a keyframe.
-
-        :param T_keyframe_cam: (4, 4)
-        :param scale: `scale_of(i)` when that pose was found
-        """
-        T = T_keyframe_cam.copy()
-        T[:3, 3] *= self.scale_of(i) / scale
-        return self.keyframes[i].T_map_cam @ T
-
-    def _make(self, frame: Frame, view: View, gray: NDArray[np.uint8], T_map_cam: Array | None
-              ) -> tuple[Keyframe, Encoding]:
+    def _make(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
+              T_map_cam: Array | None) -> tuple[Keyframe, Encoding]:
         encoding = self._predictor.encode(view)
         count = len(encoding.keypoints)
         unknown = np.zeros(encoding.image.shape[:2], np.float32)
@@ -207,7 +242,7 @@ class Mapper:
             self._next_id, frame.name, frame.stamp_ns, frame.index, encoding.camera,
             encoding.image, gray, encoding.descriptor, encoding.keypoints,
             np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
-            unknown, unknown, np.zeros(unknown.shape, bool)), encoding
+            unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name), encoding
 
     def _insert(self, keyframe: Keyframe, encoding: Encoding) -> None:
         self.keyframes[keyframe.id] = keyframe
@@ -220,10 +255,11 @@ class Mapper:
         ids = list(self.keyframes)
         descriptors = [self.keyframes[i].descriptor for i in ids] + [new.descriptor]
         if tracked or not self.started:
-            partners = pair_graph.window_partners(len(descriptors))
+            own = [i for i in ids if self.keyframes[i].camera_name == new.camera_name]
+            partners = [own[p] for p in pair_graph.window_partners(len(own) + 1)]
             loop = pair_graph.loop_candidate(descriptors, WINDOW)
-            pairs = self._predict(new, encoding, [ids[p] for p in partners if self._overlaps(
-                self.keyframes[ids[p]], new)])
+            pairs = self._predict(new, encoding, [p for p in partners if p == own[-1]
+                                                  or self._overlaps(self.keyframes[p], new)])
             loops = [] if loop is None else self._predict(new, encoding, [ids[loop]])
             return pairs + loops, loops[0].partner if loops else None
         candidates = pair_graph.relocalisation_candidates(descriptors)
@@ -235,9 +271,7 @@ class Mapper:
     def _overlaps(self, partner: Keyframe, new: Keyframe) -> bool:
         """Whether a keyframe shares enough with a new one, of known pose, to be predicted."""
         known = int((partner.landmarks > 0).sum())
-        if partner.id == self._next_id - 1 or known == 0:
-            return True
-        return len(reobservation.visible(partner, new)[0]) > MIN_OVERLAP * known
+        return known == 0 or len(reobservation.visible(partner, new)[0]) > MIN_OVERLAP * known
 
     def _encoding(self, i: int) -> Encoding:
         if i in self._encodings:
@@ -410,6 +444,8 @@ class Mapper:
             return
         self._graph.update({}, [edge])
         for i, S in self._graph.settle().items():
+            if i not in self.keyframes:
+                continue
             scale, rotation, translation = sim3.decompose(S)
             change = scale / self._graph_scale[i]
             keyframe = self.keyframes[i]
@@ -446,8 +482,12 @@ class Mapper:
                               self._typical_depth(partner.id))
 
     def _typical_depth(self, i: int) -> float:
+        """Median depth in the units that the keyframe's node stands for."""
+        return self._median_depth(i) / self._graph_scale[i]
+
+    def _median_depth(self, i: int) -> float:
         known = self.keyframes[i].landmarks[self.keyframes[i].landmarks > 0]
-        return 1 / float(np.median(known)) / self._graph_scale[i] if len(known) else 1.0
+        return 1 / float(np.median(known)) if len(known) else 1.0
 
     def _leave_window(self) -> None:
         """Give the keyframe that leaves the window its final depth, and let its images go."""
@@ -458,6 +498,25 @@ class Mapper:
         recent = set(ids[-WINDOW:])
         self._encodings = {i: e for i, e in self._encodings.items() if i in recent}
         self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
+
+    def _retire(self) -> None:
+        """Let the keyframe go that shows least of its own, where there are too many."""
+        if len(self.keyframes) <= self._max_keyframes:
+            return
+        # The first one is the map's origin, the newest ones are still being refined
+        ids = list(self.keyframes)
+        lost, kept = pair_graph.most_redundant(
+            np.stack([self.keyframes[i].T_map_cam for i in ids]),
+            np.array([self._median_depth(i) for i in ids]), 1, len(ids) - WINDOW - ANCHORS)
+        old, near = self.keyframes.pop(ids[lost]), self.keyframes[ids[kept]]
+        self._retired[old.id] = Retired(
+            near.id, se3.normalized(se3.inverse(near.T_map_cam) @ old.T_map_cam),
+            self._graph_scale[near.id], self._graph_scale[old.id])
+        self._archive.pop(old.id)
+        self._encodings.pop(old.id, None)
+        self._seen = {pair: s for pair, s in self._seen.items() if old.id not in pair}
+        self._dense = {pair: c for pair, c in self._dense.items() if old.id not in pair}
+        self._edges = [e for e in self._edges if old.id not in (e.i, e.j)]
 
     def _densify(self, ids: list[int]) -> None:
         for i in ids:

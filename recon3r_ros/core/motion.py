@@ -150,7 +150,6 @@ class MotionDetector:
         self._reference: Keyframe | None = None
         self._surface: _Surface | None = None
         self._appearance = np.zeros((self._cells[1], self._cells[0]), np.float32)
-        self._last_gray: NDArray[np.uint8] | None = None
         self._count = 0
         self._score = np.zeros((self._cells[1], self._cells[0]), np.float32)
 
@@ -164,7 +163,7 @@ class MotionDetector:
         :return: (H // 3, W // 3), at least 16 each
         """
         small = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
-        self._follow(reference)
+        self.follow(reference)
         bounds = self._bounds(T_ref_cam)
         lag, past = self._choose(T_ref_cam)
         T_past_cam = se3.inverse(past.T_ref_cam) @ T_ref_cam
@@ -177,7 +176,6 @@ class MotionDetector:
         score += _votes(possible, likely, length, valid, alike)
         self._score = np.clip(score, -SCORE_LIMIT, SCORE_LIMIT)
         self._past.append(_Past(small, T_ref_cam))
-        self._last_gray = gray
         self._count += 1
         return self._segment(self._score)
 
@@ -195,8 +193,13 @@ class MotionDetector:
                           borderMode=cv2.BORDER_REPLICATE)
         return score * np.float32(MEMORY)
 
-    def _follow(self, reference: Keyframe) -> None:
-        """Take over a new reference: express what is known in its frame, bound its depths."""
+    def follow(self, reference: Keyframe, T_new_old: Array | None = None) -> None:
+        """
+        Take over a new reference: express what is known in its frame, bound its depths.
+
+        :param T_new_old: (4, 4) pose of the former reference in the new one as it was tracked,
+            with which the poses of the frames so far agree; None takes the map's
+        """
         if reference is self._reference:
             return
         old, older = self._reference, self._surface
@@ -205,10 +208,8 @@ class MotionDetector:
         if old is None:
             self._past.append(_Past(small, np.eye(4)))
         elif old.id != reference.id:
-            T_new_old = se3.inverse(reference.T_map_cam) @ old.T_map_cam
-            if self._last_gray is not None and np.array_equal(self._last_gray, reference.gray):
-                # As it was tracked: the other poses are consistent with that
-                T_new_old = se3.inverse(self._past[-1].T_ref_cam)
+            if T_new_old is None:
+                T_new_old = se3.inverse(reference.T_map_cam) @ old.T_map_cam
             self._past = deque((_Past(p.gray, T_new_old @ p.T_ref_cam) for p in self._past),
                                maxlen=max(LAGS))
             assert older is not None

@@ -58,3 +58,26 @@ def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]]) -> lis
     similarity = np.stack(descriptors[:newest]) @ descriptors[newest]
     alike = [int(i) for i in np.argsort(-similarity, kind='stable') if int(i) not in recent]
     return recent + alike[:LOST_CANDIDATES]
+
+
+def most_redundant(poses: NDArray[np.float64], depths: NDArray[np.float64], begin: int, end: int
+                   ) -> tuple[int, int]:
+    """
+    Find the keyframe whose neighbour shows nearly the same.
+
+    Two keyframes are as far apart as what they show moves in the image: by their distance relative
+    to the depth, and by the angle between them.
+
+    :param poses: (N, 4, 4) T_map_cam
+    :param depths: (N,) typical depths, in the poses' units
+    :param begin: the first that may be chosen
+    :param end: the first that may no longer be
+    :return: its index, and its neighbour's
+    """
+    centres, rotations = poses[:, :3, 3], poses[begin:end, :3, :3]
+    shift = np.linalg.norm(centres[begin:end, None] - centres[None], axis=2)
+    cosine = (np.einsum('nij,mij->nm', rotations, poses[:, :3, :3]) - 1) / 2
+    apart = shift / depths[begin:end, None] + np.arccos(np.clip(cosine, -1, 1))
+    apart[np.arange(end - begin), np.arange(begin, end)] = np.inf
+    lost, kept = np.unravel_index(int(np.argmin(apart)), apart.shape)
+    return begin + int(lost), int(kept)

@@ -110,3 +110,22 @@ class Rectifier:
         if self._mask_maps is not None:
             full = cv2.remap(full, *self._mask_maps, cv2.INTER_LINEAR)
         return full >= 128
+
+    def mask_from_source(self, mask: NDArray[np.bool_], shape: tuple[int, ...]
+                         ) -> NDArray[np.bool_]:
+        """Bring a mask of the source image to (h, w) pixels of the rectified one."""
+        full = mask.astype(np.uint8) * 255
+        if self._maps is not None:
+            full = cv2.remap(full, *self._maps, cv2.INTER_NEAREST)
+        full = cv2.resize(full, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+        return full >= 128
+
+    def depth(self, frame: Frame) -> NDArray[np.float32] | None:
+        """Measured depth (H, W) of a frame in the pixels of its full-size view, metres or NaN."""
+        if frame.depth is None:
+            return None
+        depth = cv2.resize(frame.depth, (self.source.width, self.source.height),
+                           interpolation=cv2.INTER_NEAREST)
+        if self._maps is None:
+            return depth
+        return cv2.remap(depth, *self._maps, cv2.INTER_NEAREST, borderValue=float('nan'))

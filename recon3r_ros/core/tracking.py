@@ -95,6 +95,10 @@ class Tracker:
         else:
             self._T_cam_ref = se3.normalized(self._T_cam_ref @ se3.inverse(T_new_old))
 
+    def resume(self, T_cam_ref: Array) -> None:
+        """Go on from a pose (4, 4) of the reference that was found out of turn."""
+        self._motion, self._T_cam_ref = np.eye(4), T_cam_ref
+
     def track(self, gray: NDArray[np.uint8]) -> Track:
         """
         Find the reference's keypoints in an image, and its pose where enough of them have depth.

@@ -10,6 +10,7 @@ nanoseconds; lengths are in map units, metres once the scale is known.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -28,6 +29,11 @@ class Frame:
     :param name: the source image's stem, unique within a sequence; names the output files
     :param index: position in the sequence, from 0
     :param camera: intrinsics and distortion of `image`, or None where unknown
+    :param camera_name: which camera took it
+    :param depth: (h, w) float32 metres along the optical axis, NaN where unknown: the same view
+        in any size, or None
+    :param mask: (H, W) True where the user knows something to move, or None
+    :param T_odom_cam: (4, 4) where odometry says the camera is, metres, or None
     """
 
     image: NDArray[np.uint8]
@@ -35,6 +41,10 @@ class Frame:
     name: str
     index: int
     camera: Camera | None = None
+    camera_name: str = 'camera'
+    depth: NDArray[np.float32] | None = None
+    mask: NDArray[np.bool_] | None = None
+    T_odom_cam: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +94,7 @@ class Keyframe:
     :param inverse_depth: (H, W) float32, 1 / map units along z; 0 where unknown
     :param confidence: (H, W) float32 inverse variance of the relative depth; 0 where unknown
     :param mask: (H, W) what moves, and so has no place in the map
+    :param camera_name: of its frame
     """
 
     id: int
@@ -101,6 +112,7 @@ class Keyframe:
     inverse_depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    camera_name: str = 'camera'
 
     def pointmap(self) -> NDArray[np.float32]:
         """Points (H, W, 3) float32 in the keyframe's camera frame; NaN where unknown."""
@@ -120,6 +132,109 @@ class Keyframe:
         return self.camera.unproject(self.keypoints) * depth[:, None]
 
 
+@dataclass(frozen=True)
+class MapEdge:
+    """
+    Two keyframes whose views were predicted together.
+
+    :param i: id of the older one
+    :param j: id of the newer one
+    :param loop: whether it closes a loop
+    """
+
+    i: int
+    j: int
+    loop: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Retired:
+    """
+    A keyframe that left the map because another one shows the same.
+
+    :param keyframe: id of that one
+    :param T_keyframe_retired: (4, 4)
+    :param keyframe_scale: `Map.scale_of(keyframe)` then
+    :param scale: the retired one's
+    """
+
+    keyframe: int
+    T_keyframe_retired: NDArray[np.float64]
+    keyframe_scale: float
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """
+    The keyframes as they are known at one moment; nothing of it changes afterwards.
+
+    :param keyframes: by id, oldest first; a lone first one has no depth yet
+    :param scales: how far closing loops scaled each keyframe's depths since it was added
+    :param edges: which keyframes were predicted together
+    :param focal_factor: true over guessed focal length of an uncalibrated camera
+    :param retired: keyframes that left the map, by id
+    """
+
+    keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
+    scales: Mapping[int, float] = field(default_factory=dict)
+    edges: tuple[MapEdge, ...] = ()
+    focal_factor: float = 1.0
+    retired: Mapping[int, Retired] = field(default_factory=dict)
+
+    @property
+    def started(self) -> bool:
+        """Whether there is depth."""
+        return len(self.keyframes) > 1
+
+    @property
+    def newest(self) -> Keyframe:
+        """The keyframe added last."""
+        return self.keyframes[max(self.keyframes)]
+
+    def scale_of(self, i: int) -> float:
+        """How far a keyframe's depths have been scaled by closing loops since it was added."""
+        return self.scales.get(i, 1.0)
+
+    def pose_in_map(self, i: int, T_keyframe_cam: NDArray[np.float64], scale: float
+                    ) -> NDArray[np.float64]:
+        """
+        Pose (4, 4) in the map of a camera near a keyframe.
+
+        :param i: id of a keyframe, or of one that is retired
+        :param T_keyframe_cam: (4, 4)
+        :param scale: `scale_of(i)` when that pose was found
+        """
+        T = T_keyframe_cam
+        while i in self.retired:
+            retired = self.retired[i]
+            T = retired.T_keyframe_retired @ _stretched(T, retired.scale / scale)
+            i, scale = retired.keyframe, retired.keyframe_scale
+        return self.keyframes[i].T_map_cam @ _stretched(T, self.scale_of(i) / scale)
+
+
+def _stretched(T: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """Scale a rigid motion's translation."""
+    T = T.copy()
+    T[:3, 3] *= factor
+    return T
+
+
+@dataclass(frozen=True)
+class MetricScale:
+    """
+    How long a map unit is.
+
+    :param value: metres per map unit
+    :param sigma: standard deviation of the value's logarithm: its relative error
+    :param source: what it was measured with: 'odometry' or 'depth'
+    """
+
+    value: float
+    sigma: float
+    source: str
+
+
 @dataclass(frozen=True, eq=False)
 class TrackedFrame:
     """
@@ -133,6 +248,7 @@ class TrackedFrame:
     :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
     :param scale: of the keyframe's depths when the pose was found (`Mapper.scale_of`)
     :param mask: what moves, at the source image's size (H, W); None where it was not looked for
+    :param camera_name: which camera took it
     """
 
     name: str
@@ -143,6 +259,7 @@ class TrackedFrame:
     covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
     scale: float = 1.0
     mask: NDArray[np.bool_] | None = None
+    camera_name: str = 'camera'
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def run(scene: SimulatedSequence, indices: Iterable[int], predictor: Predictor
 
 def error_over_path(reconstruction: Reconstruction, scene: SimulatedSequence) -> float:
     """Absolute trajectory error after a similarity, relative to the length of the path."""
-    assert reconstruction.mapper.started
+    assert reconstruction.map.started
     tracked = sorted(reconstruction.trajectory(), key=lambda t: t[0].index)
     assert len(tracked) >= 10
     estimated = np.stack([T[:3, 3] for _, T in tracked])
@@ -57,7 +57,7 @@ def map_scale(reconstruction: Reconstruction, scene: SimulatedSequence) -> float
 def depth_errors(reconstruction: Reconstruction, scene: SimulatedSequence) -> list[float]:
     """Mean relative depth error of each keyframe's more confident half."""
     scale, errors = map_scale(reconstruction, scene), []
-    for keyframe in reconstruction.mapper.keyframes.values():
+    for keyframe in reconstruction.map.keyframes.values():
         known = keyframe.confidence > 0
         assert (known == (keyframe.inverse_depth > 0)).all()
         if not known.any():
@@ -84,7 +84,7 @@ def test_all_frames_are_tracked(
     reported = [f.index for u in updates for f in u.frames]
     assert sorted(reported) == list(range(45)), 'each frame is reported once'
     assert updates[-1].state is TrackingState.TRACKING
-    assert len(reconstruction.mapper.keyframes) >= 2
+    assert len(reconstruction.map.keyframes) >= 2
 
 
 def test_initialisation_does_not_wait_long(
@@ -103,7 +103,7 @@ def test_trajectory(handheld: tuple[SimulatedSequence, Reconstruction, list[Upda
 def test_orientations(handheld: tuple[SimulatedSequence, Reconstruction, list[Update]]) -> None:
     scene, reconstruction, _ = handheld
     poses = {f.index: T for f, T in reconstruction.trajectory()}
-    assert reconstruction.mapper.started
+    assert reconstruction.map.started
     first = min(poses)
     for index, T in poses.items():
         turned = poses[first][:3, :3].T @ T[:3, :3]
@@ -114,7 +114,7 @@ def test_orientations(handheld: tuple[SimulatedSequence, Reconstruction, list[Up
 
 def test_depth(handheld: tuple[SimulatedSequence, Reconstruction, list[Update]]) -> None:
     scene, reconstruction, _ = handheld
-    assert reconstruction.mapper.started
+    assert reconstruction.map.started
     errors = depth_errors(reconstruction, scene)
     assert len(errors) >= 2
     assert max(errors) <= 0.05
@@ -170,8 +170,8 @@ def test_deterministic(walk: SimulatedSequence) -> None:
 
 def check_no_map(reconstruction: Reconstruction) -> None:
     """Nothing is mapped; poses, where there are any, have turned and not moved."""
-    assert not reconstruction.mapper.started
-    for keyframe in reconstruction.mapper.keyframes.values():
+    assert not reconstruction.map.started
+    for keyframe in reconstruction.map.keyframes.values():
         assert not keyframe.confidence.any() and not keyframe.landmarks.any()
     for _, T_map_cam in reconstruction.trajectory():
         assert np.allclose(T_map_cam[:3, 3], 0)
@@ -216,10 +216,10 @@ def test_starting_afresh_before_there_is_a_map(walk: SimulatedSequence) -> None:
             frame = as_frame(walk, index)
             reconstruction.add(replace(frame, index=3 + index, name=f'walk{index}'))
         reconstruction.finish()
-        assert list(reconstruction.mapper.keyframes)[0] == 0
+        assert list(reconstruction.map.keyframes)[0] == 0
         for _, T_map_cam in reconstruction.trajectory():
             assert np.isfinite(T_map_cam).all()
-    assert reconstruction.mapper.started
+    assert reconstruction.map.started
 
 
 def test_a_camera_that_moves_is_not_said_to_stand_still() -> None:
@@ -312,6 +312,6 @@ def test_pairs_of_any_scale_are_aligned(walk: SimulatedSequence) -> None:
     """Alignment alone: an oracle's pointmaps, with 1 % of noise and scales in [0.5, 2]."""
     reconstruction, _ = run(walk, range(90), Oracle(walk, 0.01))
     assert len(reconstruction.trajectory()) == 90
-    assert len(reconstruction.mapper.keyframes) >= 3
+    assert len(reconstruction.map.keyframes) >= 3
     assert error_over_path(reconstruction, walk) <= 0.005
     assert max(depth_errors(reconstruction, walk)) <= 0.02

@@ -1,0 +1,163 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+How long a map unit is in metres: from the robot's odometry, or from a depth camera.
+
+Both are robust means of ratios of lengths. Ratios are compared by their logarithms, so that twice
+too long and half as long are errors of one size.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.core.types import Keyframe, MetricScale
+
+Array = NDArray[np.float64]
+
+#: Length (metres, by odometry) of the pieces of the way that are compared
+CHORD = 0.25
+#: Pieces that are kept, the newest ones, and that it takes for an estimate
+MAX_CHORDS, MIN_CHORDS = 200, 4
+#: A piece that took longer than this (ns) is not compared: odometry drifts even at rest
+MAX_DURATION_NS = 20_000_000_000
+#: Relative error of odometry that no number of pieces averages out: wheels' radii
+ODOMETRY_FLOOR = 0.01
+#: Relative error of a depth camera, likewise
+DEPTH_FLOOR = 0.005
+#: Depths (metres) that a depth camera measures well
+NEAREST, FARTHEST = 0.2, 8.0
+#: Pixels of a keyframe that it takes, and inverse variance of their relative depths in the map
+MIN_PIXELS, MIN_CONFIDENCE = 200, 25.0
+#: Keyframes whose ratio is kept, the newest ones
+MAX_KEYFRAMES = 50
+#: Depths beyond this ratio to their keyframe's are its outliers: steps, reflections
+MAX_RATIO = 1.5
+_ROUNDS = 10
+
+
+class OdometryScale:
+    """
+    Compares distances travelled in the map with those that odometry reports.
+
+    The way is cut into chords of equal length. A chord begins where the last one ended; what the
+    robot does in between, standing or turning on the spot, does not count.
+    """
+
+    def __init__(self) -> None:
+        self._begin: tuple[int, Array, Array] | None = None
+        self._chords: deque[tuple[float, float]] = deque(maxlen=MAX_CHORDS)
+
+    def add(self, stamp_ns: int, odom: Array, position: Array) -> None:
+        """
+        Add a place of the camera.
+
+        :param stamp_ns: in ascending order
+        :param odom: (3,) in the odometry frame, metres
+        :param position: (3,) in the map, map units
+        """
+        if self._begin is None or not 0 <= stamp_ns - self._begin[0] < MAX_DURATION_NS:
+            self._begin = (stamp_ns, odom.copy(), position.copy())
+            return
+        travelled = float(np.linalg.norm(odom - self._begin[1]))
+        if travelled < CHORD:
+            return
+        moved = float(np.linalg.norm(position - self._begin[2]))
+        if moved > 0:
+            self._chords.append((travelled, moved))
+        self._begin = (stamp_ns, odom.copy(), position.copy())
+
+    def interrupt(self) -> None:
+        """Compare no piece of the way across the present: tracking was lost, or the map moved."""
+        self._begin = None
+
+    @property
+    def estimate(self) -> MetricScale | None:
+        """The scale, where the robot has travelled far enough to tell."""
+        if len(self._chords) < MIN_CHORDS:
+            return None
+        travelled, moved = np.array(self._chords).T
+        value, sigma = robust_mean(np.log(travelled / moved))
+        return MetricScale(
+            float(np.exp(value)), float(np.hypot(sigma, ODOMETRY_FLOOR)), 'odometry')
+
+
+class DepthScale:
+    """Compares depths in the map with those that a depth camera measures."""
+
+    def __init__(self) -> None:
+        self._ratios: dict[int, tuple[float, float]] = {}
+
+    def add(self, depth: NDArray[np.float32], keyframe: Keyframe) -> None:
+        """
+        Add a keyframe whose depth was measured; one that is known already is replaced.
+
+        :param depth: (H, W) metres along the optical axis, NaN or 0 where unknown: the keyframe's
+            view in any size
+        """
+        height, width = keyframe.inverse_depth.shape
+        rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(int)
+        cols = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(int)
+        measured = depth[np.ix_(rows, cols)].astype(np.float64)
+        with np.errstate(invalid='ignore'):
+            use = ((measured > NEAREST) & (measured < FARTHEST) & (keyframe.inverse_depth > 0)
+                   & (keyframe.confidence > MIN_CONFIDENCE) & ~keyframe.mask)
+        if use.sum() < MIN_PIXELS:
+            return
+        ratios = np.log(measured[use] * keyframe.inverse_depth[use])
+        middle = float(np.median(ratios))
+        near = ratios[np.abs(ratios - middle) < np.log(MAX_RATIO)]
+        # Errors of neighbouring pixels are alike: what counts is how keyframes differ
+        self._ratios.pop(keyframe.id, None)
+        self._ratios[keyframe.id] = (float(np.median(near)), float(np.std(near)))
+        while len(self._ratios) > MAX_KEYFRAMES:
+            del self._ratios[next(iter(self._ratios))]
+
+    @property
+    def estimate(self) -> MetricScale | None:
+        """The scale, from the first keyframe with enough depth on."""
+        if not self._ratios:
+            return None
+        values, spreads = np.array(list(self._ratios.values())).T
+        value, sigma = robust_mean(values)
+        if len(values) < MIN_CHORDS:
+            # Too few to tell how they differ: as if a keyframe's pixels erred in ten groups
+            sigma = float(np.median(spreads)) / np.sqrt(10 * len(values))
+        return MetricScale(float(np.exp(value)), float(np.hypot(sigma, DEPTH_FLOOR)), 'depth')
+
+
+def choose(source: str, odometry: OdometryScale, depth: DepthScale) -> MetricScale | None:
+    """
+    Take the estimate of a source.
+
+    :param source: 'odometry', 'depth', 'none', or 'auto' for the more certain of the two
+    """
+    estimates = []
+    if source in ('auto', 'odometry'):
+        estimates.append(odometry.estimate)
+    if source in ('auto', 'depth'):
+        estimates.append(depth.estimate)
+    known = [e for e in estimates if e is not None]
+    return min(known, key=lambda e: e.sigma, default=None)
+
+
+def robust_mean(values: Array) -> tuple[float, float]:
+    """
+    Mean that outliers hardly move: iteratively reweighted, Tukey's biweight (1974).
+
+    :param values: (N,), N > 1 for a meaningful error
+    :return: the mean and its standard deviation
+    """
+    mean = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - mean)))
+    if spread < 1e-9 or len(values) < 3:
+        return float(np.mean(values)), float(np.std(values)) / np.sqrt(len(values))
+    weights = np.ones_like(values)
+    for _ in range(_ROUNDS):
+        weights = np.maximum(1 - ((values - mean) / (4.685 * spread)) ** 2, 0) ** 2
+        mean = float(np.average(values, weights=weights))
+    variance = float(np.sum(weights * (values - mean) ** 2) / np.sum(weights))
+    # Biweight's efficiency at a normal distribution is 0.95; what it takes off the variance, 0.8
+    return mean, float(np.sqrt(variance / 0.8 / np.sum(weights > 0) / 0.95))
