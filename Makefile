@@ -4,9 +4,10 @@
 # `make demo` and `make test` need only make and Python >= 3.10: they set up .venv first.
 
 VENV := .venv
-# python of the environment, and what it gets beside the package: see extras_require in setup.py
+# python of the environment, and what it gets beside the package: see extras_require in setup.py.
+# `ros` is left out where ROS is sourced or has no wheels.
 PYTHON ?= python3
-EXTRAS ?= dev
+EXTRAS ?= dev,ros
 PYTEST_ARGS ?=
 
 export PYTHON VENV EXTRAS

@@ -4,7 +4,8 @@
 #
 # Builds the virtual environment that the Makefile uses, from a bare Debian or Ubuntu on: system
 # packages where they are missing (apt-get, as root or through sudo), then the Python packages of
-# setup.py in the versions of constraints.txt. Done already: returns at once.
+# setup.py in the versions of constraints.txt, then with the extra `ros` the messages of TF, which
+# are not among them. Done already: returns at once.
 #
 # PYTHON, VENV and EXTRAS (variables of the Makefile) choose the interpreter, the folder and the
 # extras.
@@ -13,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=${PYTHON:-python3}
 venv=${VENV:-.venv}
-extras=${EXTRAS:-dev}
+extras=${EXTRAS:-dev,ros}
 stamp=$venv/recon3r_ros.stamp
 
 # Shared libraries that Open3D's wheel expects on the system, and their packages.
@@ -83,6 +84,25 @@ ensure_libraries() {
             "run 'apt-get install ${missing[*]}' as root"
 }
 
+has_extra() { [[ ,$extras, == *,$1,* ]]; }
+
+# Leave out the extra `ros` where there is no use for it or no such wheels.
+choose_ros() {
+    has_extra ros || return 0
+    if [[ -n ${ROS_DISTRO:-} ]]; then
+        say "ROS 2 $ROS_DISTRO is sourced and will be used: its wheels from PyPI are left out"
+    elif [[ "$(uname -s) $(uname -m)" != 'Linux x86_64' ]]; then
+        say "there are no wheels of ROS 2 for $(uname -s) on $(uname -m): what needs ROS is left" \
+            "out; for that source a ROS 2 installation"
+    else
+        return 0
+    fi
+    local rest=,$extras,
+    rest=${rest/,ros,/,}
+    rest=${rest#,}
+    extras=${rest%,}
+}
+
 # What the installed packages depend on.
 wanted() {
     echo "$extras $("$venv/bin/python" --version)"
@@ -97,14 +117,38 @@ ensure_packages() {
     local quiet=(--quiet)
     [[ -t 1 ]] && quiet=()
     "$venv/bin/python" -m pip install --disable-pip-version-check "${quiet[@]}" \
-        --constraint constraints.txt --editable ".[$extras]" ||
+        --constraint constraints.txt --editable ".${extras:+[$extras]}" ||
         die "pip could not install the packages, see above"
     echo "$want" >"$stamp"
 }
 
+# The messages of TF, for which PyPI has no wheel, are built; that takes seconds.
+ensure_tf() {
+    has_extra ros || return 0
+    local build=("$venv/bin/python" scripts/build_tf2_msgs.py)
+    local said=$venv/recon3r_ros.without_tf packages
+    if packages=$("${build[@]}" 2>"$said.log"); then
+        rm -f "$said" "$said.log"
+        return 0
+    fi
+    if [[ -f $said ]]; then
+        rm -f "$said.log"
+        return 0
+    fi
+    # shellcheck disable=SC2086 # a list
+    if [[ -n $packages ]] && apt_install $packages && "${build[@]}" >/dev/null 2>"$said.log"; then
+        rm -f "$said.log"
+        return 0
+    fi
+    say "TF is left out, all else works. It could not be built: $(<"$said.log")"
+    mv "$said.log" "$said"
+}
+
+choose_ros
 if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     ensure_python
     "$python" -m venv --clear "$venv"
 fi
 ensure_libraries
 ensure_packages
+ensure_tf

@@ -13,12 +13,13 @@ what moved.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core.types import Keyframe, PointCloud
+from recon3r_ros.core.types import Map as KeyframeMap
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 
@@ -49,84 +50,129 @@ RESOLUTION = 300
 TAILS = 0.02
 
 
-@dataclass(frozen=True, eq=False)
-class _Points:
-    """The points of one keyframe: in its camera frame, with rays' pixels and confidences."""
-
-    points: Map  # (N, 3)
-    colors: NDArray[np.uint8]  # (N, 3)
-    confidences: Map  # (N,)
-
-
-@dataclass(frozen=True, eq=False)
-class _Contribution:
-    """What a keyframe adds to the cloud, in its camera frame, and the depth that it is made of."""
-
-    inverse_depth: Map
-    reliable: Mask
-    points: _Points
-
-
-class Fusion:
-    """Merges keyframes again and again; what has been said of a keyframe's depth is kept."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, _Contribution] = {}
-
-    def merge(self, keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> PointCloud:
-        """
-        Merge the keyframes' points into one cloud in the map frame.
-
-        :param voxel_size: edge of the voxels that points are averaged in, map units; None takes
-            1 / 300 of the map's robust extent
-        :return: averaged positions, colours and confidences; empty where nothing is sure
-        :raises Recon3rError: where a voxel size is not positive, or Open3D cannot be loaded
-        """
-        if voxel_size is not None and not voxel_size > 0:
-            raise Recon3rError(f'voxel size: got {voxel_size}, expected a length above 0')
-        frames = list(keyframes)
-        old = {k.id: self._known[k.id] for k in frames if k.id in self._known
-               and self._known[k.id].inverse_depth is k.inverse_depth}
-        reliable = [old[k.id].reliable if k.id in old else _reliable(k) for k in frames]
-        for i, keyframe in enumerate(frames):
-            if keyframe.id not in old:
-                old[keyframe.id] = self._contribution(i, frames, reliable)
-        self._known = old
-        points = np.concatenate([np.zeros((0, 3), np.float32)] + [
-            se3.transform(k.T_map_cam, old[k.id].points.points).astype(np.float32)
-            for k in frames])
-        if len(points) == 0:
-            return _nothing()
-        size = _default_voxel(points) if voxel_size is None else voxel_size
-        return _average(points, np.concatenate([old[k.id].points.colors for k in frames]),
-                        np.concatenate([old[k.id].points.confidences for k in frames]), size)
-
-    @staticmethod
-    def _contribution(i: int, frames: list[Keyframe], reliable: list[Mask]) -> _Contribution:
-        keyframe = frames[i]
-        own = _gather(keyframe, reliable[i])
-        if len(own.points):
-            world = se3.transform(keyframe.T_map_cam, own.points).astype(np.float32)
-            witnesses = [(frames[j], reliable[j]) for j in _witnesses(i, frames)]
-            keep = _stands(world, own.confidences, witnesses)
-            own = _Points(own.points[keep], own.colors[keep], own.confidences[keep])
-        return _Contribution(keyframe.inverse_depth, reliable[i], own)
-
-
 def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> PointCloud:
-    """Merge keyframes once, with all that is known now: see `Fusion.merge`."""
-    return Fusion().merge(keyframes, voxel_size)
+    """
+    Merge the keyframes' points into one cloud in the map frame.
+
+    :param voxel_size: edge of the voxels that points are averaged in, map units; None takes
+        1 / 300 of the map's robust extent
+    :return: averaged positions, colours and confidences; empty where nothing is sure
+    :raises Recon3rError: where a voxel size is not positive, or Open3D cannot be loaded
+    """
+    if voxel_size is not None and not voxel_size > 0:
+        raise Recon3rError(f'voxel size: got {voxel_size}, expected a length above 0')
+    frames = list(keyframes)
+    reliable = [_reliable(k) for k in frames]
+    gathered = []
+    for i, keyframe in enumerate(frames):
+        own = _gather(keyframe, reliable[i])
+        if len(own.points) == 0:
+            continue
+        world = se3.transform(keyframe.T_map_cam, own.points).astype(np.float32)
+        witnesses = [(frames[j], reliable[j]) for j in _witnesses(i, frames)]
+        keep = _stands(world, own.confidences, witnesses)
+        gathered.append(PointCloud(world[keep], own.colors[keep], own.confidences[keep]))
+    if not any(len(g.points) for g in gathered):
+        return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
+                          np.zeros(0, np.float32))
+    points = np.concatenate([g.points for g in gathered])
+    size = _default_voxel(points) if voxel_size is None else voxel_size
+    return _average(points, np.concatenate([g.colors for g in gathered]),
+                    np.concatenate([g.confidences for g in gathered]), size)
 
 
 def keyframe_cloud(keyframe: Keyframe) -> PointCloud:
     """Sure and static points of one keyframe, in its camera frame."""
-    points = _gather(keyframe, _reliable(keyframe))
-    return PointCloud(points.points, points.colors, points.confidences)
+    return _gather(keyframe, _reliable(keyframe))
 
 
-def _nothing() -> PointCloud:
-    return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
-                      np.zeros(0, np.float32))
+class LiveCloud:
+    """
+    The cloud of a map that grows, at the cost of what is new.
+
+    A point is in it unless a keyframe nearby has one in the same voxel already, or looks through
+    it. `fuse` takes more care, and averages, but all of the map passes through it every time.
+    """
+
+    def __init__(self) -> None:
+        self._shares: dict[int, _Share] = {}
+
+    def update(self, known: KeyframeMap, voxel_size: float) -> PointCloud:
+        """
+        Bring the cloud up to date.
+
+        :param voxel_size: edge of the voxels, map units
+        :return: points in the map frame
+        """
+        frames = list(known.keyframes.values()) if known.started else []
+        self._shares = {k.id: self._shares[k.id] for k in frames if k.id in self._shares}
+        for i, keyframe in enumerate(frames):
+            old, scale = self._shares.get(keyframe.id), known.scale_of(keyframe.id)
+            if old is not None and old.scale != scale:
+                # A closed loop has changed its size
+                cloud = old.cloud
+                points = cloud.points * np.float32(scale / old.scale)
+                self._shares[keyframe.id] = replace(
+                    old, source=keyframe, scale=scale,
+                    cloud=PointCloud(points, cloud.colors, cloud.confidences))
+            elif old is None or old.source.inverse_depth is not keyframe.inverse_depth:
+                self._shares[keyframe.id] = self._share(i, frames, scale, voxel_size)
+        clouds = [self._shares[k.id].cloud for k in frames]
+        nothing = PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
+                             np.zeros(0, np.float32))
+        return PointCloud(
+            np.concatenate([nothing.points] + [
+                _moved(k.T_map_cam, c.points) for k, c in zip(frames, clouds)]),
+            np.concatenate([nothing.colors] + [c.colors for c in clouds]),
+            np.concatenate([nothing.confidences] + [c.confidences for c in clouds]))
+
+    def _share(self, i: int, frames: list[Keyframe], scale: float, voxel_size: float) -> _Share:
+        keyframe = frames[i]
+        own = keyframe_cloud(keyframe)
+        world = _moved(keyframe.T_map_cam, own.points)
+        near = [frames[j] for j in _witnesses(i, frames)]
+        keep = _stands(world, own.confidences, [(k, _reliable(k)) for k in near])
+        voxels = _voxels(world, voxel_size)
+        keep &= _first_of_each(voxels)
+        for neighbour in near:
+            if neighbour.id in self._shares and neighbour.id != keyframe.id:
+                keep &= ~np.isin(voxels, self._shares[neighbour.id].voxels)
+        return _Share(keyframe, scale, PointCloud(
+            own.points[keep], own.colors[keep], own.confidences[keep]), voxels[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class _Share:
+    """
+    What a keyframe adds to a live cloud.
+
+    :param source: the keyframe as it was then, at this `scale`
+    :param cloud: in its camera frame
+    :param voxels: (N,) that the points were in
+    """
+
+    source: Keyframe
+    scale: float
+    cloud: PointCloud
+    voxels: NDArray[np.int64]
+
+
+def _moved(T: Array, points: Map) -> Map:
+    R, t = T[:3, :3].astype(np.float32), T[:3, 3].astype(np.float32)
+    moved: Map = points @ R.T + t
+    return moved
+
+
+def _voxels(points: Map, size: float) -> NDArray[np.int64]:
+    """Return the number (N,) of the voxel that each point is in: 21 bits for each axis."""
+    x, y, z = (np.floor(points / np.float32(size)).astype(np.int64) & 0x1fffff).T
+    return x << 42 | y << 21 | z
+
+
+def _first_of_each(values: NDArray[np.int64]) -> Mask:
+    first = np.zeros(len(values), bool)
+    first[np.unique(values, return_index=True)[1]] = True
+    return first
 
 
 def _reliable(keyframe: Keyframe) -> Mask:
@@ -140,7 +186,7 @@ def _reliable(keyframe: Keyframe) -> Mask:
     return use & (nearest < (1 + MAX_JUMP) ** 2 * farthest)
 
 
-def _gather(keyframe: Keyframe, reliable: Mask) -> _Points:
+def _gather(keyframe: Keyframe, reliable: Mask) -> PointCloud:
     count = int(reliable.sum())
     if count > MAX_POINTS:
         step = int(np.ceil(np.sqrt(count / MAX_POINTS)))
@@ -152,7 +198,7 @@ def _gather(keyframe: Keyframe, reliable: Mask) -> _Points:
     depth = 1 / keyframe.inverse_depth[rows, cols]
     points = np.stack([(cols - camera.cx) / camera.fx * depth,
                        (rows - camera.cy) / camera.fy * depth, depth], axis=1)
-    return _Points(points.astype(np.float32), keyframe.image[rows, cols],
+    return PointCloud(points.astype(np.float32), keyframe.image[rows, cols],
                    keyframe.confidence[rows, cols])
 
 

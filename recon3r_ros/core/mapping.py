@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import correspond, Correspondence
-from recon3r_ros.core.fusion import Fusion
 from recon3r_ros.core.motion import keyframe_mask
 from recon3r_ros.core.saved_map import SavedMap, SavedObservations
 from recon3r_ros.core.types import (
@@ -21,7 +20,6 @@ from recon3r_ros.core.types import (
     Map,
     MapEdge,
     MetricScale,
-    PointCloud,
     Retired,
     TrackedFrame,
 )
@@ -93,9 +91,10 @@ class Mapper:
     def __init__(self, predictor: Predictor, max_keyframes: int = MAX_KEYFRAMES) -> None:
         self._predictor = predictor
         self._max_keyframes = max(max_keyframes, WINDOW + ANCHORS + 2)
-        self._clear()
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget all keyframes."""
         self.keyframes: dict[int, Keyframe] = {}
         self.focal_factor = 1.0
         self._calibrated = True
@@ -108,7 +107,6 @@ class Mapper:
         self._graph_scale: dict[int, float] = {}
         self._edges: list[MapEdge] = []
         self._retired: dict[int, Retired] = {}
-        self._fusion = Fusion()
 
     @property
     def started(self) -> bool:
@@ -120,10 +118,6 @@ class Mapper:
         return Map(dict(self.keyframes), dict(self._graph_scale), tuple(self._edges),
                    self.focal_factor, dict(self._retired))
 
-    def cloud(self, voxel_size: float | None) -> PointCloud:
-        """Merge the keyframes' points; `Fusion.merge`."""
-        return self._fusion.merge(self.keyframes.values() if self.started else (), voxel_size)
-
     def saved(self, metric: MetricScale | None) -> SavedMap:
         """Return all that `restore` needs."""
         observations = tuple(SavedObservations(i, j, seen.landmarks, seen.targets)
@@ -133,7 +127,7 @@ class Mapper:
 
     def restore(self, saved: SavedMap) -> None:
         """Go on in a saved map in place of the present one."""
-        self._clear()
+        self.clear()
         self.keyframes = dict(saved.map.keyframes)
         self.focal_factor = saved.map.focal_factor
         self._calibrated = saved.calibrated
@@ -151,7 +145,7 @@ class Mapper:
     def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
               moving: NDArray[np.bool_] | None = None) -> int:
         """Begin with a first keyframe, which has no depth yet, and return its id."""
-        self._clear()
+        self.clear()
         keyframe, encoding = self._make(frame, view, gray, np.eye(4))
         if moving is not None:
             keyframe = replace(keyframe, mask=keyframe_mask(moving, keyframe))

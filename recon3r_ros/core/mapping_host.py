@@ -31,7 +31,7 @@ P = ParamSpec('P')
 R = TypeVar('R')
 
 #: How much less urgent keyframes are than poses (Unix niceness)
-NICENESS = 19
+NICENESS = 5
 #: Seconds that the process has to end when it is told to
 _PATIENCE_S = 2.0
 
@@ -156,6 +156,11 @@ class MapperProcess:
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
 
     def call(self, method: Callable[Concatenate[Mapper, P], R], *args: P.args, **kwargs: P.kwargs
              ) -> Future[tuple[R, Map]]:

@@ -19,6 +19,7 @@ from recon3r_ros.core import keyframes
 from recon3r_ros.core.camera_stream import CameraStream, Lost, Pending, Placed, untracked
 from recon3r_ros.core.mapping import Mapper
 from recon3r_ros.core.mapping_host import MapperAtOnce, MapperHost
+from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.core.scale import DepthScale, OdometryScale
 from recon3r_ros.core.tracking import Track
@@ -28,7 +29,6 @@ from recon3r_ros.core.types import (
     Keyframe,
     Map,
     MetricScale,
-    PointCloud,
     StageTimes,
     TrackedFrame,
     TrackingState,
@@ -148,21 +148,17 @@ class Reconstruction:
                   for frame, T in stream.pending_turned()]
         return Update(self.state, tuple(turned), None)
 
-    def trajectory(self) -> list[tuple[TrackedFrame, Array]]:
-        """All tracked frames with their poses T_map_cam (4, 4) as they are known now."""
-        return self._trajectory.poses(self.map)
+    def trajectory(self, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
+        """
+        Tracked frames with their poses T_map_cam (4, 4) as they are known now.
+
+        :param limit: how many frames at most, evenly thinned out; None takes all
+        """
+        return self._trajectory.poses(self.map, limit)
 
     def pose_of(self, frame: TrackedFrame) -> Array:
         """Pose T_map_cam (4, 4) of a frame as its keyframe's pose is known now."""
         return self.map.pose_in_map(frame.keyframe, frame.T_keyframe_cam, frame.scale)
-
-    def cloud(self, voxel_size: float | None = None) -> Future[tuple[PointCloud, Map]]:
-        """
-        Fuse the map as it is now: after a keyframe that is being made, so that it may take long.
-
-        :param voxel_size: edge of the voxels, map units; None leaves the choice to the fusion
-        """
-        return self._host.call(Mapper.cloud, voxel_size)
 
     def saved(self, metric: MetricScale | None = None) -> SavedMap:
         """
@@ -176,10 +172,41 @@ class Reconstruction:
 
     def restore(self, saved: SavedMap) -> None:
         """Go on in a saved map: the cameras are lost in it until they see something they know."""
-        if self._request is not None:
-            self._request.made.exception()  # wait for it
-            self._request = None
+        self._restart()
         _, self.map = self._host.call(Mapper.restore, saved).result()
+
+    def reset(self) -> None:
+        """Forget everything and begin again with the next frame."""
+        self._restart()
+        _, self.map = self._host.call(Mapper.clear).result()
+
+    def forget(self, camera_name: str) -> None:
+        """
+        Forget what one camera tracks, because its images or its lens have changed.
+
+        The map stays; the camera looks for its place in it.
+        """
+        request = self._request
+        if request is not None and request.stream.name == camera_name:
+            self._settle(request)
+        self._streams.pop(camera_name, None)
+        if not self.map.started:
+            self.reset()
+
+    def state_of(self, camera_name: str) -> TrackingState | None:
+        """State of one camera's tracker; None before its first frame."""
+        stream = self._streams.get(camera_name)
+        return None if stream is None else stream.state
+
+    def lens(self, camera_name: str) -> Rectifier | None:
+        """Return what a camera's images pass through; None before its first frame."""
+        stream = self._streams.get(camera_name)
+        return None if stream is None else stream.rectifier
+
+    def _restart(self) -> None:
+        if self._request is not None:
+            self._request.made.exception()  # wait for it, whatever becomes of it
+            self._request = None
         self._streams.clear()
         self._trajectory = Trajectory()
         self.odometry_scale, self.depth_scale = OdometryScale(), DepthScale()

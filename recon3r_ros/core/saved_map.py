@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.types import Map, MetricScale
+from recon3r_ros.inference.types import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,3 +48,10 @@ class SavedMap:
     observations: tuple[SavedObservations, ...]
     calibrated: bool
     metric: MetricScale | None
+
+    @classmethod
+    def salvaged(cls, known: Map, metric: MetricScale | None) -> SavedMap:
+        """Make one of what is known of a map whose mapper is gone: without observations."""
+        views = {i: ArchivedView.of(View(k.image, k.camera), known.focal_factor)
+                 for i, k in known.keyframes.items()}
+        return cls(known, views, (), True, metric)

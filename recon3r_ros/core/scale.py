@@ -18,9 +18,9 @@ from recon3r_ros.core.types import Keyframe, MetricScale
 Array = NDArray[np.float64]
 
 #: Length (metres, by odometry) of the pieces of the way that are compared
-CHORD = 0.25
+CHORD = 0.2
 #: Pieces that are kept, the newest ones, and that it takes for an estimate
-MAX_CHORDS, MIN_CHORDS = 200, 4
+MAX_CHORDS, MIN_CHORDS = 200, 5
 #: A piece that took longer than this (ns) is not compared: odometry drifts even at rest
 MAX_DURATION_NS = 20_000_000_000
 #: Relative error of odometry that no number of pieces averages out: wheels' radii
@@ -35,7 +35,13 @@ MIN_PIXELS, MIN_CONFIDENCE = 200, 25.0
 MAX_KEYFRAMES = 50
 #: Depths beyond this ratio to their keyframe's are its outliers: steps, reflections
 MAX_RATIO = 1.5
-_ROUNDS = 10
+#: Spread of the ratios of chords, and of keyframes, that is expected at least
+_CHORD_SPREAD, _KEYFRAME_SPREAD = 0.03, 0.01
+#: Independent pieces of a keyframe's depth: its errors are alike from pixel to pixel
+_PIECES = 10
+#: Width of Tukey's biweight in standard deviations: 95 % efficient
+_BIWEIGHT = 4.685
+_ROUNDS = 20
 
 
 class OdometryScale:
@@ -49,6 +55,7 @@ class OdometryScale:
     def __init__(self) -> None:
         self._begin: tuple[int, Array, Array] | None = None
         self._chords: deque[tuple[float, float]] = deque(maxlen=MAX_CHORDS)
+        self._estimate: MetricScale | None = None
 
     def add(self, stamp_ns: int, odom: Array, position: Array) -> None:
         """
@@ -65,9 +72,15 @@ class OdometryScale:
         if travelled < CHORD:
             return
         moved = float(np.linalg.norm(position - self._begin[2]))
-        if moved > 0:
-            self._chords.append((travelled, moved))
         self._begin = (stamp_ns, odom.copy(), position.copy())
+        if moved == 0:
+            return
+        self._chords.append((travelled, moved))
+        if len(self._chords) >= MIN_CHORDS:
+            ratios = np.log(np.array(self._chords))
+            value, sigma = robust_mean(ratios[:, 0] - ratios[:, 1], _CHORD_SPREAD)
+            self._estimate = MetricScale(
+                float(np.exp(value)), float(np.hypot(sigma, ODOMETRY_FLOOR)), 'odometry')
 
     def interrupt(self) -> None:
         """Compare no piece of the way across the present: tracking was lost, or the map moved."""
@@ -76,12 +89,7 @@ class OdometryScale:
     @property
     def estimate(self) -> MetricScale | None:
         """The scale, where the robot has travelled far enough to tell."""
-        if len(self._chords) < MIN_CHORDS:
-            return None
-        travelled, moved = np.array(self._chords).T
-        value, sigma = robust_mean(np.log(travelled / moved))
-        return MetricScale(
-            float(np.exp(value)), float(np.hypot(sigma, ODOMETRY_FLOOR)), 'odometry')
+        return self._estimate
 
 
 class DepthScale:
@@ -89,6 +97,7 @@ class DepthScale:
 
     def __init__(self) -> None:
         self._ratios: dict[int, tuple[float, float]] = {}
+        self._estimate: MetricScale | None = None
 
     def add(self, depth: NDArray[np.float32], keyframe: Keyframe) -> None:
         """
@@ -109,23 +118,21 @@ class DepthScale:
         ratios = np.log(measured[use] * keyframe.inverse_depth[use])
         middle = float(np.median(ratios))
         near = ratios[np.abs(ratios - middle) < np.log(MAX_RATIO)]
-        # Errors of neighbouring pixels are alike: what counts is how keyframes differ
         self._ratios.pop(keyframe.id, None)
         self._ratios[keyframe.id] = (float(np.median(near)), float(np.std(near)))
         while len(self._ratios) > MAX_KEYFRAMES:
             del self._ratios[next(iter(self._ratios))]
+        values, spreads = np.array(list(self._ratios.values())).T
+        value, sigma = robust_mean(values, _KEYFRAME_SPREAD)
+        # A few keyframes may agree by chance
+        sigma = max(sigma, float(np.median(spreads)) / np.sqrt(_PIECES * len(values)))
+        self._estimate = MetricScale(
+            float(np.exp(value)), float(np.hypot(sigma, DEPTH_FLOOR)), 'depth')
 
     @property
     def estimate(self) -> MetricScale | None:
         """The scale, from the first keyframe with enough depth on."""
-        if not self._ratios:
-            return None
-        values, spreads = np.array(list(self._ratios.values())).T
-        value, sigma = robust_mean(values)
-        if len(values) < MIN_CHORDS:
-            # Too few to tell how they differ: as if a keyframe's pixels erred in ten groups
-            sigma = float(np.median(spreads)) / np.sqrt(10 * len(values))
-        return MetricScale(float(np.exp(value)), float(np.hypot(sigma, DEPTH_FLOOR)), 'depth')
+        return self._estimate
 
 
 def choose(source: str, odometry: OdometryScale, depth: DepthScale) -> MetricScale | None:
@@ -143,21 +150,34 @@ def choose(source: str, odometry: OdometryScale, depth: DepthScale) -> MetricSca
     return min(known, key=lambda e: e.sigma, default=None)
 
 
-def robust_mean(values: Array) -> tuple[float, float]:
+def robust_mean(values: Array, least: float) -> tuple[float, float]:
     """
-    Mean that outliers hardly move: iteratively reweighted, Tukey's biweight (1974).
+    Mean of the values that agree, however many others there are on one side.
 
-    :param values: (N,), N > 1 for a meaningful error
+    Wheels that slip only ever report too much, in bursts that spoil half of the chords and more:
+    then the median lies among the spoilt ones. So the search begins where values lie closest, in
+    the shortest interval with a quarter of them, and goes on by Tukey's biweight.
+
+    :param values: (N,), N > 0
+    :param least: spread of good values that is expected at least
     :return: the mean and its standard deviation
     """
-    mean = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - mean)))
-    if spread < 1e-9 or len(values) < 3:
-        return float(np.mean(values)), float(np.std(values)) / np.sqrt(len(values))
-    weights = np.ones_like(values)
+    values = np.sort(values)
+    count = min(len(values), max(3, -(-len(values) // 4)))
+    begin = int(np.argmin(values[count - 1:] - values[:len(values) - count + 1]))
+    # A value, not a mean of some: there is always one with weight
+    mean, spread = float(values[begin + count // 2]), least
     for _ in range(_ROUNDS):
-        weights = np.maximum(1 - ((values - mean) / (4.685 * spread)) ** 2, 0) ** 2
+        u = (values - mean) / (_BIWEIGHT * spread)
+        weights = np.maximum(1 - u ** 2, 0) ** 2
         mean = float(np.average(values, weights=weights))
-    variance = float(np.sum(weights * (values - mean) ** 2) / np.sum(weights))
-    # Biweight's efficiency at a normal distribution is 0.95; what it takes off the variance, 0.8
-    return mean, float(np.sqrt(variance / 0.8 / np.sum(weights > 0) / 0.95))
+        variance = float(np.average((values - mean) ** 2, weights=weights))
+        # A normal distribution's variance is 0.8 of its own under these weights
+        spread = max(float(np.sqrt(variance / 0.8)), least)
+    kept = int((weights > 0).sum())
+    # Asymptotic variance (Huber 1981, section 3.2), for small samples; at least a quarter of what
+    # the expected spread gives; and the less certain the more values do not agree
+    slope = float(np.sum(np.where(np.abs(u) < 1, (1 - u ** 2) * (1 - 5 * u ** 2), 0)))
+    error = float(np.linalg.norm(weights * (values - mean))) / max(slope, 1.0)
+    error = max(error * np.sqrt(kept / max(kept - 1, 1)), 0.5 * least / np.sqrt(kept))
+    return mean, float(error) * len(values) / kept

@@ -60,10 +60,16 @@ class Trajectory:
             for serial in list(self._frames)[1:len(self._frames) // 2:2]:
                 del self._frames[serial]
 
-    def poses(self, known: Map) -> list[tuple[TrackedFrame, Array]]:
-        """All frames with their poses T_map_cam (4, 4) in a map."""
+    def poses(self, known: Map, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
+        """
+        Frames with their poses T_map_cam (4, 4) in a map.
+
+        :param limit: how many frames at most, evenly thinned out; None takes all
+        """
+        frames = list(self._frames.values())
+        step = 1 if limit is None else 1 + len(frames) // limit
         return [(f, known.pose_in_map(f.keyframe, f.T_keyframe_cam, f.scale))
-                for f in self._frames.values()]
+                for f in frames[::-1][::step][::-1]]
 
     def place_anew(self, known: Map, cameras: Mapping[str, Camera]) -> None:
         """

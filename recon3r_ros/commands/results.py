@@ -1,0 +1,51 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a map becomes on disk, whoever made it: `recon3r run` or the node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.core.saved_map import SavedMap
+from recon3r_ros.core.types import Keyframe, PointCloud, TrackedFrame
+from recon3r_ros.inference.types import NO_CONFIDENCE
+from recon3r_ros.io.map_store import MAP_FILE, write_map
+from recon3r_ros.io.writer import KeyframeRecord, ResultWriter
+
+Array = NDArray[np.float64]
+
+
+def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
+                  trajectory: Sequence[tuple[TrackedFrame, Array]], cloud: PointCloud,
+                  saved: SavedMap | None, metres: float = 1.0) -> None:
+    """
+    Write trajectory, keyframes, their depth, the cloud, and what `load_map` needs.
+
+    :param trajectory: frames with their poses T_map_cam (4, 4), in any order
+    :param cloud: in the map frame, map units
+    :param saved: the map to go on in; None where there is none
+    :param metres: per map unit, 1 where that is unknown; what is written for others is in metres
+    """
+    tracked = {f.stamp_ns: T for f, T in trajectory}
+    stamps_ns = sorted(tracked)
+    writer.trajectory(stamps_ns, [_scaled(tracked[s], metres) for s in stamps_ns])
+    writer.keyframes(
+        KeyframeRecord(k.name, k.stamp_ns, k.index, _scaled(k.T_map_cam, metres), k.camera)
+        for k in keyframes)
+    for keyframe in keyframes:
+        known = keyframe.inverse_depth > 0
+        depth = np.full(known.shape, np.nan, np.float32)
+        depth[known] = np.float32(metres) / keyframe.inverse_depth[known]
+        confidence = np.where(known, keyframe.confidence, 0).astype(np.float32)
+        writer.depth(keyframe.name, depth, np.maximum(confidence, np.float32(NO_CONFIDENCE)))
+    writer.cloud(PointCloud(cloud.points * np.float32(metres), cloud.colors, cloud.confidences))
+    if saved is not None:
+        write_map(writer.output / MAP_FILE, saved)
+
+
+def _scaled(T: Array, metres: float) -> Array:
+    T = T.copy()
+    T[:3, 3] *= metres
+    return T

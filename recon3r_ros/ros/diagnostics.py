@@ -1,0 +1,140 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""How the node fares, as /diagnostics shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from recon3r_ros.core.types import MetricScale, TrackingState
+from recon3r_ros.ros import conversions
+
+#: Share of images that may be dropped or rejected before it is worth a warning
+MAX_LOST_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class CameraHealth:
+    """
+    How one camera fares.
+
+    :param topics: that it listens to
+    :param received: images
+    :param posed: images that got a pose
+    :param dropped: images that were too many
+    :param rejected: images that could not be used, with the last `reason`
+    :param waiting: images in the queue
+    :param rate: images a second
+    :param silent_s: seconds since the last image, or since activation where none came
+    :param age_s: from an image's stamp to its pose, the last one; None before the first
+    :param state: of its tracker; None before its first image
+    """
+
+    name: str
+    topics: tuple[str, ...]
+    received: int
+    posed: int
+    dropped: int
+    rejected: int
+    reason: str
+    waiting: int
+    rate: float
+    silent_s: float
+    age_s: float | None
+    state: TrackingState | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """
+    How the node fares.
+
+    :param paused: whether images are ignored
+    :param error: the last exception of the worker, or ''
+    :param notice: what the user should know, or ''
+    :param keyframes: of the map
+    :param scale: metres per map unit; None where unknown
+    :param latencies_ms: median milliseconds per stage
+    :param memory_mb: resident, of the node and what makes keyframes
+    """
+
+    name: str
+    cameras: tuple[CameraHealth, ...]
+    paused: bool
+    error: str
+    notice: str
+    keyframes: int
+    scale: MetricScale | None
+    latencies_ms: dict[str, float]
+    memory_mb: float
+
+
+def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int) -> DiagnosticArray:
+    """
+    Put it into a message: one status for the node, one for each camera.
+
+    :param image_timeout_s: seconds without images that are worth a warning
+    """
+    statuses = [_node_status(health)]
+    statuses += [_camera_status(health, camera, image_timeout_s) for camera in health.cameras]
+    return DiagnosticArray(header=conversions.header(stamp_ns, ''), status=statuses)
+
+
+def _node_status(health: Health) -> DiagnosticStatus:
+    states = {c.state for c in health.cameras}
+    scale = health.scale
+    level, message = DiagnosticStatus.OK, 'initialising'
+    if health.error:
+        level, message = DiagnosticStatus.ERROR, health.error
+    elif health.paused:
+        message = 'paused'
+    elif TrackingState.TRACKING in states:
+        message = 'tracking'
+    elif TrackingState.LOST in states:
+        level, message = DiagnosticStatus.WARN, 'lost: go back to where the map is'
+    if health.notice and level == DiagnosticStatus.OK:
+        level, message = DiagnosticStatus.WARN, health.notice
+    values = {
+        'keyframes': str(health.keyframes),
+        'scale': 'unknown' if scale is None else f'{scale.value:.5g} m per map unit',
+        'scale uncertainty': '' if scale is None else f'{100 * scale.sigma:.1f} %',
+        'scale source': '' if scale is None else scale.source,
+        'memory': f'{health.memory_mb:.0f} MB',
+        **{f'{stage} time': f'{ms:.1f} ms' for stage, ms in health.latencies_ms.items()},
+    }
+    return _status(f'{health.name}: reconstruction', health.name, level, message, values)
+
+
+def _camera_status(health: Health, camera: CameraHealth, timeout_s: float) -> DiagnosticStatus:
+    level, message = DiagnosticStatus.OK, ''
+    if camera.state is not None:
+        message = camera.state.value
+    lost = camera.dropped + camera.rejected
+    if camera.silent_s > timeout_s and not health.paused:
+        level = DiagnosticStatus.WARN
+        message = (f'no image for {camera.silent_s:.0f} s; waiting for '
+                   + ', '.join(camera.topics))
+    elif lost > MAX_LOST_SHARE * max(camera.received, 1):
+        level = DiagnosticStatus.WARN
+        message = (f'{lost} of {camera.received} images were not used: '
+                   + (camera.reason or 'they come faster than they can be processed'))
+    values = {
+        'state': '' if camera.state is None else camera.state.value,
+        'images received': str(camera.received),
+        'images posed': str(camera.posed),
+        'images dropped': str(camera.dropped),
+        'images rejected': str(camera.rejected),
+        'last reason': camera.reason,
+        'queue': str(camera.waiting),
+        'rate': f'{camera.rate:.1f} Hz',
+        'stamp to pose': '' if camera.age_s is None else f'{1e3 * camera.age_s:.0f} ms',
+        'last image': f'{camera.silent_s:.1f} s ago',
+    }
+    return _status(f'{health.name}: {camera.name}', health.name, level, message, values)
+
+
+def _status(name: str, hardware: str, level: bytes, message: str, values: dict[str, str]
+            ) -> DiagnosticStatus:
+    return DiagnosticStatus(name=name, hardware_id=hardware, level=level, message=message,
+                            values=[KeyValue(key=k, value=v) for k, v in values.items()])

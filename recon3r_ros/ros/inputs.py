@@ -1,0 +1,228 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What one camera sends: callbacks that only look at headers, and what belongs to an image."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+import time
+from typing import Any
+
+import numpy as np
+from recon3r_ros.core.types import Frame
+from recon3r_ros.errors import InputError, Recon3rError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.camera_info import camera_from_info
+from recon3r_ros.io.encodings import ToneMap
+from recon3r_ros.ros import conversions
+from recon3r_ros.ros.parameters import CameraConfig
+from recon3r_ros.ros.stamps import Judgement, StampGuard, Verdict
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+#: Seconds that an image waits for a first CameraInfo before its focal length is estimated
+INFO_PATIENCE_S = 2.0
+#: Depth images and masks kept until their image comes
+COMPANIONS = 10
+#: A depth image belongs to the image nearest in time, if no further away than this
+MAX_APART_NS = 25_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """
+    An image that waits for its turn.
+
+    :param message: Image or CompressedImage
+    :param stamp_ns: that it is processed with
+    :param arrival_s: when it came (time.monotonic)
+    :param reset: whether time went back before it
+    """
+
+    camera: CameraInput
+    message: Any
+    stamp_ns: int
+    arrival_s: float
+    reset: bool
+
+
+@dataclass(frozen=True)
+class InputCounts:
+    """
+    What became of a camera's images.
+
+    :param rejected: that could not be used, with the last `reason`
+    :param last_stamp_ns: of the newest image taken; None before the first
+    :param last_arrival_s: when the newest image came (time.monotonic)
+    :param rate: images a second, of the last ones
+    """
+
+    received: int
+    rejected: int
+    reason: str
+    last_stamp_ns: int | None
+    last_arrival_s: float | None
+    rate: float
+
+
+class CameraInput:
+    """
+    The messages of one camera; callbacks and worker may be in different threads.
+
+    :param config: what the parameters say of it
+    :param queue: takes the images
+    :param warn: told of what is wrong, in one line
+    """
+
+    def __init__(self, config: CameraConfig, queue: Callable[[Arrival], None],
+                 warn: Callable[[str], None]) -> None:
+        self.name = config.name
+        self.frame_id = ''
+        self._config = config
+        self._queue = queue
+        self._warn = warn
+        self._lock = Lock()
+        self._guard = StampGuard()
+        self._tone_map = ToneMap()
+        self._received = 0
+        self._rejected = 0
+        self._reason = ''
+        self._index = 0
+        self._first_arrival_s: float | None = None
+        self._last_stamp_ns: int | None = None
+        self._arrivals: deque[float] = deque(maxlen=30)
+        self._given = config.camera()
+        self._camera: Camera | None = self._given
+        self._info: tuple[Any, ...] = ()
+        self._depths: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
+        self._masks: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
+
+    def on_image(self, message: Image | CompressedImage, now_ns: int) -> None:
+        """
+        Queue an image if its stamp can be believed.
+
+        :param now_ns: the node's time, for drivers that do not stamp
+        """
+        arrival_s = time.monotonic()
+        stamp_ns = conversions.stamp_to_ns(message.header.stamp)
+        if stamp_ns == 0:
+            stamp_ns = now_ns
+            self._warn('images have no stamp: the time of their arrival is taken')
+        with self._lock:
+            self._received += 1
+            self._arrivals.append(arrival_s)
+            if self._first_arrival_s is None:
+                self._first_arrival_s = arrival_s
+            judgement = self._guard.judge(stamp_ns, round(arrival_s * 1e9))
+        if judgement.verdict is Verdict.REJECT:
+            self.reject(f'image at {stamp_ns}: {judgement.reason}')
+            return
+        self._queue(self._arrival(message, judgement, arrival_s))
+
+    def _arrival(self, message: Image | CompressedImage, judgement: Judgement, arrival_s: float
+                 ) -> Arrival:
+        with self._lock:
+            self._last_stamp_ns = judgement.stamp_ns
+            self.frame_id = message.header.frame_id or f'{self.name}_optical_frame'
+        reset = judgement.verdict is Verdict.RESET
+        if reset:
+            self._warn(f'{judgement.reason}: starting afresh')
+        return Arrival(self, message, judgement.stamp_ns, arrival_s, reset)
+
+    def on_info(self, message: CameraInfo) -> None:
+        """Take over intrinsics, where they are usable and new."""
+        if self._given is not None or self._config.uncalibrated:
+            return
+        info = (message.width, message.height, message.distortion_model, tuple(message.d),
+                tuple(message.k), tuple(message.p), message.binning_x, message.binning_y,
+                message.roi.x_offset, message.roi.y_offset, message.roi.width,
+                message.roi.height)
+        if info == self._info:
+            return
+        self._info = info
+        try:
+            if not np.isfinite([*message.k, *message.d]).all():
+                raise InputError('K or D holds numbers that are not finite')
+            camera = camera_from_info(message, self._config.rectified)
+        except Recon3rError as error:
+            self._warn(f'camera_info cannot be used and is ignored: {error}')
+            return
+        if camera is None:
+            self._warn('camera_info is that of an uncalibrated camera (K is zero) and is ignored')
+            return
+        with self._lock:
+            self._camera = camera
+
+    def on_depth(self, message: Image) -> None:
+        """Keep a depth image until its image is processed."""
+        with self._lock:
+            self._depths.append((conversions.stamp_to_ns(message.header.stamp), message))
+
+    def on_mask(self, message: Image) -> None:
+        """Keep a mask until its image is processed."""
+        with self._lock:
+            self._masks.append((conversions.stamp_to_ns(message.header.stamp), message))
+
+    def frame(self, arrival: Arrival) -> Frame | None:
+        """
+        Decode an image, with what belongs to it.
+
+        :return: None while the first CameraInfo is waited for
+        :raises InputError: for an image that cannot be used
+        """
+        with self._lock:
+            camera = self._camera
+            waiting = (camera is None and not self._config.uncalibrated
+                       and self._first_arrival_s is not None
+                       and arrival.arrival_s < self._first_arrival_s + INFO_PATIENCE_S)
+            depth = _nearest(self._depths, arrival.stamp_ns, MAX_APART_NS)
+            mask = _nearest(self._masks, arrival.stamp_ns, 0)
+        if waiting:
+            return None
+        if hasattr(arrival.message, 'format'):
+            pixels = conversions.image_from_compressed(arrival.message)
+        else:
+            pixels = conversions.image_from_message(arrival.message)
+        image = self._tone_map(pixels)
+        frame = Frame(
+            image, arrival.stamp_ns, str(arrival.stamp_ns), self._index, camera, self.name,
+            None if depth is None else conversions.depth_from_message(depth),
+            None if mask is None else self._fitting(conversions.mask_from_message(mask), image))
+        self._index += 1
+        return frame
+
+    def reject(self, reason: str) -> None:
+        """Count an image that cannot be used."""
+        with self._lock:
+            self._rejected += 1
+            self._reason = reason
+        self._warn(reason)
+
+    def counts(self) -> InputCounts:
+        """Return what became of the images so far."""
+        with self._lock:
+            times = list(self._arrivals)
+            rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+            return InputCounts(self._received, self._rejected, self._reason, self._last_stamp_ns,
+                               times[-1] if times else None, rate)
+
+    @staticmethod
+    def _fitting(mask: Any, image: Any) -> Any:
+        if mask.shape != image.shape[:2]:
+            raise InputError(
+                f'mask has {mask.shape[1]}x{mask.shape[0]} pixels, its image '
+                f"{image.shape[1]}x{image.shape[0]}: publish masks of the image's size")
+        return mask
+
+
+def _nearest(kept: deque[tuple[int, Any]], stamp_ns: int, tolerance_ns: int) -> Any:
+    """Return the message nearest in time, or None where none is near enough."""
+    ordered = sorted(kept, key=lambda k: k[0])
+    at = bisect_left([stamp for stamp, _ in ordered], stamp_ns)
+    near = min(ordered[max(at - 1, 0):at + 1], key=lambda k: abs(k[0] - stamp_ns), default=None)
+    if near is None or abs(near[0] - stamp_ns) > tolerance_ns:
+        return None
+    return near[1]

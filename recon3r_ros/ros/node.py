@@ -1,0 +1,402 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The node `recon3r`: a managed LifecycleNode around the reconstruction (design, section 6).
+
+Callbacks look at headers and queue; one worker does the work; another thread builds what is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+import re
+import sys
+from threading import Thread
+import time
+from typing import Any
+
+from nav_msgs.msg import Odometry
+import numpy as np
+import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+from recon3r_ros.commands.results import write_results
+from recon3r_ros.core.fusion import fuse
+from recon3r_ros.core.mapping_host import MapperProcess
+from recon3r_ros.core.saved_map import SavedMap
+from recon3r_ros.errors import InputError, Recon3rError
+from recon3r_ros.inference.geometric import GeometricPredictor
+from recon3r_ros.io.map_store import MAP_FILE, read_map
+from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.ros import conversions, parameters, qos
+from recon3r_ros.ros.diagnostics import CameraHealth, diagnostic_array, Health
+from recon3r_ros.ros.environment import prepare_process
+from recon3r_ros.ros.extrinsics import Extrinsics
+from recon3r_ros.ros.inputs import Arrival, CameraInput
+from recon3r_ros.ros.outputs import Outputs
+from recon3r_ros.ros.pipeline import Pipeline
+from recon3r_ros.ros.worker import Worker
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
+
+_PREDICTORS: dict[str, Callable[[], Any]] = {'geometric': GeometricPredictor}
+#: Seconds between two log lines that differ in nothing but numbers
+LOG_PERIOD_S = 5.0
+#: Queue of odometry messages
+ODOMETRY_DEPTH = 50
+
+
+class Recon3rNode(LifecycleNode):
+    """
+    Cameras in; poses, clouds, depth, masks and a map out.
+
+    :raises InputError: for parameters that cannot be used
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__('recon3r', **options)
+        parameters.declare(self)
+        self.config = parameters.read(self)
+        self.add_on_set_parameters_callback(parameters.validate)
+        self._warned: dict[str, float] = {}
+        self._error = ''
+        self._paused = False
+        self._active_since = 0.0
+        self._subscriptions_made: list[Any] = []
+        self._inputs: list[CameraInput] = []
+        self._services_made: list[Any] = []
+        self._timer: Any = None
+        self._outputs: Outputs | None = None
+        self._extrinsics: Extrinsics | None = None
+        self._pipeline: Pipeline | None = None
+        self._worker: Worker[Arrival] | None = None
+
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, make publishers and services."""
+        try:
+            self.config = parameters.read(self)
+            self._outputs = Outputs(self, self.config, self._failed)
+            self._extrinsics = Extrinsics(self, self.config)
+            self._pipeline = Pipeline(self.config, self._make_host, self._outputs,
+                                      self._extrinsics, self._warn)
+            self._worker = Worker('recon3r-worker', self._handle, self.config.queue_size,
+                                  self._failed, self._idle)
+            self._inputs = [CameraInput(c, self._queue, self._about(c.name))
+                            for c in self.config.cameras]
+            if self.config.load_on_start:
+                self._pipeline.load(self._read_map())
+        except Recon3rError as error:
+            self.get_logger().error(str(error))
+            self._free()
+            return TransitionCallbackReturn.FAILURE
+        # Saving takes seconds, in which images are to be received all the same
+        aside = ReentrantCallbackGroup()
+        self._services_made = [
+            self.create_service(kind, f'~/{name}', callback, callback_group=aside)
+            for kind, name, callback in (
+                (Trigger, 'reset', self._on_reset), (SetBool, 'pause', self._on_pause),
+                (Trigger, 'save_map', self._on_save), (Trigger, 'load_map', self._on_load))]
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe."""
+        compressed = self.config.image_transport == 'compressed'
+        profile = qos.images(self.config.qos_image)
+        for camera, config in zip(self._inputs, self.config.cameras):
+            self._subscribe(CompressedImage if compressed else Image, self._topics(camera.name)[0],
+                            self._on_image(camera), profile)
+            self._subscribe(CameraInfo, f'{camera.name}/camera_info', camera.on_info, profile)
+            if config.use_depth:
+                self._subscribe(Image, f'{camera.name}/depth', camera.on_depth, profile)
+            if config.use_mask:
+                self._subscribe(Image, f'{camera.name}/mask', camera.on_mask, profile)
+        if self.config.odometry:
+            self._subscribe(Odometry, 'odom', self._on_odometry, ODOMETRY_DEPTH)
+        self._active_since = time.monotonic()
+        self._timer = self.create_timer(self.config.diagnostics_period, self._diagnose)
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening; the map stays."""
+        self._unsubscribe()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        self._free()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        self._free()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        self._free()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """Free everything and the node itself."""
+        self._free()
+        self.destroy_node()
+
+    def _free(self) -> None:
+        self._unsubscribe()
+        for service in self._services_made:
+            self.destroy_service(service)
+        self._services_made = []
+        for part in (self._worker, self._pipeline, self._outputs, self._extrinsics):
+            if part is not None:
+                part.close()
+        self._worker = self._pipeline = self._outputs = self._extrinsics = None
+        self._inputs = []
+
+    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], profile: Any
+                   ) -> None:
+        self._subscriptions_made.append(
+            self.create_subscription(kind, topic, self._safely(callback), profile))
+
+    def _unsubscribe(self) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+        for subscription in self._subscriptions_made:
+            self.destroy_subscription(subscription)
+        self._subscriptions_made = []
+        if self._worker is not None:
+            self._worker.clear()
+
+    def _make_host(self) -> MapperProcess:
+        return MapperProcess(_PREDICTORS[self.config.model], self.config.max_keyframes)
+
+    # Messages
+
+    def _topics(self, camera: str) -> tuple[str, str]:
+        image = f'{camera}/image_raw'
+        if self.config.image_transport == 'compressed':
+            image += '/compressed'
+        return image, f'{camera}/camera_info'
+
+    def _on_image(self, camera: CameraInput) -> Callable[[Any], None]:
+        return lambda message: camera.on_image(message, self.get_clock().now().nanoseconds)
+
+    def _queue(self, arrival: Arrival) -> None:
+        if self._worker is not None and not self._paused:
+            self._worker.put(arrival.camera.name, arrival)
+
+    def _handle(self, arrival: Arrival) -> None:
+        assert self._pipeline is not None
+        self._pipeline.handle(arrival)
+        self._error = ''
+
+    def _idle(self) -> None:
+        assert self._pipeline is not None
+        self._pipeline.idle()
+
+    def _on_odometry(self, message: Odometry) -> None:
+        if self._pipeline is not None:
+            self._pipeline.odometry.add(conversions.stamp_to_ns(message.header.stamp),
+                                        conversions.matrix_from_pose(message.pose.pose))
+
+    def _safely(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """No message may end the node."""
+        def guarded(message: Any) -> None:
+            try:
+                callback(message)
+            except Exception as error:
+                self._failed(error)
+        return guarded
+
+    def _failed(self, error: Exception) -> None:
+        known = isinstance(error, Recon3rError)
+        self._error = _one_line(error) if known else f'{type(error).__name__}: {_one_line(error)}'
+        self._warn(self._error)
+
+    def _about(self, camera: str) -> Callable[[str], None]:
+        return lambda text: self._warn(f'{camera}: {text}')
+
+    def _warn(self, text: str) -> None:
+        """Log a line, unless one like it has been logged shortly before."""
+        kind, now = re.sub(r'[\d.]+', '#', text), time.monotonic()
+        if now - self._warned.get(kind, -LOG_PERIOD_S) >= LOG_PERIOD_S:
+            self._warned[kind] = now
+            self.get_logger().warning(text)
+        if len(self._warned) > 1000:
+            self._warned.clear()
+
+    # Services
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._ordered(lambda pipeline: pipeline.reset(), 'the map is forgotten', response)
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._paused = request.data
+        if request.data and self._worker is not None:
+            self._worker.clear()
+        response.success = True
+        response.message = 'paused' if request.data else 'resumed'
+        return response
+
+    async def _on_save(self, request: Trigger.Request, response: Trigger.Response
+                       ) -> Trigger.Response:
+        path = self.get_parameter('map_path').value
+        done: Future[tuple[bool, str]] = Future()
+
+        def answer(success: bool, message: str) -> None:
+            done.set_result((success, message))
+            if self.executor is not None:
+                self.executor.wake()
+
+        def write(saved: SavedMap, trajectory: list[Any], metres: float) -> None:
+            try:
+                answer(True, _write(path, saved, trajectory, metres))
+            except Exception as error:
+                answer(False, _one_line(error))
+
+        def collect() -> None:
+            try:
+                if not path:
+                    raise InputError('the parameter map_path is empty: set it to a folder')
+                assert self._pipeline is not None
+                saved, trajectory = self._pipeline.save()
+                metres = 1.0 if saved.metric is None else saved.metric.value
+            except Exception as error:
+                answer(False, _one_line(error))
+                return
+            Thread(target=write, args=(saved, trajectory, metres), name='recon3r-save').start()
+
+        if self._worker is None:
+            return response
+        self._worker.do(collect)
+        result = await done
+        assert result is not None
+        response.success, response.message = result
+        return response
+
+    def _on_load(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            saved = self._read_map()
+        except Recon3rError as error:
+            response.success, response.message = False, str(error)
+            return response
+        count = len(saved.map.keyframes)
+        return self._ordered(lambda pipeline: pipeline.load(saved),
+                             f'{count} keyframes; looking for the camera in them', response)
+
+    def _read_map(self) -> SavedMap:
+        path = self.get_parameter('map_path').value
+        if not path:
+            raise InputError('the parameter map_path is empty: set it to the folder of a map')
+        return read_map(Path(path) / MAP_FILE)
+
+    def _ordered(self, order: Callable[[Pipeline], None], success: str,
+                 response: Trigger.Response) -> Trigger.Response:
+        """Have the worker do something and answer when it is done."""
+        done: Future[str] = Future()
+
+        def work() -> None:
+            try:
+                assert self._pipeline is not None
+                order(self._pipeline)
+                done.set_result('')
+            except Exception as error:
+                done.set_result(_one_line(error))
+
+        if self._worker is None:
+            response.message = 'the node is not configured'
+            return response
+        self._worker.do(work)
+        while not done.done():
+            time.sleep(0.002)
+        response.success = not done.result()
+        response.message = done.result() or success
+        return response
+
+    # Diagnostics
+
+    def _diagnose(self) -> None:
+        pipeline, worker, outputs = self._pipeline, self._worker, self._outputs
+        if pipeline is None or worker is None or outputs is None:
+            return
+        now = time.monotonic()
+        cameras = []
+        for camera in self._inputs:
+            counts = camera.counts()
+            since = counts.last_arrival_s or self._active_since
+            cameras.append(CameraHealth(
+                camera.name, tuple(self.resolve_topic_name(t) for t in self._topics(camera.name)),
+                counts.received, pipeline.posed.get(camera.name, 0), worker.dropped(camera.name),
+                counts.rejected, counts.reason, worker.waiting(camera.name), counts.rate,
+                now - since, pipeline.ages.get(camera.name), pipeline.state_of(camera.name)))
+        latencies = {stage: 1e3 * float(np.median(list(times)))
+                     for stage, times in list(pipeline.latencies.items())}
+        health = Health(
+            self.get_name(), tuple(cameras), self._paused, self._error, pipeline.notice,
+            len(pipeline.map.keyframes), pipeline.metric, latencies,
+            _memory_mb() + _memory_mb(pipeline.host_pid))
+        outputs.diagnostics(diagnostic_array(
+            health, self.config.image_timeout, self.get_clock().now().nanoseconds))
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
+def _write(path: str, saved: SavedMap, trajectory: list[Any], metres: float) -> str:
+    """Write a map as `recon3r run` does; what has been written, in words."""
+    keyframes = list(saved.map.keyframes.values())
+    with ResultWriter(path) as writer:
+        for keyframe in keyframes:
+            writer.mask(keyframe.name, keyframe.mask)
+        write_results(writer, keyframes, trajectory, fuse(keyframes), saved, metres)
+        writer.close()
+        writer.report({'frames_tracked': len(trajectory), 'keyframes': len(keyframes),
+                       'scale': 'unknown' if saved.metric is None else saved.metric})
+    return f'{len(keyframes)} keyframes and {len(trajectory)} poses are in {path}'
+
+
+def _memory_mb(pid: int | str = 'self') -> float:
+    """Resident memory of a process, megabytes; 0 where it cannot be told."""
+    try:
+        pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return pages * 4096 / 1e6
+
+
+def main(args: list[str] | None = None) -> int:
+    """
+    Run the node until it is told to stop.
+
+    :param args: command line; that of the process where None
+    :return: the exit status
+    """
+    prepare_process()
+    node: Recon3rNode | None = None
+    try:
+        rclpy.init(args=args)
+        node = Recon3rNode()
+        if node.config.autostart:
+            node.trigger_configure()
+            node.trigger_activate()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Recon3rError as error:
+        sys.stderr.write(f'recon3r: error: {error}\n')
+        return 2
+    finally:
+        if node is not None:
+            node.close()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,241 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the node publishes. Stamps and frames are those of the source image.
+
+Poses and transforms go out at once. Clouds, depth and markers take longer to build than a frame
+may wait: another thread builds them, only where someone listens, and only the newest of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import logging
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, Twist
+from nav_msgs.msg import Odometry, Path
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from recon3r_ros.core.fusion import keyframe_cloud
+from recon3r_ros.core.types import Keyframe, Map, PointCloud
+from recon3r_ros.geometry import se3
+from recon3r_ros.ros import conversions, qos
+from recon3r_ros.ros.markers import graph_markers
+from recon3r_ros.ros.parameters import Config
+from recon3r_ros.ros.transforms import Broadcast
+from recon3r_ros.ros.worker import Worker
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:  # the pip environment had no compiler to build it
+    TFMessage = None
+
+logger = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+#: Variance of a velocity that is not measured
+_UNKNOWN = 1e6
+
+
+@dataclass(frozen=True, eq=False)
+class PosedImage:
+    """
+    Pose of an image, metres where the scale is known.
+
+    :param frame_id: of its camera
+    :param body: frame that the pose is of: the robot's base or the camera's
+    :param T_map_body: (4, 4) in the ROS map frame
+    :param covariance: 36 numbers in ROS's order
+    :param twist: (6,) velocities of the body in its own frame: m/s, rad/s; None where unknown
+    """
+
+    stamp_ns: int
+    frame_id: str
+    body: str
+    T_map_body: Array
+    covariance: list[float]
+    twist: Array | None
+
+
+class Outputs:
+    """
+    All publishers of the node.
+
+    :param node: that they belong to
+    :param config: the parameters
+    :param failed: told of an exception while something was built or published
+    """
+
+    def __init__(self, node: Node, config: Config, failed: Callable[[Exception], None]) -> None:
+        self._node = node
+        self._config = config
+        self._publishers: dict[str, Publisher] = {}
+        self._listeners: dict[str, int] = {}
+        self._last_tf_ns: dict[str, int] = {}
+        self._add('~/pose', PoseWithCovarianceStamped, qos.POSES)
+        self._add('~/odometry', Odometry, qos.POSES)
+        self._add('~/path', Path, qos.LATCHED)
+        self._add('~/map', PointCloud2, qos.LATCHED)
+        self._add('~/graph', MarkerArray, qos.LATCHED)
+        self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
+        for camera in config.cameras:
+            name = f'~/{camera.name}'
+            self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
+            self._add(f'{name}/depth/image', Image, qos.SENSOR)
+            self._add(f'{name}/depth/camera_info', CameraInfo, qos.SENSOR)
+            self._add(f'{name}/dynamic_mask', Image, qos.SENSOR)
+            self._add(f'{name}/dynamic_points', PointCloud2, qos.RELIABLE)
+        if TFMessage is not None:
+            self._add('/tf', TFMessage, qos.TF)
+        elif config.publish_tf:
+            node.get_logger().warning(
+                'tf2_msgs is not installed: nothing is published on /tf. Install a C compiler and '
+                'run `make env`, or source a ROS installation')
+        self._worker: Worker[Callable[[], None]] = Worker(
+            'recon3r-outputs', lambda build: build(), 1, failed)
+
+    def close(self) -> None:
+        """Destroy all publishers and end the thread."""
+        self._worker.close()
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers.clear()
+
+    def wanted(self, topic: str) -> bool:
+        """Tell whether someone listens."""
+        publisher = self._publishers.get(topic)
+        return publisher is not None and publisher.get_subscription_count() > 0
+
+    def newcomers(self, topic: str) -> bool:
+        """Tell whether more listen than when this was asked last."""
+        publisher = self._publishers.get(topic)
+        count = 0 if publisher is None else publisher.get_subscription_count()
+        more = count > self._listeners.get(topic, 0)
+        self._listeners[topic] = count
+        return more
+
+    def pose(self, image: PosedImage) -> None:
+        """Publish a pose, and the odometry of it."""
+        stamped = PoseWithCovarianceStamped(
+            header=conversions.header(image.stamp_ns, self._config.map_frame))
+        stamped.pose.pose = conversions.pose_message(image.T_map_body)
+        stamped.pose.covariance = image.covariance
+        self._publish('~/pose', stamped)
+        if not self.wanted('~/odometry'):
+            return
+        odometry = Odometry(header=stamped.header, child_frame_id=image.body, pose=stamped.pose)
+        variance = _UNKNOWN
+        if image.twist is not None:
+            variance = 0.01
+            odometry.twist.twist = _twist(image.twist)
+        odometry.twist.covariance = [float(x) for x in (variance * np.eye(6)).ravel()]
+        self._publish('~/odometry', odometry)
+
+    def transform(self, broadcast: Broadcast, stamp_ns: int) -> None:
+        """Publish a transform, unless a newer one of the same child has been."""
+        if TFMessage is None or stamp_ns <= self._last_tf_ns.get(broadcast.child, 0):
+            return
+        self._last_tf_ns[broadcast.child] = stamp_ns
+        tolerance_ns = round(self._config.tf_tolerance * 1e9)
+        self._publish('/tf', TFMessage(transforms=[conversions.transform_message(
+            broadcast.T_parent_child, broadcast.parent, broadcast.child,
+            stamp_ns + tolerance_ns)]))
+
+    def restart_clock(self) -> None:
+        """Time has gone back: transforms older than those published follow."""
+        self._last_tf_ns.clear()
+
+    def mask(self, camera: str, mask: NDArray[np.bool_], stamp_ns: int, frame_id: str) -> None:
+        """Publish what moves in an image (H, W), at its size."""
+        topic = f'~/{camera}/dynamic_mask'
+        if self.wanted(topic):
+            self._later(topic, lambda: conversions.mask_message(mask, stamp_ns, frame_id))
+
+    def moving(self, camera: str, build: Callable[[], PointCloud], stamp_ns: int, frame_id: str
+               ) -> None:
+        """Publish points of what moves; `build` makes them, in the camera's frame, in metres."""
+        topic = f'~/{camera}/dynamic_points'
+        if self.wanted(topic):
+            self._later(topic, lambda: conversions.cloud_message(build(), stamp_ns, frame_id))
+
+    def keyframe(self, keyframe: Keyframe, metres: float, frame_id: str) -> None:
+        """Publish points and depth of a keyframe, in its camera's frame."""
+        name, stamp_ns = f'~/{keyframe.camera_name}', keyframe.stamp_ns
+        if self.wanted(f'{name}/points'):
+            self._later(f'{name}/points', lambda: conversions.cloud_message(
+                _scaled(keyframe_cloud(keyframe), metres), stamp_ns, frame_id))
+        if not (self.wanted(f'{name}/depth/image') or self.wanted(f'{name}/depth/camera_info')):
+            return
+        self._later(f'{name}/depth/image', lambda: conversions.depth_message(
+            _depth(keyframe, metres), stamp_ns, frame_id))
+        self._later(f'{name}/depth/camera_info', lambda: conversions.camera_info_message(
+            keyframe.camera, stamp_ns, frame_id))
+
+    def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
+            stamp_ns: int) -> None:
+        """Publish the map; `make` gives its points in the core's map frame and units."""
+        def build() -> PointCloud2:
+            scaled = _scaled(make(), metres)
+            points = se3.transform(T_rosmap_map, scaled.points).astype(np.float32)
+            return conversions.cloud_message(
+                PointCloud(points, scaled.colors, scaled.confidences), stamp_ns,
+                self._config.map_frame)
+        self._later('~/map', build)
+
+    def graph(self, known: Map, T_rosmap_map: Array, metres: float, stamp_ns: int) -> None:
+        """Publish keyframes and edges as markers."""
+        if self.wanted('~/graph'):
+            self._later('~/graph', lambda: graph_markers(
+                known, T_rosmap_map, metres, stamp_ns, self._config.map_frame))
+
+    def path(self, poses: list[tuple[int, Array]], stamp_ns: int) -> None:
+        """Publish the way so far: stamps and poses (4, 4) in the ROS map frame, metres."""
+        def build() -> Path:
+            frame = self._config.map_frame
+            return Path(header=conversions.header(stamp_ns, frame), poses=[
+                PoseStamped(header=conversions.header(s, frame), pose=conversions.pose_message(T))
+                for s, T in poses])
+        if self.wanted('~/path'):
+            self._later('~/path', build)
+
+    def diagnostics(self, message: DiagnosticArray) -> None:
+        """Publish how the node fares."""
+        self._publish('/diagnostics', message)
+
+    def _add(self, topic: str, kind: Any, profile: QoSProfile) -> None:
+        self._publishers[topic] = self._node.create_publisher(kind, topic, profile)
+
+    def _later(self, topic: str, build: Callable[[], Any]) -> None:
+        self._worker.put(topic, lambda: self._publish(topic, build()))
+
+    def _publish(self, topic: str, message: Any) -> None:
+        publisher = self._publishers.get(topic)
+        if publisher is not None:
+            publisher.publish(message)
+
+
+def _scaled(cloud: PointCloud, metres: float) -> PointCloud:
+    return PointCloud(cloud.points * np.float32(metres), cloud.colors, cloud.confidences)
+
+
+def _depth(keyframe: Keyframe, metres: float) -> NDArray[np.float32]:
+    """Depth (H, W) of a keyframe, metres; NaN where unknown."""
+    depth = np.full(keyframe.inverse_depth.shape, np.nan, np.float32)
+    known = keyframe.inverse_depth > 0
+    depth[known] = np.float32(metres) / keyframe.inverse_depth[known]
+    return depth
+
+
+def _twist(velocity: Array) -> Twist:
+    twist = Twist()
+    twist.linear.x, twist.linear.y, twist.linear.z = velocity[:3].tolist()
+    twist.angular.x, twist.angular.y, twist.angular.z = velocity[3:].tolist()
+    return twist

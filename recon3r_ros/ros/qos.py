@@ -1,0 +1,37 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The qualities of service of all topics, in one place (design, section 6; REP-2003)."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+
+def images(reliability: str) -> QoSProfile:
+    """
+    Quality of service of incoming images: best effort also hears reliable publishers.
+
+    :param reliability: parameter `qos_image`: 'sensor_data' or 'reliable'
+    """
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=5, durability=DurabilityPolicy.VOLATILE,
+        reliability=(ReliabilityPolicy.RELIABLE if reliability == 'reliable'
+                     else ReliabilityPolicy.BEST_EFFORT))
+
+
+#: Depth and masks going out: whoever is late takes the next one
+SENSOR = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+#: Clouds
+RELIABLE = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
+#: Poses and odometry: when tracking begins, those of the images before come all at once
+POSES = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+#: What a late joiner needs too: the map, the path, the graph
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL)
+#: As tf2 subscribes to /tf
+TF = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)

@@ -1,0 +1,119 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which frame is whose parent, and where it is (REP-105), without a node.
+
+The core's map is the first keyframe's optical frame. ROS wants z up: the map frame is the robot's
+base as it stood then or, where a camera stands alone, that camera with its axes turned.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+
+Array = NDArray[np.float64]
+
+#: Turns optical axes (x right, y down, z forward) into those of a body (x forward, y left, z up)
+T_BODY_OPTICAL = np.array([
+    [0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+#: Odometry that is kept, messages
+HISTORY = 1000
+#: How long the newest odometry stands for the present
+MAX_EXTRAPOLATION_NS = 200_000_000
+
+
+@dataclass(frozen=True)
+class FrameNames:
+    """Frames as the parameters name them; `base` is empty where a camera stands alone."""
+
+    map: str
+    odom: str
+    base: str
+    odometry: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Broadcast:
+    """A transform to publish: T_parent_child (4, 4), metres."""
+
+    parent: str
+    child: str
+    T_parent_child: Array
+
+
+class OdometryBuffer:
+    """The robot's poses by odometry, between which it moved steadily; for more than one thread."""
+
+    def __init__(self) -> None:
+        self._stamps: deque[int] = deque(maxlen=HISTORY)
+        self._poses: deque[Array] = deque(maxlen=HISTORY)
+        self._lock = Lock()
+
+    def add(self, stamp_ns: int, T_odom_base: Array) -> None:
+        """Add a pose (4, 4); one that is not newer than the last says that time went back."""
+        with self._lock:
+            if self._stamps and stamp_ns <= self._stamps[-1]:
+                if stamp_ns == self._stamps[-1]:
+                    return
+                self._stamps.clear()
+                self._poses.clear()
+            self._stamps.append(stamp_ns)
+            self._poses.append(T_odom_base)
+
+    def at(self, stamp_ns: int) -> Array | None:
+        """
+        Pose (4, 4) at a time.
+
+        :return: None before the first, and long after the last
+        """
+        with self._lock:
+            stamps, poses = self._stamps, self._poses
+            if not stamps or stamp_ns < stamps[0]:
+                return None
+            if stamp_ns >= stamps[-1]:
+                return poses[-1] if stamp_ns - stamps[-1] <= MAX_EXTRAPOLATION_NS else None
+            after = bisect_left(stamps, stamp_ns)
+            if stamps[after] == stamp_ns:
+                return poses[after]
+            T, T_next = poses[after - 1], poses[after]
+            share = (stamp_ns - stamps[after - 1]) / (stamps[after] - stamps[after - 1])
+        return T @ se3.exp(share * se3.log(se3.normalized(se3.inverse(T) @ T_next)))
+
+
+def T_rosmap_map(T_base_cam: Array | None) -> Array:
+    """
+    Pose (4, 4) of the core's map in the ROS map frame.
+
+    :param T_base_cam: (4, 4) of the camera that began the map; None where it stands alone
+    """
+    return T_BODY_OPTICAL if T_base_cam is None else T_base_cam
+
+
+def broadcast(names: FrameNames, camera_frame: str, T_map_cam: Array, T_base_cam: Array | None,
+              T_odom_base: Array | None) -> Broadcast | str:
+    """
+    Decide what to publish of a camera's pose; no frame ever gets a second parent.
+
+    :param T_map_cam: (4, 4) in the ROS map frame, metres
+    :param T_base_cam: (4, 4) the camera's extrinsics, or None where they are not known
+    :param T_odom_base: (4, 4) odometry at the same time, or None where there is none
+    :return: the transform, or why there is none
+    """
+    if not names.base:
+        return Broadcast(names.map, camera_frame, T_map_cam)
+    if T_base_cam is None:
+        return (f'where {camera_frame} is in {names.base} is not known: publish it on TF or set '
+                'the parameter extrinsics')
+    T_map_base = T_map_cam @ se3.inverse(T_base_cam)
+    if not names.odometry:
+        return Broadcast(names.map, names.base, T_map_base)
+    if T_odom_base is None:
+        return f'no odometry {names.odom} -> {names.base} at the time of the image'
+    return Broadcast(names.map, names.odom, T_map_base @ se3.inverse(T_odom_base))
