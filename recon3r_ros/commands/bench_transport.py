@@ -298,3 +298,5 @@ def _node(name: str) -> Iterator[Node]:
             node.destroy_node()
     finally:
         context.try_shutdown()
+        # otherwise its shared memory may outlive the process
+        context.destroy()

@@ -177,16 +177,21 @@ class Mapper:
             T_map_cam = self._place(keyframe, pairs, T_map_cam)
         if T_map_cam is None:
             return None
-        self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
-        for pair in pairs:
-            self._connect(pair, keyframe.id)
-        self._give_depth()
-        partners = {p.partner for p in pairs} | self._reobserve(keyframe.id)
-        if self._refine(partners) < MIN_AGREEMENT:
+        agreement = 0.0
+        try:
+            self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
+            for pair in pairs:
+                self._connect(pair, keyframe.id)
+            self._give_depth()
+            partners = {p.partner for p in pairs} | self._reobserve(keyframe.id)
+            agreement = self._refine(partners)
+        finally:
+            if agreement < MIN_AGREEMENT:
+                self.keyframes, self._seen, self._dense, self.focal_factor = before
+                self._next_id = keyframe.id
+                self._encodings.pop(keyframe.id, None)
+        if agreement < MIN_AGREEMENT:
             _log.info('keyframe %s contradicts the map and is left out', frame.name)
-            self.keyframes, self._seen, self._dense, self.focal_factor = before
-            self._next_id = keyframe.id
-            del self._encodings[keyframe.id]
             return None
         self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
         self._edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
@@ -275,8 +280,11 @@ class Mapper:
     def _predict(self, new: Keyframe, encoding: Encoding, partners: list[int]) -> list[_Pair]:
         groups = []
         encodings = {i: self._encoding(i) for i in partners}
-        for known in encodings.values():
-            groups += [(known, encoding), (encoding, known)]
+        # Those of a salvaged map may have been made of smaller images
+        partners = [i for i in partners
+                    if encodings[i].image.shape[:2] == self.keyframes[i].image.shape[:2]]
+        for i in partners:
+            groups += [(encodings[i], encoding), (encoding, encodings[i])]
         predictions = self._predictor.predict(groups)
         pairs = []
         for n, i in enumerate(partners):

@@ -46,6 +46,8 @@ RESTART_OVERLAP = 0.25
 #: Newest frames before the first depth whose motion is looked for where keyframes are not made at
 #: once
 LIVE_MASKS = 8
+#: Measured depths that are kept until the map's own are settled
+MAX_MEASURED = 4
 #: A lost camera is not looked for again before this many times the time that it took has passed,
 #: while another one is tracked and needs keyframes
 PATIENCE = 3.0
@@ -89,6 +91,7 @@ class Reconstruction:
         self._at_once = isinstance(host, MapperAtOnce)
         self._streams: dict[str, CameraStream] = {}
         self._trajectory = Trajectory()
+        self._measured: dict[int, NDArray[np.float32]] = {}
         self._request: _Request | None = None
         self._not_before = 0.0
 
@@ -208,6 +211,7 @@ class Reconstruction:
             self._request.made.exception()  # wait for it, whatever becomes of it
             self._request = None
         self._streams.clear()
+        self._measured.clear()
         self._trajectory = Trajectory()
         self.odometry_scale, self.depth_scale = OdometryScale(), DepthScale()
 
@@ -313,11 +317,22 @@ class Reconstruction:
         stream.refocus(known.focal_factor)
         if request.shift is not None:
             return self._begin(request, keyframe)
+        self._compare_depth(request, made)
+        if known.scales != {**before.scales, made: known.scale_of(made)}:
+            self.odometry_scale.interrupt()  # a loop has been closed
         found = self._take_over(request, keyframe, before)
-        depth = stream.rectifier.depth(request.frame)
-        if depth is not None:
-            self.depth_scale.add(depth, keyframe)
         return Update(stream.state, tuple(found), keyframe)
+
+    def _compare_depth(self, request: _Request, made: int) -> None:
+        """Compare measured depths with the map's, which come with the next keyframes or change."""
+        depth = request.stream.rectifier.depth(request.frame)
+        if depth is not None:
+            self._measured[made] = depth
+        while len(self._measured) > MAX_MEASURED:
+            del self._measured[next(iter(self._measured))]
+        for i, measured in self._measured.items():
+            if i in self.map.keyframes:
+                self.depth_scale.add(measured, self.map.keyframes[i])
 
     def _begin(self, request: _Request, keyframe: Keyframe) -> Update:
         """Place the frames that waited for a first pair, unless they contradict it."""
@@ -334,6 +349,7 @@ class Reconstruction:
             return Update(stream.state, (), None)
         # Live, what moved long ago is of no use to anybody, and takes time
         recent = 0 if self._at_once else max(len(placed) - LIVE_MASKS, 0)
+        self._compare_depth(request, keyframe.id)
         posed = [self._place(stream, p, first.id) for p in
                  placed[:recent] + stream.with_masks(placed[recent:], first)]
         T_cam_first = {p.frame.index: p.pose.T_cam_world for p in placed}

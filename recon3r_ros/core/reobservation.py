@@ -59,8 +59,9 @@ def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Ar
 
 
 def candidates(keyframes: list[Keyframe], new: Keyframe) -> list[Keyframe]:
-    """Keyframes whose landmarks the new one should see."""
+    """Keyframes whose landmarks the new one should see, in images of its own size."""
     shares = {}
+    keyframes = [k for k in keyframes if k.gray.shape == new.gray.shape]
     for keyframe in keyframes:
         total = max(int((keyframe.landmarks > 0).sum()), 1)
         share = len(visible(keyframe, new)[0]) / total

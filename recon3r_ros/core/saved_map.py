@@ -52,6 +52,7 @@ class SavedMap:
     @classmethod
     def salvaged(cls, known: Map, metric: MetricScale | None) -> SavedMap:
         """Make one of what is known of a map whose mapper is gone: without observations."""
-        views = {i: ArchivedView.of(View(k.image, k.camera), known.focal_factor)
-                 for i, k in known.keyframes.items()}
+        views = {i: ArchivedView.of(
+            View(k.gray, k.camera.resized(k.gray.shape[1], k.gray.shape[0])), known.focal_factor)
+            for i, k in known.keyframes.items()}
         return cls(known, views, (), True, metric)

@@ -3,17 +3,17 @@
 """
 Between messages and arrays: pure functions, one copy at most.
 
-Numbers going out are packed into `array.array`, which rclpy takes as it is: it looks at every
-element of a list, and at every one of a numpy array too.
+Bytes going out are written into the `array.array` that a new message holds. Assigned, an array is
+copied twice, and of a list, or a numpy array, every element is looked at.
 """
 
 from __future__ import annotations
 
 from array import array
+import math
 from typing import Any
 
 from builtin_interfaces.msg import Time
-import cv2
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 #: Quaternions shorter than this have no direction
 MIN_QUATERNION = 1e-6
 _CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'confidence')
+_CLOUD_STEP = 4 * len(_CLOUD_FIELDS)
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -48,13 +49,6 @@ def ns_to_stamp(stamp_ns: int) -> Time:
 def header(stamp_ns: int, frame_id: str) -> Header:
     """Header of a stamp and a frame."""
     return Header(stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
-
-
-def packed(values: NDArray[Any]) -> array[int]:
-    """Bytes of an array, in a form that a message takes without looking at each."""
-    data = array('B')
-    data.frombytes(memoryview(np.ascontiguousarray(values).data).cast('B'))
-    return data
 
 
 def image_from_message(message: Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -141,11 +135,7 @@ def image_message(image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Ima
 
     :param image: (H, W, 3) RGB or (H, W) grey
     """
-    height, width = image.shape[:2]
-    channels = 1 if image.ndim == 2 else 3
-    return Image(header=header(stamp_ns, frame_id), height=height, width=width,
-                 encoding='mono8' if channels == 1 else 'rgb8', is_bigendian=0,
-                 step=width * channels, data=packed(image))
+    return _image_message(image, 'mono8' if image.ndim == 2 else 'rgb8', stamp_ns, frame_id)
 
 
 def mask_message(mask: NDArray[np.bool_], stamp_ns: int, frame_id: str) -> Image:
@@ -155,9 +145,15 @@ def mask_message(mask: NDArray[np.bool_], stamp_ns: int, frame_id: str) -> Image
 
 def depth_message(depth: NDArray[np.float32], stamp_ns: int, frame_id: str) -> Image:
     """Image message in 32FC1 of depths (H, W): metres, NaN where there is none."""
-    height, width = depth.shape
-    return Image(header=header(stamp_ns, frame_id), height=height, width=width, encoding='32FC1',
-                 is_bigendian=0, step=4 * width, data=packed(depth.astype('<f4', copy=False)))
+    return _image_message(depth.astype('<f4', copy=False), '32FC1', stamp_ns, frame_id)
+
+
+def _image_message(pixels: NDArray[Any], encoding: str, stamp_ns: int, frame_id: str) -> Image:
+    height, width = pixels.shape[:2]
+    message = Image(header=header(stamp_ns, frame_id), height=height, width=width,
+                    encoding=encoding, is_bigendian=0, step=pixels[:1].nbytes)
+    message.data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8))
+    return message
 
 
 def camera_info_message(camera: Camera, stamp_ns: int, frame_id: str) -> CameraInfo:
@@ -177,41 +173,57 @@ def cloud_message(cloud: PointCloud, stamp_ns: int, frame_id: str) -> PointCloud
     :param cloud: points in the frame, metres
     """
     count = len(cloud)
-    rows = np.empty((count, len(_CLOUD_FIELDS)), np.uint32)
-    rows[:, :3] = np.ascontiguousarray(cloud.points, np.float32).view(np.uint32)
-    colors = cloud.colors.astype(np.uint32)
-    rows[:, 3] = colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]
-    rows[:, 4] = np.ascontiguousarray(cloud.confidences, np.float32).view(np.uint32)
-    step = 4 * len(_CLOUD_FIELDS)
     fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
               for i, name in enumerate(_CLOUD_FIELDS)]
-    return PointCloud2(
+    message = PointCloud2(
         header=header(stamp_ns, frame_id), height=1, width=count, fields=fields,
-        is_bigendian=False, point_step=step, row_step=step * count, data=packed(rows),
-        is_dense=True)
+        is_bigendian=False, point_step=_CLOUD_STEP, row_step=_CLOUD_STEP * count,
+        is_dense=bool(np.isfinite(cloud.points).all()))
+    data = message.data
+    data.append(0)
+    data *= _CLOUD_STEP * count
+    # Columns one by one: numpy takes three times as long for rows of three
+    numbers = np.frombuffer(data, '<f4').reshape(count, len(_CLOUD_FIELDS))
+    for axis in range(3):
+        numbers[:, axis] = cloud.points[:, axis]
+    numbers[:, 4] = cloud.confidences
+    # As bytes: read as float32 most colours are denormal, and may be flushed to zero
+    samples = np.frombuffer(data, np.uint8).reshape(count, _CLOUD_STEP)
+    for channel, offset in enumerate((14, 13, 12)):
+        samples[:, offset] = cloud.colors[:, channel]
+    return message
 
 
 def cloud_from_message(message: PointCloud2) -> PointCloud:
     """
     Points of a cloud like those of `cloud_message`.
 
-    :raises InputError: where a field is missing or the data is too short
+    :raises InputError: where a field is missing or no float32, or the data is too short
     """
-    offsets = {field.name: field.offset for field in message.fields}
-    missing = set(_CLOUD_FIELDS) - set(offsets)
-    count = message.width * message.height
-    if missing or len(message.data) < count * message.point_step:
-        raise InputError(f'cloud of {count} points: fields {", ".join(sorted(missing)) or "none"} '
-                         f'missing, {len(message.data)} bytes')
+    offsets = {field.name: field.offset for field in message.fields
+               if field.datatype == PointField.FLOAT32}
+    height, width, step = message.height, message.width, message.point_step
+    missing = [name for name in _CLOUD_FIELDS if name not in offsets]
+    if missing:
+        raise InputError(f'cloud: {", ".join(missing)}: missing, or no float32')
+    needed = (height - 1) * message.row_step + width * step if height and width else 0
+    if (len(message.data) < needed or step < 4 + max(offsets[n] for n in _CLOUD_FIELDS)
+            or (height > 1 and message.row_step < width * step)):
+        raise InputError(f'cloud of {width}x{height} points of {step} bytes in rows of '
+                         f'{message.row_step}: {len(message.data)} bytes do not hold it')
+    order = '>' if message.is_bigendian else '<'
     layout = np.dtype({
         'names': list(_CLOUD_FIELDS), 'offsets': [offsets[n] for n in _CLOUD_FIELDS],
-        'formats': ['<f4', '<f4', '<f4', '<u4', '<f4'], 'itemsize': message.point_step})
-    rows = np.frombuffer(message.data, layout, count)
+        'formats': [order + ('u4' if n == 'rgb' else 'f4') for n in _CLOUD_FIELDS],
+        'itemsize': step})
+    grid: NDArray[Any] = np.ndarray((height, width), layout, np.frombuffer(message.data, np.uint8),
+                                    strides=(message.row_step, step))
+    rows = grid.ravel()
     rgb = rows['rgb']
     return PointCloud(
-        np.stack([rows['x'], rows['y'], rows['z']], axis=1),
+        np.stack([rows['x'], rows['y'], rows['z']], axis=1).astype(np.float32),
         np.stack([rgb >> 16 & 255, rgb >> 8 & 255, rgb & 255], axis=1).astype(np.uint8),
-        rows['confidence'].copy())
+        rows['confidence'].astype(np.float32))
 
 
 def pose_message(T: Array) -> Pose:
@@ -252,14 +264,17 @@ def matrix_from_transform(transform: Transform) -> Array:
 def _matrix(position: Any, quaternion: Any) -> Array:
     t = np.array([position.x, position.y, position.z])
     q = np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w])
-    if not np.isfinite([*t, *q]).all() or np.linalg.norm(q) < MIN_QUATERNION:
+    # hypot, as the squares of very long ones overflow
+    length = math.hypot(*q)
+    if not np.isfinite([*t, *q, length]).all() or length < MIN_QUATERNION:
         raise InputError(f'pose with position {t.tolist()} and quaternion {q.tolist()}: expected '
                          'finite numbers and a quaternion that is not zero')
-    return se3.from_rt(se3.matrix_from_quat_xyzw(q / np.linalg.norm(q)), t)
+    return se3.from_rt(se3.matrix_from_quat_xyzw(q / length), t)
 
 
 def pose_covariance(covariance: Array, T_ref_cam: Array, T_cam_body: Array, length: float,
-                    length_sigma: float = 0.0) -> list[float]:
+                    length_sigma: float = 0.0, origin: tuple[float, ...] = (0.0, 0.0, 0.0)
+                    ) -> list[float]:
     """
     Covariance of a body's pose, in ROS's order (x y z, rotations about x y z), row by row.
 
@@ -270,7 +285,8 @@ def pose_covariance(covariance: Array, T_ref_cam: Array, T_cam_body: Array, leng
     :param T_ref_cam: (4, 4) pose of the camera in the header's frame
     :param T_cam_body: (4, 4) of the body in the camera, metres
     :param length: metres per map unit
-    :param length_sigma: its relative error, which acts along the position
+    :param length_sigma: its relative error, which acts along the way of the camera from `origin`,
+        (3,) in the header's frame
     """
     R = T_ref_cam[:3, :3]
     # exp(d) T_cam_ref has the inverse T_ref_cam exp(-d): seen from ref, by -R v and -R omega
@@ -279,14 +295,6 @@ def pose_covariance(covariance: Array, T_ref_cam: Array, T_cam_body: Array, leng
     J[:3, :3] = se3.hat(R @ T_cam_body[:3, 3]) @ R
     J[3:, :3] = -R
     result = J @ covariance @ J.T
-    p = (T_ref_cam @ T_cam_body)[:3, 3]
+    p = T_ref_cam[:3, 3] - np.array(origin)
     result[:3, :3] += length_sigma ** 2 * np.outer(p, p)
     return [float(x) for x in (0.5 * (result + result.T)).ravel()]
-
-
-def resized_to(image: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
-    """Image at the size that a camera is for."""
-    if image.shape[:2] == (camera.height, camera.width):
-        return image
-    return np.asarray(cv2.resize(image, (camera.width, camera.height),
-                                 interpolation=cv2.INTER_AREA), np.uint8)

@@ -91,6 +91,7 @@ class CameraInput:
         self._rejected = 0
         self._reason = ''
         self._index = 0
+        self._stamped = True
         self._first_arrival_s: float | None = None
         self._last_stamp_ns: int | None = None
         self._arrivals: deque[float] = deque(maxlen=30)
@@ -108,15 +109,19 @@ class CameraInput:
         """
         arrival_s = time.monotonic()
         stamp_ns = conversions.stamp_to_ns(message.header.stamp)
-        if stamp_ns == 0:
-            stamp_ns = now_ns
-            self._warn('images have no stamp: the time of their arrival is taken')
         with self._lock:
             self._received += 1
             self._arrivals.append(arrival_s)
             if self._first_arrival_s is None:
                 self._first_arrival_s = arrival_s
-            judgement = self._guard.judge(stamp_ns, round(arrival_s * 1e9))
+                self._stamped = stamp_ns != 0
+        if stamp_ns == 0:
+            if self._stamped:
+                self.reject('image without a stamp, unlike those before')
+                return
+            stamp_ns = now_ns
+            self._warn('images have no stamp: the time of their arrival is taken')
+        judgement = self._guard.judge(stamp_ns, round(arrival_s * 1e9))
         if judgement.verdict is Verdict.REJECT:
             self.reject(f'image at {stamp_ns}: {judgement.reason}')
             return

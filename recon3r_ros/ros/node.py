@@ -395,6 +395,8 @@ def main(args: list[str] | None = None) -> int:
         if node is not None:
             node.close()
         rclpy.try_shutdown()
+        # Frees the shared memory that messages went through
+        rclpy.get_default_context().destroy()
     return 0
 
 

@@ -114,6 +114,7 @@ class Pipeline:
         """
         begin = time.monotonic()
         camera = arrival.camera
+        self._revive()
         if arrival.reset:
             self.reset()
             self.odometry = OdometryBuffer()
@@ -130,9 +131,6 @@ class Pipeline:
         except InputError as error:
             camera.reject(f'image at {arrival.stamp_ns}: {error}')
             return
-        except Exception:
-            self._revive()
-            raise
         self._stamp_ns = max(self._stamp_ns, frame.stamp_ns)
         self._recent[camera.name] = frame
         self._publish(update, camera, frame, arrival)
@@ -144,6 +142,7 @@ class Pipeline:
 
     def idle(self) -> None:
         """Take over what has been made in the meantime; publish the map when it is due."""
+        self._revive()
         update = self._reconstruction.poll()
         if update.keyframe is not None or update.frames:
             self._publish(update, None, None, None)
@@ -184,6 +183,7 @@ class Pipeline:
         """Start what makes keyframes again if it has died; the map is kept."""
         if self._host.alive:
             return
+        self._warn('the process that makes keyframes has ended: it is started again, the map kept')
         known, metric = self.map, self.metric
         self._host.close()
         self._host = self._make_host()
@@ -279,7 +279,7 @@ class Pipeline:
         metric = self.metric
         covariance = conversions.pose_covariance(
             tracked.covariance, T_map_cam, T_cam_body, self._metres,
-            0.0 if metric is None else metric.sigma)
+            0.0 if metric is None else metric.sigma, tuple(self._origin()[:3, 3].tolist()))
         body = frame_id if T_base_cam is None else self.config.base_frame
         self._outputs.pose(PosedImage(tracked.stamp_ns, frame_id, body, T_map_body, covariance,
                                       self._velocity(tracked, T_map_body)))

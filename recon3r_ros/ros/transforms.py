@@ -27,6 +27,8 @@ T_BODY_OPTICAL = np.array([
 HISTORY = 1000
 #: How long the newest odometry stands for the present
 MAX_EXTRAPOLATION_NS = 200_000_000
+#: A message that is older than the last by less came late; by more, time went back
+MAX_DISORDER_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,10 @@ class OdometryBuffer:
         self._lock = Lock()
 
     def add(self, stamp_ns: int, T_odom_base: Array) -> None:
-        """Add a pose (4, 4); one that is not newer than the last says that time went back."""
+        """Add a pose (4, 4); one that came late is dropped, and time that went back clears."""
         with self._lock:
             if self._stamps and stamp_ns <= self._stamps[-1]:
-                if stamp_ns == self._stamps[-1]:
+                if self._stamps[-1] - stamp_ns < MAX_DISORDER_NS:
                     return
                 self._stamps.clear()
                 self._poses.clear()

@@ -85,6 +85,8 @@ def ros_context(ros_domain: int):
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     yield context
     context.try_shutdown()
+    # otherwise its shared memory would outlive the process
+    context.destroy()
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_deaf_subscriber_does_not_stop_the_publisher(ros_node, spawn, stopped):
     assert deaf.stop() == 0, deaf.output
 
 
-def test_ten_processes_find_each_other(ros_domain):
+def test_ten_participants_find_each_other(ros_domain):
     # by unicast, as here, Fast DDS looks for four on each machine unless told otherwise
     contexts = [rclpy.Context() for _ in range(10)]
     try:
@@ -146,3 +146,4 @@ def test_ten_processes_find_each_other(ros_domain):
     finally:
         for context in contexts:
             context.try_shutdown()
+            context.destroy()
