@@ -64,6 +64,7 @@ setup(
             'ros-lifecycle-msgs==2.3.0',
             'ros-nav-msgs==5.5.1',
             'ros-rcl-interfaces==2.3.0',
+            'ros-rosgraph-msgs==2.3.0',
             'ros-sensor-msgs==5.5.1',
             'ros-std-msgs==5.5.1',
             'ros-std-srvs==5.5.1',
@@ -73,6 +74,9 @@ setup(
         'dev': [*test_requires, 'mypy', 'pre-commit', 'ruff'],
     },
     entry_points={
-        'console_scripts': [f'recon3r = {package_name}.cli:main'],
+        'console_scripts': [
+            f'recon3r = {package_name}.cli:main',
+            f'recon3r_node = {package_name}.ros.node:main',
+        ],
     },
 )

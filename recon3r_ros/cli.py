@@ -46,6 +46,7 @@ files written to OUT (NAME is the image's name without its suffix):
                    units, camera-to-world (TUM format)
   keyframes.json   stamp, pose and pinhole camera of each keyframe
   map.ply          the static map: coloured points with confidence, map units
+  map.npz          the map for ~/load_map of the node, to go on in it
   depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
                    unknown, and `confidence`, the inverse variance of the relative depth
   masks/NAME.png   for each image 255 where something moves, else 0; the image's size
@@ -84,6 +85,24 @@ Simulate a room with one moving object, reconstruct it, evaluate it and draw the
 Written to OUT: the files of `recon3r run`, input/ (the pack that was simulated), evaluation.json,
 frame.png (images with their depth, confidence and motion mask) and map.png (the map and the
 trajectory from above and from the side).
+
+With --ros a camera, the node and a recorder run as processes of their own that talk over ROS 2;
+recording/ is a rosbag2 (mcap) of all that was published, for RViz or Foxglove.
+"""
+_NODE = """\
+Run the ROS 2 node `recon3r`. With a ROS installation this is `ros2 run recon3r_ros recon3r_node`;
+without one it runs on the client library from PyPI: pip install "recon3r_ros[ros]".
+
+All that follows is handed to ROS:
+  recon3r node --ros-args --params-file config/recon3r.yaml -r camera/image_raw:=/front/image
+
+Parameters are listed in docs/parameters.md. Ctrl-C ends it.
+"""
+_PLAY = """\
+Publish images as a ROS 2 camera at their own pace, to try the node on them.
+
+SOURCE is a folder of images, a pack, a video or a rosbag2. Images are published on
+CAMERA/image_raw, and their intrinsics, where they are known, on CAMERA/camera_info.
 """
 
 
@@ -98,7 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # than it gains, and the threads of several solvers get into each other's way. BLAS reads this
     # when numpy is first imported.
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
-    arguments = _parser().parse_args(argv)
+    own, ros = _split(sys.argv[1:] if argv is None else list(argv))
+    arguments = _parser().parse_args(own)
+    arguments.ros_args = ros
+    if ros and arguments.command != 'node':
+        return _fail(f'error: {arguments.command} takes no --ros-args', BAD_INPUT)
     if arguments.debug:
         return _execute(arguments)
     try:
@@ -119,6 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                      f'the same command and --debug', BUG)
 
 
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Tell arguments of ours from those that are for ROS."""
+    end = argv.index('--ros-args') if '--ros-args' in argv else len(argv)
+    return argv[:end], argv[end:]
+
+
 def _fail(message: str, status: int) -> int:
     """Say what went wrong in one line."""
     sys.stderr.write(f'recon3r: {" ".join(message.split())}\n')
@@ -135,6 +164,10 @@ def _execute(arguments: argparse.Namespace) -> int:
         from recon3r_ros.commands.evaluate import execute
     elif arguments.command == 'bench':
         from recon3r_ros.commands.bench import execute
+    elif arguments.command == 'node':
+        from recon3r_ros.commands.node import execute
+    elif arguments.command == 'play':
+        from recon3r_ros.commands.play import execute
     else:
         from recon3r_ros.commands.demo import execute
     return execute(arguments)
@@ -156,6 +189,8 @@ def _parser() -> argparse.ArgumentParser:
         ('eval', 'compare results with the truth', _EVAL, _eval_arguments),
         ('bench', 'measure accuracy and speed on all test sequences', _BENCH, _bench_arguments),
         ('demo', 'simulate, reconstruct, evaluate and draw a scene', _DEMO, _demo_arguments),
+        ('node', 'run the ROS 2 node', _NODE, _node_arguments),
+        ('play', 'publish images as a ROS 2 camera', _PLAY, _play_arguments),
     ):
         fill(commands.add_parser(name, help=summary, description=text, parents=[common],
                                  formatter_class=argparse.RawDescriptionHelpFormatter))
@@ -204,9 +239,30 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', metavar='OUT', default='demo_output',
                         help='folder for everything (default: demo_output)')
+    parser.add_argument('--ros', action='store_true', help='over ROS 2, as on a robot')
     parser.add_argument('--seed', type=int, default=0, help='which scene (default: 0)')
     parser.add_argument('--frames', metavar='N', type=_count, default=120,
                         help='how many, at 30 a second (default: 120)')
+
+
+def _node_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = 'recon3r node [-h] [--debug] [--ros-args ...]'
+
+
+def _play_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('source', metavar='SOURCE', help='images, pack, video or bag')
+    parser.add_argument('--camera', metavar='NAME', default='camera',
+                        help='namespace of the topics (default: camera)')
+    parser.add_argument('--rate', type=_positive, default=1.0,
+                        help='how many times as fast as they were taken (default: 1)')
+    parser.add_argument('--loop', action='store_true', help='begin again at the end')
+    parser.add_argument('--stamps', choices=['now', 'original'], default='now',
+                        help='stamp images with the present time, or as they were and publish '
+                        '/clock for nodes with use_sim_time (default: now)')
+    parser.add_argument('--fps', type=_positive, default=30.0, help='images a second, where they '
+                        'have no stamps (default: 30)')
+    parser.add_argument('--image-topic', metavar='T', help='topic of the images in a bag; needed '
+                        'where it holds several')
 
 
 def _positive(text: str) -> float:

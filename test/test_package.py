@@ -131,11 +131,13 @@ def test_data_files_are_complete(setup_arguments):
 
 
 def test_command_exists(setup_arguments):
-    command, = setup_arguments['entry_points']['console_scripts']
-    name, module, function = re.fullmatch(r'(\w+) = ([\w.]+):(\w+)', command).groups()
-    assert name == 'recon3r'
-    tree = ast.parse((ROOT / (module.replace('.', '/') + '.py')).read_text(encoding='utf-8'))
-    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    names = []
+    for command in setup_arguments['entry_points']['console_scripts']:
+        name, module, function = re.fullmatch(r'(\w+) = ([\w.]+):(\w+)', command).groups()
+        names.append(name)
+        tree = ast.parse((ROOT / (module.replace('.', '/') + '.py')).read_text(encoding='utf-8'))
+        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert names == ['recon3r', 'recon3r_node']
 
 
 def test_requirements_are_pinned(setup_arguments):

@@ -18,6 +18,7 @@ from recon3r_ros.commands.pictures import draw_frames, draw_map
 from recon3r_ros.commands.run import reconstruct
 from recon3r_ros.commands.simulated import RECIPE, simulated_pack
 from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.ros.environment import require_rclpy
 from recon3r_ros.sim import SceneConfig
 
 logger = logging.getLogger(__name__)
@@ -37,17 +38,24 @@ def execute(arguments: argparse.Namespace) -> int:
     with progress_bar() as bar:
         bar.stage('simulating', config.frames)
         simulated_pack(config, pack, bar.update)
-    with Interruption() as interruption:
-        report = reconstruct(open_sequence(images=pack), output, interruption=interruption)
-    for warning in report.warnings:
-        logger.warning('%s', warning)
     screen = console()
-    screen.print(report.summary(output), soft_wrap=True)
-    if report.interrupted:
-        logger.warning('interrupted after %d frames', report.frames_read)
-        return INTERRUPTED
-    if report.is_empty:
-        return NOTHING_PRODUCED
+    if arguments.ros:
+        require_rclpy()
+        from recon3r_ros.commands.demo_ros import reconstruct_live
+        live = reconstruct_live(pack, output)
+        screen.print(live.summary(output / 'recording'), soft_wrap=True)
+        pack = output / 'truth'
+    else:
+        with Interruption() as interruption:
+            report = reconstruct(open_sequence(images=pack), output, interruption=interruption)
+        for warning in report.warnings:
+            logger.warning('%s', warning)
+        screen.print(report.summary(output), soft_wrap=True)
+        if report.interrupted:
+            logger.warning('interrupted after %d frames', report.frames_read)
+            return INTERRUPTED
+        if report.is_empty:
+            return NOTHING_PRODUCED
     evaluation = evaluate(output, pack)
     show(evaluation)
     write_json(output / 'evaluation.json', evaluation)

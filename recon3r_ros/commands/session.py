@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
 from recon3r_ros.commands.report import peak_memory_mb, RunReport, Timings
+from recon3r_ros.commands.results import write_results
 from recon3r_ros.core.fusion import fuse
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.core.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.types import NO_CONFIDENCE, Predictor
+from recon3r_ros.inference.types import Predictor
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.colmap import ColmapImage, write_colmap
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
-from recon3r_ros.io.writer import KeyframeRecord, ResultWriter
+from recon3r_ros.io.writer import ResultWriter
 
 
 class Session:
@@ -122,14 +123,11 @@ class Session:
         """
         begin = perf_counter()
         keyframes = self._keyframes()
-        stamps_ns, poses, indices = self._trajectory()
-        self._writer.trajectory(stamps_ns, poses)
-        self._writer.keyframes(KeyframeRecord(k.name, k.stamp_ns, k.index, k.T_map_cam, k.camera)
-                               for k in keyframes)
-        for keyframe in keyframes:
-            self._write_depth(keyframe)
+        trajectory = self._reconstruction.trajectory()
+        _, poses, indices = self._trajectory()
         cloud = fuse(keyframes, self._voxel_size) if keyframes else _no_points()
-        self._writer.cloud(cloud)
+        saved = self._reconstruction.saved() if keyframes else None
+        write_results(self._writer, keyframes, trajectory, cloud, saved)
         if colmap:
             self._write_colmap(indices, poses, cloud)
         self._warn_if_poor(len(poses), len(cloud))
@@ -159,14 +157,6 @@ class Session:
         for tracked in update.frames:
             if tracked.mask is not None:
                 self._writer.mask(tracked.name, tracked.mask)
-
-    def _write_depth(self, keyframe: Keyframe) -> None:
-        known = keyframe.inverse_depth > 0
-        depth = np.full(known.shape, np.nan, np.float32)
-        depth[known] = 1 / keyframe.inverse_depth[known]
-        confidence = np.where(known, keyframe.confidence, 0).astype(np.float32)
-        self._writer.depth(keyframe.name, depth,
-                           np.maximum(confidence, np.float32(NO_CONFIDENCE)))
 
     def _write_colmap(self, indices: list[int], poses: list[NDArray[np.float64]],
                       cloud: PointCloud) -> None:

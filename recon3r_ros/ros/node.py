@@ -20,7 +20,6 @@ from nav_msgs.msg import Odometry
 import numpy as np
 import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 from recon3r_ros.commands.results import write_results
@@ -33,11 +32,11 @@ from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CameraHealth, diagnostic_array, Health
-from recon3r_ros.ros.environment import prepare_process
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.outputs import Outputs
 from recon3r_ros.ros.pipeline import Pipeline
+from recon3r_ros.ros.spinning import run
 from recon3r_ros.ros.worker import Worker
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
@@ -377,27 +376,17 @@ def main(args: list[str] | None = None) -> int:
     :param args: command line; that of the process where None
     :return: the exit status
     """
-    prepare_process()
-    node: Recon3rNode | None = None
-    try:
-        rclpy.init(args=args)
+    def work() -> None:
         node = Recon3rNode()
-        if node.config.autostart:
-            node.trigger_configure()
-            node.trigger_activate()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Recon3rError as error:
-        sys.stderr.write(f'recon3r: error: {error}\n')
-        return 2
-    finally:
-        if node is not None:
+        try:
+            if node.config.autostart:
+                node.trigger_configure()
+                node.trigger_activate()
+            rclpy.spin(node)
+        finally:
             node.close()
-        rclpy.try_shutdown()
-        # Frees the shared memory that messages went through
-        rclpy.get_default_context().destroy()
-    return 0
+
+    return run(work, args)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,220 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`recon3r demo --ros`: camera, node and recorder as processes that talk over DDS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+from threading import Thread
+import time
+from typing import Any
+
+import numpy as np
+from recon3r_ros.commands.play import OFFSET
+from recon3r_ros.errors import Recon3rError
+from recon3r_ros.io.stamps import parse_seconds
+from recon3r_ros.io.trajectory import read_tum, write_tum
+from recon3r_ros.ros.environment import child_environment, prepare_process
+
+#: Seconds that a process has to get ready, and to end
+READY_S, END_S = 60.0, 15.0
+#: And to play all images
+PLAYING_S = 3600.0
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """
+    What came over ROS.
+
+    :param published: images
+    :param poses: that came for them
+    :param latency_ms: median from an image's stamp to its pose's arrival
+    :param latency_95_ms: 95 % came within
+    :param saved: answer of ~/save_map
+    """
+
+    published: int
+    poses: int
+    latency_ms: float
+    latency_95_ms: float
+    saved: str
+
+    def summary(self, recording: Path) -> str:
+        """Return a few lines for the console."""
+        return (f'images     {self.published} published, {self.poses} poses came back\n'
+                f'latency    {self.latency_ms:.0f} ms from stamp to pose, 95 % within '
+                f'{self.latency_95_ms:.0f} ms\n'
+                f'map        {self.saved}\n'
+                f'recording  {recording}')
+
+
+def reconstruct_live(pack: Path, output: Path, node_arguments: Sequence[str] = ()) -> LiveReport:
+    """
+    Play a pack to the node, record everything, have the map saved.
+
+    :param pack: folder of the images
+    :param output: folder for the map; recording/ goes there too, and truth/, the pack with the
+        stamps and names that the images had on the way
+    :param node_arguments: more parameters for the node, such as ('-p', 'queue_size:=1')
+    :raises Recon3rError: where a process fails, with what it wrote last
+    """
+    recording = output / 'recording'
+    shutil.rmtree(recording, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    prepare_process()
+    with ExitStack() as stack:
+        others = (
+            stack.enter_context(_child(
+                output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))),
+            stack.enter_context(_child(
+                output, 'node', '-m', 'recon3r_ros.ros.node', '--ros-args', '-p',
+                f'map_path:={output}', *node_arguments)))
+        listener = stack.enter_context(_Listener())
+        listener.wait_for_node(others)
+        with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack)) as camera:
+            _wait(lambda: camera.poll() is not None, others, PLAYING_S, 'the last image')
+            if camera.returncode:
+                raise Recon3rError(_last_words(output, 'camera'))
+        _restamp(pack, output / 'truth', _offset_ns(output))
+        return listener.report(listener.save_map(others))
+
+
+def _offset_ns(output: Path) -> int:
+    """Read how far the camera shifted the stamps."""
+    for line in (output / 'camera.log').read_text().splitlines():
+        if line.startswith(OFFSET):
+            return int(line.removeprefix(OFFSET).split()[0])
+    raise Recon3rError(_last_words(output, 'camera'))
+
+
+def _restamp(pack: Path, folder: Path, offset_ns: int) -> None:
+    """Give a pack's truth the stamps, and the names, that the node knows its images by."""
+    shutil.rmtree(folder, ignore_errors=True)
+    stamps_ns, T_world_cam = read_tum(pack / 'groundtruth.txt')
+    folder.mkdir(parents=True)
+    write_tum(folder / 'groundtruth.txt', [s + offset_ns for s in stamps_ns], T_world_cam)
+    shutil.copy(pack / 'camera.json', folder)
+    frames = [line.split() for line in (pack / 'frames.txt').read_text().splitlines() if line]
+    for kind in ('images', 'depth', 'masks'):
+        (folder / kind).mkdir()
+        for stamp, name in frames:
+            source = pack / kind / Path(name).with_suffix('.png').name
+            target = folder / kind / f'{parse_seconds(stamp) + offset_ns}.png'
+            if source.is_file():
+                target.symlink_to(source.resolve())
+
+
+class _Listener:
+    """Hears images and poses, and asks the node to save its map."""
+
+    def __enter__(self) -> _Listener:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node('recon3r_demo', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._images: set[int] = set()
+        self._poses: dict[int, int] = {}
+        self._subscribe()
+        self._thread = Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+        self._context.destroy()
+
+    def _subscribe(self) -> None:
+        from geometry_msgs.msg import PoseWithCovarianceStamped
+        from recon3r_ros.ros import conversions, qos
+        from sensor_msgs.msg import CameraInfo
+        from std_srvs.srv import Trigger
+
+        def on_pose(message: Any) -> None:
+            self._poses.setdefault(conversions.stamp_to_ns(message.header.stamp), time.time_ns())
+
+        def on_info(message: Any) -> None:
+            self._images.add(conversions.stamp_to_ns(message.header.stamp))
+
+        self._node.create_subscription(
+            PoseWithCovarianceStamped, '/recon3r/pose', on_pose, qos.POSES)
+        self._node.create_subscription(CameraInfo, '/camera/camera_info', on_info, qos.POSES)
+        self._save: Any = self._node.create_client(Trigger, '/recon3r/save_map')
+        self._request = Trigger.Request()
+
+    def wait_for_node(self, children: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Wait until the node listens to images."""
+        _wait(lambda: self._node.count_subscribers('/camera/image_raw') > 0, children, READY_S,
+              'the node')
+
+    def save_map(self, children: Sequence[subprocess.Popen[bytes]]) -> str:
+        """Have the map saved; what the node says of it."""
+        _wait(self._save.service_is_ready, children, READY_S, 'the service save_map')
+        future = self._save.call_async(self._request)
+        _wait(future.done, children, READY_S, 'an answer of save_map')
+        answer: Any = future.result()
+        if not answer.success:
+            raise Recon3rError(f'save_map: {answer.message}')
+        return str(answer.message)
+
+    def report(self, saved: str) -> LiveReport:
+        """Sum up."""
+        delays = np.array([(came - stamp) / 1e6 for stamp, came in self._poses.items()] or [0.0])
+        return LiveReport(len(self._images), len(self._poses), float(np.median(delays)),
+                          float(np.quantile(delays, 0.95)), saved)
+
+
+@contextmanager
+def _child(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Python in a process of its own; at the end it is told to stop."""
+    with (folder / f'{name}.log').open('wb') as log:
+        process = subprocess.Popen([sys.executable, *arguments], env=child_environment(),
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   start_new_session=True)
+        try:
+            yield process
+        except Recon3rError as error:
+            if process.poll() not in (None, 0):
+                raise Recon3rError(f'{error}; {_last_words(folder, name)}') from error
+            raise
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _last_words(folder: Path, name: str) -> str:
+    """Return what a process wrote last."""
+    lines = (folder / f'{name}.log').read_text(errors='replace').splitlines()
+    said = ' | '.join(line.strip() for line in lines[-3:] if line.strip())
+    return f'{name} failed: {said or "without a word"}'
+
+
+def _wait(condition: Callable[[], Any], children: Sequence[subprocess.Popen[bytes]],
+          seconds: float, what: str) -> None:
+    """Wait for a condition while the children live."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if any(child.poll() is not None for child in children):
+            raise Recon3rError(f'a process ended while {what} was waited for')
+        if time.monotonic() > deadline:
+            raise Recon3rError(f'{what} did not come within {seconds:.0f} s')
+        time.sleep(0.02)

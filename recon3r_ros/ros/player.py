@@ -1,0 +1,106 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes a sequence as a camera, at its own pace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import time
+
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from recon3r_ros.core.types import Frame
+from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.ros import conversions, qos
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+
+#: Seconds that a subscriber is waited for
+PATIENCE_S = 10.0
+#: And further ones, and that the last images have to arrive
+SETTLING_S = 1.0
+
+
+@dataclass(frozen=True)
+class Played:
+    """
+    What was published.
+
+    :param images: how many
+    :param seconds: that it took
+    :param offset_ns: from the sequence's stamps to those published, at rate 1
+    """
+
+    images: int
+    seconds: float
+    offset_ns: int
+
+
+class Player:
+    """
+    A camera whose images come from a sequence.
+
+    :param node: that publishes
+    :param camera: namespace of the topics
+    :param original_stamps: publish the sequence's stamps, also as /clock; else the present time
+    """
+
+    def __init__(self, node: Node, camera: str = 'camera', original_stamps: bool = False) -> None:
+        self._node = node
+        self._frame_id = f'{camera}_optical_frame'
+        self._images = node.create_publisher(Image, f'{camera}/image_raw', qos.RELIABLE)
+        self._infos = node.create_publisher(CameraInfo, f'{camera}/camera_info', qos.RELIABLE)
+        self._clock: Publisher | None = None
+        if original_stamps:
+            self._clock = node.create_publisher(Clock, '/clock', qos.RELIABLE)
+
+    def wait_for_listeners(self) -> int:
+        """Wait until somebody listens, and nobody else comes; return how many there are."""
+        deadline = time.monotonic() + PATIENCE_S
+        count, since = 0, time.monotonic()
+        while time.monotonic() < deadline:
+            found = self._images.get_subscription_count()
+            if found != count:
+                count, since = found, time.monotonic()
+            if count and time.monotonic() - since > SETTLING_S:
+                break
+            self._pause(0.05)
+        return count
+
+    def play(self, sequence: Sequence, rate: float = 1.0) -> Played:
+        """
+        Publish all images once.
+
+        :param rate: how many times as fast as they were taken
+        """
+        begin, begin_ns = time.monotonic(), time.time_ns()
+        count, first_ns, offset_ns = 0, 0, 0
+        for frame in sequence:
+            if count == 0:
+                first_ns = frame.stamp_ns
+                begin, begin_ns = time.monotonic(), time.time_ns()
+                offset_ns = 0 if self._clock is not None else begin_ns - first_ns
+            elapsed_ns = round((frame.stamp_ns - first_ns) / rate)
+            self._pause(begin + elapsed_ns / NS_PER_S - time.monotonic())
+            self._publish(frame, frame.stamp_ns if self._clock is not None
+                          else begin_ns + elapsed_ns)
+            count += 1
+        seconds = time.monotonic() - begin
+        self._pause(SETTLING_S)
+        return Played(count, seconds, offset_ns)
+
+    def _publish(self, frame: Frame, stamp_ns: int) -> None:
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=conversions.ns_to_stamp(stamp_ns)))
+        if frame.camera is not None:
+            self._infos.publish(conversions.camera_info_message(
+                frame.camera, stamp_ns, self._frame_id))
+        self._images.publish(conversions.image_message(frame.image, stamp_ns, self._frame_id))
+
+    def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            time.sleep(seconds)
+        if not self._node.context.ok():
+            raise ExternalShutdownException
