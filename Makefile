@@ -18,7 +18,7 @@ env:
 	@scripts/setup_env.sh
 
 demo: env
-	$(VENV)/bin/recon3r demo --output demo_output
+	$(VENV)/bin/recon3r demo --ros --output demo_output
 
 test: env
 	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)

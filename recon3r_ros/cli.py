@@ -229,8 +229,10 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--packs', metavar='DIR', help='folder with a data/ folder of packs '
                         '(default: $RECON3R_SHARED, else ../shared)')
-    parser.add_argument('--output', metavar='FILE', default='docs/results.md',
-                        help='where the table goes (default: docs/results.md)')
+    parser.add_argument('--output', metavar='FILE', help='where the table goes (default: '
+                        'docs/results.md, with --live docs/results_live.md)')
+    parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
+                        'poses, latency, transport')
     parser.add_argument('--only', metavar='NAME', nargs='+', help='run these cases alone')
     parser.add_argument('--repeat', metavar='N', type=_count, default=3, help='how often the '
                         'kitchen runs to see whether memory grows (default: 3)')
@@ -250,7 +252,11 @@ def _node_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _play_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('source', metavar='SOURCE', help='images, pack, video or bag')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('source', metavar='SOURCE', nargs='?', help='images, pack, video or bag')
+    what.add_argument('--simulated', metavar='SEED', type=int, help='a simulated room instead')
+    parser.add_argument('--frames', metavar='N', type=_count, default=120,
+                        help='how many images to simulate (default: 120)')
     parser.add_argument('--camera', metavar='NAME', default='camera',
                         help='namespace of the topics (default: camera)')
     parser.add_argument('--rate', type=_positive, default=1.0,

@@ -101,13 +101,16 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
+    shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared')
+    if arguments.live:
+        from recon3r_ros.commands.bench_live import measure
+        return measure(shared, Path(arguments.output or 'docs/results_live.md'))
     chosen = _chosen(arguments.only)
-    page = Path(arguments.output)
+    page = Path(arguments.output or 'docs/results.md')
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(page.parent, error) from error
-    shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared')
     cache = Path(tempfile.gettempdir()) / f'recon3r-bench-{os.getuid()}'
     screen = console()
     runs: list[CaseRun] = []

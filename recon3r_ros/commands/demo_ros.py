@@ -16,9 +16,12 @@ from threading import Thread
 import time
 from typing import Any
 
+import cv2
 import numpy as np
 from recon3r_ros.commands.play import OFFSET
 from recon3r_ros.errors import Recon3rError
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.bag import open_bag
 from recon3r_ros.io.stamps import parse_seconds
 from recon3r_ros.io.trajectory import read_tum, write_tum
 from recon3r_ros.ros.environment import child_environment, prepare_process
@@ -27,6 +30,8 @@ from recon3r_ros.ros.environment import child_environment, prepare_process
 READY_S, END_S = 60.0, 15.0
 #: And to play all images
 PLAYING_S = 3600.0
+#: Topic of what moves
+MASKS = '/recon3r/camera/dynamic_mask'
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ def reconstruct_live(pack: Path, output: Path, node_arguments: Sequence[str] = (
     Play a pack to the node, record everything, have the map saved.
 
     :param pack: folder of the images
-    :param output: folder for the map; recording/ goes there too, and truth/, the pack with the
-        stamps and names that the images had on the way
+    :param output: folder for the map; recording/ goes there too, published/trajectory.txt, the
+        poses as they came, and truth/, the pack with the stamps and names that images had then
     :param node_arguments: more parameters for the node, such as ('-p', 'queue_size:=1')
     :raises Recon3rError: where a process fails, with what it wrote last
     """
@@ -84,7 +89,17 @@ def reconstruct_live(pack: Path, output: Path, node_arguments: Sequence[str] = (
             if camera.returncode:
                 raise Recon3rError(_last_words(output, 'camera'))
         _restamp(pack, output / 'truth', _offset_ns(output))
-        return listener.report(listener.save_map(others))
+        report = listener.report(listener.save_map(others))
+        listener.write_poses(output / 'published')
+    _take_masks(recording, output / 'masks')
+    return report
+
+
+def _take_masks(recording: Path, folder: Path) -> None:
+    """Write the masks that were published, one for each image that got one."""
+    for frame in open_bag(recording, MASKS):
+        _, data = cv2.imencode('.png', frame.image)
+        write_bytes(folder / f'{frame.name}.png', data.data)
 
 
 def _offset_ns(output: Path) -> int:
@@ -104,6 +119,8 @@ def _restamp(pack: Path, folder: Path, offset_ns: int) -> None:
     shutil.copy(pack / 'camera.json', folder)
     frames = [line.split() for line in (pack / 'frames.txt').read_text().splitlines() if line]
     for kind in ('images', 'depth', 'masks'):
+        if not (pack / kind).is_dir():
+            continue
         (folder / kind).mkdir()
         for stamp, name in frames:
             source = pack / kind / Path(name).with_suffix('.png').name
@@ -125,7 +142,7 @@ class _Listener:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._images: set[int] = set()
-        self._poses: dict[int, int] = {}
+        self._poses: dict[int, tuple[int, Any]] = {}
         self._subscribe()
         self._thread = Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
@@ -145,7 +162,8 @@ class _Listener:
         from std_srvs.srv import Trigger
 
         def on_pose(message: Any) -> None:
-            self._poses.setdefault(conversions.stamp_to_ns(message.header.stamp), time.time_ns())
+            self._poses.setdefault(conversions.stamp_to_ns(message.header.stamp),
+                                   (time.time_ns(), message.pose.pose))
 
         def on_info(message: Any) -> None:
             self._images.add(conversions.stamp_to_ns(message.header.stamp))
@@ -171,9 +189,19 @@ class _Listener:
             raise Recon3rError(f'save_map: {answer.message}')
         return str(answer.message)
 
+    def write_poses(self, folder: Path) -> None:
+        """Write the poses as they were published, as a trajectory.txt."""
+        from recon3r_ros.ros import conversions
+        folder.mkdir(exist_ok=True)
+        stamps_ns = sorted(self._poses)
+        write_tum(folder / 'trajectory.txt', stamps_ns, [
+            conversions.matrix_from_pose(self._poses[s][1]) for s in stamps_ns])
+
     def report(self, saved: str) -> LiveReport:
         """Sum up."""
-        delays = np.array([(came - stamp) / 1e6 for stamp, came in self._poses.items()] or [0.0])
+        delays = [(came - stamp) / 1e6 for stamp, (came, _) in self._poses.items()]
+        if not delays:
+            raise Recon3rError('no pose came back from the node')
         return LiveReport(len(self._images), len(self._poses), float(np.median(delays)),
                           float(np.quantile(delays, 0.95)), saved)
 

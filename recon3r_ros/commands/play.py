@@ -5,13 +5,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
+import tempfile
 
 from recon3r_ros.commands.console import output as console
+from recon3r_ros.commands.console import progress_bar
+from recon3r_ros.commands.simulated import simulated_pack
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.environment import require_rclpy
+from recon3r_ros.sim import SceneConfig
 
 #: Begins the line that says how stamps were shifted
 OFFSET = 'shifted    '
@@ -25,9 +30,23 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     require_rclpy()
-    sequence = _open(Path(arguments.source), arguments)
+    if arguments.simulated is None:
+        sequence = _open(Path(arguments.source), arguments)
+    else:
+        sequence = open_sequence(images=_simulated(arguments))
     from recon3r_ros.ros.spinning import run
     return run(lambda: _play(sequence, arguments), [])
+
+
+def _simulated(arguments: argparse.Namespace) -> Path:
+    """Render a room, unless it has been before."""
+    pack = (Path(tempfile.gettempdir()) / f'recon3r-play-{os.getuid()}'
+            / f'{arguments.simulated}-{arguments.frames}')
+    with progress_bar() as bar:
+        bar.stage('simulating', arguments.frames)
+        simulated_pack(SceneConfig(seed=arguments.simulated, frames=arguments.frames,
+                                   moving_objects=1), pack, bar.update)
+    return pack
 
 
 def _open(source: Path, arguments: argparse.Namespace) -> Sequence:

@@ -16,6 +16,7 @@ from threading import Thread
 import time
 from typing import Any
 
+import cv2
 from nav_msgs.msg import Odometry
 import numpy as np
 import rclpy
@@ -352,7 +353,10 @@ def _write(path: str, saved: SavedMap, trajectory: list[Any], metres: float) -> 
     keyframes = list(saved.map.keyframes.values())
     with ResultWriter(path) as writer:
         for keyframe in keyframes:
-            writer.mask(keyframe.name, keyframe.mask)
+            camera = saved.views[keyframe.id].camera
+            writer.mask(keyframe.name, cv2.resize(
+                keyframe.mask.astype(np.uint8), (camera.width, camera.height),
+                interpolation=cv2.INTER_NEAREST))
         write_results(writer, keyframes, trajectory, fuse(keyframes), saved, metres)
         writer.close()
         writer.report({'frames_tracked': len(trajectory), 'keyframes': len(keyframes),

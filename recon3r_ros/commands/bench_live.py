@@ -1,0 +1,84 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`recon3r bench --live`: the node against `recon3r run` on the same images, and the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+import tempfile
+
+from recon3r_ros.commands.bench_transport import cloud_stream, image_stream
+from recon3r_ros.commands.bench_transport import run as run_transport
+from recon3r_ros.commands.console import output as console
+from recon3r_ros.commands.demo_ros import reconstruct_live
+from recon3r_ros.commands.evaluation import evaluate, Evaluation
+from recon3r_ros.commands.run import reconstruct
+from recon3r_ros.errors import InputError
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.ros.environment import require_rclpy
+
+#: Sequence that is played, and seconds that the transport is measured for
+PACK, TRANSPORT_S = 'sevenscenes_redkitchen', 60.0
+_TITLE = """\
+# The node, live
+
+Written by `recon3r bench --live`. Every process (camera, node, recorder of all topics, listener)
+runs on the same machine, and talks over DDS with the shipped profile.
+
+"""
+
+
+def measure(packs: Path, output: Path) -> int:
+    """
+    Measure and write a table.
+
+    :param packs: folder with a data/ folder of packs
+    :param output: file of the table
+    :returns: the exit status
+    :raises InputError: where the sequence is absent
+    """
+    require_rclpy()
+    pack = packs / 'data' / PACK
+    if not pack.is_dir():
+        raise InputError(f'{pack}: there is no such pack; give its folder by --packs')
+    with tempfile.TemporaryDirectory(prefix='recon3r-bench-live-') as folder:
+        offline, live = Path(folder) / 'offline', Path(folder) / 'live'
+        reconstruct(open_sequence(images=pack), offline)
+        before = evaluate(offline, pack)
+        report = reconstruct_live(pack, live)
+        saved = evaluate(live, live / 'truth')
+        published = evaluate(live / 'published', live / 'truth')
+    run_ate, saved_ate, published_ate = (_ate(e) for e in (before, saved, published))
+    rows = [
+        ('images with a pose on ~/pose', f'{100 * report.poses / report.published:.1f} %',
+         '>= 95 %'),
+        ('stamp to pose, median', f'{report.latency_ms:.0f} ms', '<= 50 ms'),
+        ('stamp to pose, 95 %', f'{report.latency_95_ms:.0f} ms', ''),
+        ('ATE of the poses as published', f'{published_ate:.3f} m', f'<= {1.2 * run_ate:.3f} m'),
+        ('ATE of the saved trajectory', f'{saved_ate:.3f} m', f'<= {1.2 * run_ate:.3f} m'),
+        ('ATE of `recon3r run`', f'{run_ate:.3f} m', ''),
+    ]
+    streams = (image_stream(), cloud_stream())
+    text = _TITLE + f'## {PACK}, 30 Hz\n\n' + _table(('', 'measured', 'target'), rows)
+    transport = [(
+        f'{s.topic.name}, {s.size / 1e6:.1f} MB', f'{s.sent}', f'{s.lost}',
+        f'{s.latency_median_ms:.1f} ms', f'{s.latency_95_ms:.1f} ms', f'{s.publish_ms:.1f} ms',
+        f'{s.cost_ratio:.1f}') for s in run_transport(TRANSPORT_S, streams)]
+    text += '\n## Transport, 60 s\n\n' + _table(
+        ('messages', 'sent', 'lost', 'latency', '95 %', 'build and publish',
+         'as ratio to a bare publisher'), transport)
+    write_bytes(output, text.encode())
+    console().print(text)
+    return 0
+
+
+def _ate(evaluation: Evaluation) -> float:
+    assert evaluation.trajectory is not None and evaluation.trajectory.sim3 is not None
+    return evaluation.trajectory.sim3.ate_rmse
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines: list[tuple[str, ...]] = [head, tuple('---' for _ in head), *rows]
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
