@@ -97,7 +97,7 @@ def reconstruct_live(pack: Path, output: Path, node_arguments: Sequence[str] = (
 
 def _take_masks(recording: Path, folder: Path) -> None:
     """Write the masks that were published, one for each image that got one."""
-    for frame in open_bag(recording, MASKS):
+    for frame in open_bag(recording, MASKS, calibrated=False):
         _, data = cv2.imencode('.png', frame.image)
         write_bytes(folder / f'{frame.name}.png', data.data)
 
@@ -117,7 +117,8 @@ def _restamp(pack: Path, folder: Path, offset_ns: int) -> None:
     folder.mkdir(parents=True)
     write_tum(folder / 'groundtruth.txt', [s + offset_ns for s in stamps_ns], T_world_cam)
     shutil.copy(pack / 'camera.json', folder)
-    frames = [line.split() for line in (pack / 'frames.txt').read_text().splitlines() if line]
+    lines = (pack / 'frames.txt').read_text().splitlines()
+    frames = [line.split()[:2] for line in lines if line.strip() and not line.startswith('#')]
     for kind in ('images', 'depth', 'masks'):
         if not (pack / kind).is_dir():
             continue
@@ -190,10 +191,11 @@ class _Listener:
         return str(answer.message)
 
     def write_poses(self, folder: Path) -> None:
-        """Write the poses as they were published, as a trajectory.txt."""
+        """Write the poses as they were published, as a trajectory.txt without keyframes."""
         from recon3r_ros.ros import conversions
         folder.mkdir(exist_ok=True)
         stamps_ns = sorted(self._poses)
+        write_bytes(folder / 'keyframes.json', b'[]\n')
         write_tum(folder / 'trajectory.txt', stamps_ns, [
             conversions.matrix_from_pose(self._poses[s][1]) for s in stamps_ns])
 

@@ -127,6 +127,8 @@ class Pipeline:
             self._check(frame)
             frame = self._with_odometry(frame)
             self._note('decode', time.monotonic() - begin)
+            # What goes wrong with a keyframe is no reason to lose this image
+            failure = self._settle()
             update = self._reconstruction.add(frame)
         except InputError as error:
             camera.reject(f'image at {arrival.stamp_ns}: {error}')
@@ -139,14 +141,25 @@ class Pipeline:
             self._note('motion', update.times.motion)
         self._publish_map()
         self._note('image', time.monotonic() - begin)
+        if failure is not None:
+            raise failure
 
     def idle(self) -> None:
         """Take over what has been made in the meantime; publish the map when it is due."""
         self._revive()
-        update = self._reconstruction.poll()
-        if update.keyframe is not None or update.frames:
-            self._publish(update, None, None, None)
+        failure = self._settle()
         self._publish_map()
+        if failure is not None:
+            raise failure
+
+    def _settle(self) -> Exception | None:
+        """Take over a keyframe that has been made; return what went wrong with it."""
+        try:
+            update = self._reconstruction.poll()
+        except Exception as error:
+            return error
+        self._publish(update, None, None, None)
+        return None
 
     def reset(self) -> None:
         """Forget the map."""

@@ -1,0 +1,126 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`recon3r play`, the recorder, and `recon3r demo --ros`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recon3r_ros.core.types import PointCloud
+from recon3r_ros.io.bag import open_bag
+from recon3r_ros.io.image_folder import open_image_folder
+from recon3r_ros.ros import conversions, qos
+from recon3r_ros.sim import SceneConfig, SimulatedSequence, write_pack
+from ros_helpers import Collector, wait_for, wait_for_matched
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import QosDurability
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+import torch
+
+
+@pytest.fixture(scope='module')
+def pack(tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp('pack') / 'pack'
+    write_pack(SimulatedSequence(SceneConfig(
+        seed=1, frames=12, width=160, height=120, moving_objects=0)), folder)
+    return folder
+
+
+def stamps(collector: Collector) -> list[int]:
+    return [conversions.stamp_to_ns(m.header.stamp) for m in collector.messages]
+
+
+def test_a_pack_is_played_at_its_pace(ros_node, spawn, pack):
+    images = Collector(ros_node, Image, '/front/image_raw', qos.POSES)
+    infos = Collector(ros_node, CameraInfo, '/front/camera_info', qos.POSES)
+    child = spawn('recon3r', 'play', str(pack), '--camera', 'front', '--rate', '2')
+    assert child.wait(60) == 0, child.output
+    source = list(open_image_folder(pack))
+    images.wait(len(source))
+    infos.wait(len(source))
+    sent = stamps(images)
+    assert sent == stamps(infos)
+    steps = np.diff([f.stamp_ns for f in source]) / 2
+    assert np.abs(np.diff(sent) - steps).max() <= 1
+    for message, frame in zip(images.messages, source):
+        assert np.array_equal(conversions.image_from_message(message), frame.image)
+        assert message.header.frame_id == 'front_optical_frame'
+    assert infos.messages[0].k[0] == pytest.approx(source[0].camera.fx)
+    # It is live: an image is stamped with the time at which it goes out
+    delays = [(r.time_ns - s) / 1e9 for r, s in zip(images.received, sent)]
+    assert min(delays) > -0.05 and np.median(delays) < 1
+    assert f'published  {len(source)} images on /front/image_raw' in child.stdout
+
+
+def test_original_stamps_come_with_a_clock(ros_node, spawn, pack):
+    images = Collector(ros_node, Image, '/camera/image_raw', qos.POSES)
+    clock = Collector(ros_node, Clock, '/clock', qos.POSES)
+    child = spawn('recon3r', 'play', str(pack), '--stamps', 'original', '--rate', '4')
+    assert child.wait(60) == 0, child.output
+    source = [f.stamp_ns for f in open_image_folder(pack)]
+    images.wait(len(source))
+    assert stamps(images) == source
+    assert {conversions.stamp_to_ns(m.clock) for m in clock.messages} <= set(source)
+
+
+def test_nothing_to_play(spawn, tmp_path):
+    for arguments, word in ((('/nowhere',), '/nowhere'), ((str(tmp_path),), str(tmp_path))):
+        child = spawn('recon3r', 'play', *arguments)
+        assert child.wait(30) == 2
+        assert word in child.stderr and 'Traceback' not in child.output
+
+
+def test_what_is_published_is_recorded(ros_node, spawn, tmp_path):
+    path = tmp_path / 'bag'
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    images = ros_node.create_publisher(Image, '/camera/image_raw', qos.POSES)
+    latched = ros_node.create_publisher(PointCloud2, '/recon3r/map', qos.LATCHED)
+    points = np.random.default_rng(1).normal(size=(100, 3)).astype(np.float32)
+    cloud = PointCloud(points, np.zeros((100, 3), np.uint8), np.ones(100, np.float32))
+    latched.publish(conversions.cloud_message(cloud, 5, 'map'))
+    child = spawn('-m', 'recon3r_ros.ros.recorder', str(path))
+    wait_for_matched(images)
+    wait_for_matched(latched)
+    for i in range(10):
+        images.publish(conversions.image_message(image, 1_000_000_000 + i, 'camera'))
+    # Reliable: what has been acknowledged will be written
+    wait_for(lambda: images.wait_for_all_acked(), what='the recorder has all images')
+    late = ros_node.create_publisher(CameraInfo, '/camera/camera_info', qos.POSES)
+    wait_for_matched(late)
+    assert child.stop() == 0, child.output
+    frames = list(open_bag(path, '/camera/image_raw'))
+    assert [f.stamp_ns for f in frames] == [1_000_000_000 + i for i in range(10)]
+    assert all(np.array_equal(f.image, image) for f in frames)
+    with AnyReader([path]) as reader:
+        connections = {c.topic: c for c in reader.connections}
+        map_profile, = connections['/recon3r/map'].ext.offered_qos_profiles
+        assert map_profile.durability == QosDurability.TRANSIENT_LOCAL
+        assert connections['/recon3r/map'].msgcount == 1
+        assert '/camera/camera_info' in connections
+
+
+def test_a_recording_needs_a_new_folder(spawn, tmp_path):
+    (tmp_path / 'bag').mkdir()
+    child = spawn('-m', 'recon3r_ros.ros.recorder', str(tmp_path / 'bag'))
+    assert child.wait(30) == 2
+    assert str(tmp_path / 'bag') in child.stderr and 'Traceback' not in child.output
+
+
+def test_demo_over_ros(spawn, tmp_path):
+    output = tmp_path / 'demo'
+    child = spawn('recon3r', 'demo', '--ros', '--frames', '60', '--output', str(output))
+    assert child.wait(200) == 0, child.output
+    for name in ('frame.png', 'map.png', 'map.ply', 'map.npz', 'trajectory.txt'):
+        assert (output / name).stat().st_size > 1000, name
+    result = json.loads((output / 'evaluation.json').read_text())
+    assert result['tracked'] >= 30
+    with AnyReader([output / 'recording']) as reader:
+        counts = {c.topic: c.msgcount for c in reader.connections}
+    for topic in ('/camera/image_raw', '/recon3r/pose', '/recon3r/map', '/tf', '/diagnostics',
+                  '/recon3r/camera/points', '/recon3r/camera/dynamic_mask'):
+        assert counts.get(topic, 0) > 0, f'{topic} in {counts}'

@@ -1,0 +1,110 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which stamps are believed, and who works when there is too much to do."""
+
+from __future__ import annotations
+
+from threading import Event
+
+import pytest
+from recon3r_ros.ros.stamps import NS_PER_S, StampGuard, Verdict
+from recon3r_ros.ros.worker import Worker
+from ros_helpers import wait_for
+
+STEP = NS_PER_S // 30
+
+
+def guarded(count: int = 5) -> tuple[StampGuard, int, int]:
+    """Return a guard that has seen some images, and when the last was taken and came."""
+    guard = StampGuard()
+    for i in range(count):
+        assert guard.judge(NS_PER_S + i * STEP, i * STEP).verdict is Verdict.ACCEPT
+    return guard, NS_PER_S + (count - 1) * STEP, (count - 1) * STEP
+
+
+@pytest.mark.parametrize('shift', [-3600 * NS_PER_S, -STEP, 0, 3600 * NS_PER_S, -10 ** 19])
+def test_one_wrong_stamp_costs_one_image(shift):
+    guard, last, came = guarded()
+    wrong = guard.judge(last + shift, came + STEP)
+    assert wrong.verdict is Verdict.REJECT and wrong.reason
+    assert guard.judge(last + 2 * STEP, came + 2 * STEP).verdict is Verdict.ACCEPT
+
+
+@pytest.mark.parametrize('shift, verdict', [
+    (-60 * NS_PER_S, Verdict.RESET), (3600 * NS_PER_S, Verdict.ACCEPT)])
+def test_a_jump_is_believed_when_it_lasts(shift, verdict):
+    guard, last, came = guarded()
+    assert guard.judge(last + shift, came + STEP).verdict is Verdict.REJECT
+    assert guard.judge(last + shift + STEP, came + 2 * STEP).verdict is verdict
+    assert guard.judge(last + shift + 2 * STEP, came + 3 * STEP).verdict is Verdict.ACCEPT
+
+
+def test_two_unlike_jumps_confirm_nothing():
+    guard, last, came = guarded()
+    assert guard.judge(last + 3600 * NS_PER_S, came + STEP).verdict is Verdict.REJECT
+    assert guard.judge(last - 3600 * NS_PER_S, came + 2 * STEP).verdict is Verdict.REJECT
+    assert guard.judge(last + 3 * STEP, came + 3 * STEP).verdict is Verdict.ACCEPT
+
+
+def test_a_camera_that_was_away_is_believed_at_once():
+    guard, last, came = guarded()
+    assert guard.judge(last + 60 * NS_PER_S, came + 60 * NS_PER_S).verdict is Verdict.ACCEPT
+
+
+def test_slow_motion_is_no_jump():
+    guard, last, came = guarded()
+    for i in range(1, 20):
+        assert guard.judge(last + i * STEP, came + 50 * i * STEP).verdict is Verdict.ACCEPT
+
+
+def test_newest_wins_and_drops_are_counted():
+    gate, busy, done = Event(), Event(), []
+
+    def handle(item: int) -> None:
+        busy.set()
+        gate.wait(20)
+        done.append(item)
+
+    worker: Worker[int] = Worker('test', handle, 2, pytest.fail)
+    worker.put('a', 0)
+    assert busy.wait(20)
+    for item in range(1, 10):
+        worker.put('a', item)
+    worker.put('b', 100)
+    assert (worker.waiting('a'), worker.waiting('b')) == (2, 1)
+    assert (worker.dropped('a'), worker.dropped('b')) == (7, 0)
+    gate.set()
+    wait_for(lambda: len(done) == 4, what='all that was left')
+    worker.close()
+    assert done == [0, 8, 9, 100]
+
+
+def test_it_survives_exceptions_and_does_orders_first():
+    failures, done, gate, busy = [], [], Event(), Event()
+
+    def handle(item: int) -> None:
+        busy.set()
+        gate.wait(20)
+        done.append(item)
+        if item == 1:
+            raise ValueError('one')
+
+    worker: Worker[int] = Worker('test', handle, 5, failures.append)
+    worker.put('a', 0)
+    assert busy.wait(20)
+    worker.put('a', 1)
+    worker.put('a', 2)
+    worker.do(lambda: done.append(-1))
+    gate.set()
+    wait_for(lambda: len(done) == 4, what='everything')
+    worker.close()
+    assert done == [0, -1, 1, 2]
+    assert [str(f) for f in failures] == ['one']
+
+
+def test_idle_is_done_when_nothing_waits():
+    count = []
+    worker: Worker[int] = Worker('test', pytest.fail, 1, pytest.fail,
+                                 lambda: count.append(1), 0.001)
+    wait_for(lambda: len(count) > 3, what='idle work')
+    worker.close()
