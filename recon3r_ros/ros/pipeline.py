@@ -39,8 +39,10 @@ Array = NDArray[np.float64]
 
 #: Images of another size or lens in a row after which a camera is taken for changed
 CHANGED_AFTER = 10
-#: Poses of ~/path at most
-MAX_PATH = 1000
+#: Poses of ~/path at most, and seconds between two of them at least
+MAX_PATH, PATH_PERIOD_S = 500, 1.0
+#: Seconds between two clouds of what moves at least: as often as costmaps look
+MOVING_PERIOD_S = 0.2
 #: Edge of the map's voxels where none is given, share of the depth at which the map began
 VOXEL = 0.01
 #: Two poses further apart in time than this say nothing about velocity
@@ -82,6 +84,8 @@ class Pipeline:
         self._stamp_ns = 0
         self._published: Map | None = None
         self._map_due = 0.0
+        self._path_due = 0.0
+        self._moving_due: dict[str, float] = {}
         self._cloud = LiveCloud()
         self._voxel_size: float | None = None
 
@@ -280,7 +284,9 @@ class Pipeline:
             self._outputs.keyframe(update.keyframe, self._metres,
                                    self._frame_ids[update.keyframe.camera_name])
             self._outputs.graph(self.map, self._origin(), self._metres, self._stamp_ns)
-            if self._outputs.wanted('~/path'):
+            now = time.monotonic()
+            if self._outputs.wanted('~/path') and now >= self._path_due:
+                self._path_due = now + PATH_PERIOD_S
                 self._publish_path()
 
     def _publish_pose(self, tracked: TrackedFrame) -> None:
@@ -324,6 +330,10 @@ class Pipeline:
         keyframe = self.map.keyframes.get(tracked.keyframe)
         if frame is None or frame.stamp_ns != tracked.stamp_ns or lens is None or keyframe is None:
             return
+        now = time.monotonic()
+        if now < self._moving_due.get(name, 0.0):
+            return
+        self._moving_due[name] = now + MOVING_PERIOD_S
         metres = self._metres
 
         def build() -> PointCloud:
