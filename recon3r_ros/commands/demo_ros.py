@@ -61,14 +61,14 @@ class LiveReport:
                 f'recording  {recording}')
 
 
-def reconstruct_live(pack: Path, output: Path, node_arguments: Sequence[str] = ()) -> LiveReport:
+def reconstruct_live(pack: Path, output: Path, record: bool = True) -> LiveReport:
     """
     Play a pack to the node, record everything, have the map saved.
 
     :param pack: folder of the images
     :param output: folder for the map; recording/ goes there too, published/trajectory.txt, the
         poses as they came, and truth/, the pack with the stamps and names that images had then
-    :param node_arguments: more parameters for the node, such as ('-p', 'queue_size:=1')
+    :param record: whether all that is published is recorded, and so asked of the node
     :raises Recon3rError: where a process fails, with what it wrote last
     """
     recording = output / 'recording'
@@ -76,12 +76,12 @@ def reconstruct_live(pack: Path, output: Path, node_arguments: Sequence[str] = (
     output.mkdir(parents=True, exist_ok=True)
     prepare_process()
     with ExitStack() as stack:
-        others = (
-            stack.enter_context(_child(
-                output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))),
-            stack.enter_context(_child(
-                output, 'node', '-m', 'recon3r_ros.ros.node', '--ros-args', '-p',
-                f'map_path:={output}', *node_arguments)))
+        others = [stack.enter_context(_child(
+            output, 'node', '-m', 'recon3r_ros.ros.node', '--ros-args', '-p',
+            f'map_path:={output}'))]
+        if record:
+            others.append(stack.enter_context(_child(
+                output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))))
         listener = stack.enter_context(_Listener())
         listener.wait_for_node(others)
         with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack)) as camera:
@@ -91,7 +91,8 @@ def reconstruct_live(pack: Path, output: Path, node_arguments: Sequence[str] = (
         _restamp(pack, output / 'truth', _offset_ns(output))
         report = listener.report(listener.save_map(others))
         listener.write_poses(output / 'published')
-    _take_masks(recording, output / 'masks')
+    if record:
+        _take_masks(recording, output / 'masks')
     return report
 
 
