@@ -24,8 +24,8 @@ PACK, TRANSPORT_S = 'sevenscenes_redkitchen', 60.0
 _TITLE = """\
 # The node, live
 
-Written by `recon3r bench --live`. Every process (camera, node, a listener to poses, and the recorder
-where all is recorded) runs on the same machine, and talks over DDS with the shipped profile.
+Written by `recon3r bench --live`. All processes (camera, node, a listener to poses, the recorder
+where all is recorded) run on the same machine, and talk over DDS with the shipped profile.
 
 """
 
