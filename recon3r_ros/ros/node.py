@@ -184,7 +184,12 @@ class Recon3rNode(LifecycleNode):
         return image, f'{camera}/camera_info'
 
     def _on_image(self, camera: CameraInput) -> Callable[[Any], None]:
-        return lambda message: camera.on_image(message, self.get_clock().now().nanoseconds)
+        def on_image(message: Any) -> None:
+            begin = time.monotonic()
+            camera.on_image(message, self.get_clock().now().nanoseconds)
+            if self._pipeline is not None:
+                self._pipeline.note('callback', time.monotonic() - begin)
+        return on_image
 
     def _queue(self, arrival: Arrival) -> None:
         if self._worker is not None and not self._paused:

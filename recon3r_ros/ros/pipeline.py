@@ -130,7 +130,7 @@ class Pipeline:
             self._frame_ids[camera.name] = camera.frame_id
             self._check(frame)
             frame = self._with_odometry(frame)
-            self._note('decode', time.monotonic() - begin)
+            self.note('decode', time.monotonic() - begin)
             # What goes wrong with a keyframe is no reason to lose this image
             failure = self._settle()
             update = self._reconstruction.add(frame)
@@ -141,10 +141,10 @@ class Pipeline:
         self._recent[camera.name] = frame
         self._publish(update, camera, frame, arrival)
         if update.times.track:
-            self._note('tracking', update.times.track)
-            self._note('motion', update.times.motion)
+            self.note('tracking', update.times.track)
+            self.note('motion', update.times.motion)
         self._publish_map()
-        self._note('image', time.monotonic() - begin)
+        self.note('image', time.monotonic() - begin)
         if failure is not None:
             raise failure
 
@@ -277,7 +277,7 @@ class Pipeline:
             if frame is not None and arrival is not None and tracked.stamp_ns == frame.stamp_ns:
                 age = time.monotonic() - arrival.arrival_s
                 self.ages[tracked.camera_name] = age
-                self._note('arrival to pose', age)
+                self.note('arrival to pose', age)
             if tracked.mask is not None:
                 self._publish_motion(tracked, frame)
         if update.keyframe is not None:
@@ -381,5 +381,6 @@ class Pipeline:
             self._voxel_size = VOXEL * depth
         return self._voxel_size
 
-    def _note(self, stage: str, seconds: float) -> None:
+    def note(self, stage: str, seconds: float) -> None:
+        """Remember how long something took."""
         self.latencies.setdefault(stage, deque(maxlen=LATENCIES)).append(seconds)
