@@ -10,6 +10,7 @@ array are known or checked before anything of it is unpacked, and nothing is eve
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 import io
 import math
 from pathlib import Path
@@ -42,7 +43,8 @@ def write_arrays(path: Path, arrays: Iterable[tuple[str, NDArray[Any], bool]]) -
     :raises OutputError: in one line that names the file
     """
     with atomic_file(path) as temporary:
-        with zipfile.ZipFile(temporary, 'w', compresslevel=1) as archive:
+        archive = zipfile.ZipFile(temporary, 'w', compresslevel=1)
+        try:
             for name, array, compress in arrays:
                 content = io.BytesIO()
                 np.lib.format.write_array(
@@ -50,6 +52,14 @@ def write_arrays(path: Path, arrays: Iterable[tuple[str, NDArray[Any], bool]]) -
                 archive.writestr(
                     zipfile.ZipInfo(f'{name}.npy'), content.getbuffer(),
                     zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED)
+            archive.close()
+        except OSError:
+            # It would try to complete itself when it is deleted, and fail again, aloud
+            if archive.fp is not None:
+                with suppress(OSError):
+                    archive.fp.close()
+                archive.fp = None
+            raise
 
 
 class ArrayFile:

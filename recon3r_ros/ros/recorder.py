@@ -49,9 +49,9 @@ class Recorder:
     def __init__(self, node: Node, path: Path) -> None:
         self._node = node
         self._types = get_typestore(Stores.ROS2_KILTED)
-        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
         except (OSError, WriterError) as error:
             raise OutputError(f'cannot record to {path}: {error}; choose another folder'

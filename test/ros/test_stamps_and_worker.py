@@ -18,8 +18,8 @@ def guarded(count: int = 5) -> tuple[StampGuard, int, int]:
     """Return a guard that has seen some images, and when the last was taken and came."""
     guard = StampGuard()
     for i in range(count):
-        assert guard.judge(NS_PER_S + i * STEP, i * STEP).verdict is Verdict.ACCEPT
-    return guard, NS_PER_S + (count - 1) * STEP, (count - 1) * STEP
+        assert guard.judge(100 * NS_PER_S + i * STEP, i * STEP).verdict is Verdict.ACCEPT
+    return guard, 100 * NS_PER_S + (count - 1) * STEP, (count - 1) * STEP
 
 
 @pytest.mark.parametrize('shift', [-3600 * NS_PER_S, -STEP, 0, 3600 * NS_PER_S, -10 ** 19])
