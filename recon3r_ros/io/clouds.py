@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import re
 from typing import Any
@@ -117,8 +118,11 @@ def _write(path: Path, cloud: PointCloud, suffix: str, empty: bytes) -> None:
         o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error),
         atomic_file(path) as temporary,
     ):
+        # A full disk is met here, for Open3D complains of it on the terminal, point by point.
+        with temporary.open('wb') as file:
+            os.posix_fallocate(file.fileno(), 0, len(cloud) * _SMALLEST_POINT)
         written = o3d.t.io.write_point_cloud(str(temporary), tensor)
-        # Open3D does not notice every failed write.
+        # Nor does it notice every failed write.
         size = temporary.stat().st_size if temporary.exists() else 0
         if not written or size < len(cloud) * _SMALLEST_POINT:
             raise OutputError(
