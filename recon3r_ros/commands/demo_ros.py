@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, ExitStack
+from contextlib import contextmanager, ExitStack, suppress
 from dataclasses import dataclass
+import math
 from pathlib import Path
 import shutil
 import signal
@@ -43,6 +44,7 @@ class LiveReport:
     :param poses: that came for them
     :param latency_ms: median from an image's stamp to its pose's arrival
     :param latency_95_ms: 95 % came within
+    :param callback_ms: median that the node's callback takes for an image; NaN where not heard
     :param saved: answer of ~/save_map
     """
 
@@ -50,6 +52,7 @@ class LiveReport:
     poses: int
     latency_ms: float
     latency_95_ms: float
+    callback_ms: float
     saved: str
 
     def summary(self, recording: Path) -> str:
@@ -145,6 +148,7 @@ class _Listener:
         self._executor.add_node(self._node)
         self._images: set[int] = set()
         self._poses: dict[int, tuple[int, Any]] = {}
+        self._callback_ms = math.nan
         self._subscribe()
         self._thread = Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
@@ -158,8 +162,10 @@ class _Listener:
         self._context.destroy()
 
     def _subscribe(self) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import PoseWithCovarianceStamped
         from recon3r_ros.ros import conversions, qos
+        from recon3r_ros.ros.diagnostics import CALLBACK
         from sensor_msgs.msg import CameraInfo
         from std_srvs.srv import Trigger
 
@@ -170,6 +176,12 @@ class _Listener:
         def on_info(message: Any) -> None:
             self._images.add(conversions.stamp_to_ns(message.header.stamp))
 
+        def on_diagnostics(message: Any) -> None:
+            values = {v.key: v.value for v in message.status[0].values}
+            with suppress(LookupError, ValueError):
+                self._callback_ms = float(values[f'{CALLBACK} time'].split()[0])
+
+        self._node.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, 10)
         self._node.create_subscription(
             PoseWithCovarianceStamped, '/recon3r/pose', on_pose, qos.POSES)
         self._node.create_subscription(CameraInfo, '/camera/camera_info', on_info, qos.POSES)
@@ -206,7 +218,7 @@ class _Listener:
         if not delays:
             raise Recon3rError('no pose came back from the node')
         return LiveReport(len(self._images), len(self._poses), float(np.median(delays)),
-                          float(np.quantile(delays, 0.95)), saved)
+                          float(np.quantile(delays, 0.95)), self._callback_ms, saved)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from recon3r_ros.ros import conversions
 
 #: Share of images that may be dropped or rejected before it is worth a warning
 MAX_LOST_SHARE = 0.1
+#: Stage of `latencies_ms`: what taking an image's message costs the thread that receives
+CALLBACK = 'callback'
 
 
 @dataclass(frozen=True)

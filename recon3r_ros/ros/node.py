@@ -32,7 +32,7 @@ from recon3r_ros.inference.geometric import GeometricPredictor
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.ros import conversions, parameters, qos
-from recon3r_ros.ros.diagnostics import CameraHealth, diagnostic_array, Health
+from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.outputs import Outputs
@@ -188,7 +188,7 @@ class Recon3rNode(LifecycleNode):
             begin = time.monotonic()
             camera.on_image(message, self.get_clock().now().nanoseconds)
             if self._pipeline is not None:
-                self._pipeline.note('callback', time.monotonic() - begin)
+                self._pipeline.note(CALLBACK, time.monotonic() - begin)
         return on_image
 
     def _queue(self, arrival: Arrival) -> None:
