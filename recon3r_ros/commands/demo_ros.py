@@ -64,7 +64,8 @@ class LiveReport:
                 f'recording  {recording}')
 
 
-def reconstruct_live(pack: Path, output: Path, record: bool = True) -> LiveReport:
+def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float = 1.0
+                     ) -> LiveReport:
     """
     Play a pack to the node, record everything, have the map saved.
 
@@ -72,6 +73,7 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True) -> LiveRepor
     :param output: folder for the map; recording/ goes there too, published/trajectory.txt, the
         poses as they came, and truth/, the pack with the stamps and names that images had then
     :param record: whether all that is published is recorded, and so asked of the node
+    :param rate: times the speed that the images were taken at
     :raises Recon3rError: where a process fails, with what it wrote last
     """
     recording = output / 'recording'
@@ -87,11 +89,12 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True) -> LiveRepor
                 output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))))
         listener = stack.enter_context(_Listener())
         listener.wait_for_node(others)
-        with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack)) as camera:
+        with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack),
+                    '--rate', f'{rate}') as camera:
             _wait(lambda: camera.poll() is not None, others, PLAYING_S, 'the last image')
             if camera.returncode:
                 raise Recon3rError(_last_words(output, 'camera'))
-        _restamp(pack, output / 'truth', _offset_ns(output))
+        _restamp(pack, output / 'truth', _offset_ns(output), rate)
         report = listener.report(listener.save_map(others))
         listener.write_poses(output / 'published')
     if record:
@@ -114,22 +117,28 @@ def _offset_ns(output: Path) -> int:
     raise Recon3rError(_last_words(output, 'camera'))
 
 
-def _restamp(pack: Path, folder: Path, offset_ns: int) -> None:
+def _restamp(pack: Path, folder: Path, offset_ns: int, rate: float) -> None:
     """Give a pack's truth the stamps, and the names, that the node knows its images by."""
     shutil.rmtree(folder, ignore_errors=True)
+    lines = (pack / 'frames.txt').read_text().splitlines()
+    words = [line.split() for line in lines if line.strip() and not line.startswith('#')]
+    frames = [(parse_seconds(stamp), name) for stamp, name, *_ in words]
+    first_ns = frames[0][0]
+
+    def played(stamp_ns: int) -> int:
+        return first_ns + offset_ns + round((stamp_ns - first_ns) / rate)
+
     stamps_ns, T_world_cam = read_tum(pack / 'groundtruth.txt')
     folder.mkdir(parents=True)
-    write_tum(folder / 'groundtruth.txt', [s + offset_ns for s in stamps_ns], T_world_cam)
+    write_tum(folder / 'groundtruth.txt', [played(int(s)) for s in stamps_ns], T_world_cam)
     shutil.copy(pack / 'camera.json', folder)
-    lines = (pack / 'frames.txt').read_text().splitlines()
-    frames = [line.split()[:2] for line in lines if line.strip() and not line.startswith('#')]
     for kind in ('images', 'depth', 'masks'):
         if not (pack / kind).is_dir():
             continue
         (folder / kind).mkdir()
-        for stamp, name in frames:
+        for stamp_ns, name in frames:
             source = pack / kind / Path(name).with_suffix('.png').name
-            target = folder / kind / f'{parse_seconds(stamp) + offset_ns}.png'
+            target = folder / kind / f'{played(stamp_ns)}.png'
             if source.is_file():
                 target.symlink_to(source.resolve())
 

@@ -1,0 +1,31 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A real sequence played to the node, as `recon3r bench --live` does, but with time to spare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recon3r_ros.commands.demo_ros import reconstruct_live
+from recon3r_ros.commands.evaluation import evaluate
+from recon3r_ros.core.saved_map import SavedMap
+from recon3r_ros.io.map_store import MAP_FILE, read_map
+
+if TYPE_CHECKING:
+    from conftest import SharedData  # several folders have a conftest: not to be imported by name
+
+#: Other tests run beside this one: at half its speed a loaded machine can follow the camera
+RATE = 0.5
+
+
+def test_handheld_camera(shared_data: SharedData, tmp_path: Path) -> None:
+    pack = shared_data.pack('sevenscenes_redkitchen')
+    report = reconstruct_live(pack, tmp_path, record=False, rate=RATE)
+    assert report.published == 450
+    assert report.poses >= 0.95 * report.published
+    for folder in (tmp_path / 'published', tmp_path):  # as they came, and as they are saved
+        result = evaluate(folder, tmp_path / 'truth').trajectory
+        assert result is not None and result.sim3 is not None
+        assert result.sim3.ate_rmse <= 0.06
+    assert isinstance(read_map(tmp_path / MAP_FILE), SavedMap)
