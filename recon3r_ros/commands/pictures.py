@@ -68,7 +68,7 @@ def draw_frames(output: Path, pack: Path, path: Path) -> None:
     count = min(_ROWS, len(keyframes))
     if not count:
         return
-    chosen = np.linspace(0, len(keyframes) - 1, 2 * count + 1).round().astype(int)[1::2]
+    chosen = ((np.arange(count) + 0.5) * len(keyframes) / count).astype(int)
     metres = float(sim3.decompose(_align(output, pack).S_world_map)[0])
     names = [keyframes[i]['name'] for i in chosen]
     depths, confidences = zip(*(_depth(output / 'depth' / f'{n}.npz', metres) for n in names))
@@ -83,7 +83,8 @@ def draw_frames(output: Path, pack: Path, path: Path) -> None:
             certain = row[2].imshow(confidence, cmap=_colors('viridis'), norm=norms[1])
             _draw_mask(row[3], image, _mask(output / 'masks' / f'{name}.png'),
                        _mask(pack / 'masks' / f'{name}.png'))
-            row[0].set_ylabel(f'keyframe {i}, {keyframes[i]["stamp"]:.2f} s')
+            seconds = keyframes[i]['stamp'] - keyframes[0]['stamp']
+            row[0].set_ylabel(f'keyframe {i}, {seconds:.2f} s')
             for axis in row:
                 axis.set_xticks([])
                 axis.set_yticks([])

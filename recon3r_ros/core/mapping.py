@@ -119,7 +119,8 @@ class Mapper:
                    self.focal_factor, dict(self._retired))
 
     def saved(self, metric: MetricScale | None) -> SavedMap:
-        """Return all that `restore` needs."""
+        """Return all that `restore` needs; depths contain all that is known by now."""
+        self._densify(list(self.keyframes)[-WINDOW:])
         observations = tuple(SavedObservations(i, j, seen.landmarks, seen.targets)
                              for (i, j), seen in self._seen.items())
         return SavedMap(self.snapshot(), dict(self._archive), observations, self._calibrated,
@@ -195,7 +196,7 @@ class Mapper:
             return None
         self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
         self._edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
-        self._densify([keyframe.id])
+        self._densify(list(self.keyframes)[-1 if len(self.keyframes) > 2 else -2:])
         self._close(keyframe.id, pairs, loop)
         self._leave_window()
         self._retire()

@@ -171,7 +171,8 @@ class Reconstruction:
         """
         if self._request is not None:
             self._settle(self._request)
-        return self._host.call(Mapper.saved, metric).result()[0]
+        saved, self.map = self._host.call(Mapper.saved, metric).result()
+        return saved
 
     def restore(self, saved: SavedMap) -> None:
         """Go on in a saved map: the cameras are lost in it until they see something they know."""
