@@ -6,9 +6,10 @@ import os
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -21,7 +22,8 @@ def generate_launch_description() -> LaunchDescription:
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(os.path.join(share, 'launch', 'recon3r.launch.py')),
             launch_arguments={'rviz': LaunchConfiguration('rviz')}.items()),
-        ExecuteProcess(
-            cmd=['recon3r', 'play', '--simulated', LaunchConfiguration('seed'),
-                 '--frames', LaunchConfiguration('frames')], output='screen'),
+        Node(
+            package='recon3r_ros', executable='recon3r', output='screen',
+            arguments=['play', '--simulated', LaunchConfiguration('seed'),
+                       '--frames', LaunchConfiguration('frames')]),
     ])

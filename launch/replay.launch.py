@@ -6,9 +6,10 @@ import os
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -26,7 +27,8 @@ def generate_launch_description() -> LaunchDescription:
             launch_arguments={
                 'rviz': LaunchConfiguration('rviz'), 'use_sim_time': 'true',
                 'params_file': LaunchConfiguration('params_file')}.items()),
-        ExecuteProcess(
-            cmd=['recon3r', 'play', LaunchConfiguration('bag'), '--stamps', 'original',
-                 '--rate', LaunchConfiguration('rate')], output='screen'),
+        Node(
+            package='recon3r_ros', executable='recon3r', output='screen',
+            arguments=['play', LaunchConfiguration('bag'), '--stamps', 'original',
+                       '--rate', LaunchConfiguration('rate')]),
     ])

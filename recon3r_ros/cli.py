@@ -102,7 +102,8 @@ _PLAY = """\
 Publish images as a ROS 2 camera at their own pace, to try the node on them.
 
 SOURCE is a folder of images, a pack, a video or a rosbag2. Images are published on
-CAMERA/image_raw, and their intrinsics, where they are known, on CAMERA/camera_info.
+CAMERA/image_raw, and their intrinsics, where they are known, on CAMERA/camera_info. What follows
+--ros-args is handed to ROS.
 """
 
 
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, ros = _split(sys.argv[1:] if argv is None else list(argv))
     arguments = _parser().parse_args(own)
     arguments.ros_args = ros
-    if ros and arguments.command != 'node':
+    if ros and arguments.command not in ('node', 'play'):
         return _fail(f'error: {arguments.command} takes no --ros-args', BAD_INPUT)
     if arguments.debug:
         return _execute(arguments)

@@ -35,7 +35,7 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         sequence = open_sequence(images=_simulated(arguments))
     from recon3r_ros.ros.spinning import run
-    return run(lambda: _play(sequence, arguments), [])
+    return run(lambda: _play(sequence, arguments), ['recon3r', *arguments.ros_args])
 
 
 def _simulated(arguments: argparse.Namespace) -> Path:

@@ -10,8 +10,10 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from recon3r_ros.core.types import MetricScale, TrackingState
 from recon3r_ros.ros import conversions
 
-#: Share of images that may be dropped or rejected before it is worth a warning
+#: Share of recent images that may be dropped or rejected before it is worth a warning
 MAX_LOST_SHARE = 0.1
+#: How many reports back an image is recent
+RECENT = 10
 #: Stage of `latencies_ms`: what taking an image's message costs the thread that receives
 CALLBACK = 'callback'
 
@@ -72,14 +74,18 @@ class Health:
     memory_mb: float
 
 
-def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int) -> DiagnosticArray:
+def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int,
+                     earlier: Health | None = None) -> DiagnosticArray:
     """
     Put it into a message: one status for the node, one for each camera.
 
     :param image_timeout_s: seconds without images that are worth a warning
+    :param earlier: some reports ago: what was lost before then is worth no warning any more
     """
+    before = {} if earlier is None else {camera.name: camera for camera in earlier.cameras}
     statuses = [_node_status(health)]
-    statuses += [_camera_status(health, camera, image_timeout_s) for camera in health.cameras]
+    statuses += [_camera_status(health, camera, before.get(camera.name), image_timeout_s)
+                 for camera in health.cameras]
     return DiagnosticArray(header=conversions.header(stamp_ns, ''), status=statuses)
 
 
@@ -108,18 +114,21 @@ def _node_status(health: Health) -> DiagnosticStatus:
     return _status(f'{health.name}: reconstruction', health.name, level, message, values)
 
 
-def _camera_status(health: Health, camera: CameraHealth, timeout_s: float) -> DiagnosticStatus:
+def _camera_status(health: Health, camera: CameraHealth, before: CameraHealth | None,
+                   timeout_s: float) -> DiagnosticStatus:
     level, message = DiagnosticStatus.OK, ''
     if camera.state is not None:
         message = camera.state.value
-    lost = camera.dropped + camera.rejected
+    lost, received = camera.dropped + camera.rejected, camera.received
+    if before is not None:
+        lost, received = lost - before.dropped - before.rejected, received - before.received
     if camera.silent_s > timeout_s and not health.paused:
         level = DiagnosticStatus.WARN
         message = (f'no image for {camera.silent_s:.0f} s; waiting for '
                    + ', '.join(camera.topics))
-    elif lost > MAX_LOST_SHARE * max(camera.received, 1):
+    elif lost > MAX_LOST_SHARE * max(received, 1):
         level = DiagnosticStatus.WARN
-        message = (f'{lost} of {camera.received} images were not used: '
+        message = (f'{lost} of {received} images were not used: '
                    + (camera.reason or 'they come faster than they can be processed'))
     values = {
         'state': '' if camera.state is None else camera.state.value,

@@ -8,6 +8,7 @@ Callbacks look at headers and queue; one worker does the work; another thread bu
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 import re
@@ -32,7 +33,7 @@ from recon3r_ros.inference.geometric import GeometricPredictor
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.ros import conversions, parameters, qos
-from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health
+from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.outputs import Outputs
@@ -65,6 +66,7 @@ class Recon3rNode(LifecycleNode):
         self._error = ''
         self._paused = False
         self._active_since = 0.0
+        self._healths: deque[Health] = deque(maxlen=RECENT)
         self._subscriptions_made: list[Any] = []
         self._inputs: list[CameraInput] = []
         self._services_made: list[Any] = []
@@ -94,6 +96,7 @@ class Recon3rNode(LifecycleNode):
             self.get_logger().error(str(error))
             self._free()
             return TransitionCallbackReturn.FAILURE
+        self._healths.clear()
         # Saving takes seconds, in which images are to be received all the same
         aside = ReentrantCallbackGroup()
         self._services_made = [
@@ -346,7 +349,9 @@ class Recon3rNode(LifecycleNode):
             len(pipeline.map.keyframes), pipeline.metric, latencies,
             _memory_mb() + _memory_mb(pipeline.host_pid))
         outputs.diagnostics(diagnostic_array(
-            health, self.config.image_timeout, self.get_clock().now().nanoseconds))
+            health, self.config.image_timeout, self.get_clock().now().nanoseconds,
+            self._healths[0] if self._healths else None))
+        self._healths.append(health)
 
 
 def _one_line(error: Exception) -> str:

@@ -141,6 +141,16 @@ def test_many_lost_images_are_worth_a_warning(dropped, rejected, level):
     assert ('faster' in status.message) == (level == WARN)
 
 
+def test_what_was_lost_long_ago_is_forgiven():
+    def level(earlier):
+        now = replace(HEALTH, cameras=(replace(CAMERA, received=400, dropped=80, rejected=0),))
+        then = replace(HEALTH, cameras=(replace(CAMERA, rejected=0, **earlier),))
+        return diagnostic_array(now, TIMEOUT_S, STAMP_NS, then).status[1].level
+    assert level({'received': 300, 'dropped': 80}) == OK
+    assert level({'received': 300, 'dropped': 69}) == WARN
+    assert level({'name': 'another', 'received': 300, 'dropped': 80}) == WARN
+
+
 def test_before_the_first_image():
     status = camera(received=0, posed=0, dropped=0, rejected=0, reason='', rate=0.0, silent_s=1.0,
                     age_s=None, state=None)

@@ -58,9 +58,10 @@ def test_a_pack_is_played_at_its_pace(ros_node, spawn, pack):
 
 
 def test_original_stamps_come_with_a_clock(ros_node, spawn, pack):
-    images = Collector(ros_node, Image, '/camera/image_raw', qos.POSES)
+    images = Collector(ros_node, Image, '/front/image', qos.POSES)
     clock = Collector(ros_node, Clock, '/clock', qos.POSES)
-    child = spawn('recon3r', 'play', str(pack), '--stamps', 'original', '--rate', '4')
+    child = spawn('recon3r', 'play', str(pack), '--stamps', 'original', '--rate', '4',
+                  '--ros-args', '-r', 'camera/image_raw:=/front/image')
     assert child.wait(60) == 0, child.output
     source = [f.stamp_ns for f in open_image_folder(pack)]
     images.wait(len(source))
