@@ -50,6 +50,7 @@ setup(
         'pillow',
         'rich',
         'rosbags>=0.10',
+        'safetensors',
         'scipy',
         'torch>=2.0',
     ],

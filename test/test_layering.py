@@ -44,7 +44,7 @@ LAYERS = {
     '__init__': layer(),
     'errors': layer(),
     'geometry': layer('', 'numpy scipy torch cv2'),
-    'nets': layer('', 'numpy torch'),
+    'nets': layer('', 'safetensors torch'),
     'inference': layer('nets geometry', 'numpy scipy torch cv2'),
     'core': layer('inference geometry', 'numpy scipy torch cv2 gtsam open3d'),
     'io': layer('__version__ core.types core.archive core.saved_map geometry',

@@ -1,0 +1,230 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+DUSt3R, and MonST3R and MASt3R, which share its trunk.
+
+'DUSt3R: Geometric 3D Vision Made Easy' (Wang et al., CVPR 2024), 'MonST3R' (Zhang et al., ICLR
+2025), 'Grounding Image Matching in 3D with MASt3R' (Leroy et al., ECCV 2024). Two images go
+through one encoder; two decoders attend to each other's tokens; each has a head that gives every
+pixel a point in the first camera's frame, and a confidence.
+
+Names of modules are those of the published checkpoints. Written from the papers and from the
+names and shapes of the checkpoints' tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from recon3r_ros.nets.layers.attention import (
+    DecoderBlock,
+    empty_parameter,
+    EncoderBlock,
+    Mlp,
+    NORM_EPS,
+    PatchEmbed,
+)
+from recon3r_ros.nets.layers.dpt import DptHead
+from recon3r_ros.nets.layers.rope import rope_table, RopeTable
+import torch
+from torch import nn, Tensor
+from torch.nn.functional import normalize, pixel_shuffle
+
+PATCH = 16
+HeadName = Literal['linear', 'dpt', 'catmlp+dpt']
+#: Channels of a head: a point and a confidence
+_POINT_AND_CONFIDENCE = 4
+
+
+@dataclass(frozen=True)
+class Dust3rConfig:
+    """
+    Sizes of a network.
+
+    :param head: `linear` and `dpt` are DUSt3R's, `catmlp+dpt` MASt3R's
+    :param descriptor_dim: channels of MASt3R's local features
+    """
+
+    enc_embed_dim: int = 1024
+    enc_depth: int = 24
+    enc_num_heads: int = 16
+    dec_embed_dim: int = 768
+    dec_depth: int = 12
+    dec_num_heads: int = 12
+    head: HeadName = 'dpt'
+    descriptor_dim: int = 24
+
+    @property
+    def hooks(self) -> tuple[int, int, int, int]:
+        """Entries of the decoder's list that a DPT head reads; 0 are the encoder's tokens."""
+        return 0, self.dec_depth // 2, self.dec_depth * 3 // 4, self.dec_depth
+
+
+@dataclass(frozen=True, eq=False)
+class ViewOutput:
+    """
+    What a head says of its view.
+
+    :param points: (B, H, W, 3) in the first camera's frame, up to scale (MASt3R: metres)
+    :param confidence: (B, H, W), > 1
+    :param descriptors: (B, H, W, D) unit vectors, MASt3R only
+    :param descriptor_confidence: (B, H, W), > 0, MASt3R only
+    """
+
+    points: Tensor
+    confidence: Tensor
+    descriptors: Tensor | None = None
+    descriptor_confidence: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """
+    An image's tokens, row by row.
+
+    :param values: (B, rows * columns, C)
+    """
+
+    values: Tensor
+    rows: int
+    columns: int
+
+    def rope(self, head_size: int) -> RopeTable:
+        """Position table of their grid."""
+        return rope_table(self.rows, self.columns, head_size, self.values.device)
+
+
+class LinearHead(nn.Module):
+    """One linear layer a token (DUSt3R, section 4)."""
+
+    def __init__(self, config: Dust3rConfig) -> None:
+        super().__init__()
+        self.proj = nn.Linear(config.dec_embed_dim, _POINT_AND_CONFIDENCE * PATCH ** 2)
+
+    def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
+        """Transform the decoder's list of tokens (B, N, C)."""
+        return _points_and_confidence(_unpatched(self.proj(steps[-1]), rows))
+
+
+class DenseHead(nn.Module):
+    """A DPT head (DUSt3R, section 4), with MASt3R's local features (section 3.2) if asked for."""
+
+    def __init__(self, config: Dust3rConfig) -> None:
+        super().__init__()
+        self._hooks = config.hooks
+        widths = [config.enc_embed_dim, *3 * [config.dec_embed_dim]]
+        self.dpt = DptHead(widths, _POINT_AND_CONFIDENCE)
+        self.head_local_features: Mlp | None = None
+        if config.head == 'catmlp+dpt':
+            width = config.enc_embed_dim + config.dec_embed_dim
+            self.head_local_features = Mlp(
+                width, 4 * width, (config.descriptor_dim + 1) * PATCH ** 2)
+
+    def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
+        """Transform the decoder's list of tokens (B, N, C)."""
+        out = _points_and_confidence(self.dpt([steps[i] for i in self._hooks], rows))
+        if self.head_local_features is None:
+            return out
+        x = self.head_local_features(torch.cat([steps[0], steps[-1]], -1))
+        # (B, D + 1, H, W) -> (B, H, W, D + 1)
+        local = _unpatched(x, rows).permute(0, 2, 3, 1)
+        return ViewOutput(out.points, out.confidence, normalize(local[..., :-1], dim=-1),
+                          local[..., -1].exp())
+
+
+class Dust3r(nn.Module):
+    """
+    The network; `encode` a view once, `decode` it with as many others as needed.
+
+    :param config: its sizes
+    """
+
+    def __init__(self, config: Dust3rConfig) -> None:
+        super().__init__()
+        self.config = config
+        enc, dec = config.enc_embed_dim, config.dec_embed_dim
+        # Left over from the encoder's pre-training (CroCo v2): in the checkpoints, and unused
+        self.mask_token = empty_parameter(1, 1, dec)
+        self.patch_embed = PatchEmbed(PATCH, enc)
+        self.enc_blocks = nn.ModuleList(
+            EncoderBlock(enc, config.enc_num_heads) for _ in range(config.enc_depth))
+        self.enc_norm = nn.LayerNorm(enc, NORM_EPS)
+        self.decoder_embed = nn.Linear(enc, dec)
+        self.dec_blocks = nn.ModuleList(
+            DecoderBlock(dec, config.dec_num_heads) for _ in range(config.dec_depth))
+        self.dec_blocks2 = nn.ModuleList(
+            DecoderBlock(dec, config.dec_num_heads) for _ in range(config.dec_depth))
+        self.dec_norm = nn.LayerNorm(dec, NORM_EPS)
+        head = LinearHead if config.head == 'linear' else DenseHead
+        self.downstream_head1 = head(config)
+        self.downstream_head2 = head(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that the trunk computes in."""
+        return self.decoder_embed.weight.dtype
+
+    def lower_precision(self, dtype: torch.dtype) -> Dust3r:
+        """Have the trunk compute in another type; the heads' exponentials need float32."""
+        for module in (self.patch_embed, self.enc_blocks, self.enc_norm, self.decoder_embed,
+                       self.dec_blocks, self.dec_blocks2, self.dec_norm):
+            module.to(dtype)
+        return self
+
+    def encode(self, image: Tensor) -> Tokens:
+        """
+        Encode a view.
+
+        :param image: (B, 3, H, W) in [-1, 1], sides multiples of 16
+        """
+        rows, columns = image.shape[2] // PATCH, image.shape[3] // PATCH
+        head_size = self.config.enc_embed_dim // self.config.enc_num_heads
+        x = self.patch_embed(image.to(self.dtype))
+        rope = rope_table(rows, columns, head_size, image.device)
+        for block in self.enc_blocks:
+            x = block(x, rope)
+        return Tokens(self.enc_norm(x), rows, columns)
+
+    def decode(self, first: Tokens, second: Tokens) -> tuple[ViewOutput, ViewOutput]:
+        """
+        Predict both views' points in the first camera's frame.
+
+        :param first: of view 1 (B, N, C)
+        :param second: of view 2 (B, M, C)
+        """
+        head_size = self.config.dec_embed_dim // self.config.dec_num_heads
+        rope1, rope2 = first.rope(head_size), second.rope(head_size)
+        steps1, steps2 = [first.values], [second.values]
+        x1, x2 = self.decoder_embed(first.values), self.decoder_embed(second.values)
+        for block1, block2 in zip(self.dec_blocks, self.dec_blocks2):
+            # Both see the other as it was before this step
+            x1, x2 = block1(x1, x2, rope1, rope2), block2(x2, x1, rope2, rope1)
+            steps1.append(x1)
+            steps2.append(x2)
+        steps1[-1], steps2[-1] = self.dec_norm(x1), self.dec_norm(x2)
+        return (self.downstream_head1([s.float() for s in steps1], first.rows),
+                self.downstream_head2([s.float() for s in steps2], second.rows))
+
+    def forward(self, image1: Tensor, image2: Tensor) -> tuple[ViewOutput, ViewOutput]:
+        """
+        Encode and decode a pair.
+
+        :param image1: (B, 3, H, W) in [-1, 1]
+        :param image2: (B, 3, H', W') in [-1, 1]
+        """
+        return self.decode(self.encode(image1), self.encode(image2))
+
+
+def _unpatched(x: Tensor, rows: int) -> Tensor:
+    # (B, N, C 16²) -> (B, C 16², rows, columns) -> (B, C, H, W)
+    return pixel_shuffle(x.transpose(1, 2).unflatten(2, (rows, -1)), PATCH)
+
+
+def _points_and_confidence(x: Tensor) -> ViewOutput:
+    """Points grow exponentially with the length of the three channels (B, 4, H, W)."""
+    v = x[:, :3].permute(0, 2, 3, 1)  # (B, H, W, 3)
+    length = v.norm(dim=-1, keepdim=True)
+    points = v * (length.expm1() / length.clamp(min=1e-8))
+    return ViewOutput(points, 1 + x[:, 3].exp())

@@ -1,0 +1,144 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Transformer blocks of the DUSt3R family; the names of modules are those of the checkpoints."""
+
+from __future__ import annotations
+
+from recon3r_ros.nets.layers.rope import RopeTable
+import torch
+from torch import nn, Tensor
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+NORM_EPS = 1e-6
+MLP_RATIO = 4
+
+
+class Mlp(nn.Module):
+    """Two layers with an exact GELU between them."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform tokens (B, N, width) to (B, N, out)."""
+        out: Tensor = self.fc2(gelu(self.fc1(x)))
+        return out
+
+
+class SelfAttention(nn.Module):
+    """Attention of tokens to those of the same view."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rope: RopeTable) -> Tensor:
+        """Transform tokens (B, N, C)."""
+        # (B, N, 3 C) -> (3, B, heads, N, C / heads)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = scaled_dot_product_attention(rope.rotate(q), rope.rotate(k), v)
+        return _joined(out, self.proj)
+
+
+class CrossAttention(nn.Module):
+    """Attention of one view's tokens to the other's."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.projq = nn.Linear(width, width)
+        self.projk = nn.Linear(width, width)
+        self.projv = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, memory: Tensor, rope: RopeTable, memory_rope: RopeTable
+                ) -> Tensor:
+        """
+        Transform tokens.
+
+        :param x: (B, N, C) of the view that asks
+        :param memory: (B, M, C) of the view that answers
+        """
+        q, k, v = (self._split(layer(tokens)) for layer, tokens in (
+            (self.projq, x), (self.projk, memory), (self.projv, memory)))
+        out = scaled_dot_product_attention(rope.rotate(q), memory_rope.rotate(k), v)
+        return _joined(out, self.proj)
+
+    def _split(self, x: Tensor) -> Tensor:
+        # (B, N, C) -> (B, heads, N, C / heads)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _joined(x: Tensor, projection: nn.Module) -> Tensor:
+    # (B, heads, N, C / heads) -> (B, N, C)
+    out: Tensor = projection(x.transpose(1, 2).flatten(2))
+    return out
+
+
+class EncoderBlock(nn.Module):
+    """A pre-norm transformer block (CroCo v2, section 3.2)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, NORM_EPS)
+        self.attn = SelfAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, NORM_EPS)
+        self.mlp = Mlp(width, MLP_RATIO * width, width)
+
+    def forward(self, x: Tensor, rope: RopeTable) -> Tensor:
+        """Transform tokens (B, N, C)."""
+        x = x + self.attn(self.norm1(x), rope)
+        return x + self.mlp(self.norm2(x))
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention, attention to the other view, MLP (DUSt3R, section 3.1)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, NORM_EPS)
+        self.attn = SelfAttention(width, heads)
+        self.cross_attn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, NORM_EPS)
+        self.norm3 = nn.LayerNorm(width, NORM_EPS)
+        self.mlp = Mlp(width, MLP_RATIO * width, width)
+        self.norm_y = nn.LayerNorm(width, NORM_EPS)
+
+    def forward(self, x: Tensor, memory: Tensor, rope: RopeTable, memory_rope: RopeTable
+                ) -> Tensor:
+        """
+        Transform tokens.
+
+        :param x: (B, N, C) of this view
+        :param memory: (B, M, C) of the other view, as they were before this step
+        """
+        x = x + self.attn(self.norm1(x), rope)
+        x = x + self.cross_attn(self.norm2(x), self.norm_y(memory), rope, memory_rope)
+        return x + self.mlp(self.norm3(x))
+
+
+class PatchEmbed(nn.Module):
+    """Image to tokens: one for each patch, row by row."""
+
+    def __init__(self, patch: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, patch, patch)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Transform an image (B, 3, H, W) to tokens (B, H / patch * W / patch, C)."""
+        x: Tensor = self.proj(image)
+        return x.flatten(2).transpose(1, 2)
+
+
+def tokens_to_map(tokens: Tensor, rows: int) -> Tensor:
+    """Lay tokens (B, N, C) out as (B, C, rows, N / rows)."""
+    return tokens.transpose(1, 2).unflatten(2, (rows, -1))
+
+
+def empty_parameter(*shape: int) -> nn.Parameter:
+    """Return a parameter that checkpoints have and no output depends on."""
+    return nn.Parameter(torch.zeros(shape), requires_grad=False)

@@ -1,0 +1,65 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rotary position embedding in two dimensions.
+
+RoFormer (Su et al., 2021, section 3.4.2) for tokens on an image's grid, as CroCo v2 (Weinzaepfel
+et al., ICCV 2023, section 3.2) uses it: the first half of a head's channels turns with the row,
+the second half with the column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+#: The slowest channel turns this many times as slowly as the fastest
+BASE = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class RopeTable:
+    """
+    Cosines and sines of every token's angles.
+
+    :param cos: (N, head size), float32
+    :param sin: (N, head size), float32, negative where a channel takes its partner's negative
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """
+        Turn queries or keys.
+
+        :param x: (B, heads, N, head size)
+        """
+        quarter = x.shape[-1] // 4
+        # Channel c and c + quarter of each half are partners: (…, 2 halves, 2 partners, quarter)
+        swapped = x.unflatten(-1, (2, 2, quarter)).flip(-2).flatten(-3)
+        return x * self.cos.to(x.dtype) + swapped * self.sin.to(x.dtype)
+
+
+@lru_cache(maxsize=64)
+def rope_table(rows: int, columns: int, head_size: int, device: torch.device) -> RopeTable:
+    """
+    Table for a grid of tokens, row by row; made once for each grid and device.
+
+    :param head_size: channels of a head, a multiple of 4
+    """
+    quarter = head_size // 4
+    # In float32 on the CPU, whatever the device: angles of all devices agree to the last bit
+    frequencies = BASE ** (-torch.arange(quarter, dtype=torch.float32) / quarter)
+    row, column = torch.meshgrid(
+        torch.arange(rows, dtype=torch.float32), torch.arange(columns, dtype=torch.float32),
+        indexing='ij')
+    by_row = row.reshape(-1, 1) * frequencies  # (N, quarter)
+    by_column = column.reshape(-1, 1) * frequencies
+    angles = torch.cat([by_row, by_row, by_column, by_column], 1)  # (N, head size)
+    sign = torch.ones(4, quarter)
+    sign[0::2] = -1
+    return RopeTable(angles.cos().to(device), (angles.sin() * sign.flatten()).to(device))

@@ -1,0 +1,106 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Compare networks with the numbers that their authors' code gave: `python parity.py FILE…`.
+
+A golden file holds outputs, and names and shapes of parameters; `recipe.py` rebuilds weights and
+images from these. Prints the relative error ‖out − ref‖ / ‖ref‖ of every array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import recipe
+from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+import torch
+
+#: Largest relative error of an array in float32
+TOLERANCE = 2e-5
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def read(path: Path) -> tuple[dict[str, Any], Arrays]:
+    """Return a golden file's description and arrays."""
+    with np.load(path) as file:
+        return json.loads(str(file['meta'])), {k: file[k] for k in file.files if k != 'meta'}
+
+
+def build(meta: dict[str, Any]) -> Dust3r:
+    """Build a golden file's network with its weights; names and shapes must be the same."""
+    with torch.device('meta'):
+        network = Dust3r(Dust3rConfig(**meta['config'], head=meta['head']))
+    shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert shapes == meta['parameters'], sorted(shapes.keys() ^ meta['parameters'].keys())
+    network.load_state_dict({name: torch.from_numpy(recipe.parameter(name, tuple(shape)))
+                             for name, shape in shapes.items()}, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def images(meta: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rebuild both views' images."""
+    first, second = (recipe.image(meta['seed'] + i, meta['batch'], *meta[f'shape{i + 1}'])
+                     for i in range(2))
+    return torch.from_numpy(first), torch.from_numpy(second)
+
+
+def dust3r(meta: dict[str, Any]) -> Arrays:
+    """Run a network of DUSt3R's family."""
+    with torch.inference_mode():
+        views = build(meta)(*images(meta))
+    found = {}
+    for name, points, view in zip(('view1', 'view2'), ('pts3d', 'pts3d_in_other_view'), views):
+        arrays = {points: view.points, 'conf': view.confidence, 'desc': view.descriptors,
+                  'desc_conf': view.descriptor_confidence}
+        found |= {f'{name}.{key}': values.float().numpy()
+                  for key, values in arrays.items() if values is not None}
+    step = meta['stride']
+    return {name: values[:, ::step, ::step] for name, values in found.items()}
+
+
+NETWORKS: dict[str, Callable[[dict[str, Any]], Arrays]] = {'dust3r': dust3r, 'mast3r': dust3r}
+
+
+def errors(path: Path) -> dict[str, float]:
+    """
+    Relative error of each array of a golden file.
+
+    :raises KeyError: for a network there is none of
+    """
+    meta, expected = read(path)
+    found = NETWORKS[meta['model']](meta)
+    assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())
+    return {name: relative_error(found[name], expected[name]) for name in sorted(expected)}
+
+
+def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """‖found − expected‖ / ‖expected‖."""
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    difference = found.astype(np.float64) - expected
+    return float(np.linalg.norm(difference) / np.linalg.norm(expected.astype(np.float64)))
+
+
+def main(paths: list[str]) -> int:
+    """Check files; the exit status tells whether all agree."""
+    worst = 0.0
+    for path in paths:
+        try:
+            found = errors(Path(path))
+        except KeyError as unknown:
+            sys.stderr.write(f'{path}: there is no network for it here ({unknown})\n')
+            worst = np.inf
+            continue
+        for name, error in found.items():
+            sys.stdout.write(f'{Path(path).name:40} {name:28} {error:.2e}\n')
+        worst = max(worst, *found.values())
+    return int(not paths or worst > TOLERANCE)
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,190 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Files of weights, good and bad: nothing foreign is run, nothing doubtful is loaded."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+import hashlib
+from pathlib import Path
+import pickle
+
+import pytest
+from recon3r_ros.errors import InputError
+from recon3r_ros.nets import checkpoints
+from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from safetensors.torch import save_file
+import torch
+
+CONFIG = Dust3rConfig(128, 2, 2, 64, 4, 1, 'linear')
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope='module')
+def state() -> State:
+    """Return the weights of a tiny network with linear heads."""
+    torch.manual_seed(0)
+    return {k: v.detach() for k, v in Dust3r(CONFIG).state_dict().items()}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a .pth as the authors do."""
+    def save(state: State, name: str = 'weights.pth', model: str = '') -> Path:
+        torch.save({'model': state, 'args': argparse.Namespace(model=model)}, tmp_path / name)
+        return tmp_path / name
+    return save
+
+
+def refusal(path: Path) -> str:
+    """Return why a file is refused, in one line that names it."""
+    with pytest.raises(InputError) as caught:
+        checkpoints.read(path)
+    message = str(caught.value)
+    assert str(path) in message and '\n' not in message
+    return message
+
+
+@pytest.mark.parametrize('head', ['linear', 'dpt', 'catmlp+dpt'])
+def test_the_network_follows_from_the_tensors(write: Callable[..., Path], head: str) -> None:
+    config = replace(CONFIG, head=head, descriptor_dim=16 if '+' in head else 24)
+    network = Dust3r(config)
+    found = checkpoints.read(write(network.state_dict()))
+    assert found.network.config == config
+    assert found.image_size == 512
+    image = torch.zeros(1, 3, 32, 64)
+    with torch.inference_mode():
+        for a, b in zip(found.network(image, image), network(image, image)):
+            assert torch.equal(a.points, b.points)
+    assert not any(p.requires_grad or p.is_meta for p in found.network.parameters())
+
+
+def test_safetensors(state: State, tmp_path: Path) -> None:
+    save_file({k: v.clone() for k, v in state.items()}, tmp_path / 'model.safetensors')
+    assert checkpoints.read(tmp_path / 'model.safetensors').network.config == CONFIG
+    (tmp_path / 'model.safetensors').write_bytes(
+        (tmp_path / 'model.safetensors').read_bytes()[:-100])
+    assert 'truncated' in refusal(tmp_path / 'model.safetensors')
+
+
+def test_bare_weights_in_half_precision(state: State, tmp_path: Path) -> None:
+    torch.save({k: v.half() for k, v in state.items()}, tmp_path / 'w.pth')
+    network = checkpoints.read(tmp_path / 'w.pth').network
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_one_decoder_serves_both_views(state: State, write: Callable[..., Path]) -> None:
+    path = write({k: v for k, v in state.items() if not k.startswith('dec_blocks2')})
+    found = checkpoints.read(path).network.state_dict()
+    assert torch.equal(found['dec_blocks2.1.norm1.weight'], found['dec_blocks.1.norm1.weight'])
+
+
+@pytest.mark.parametrize('name, model, size', [
+    ('w.pth', '', 512), ('DUSt3R_ViTLarge_BaseDecoder_224_linear.pth', '', 224),
+    ('w.pth', 'AsymmetricCroCo3DStereo(img_size=(224, 224))', 224),
+    ('w_224_.pth', "Net(patch_embed_cls='a', img_size=(512, 512))", 512)])
+def test_image_size(state: State, write: Callable[..., Path], name: str, model: str, size: int
+                    ) -> None:
+    assert checkpoints.read(write(state, name, model)).image_size == size
+
+
+def test_its_description_is_never_evaluated(state: State, write: Callable[..., Path],
+                                            tmp_path: Path) -> None:
+    path = write(state, model=f"open({str(tmp_path / 'evil')!r}, 'w')")
+    checkpoints.read(path)
+    assert not (tmp_path / 'evil').exists()
+
+
+class Evil:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self):
+        return open, (str(self._path), 'w')
+
+
+def test_no_code_is_run(state: State, tmp_path: Path) -> None:
+    target = tmp_path / 'evil'
+    torch.save({'model': state, 'args': Evil(target)}, tmp_path / 'w.pth')
+    assert 'damaged' in refusal(tmp_path / 'w.pth')
+    (tmp_path / 'old.pth').write_bytes(pickle.dumps({'model': Evil(target)}))
+    refusal(tmp_path / 'old.pth')
+    assert not target.exists()
+
+
+@pytest.mark.parametrize('content', [b'', b'PK', b'<!DOCTYPE html><html>not found</html>',
+                                     bytes(range(256)) * 40])
+def test_a_file_of_something_else(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / 'w.pth').write_bytes(content)
+    assert 'download it again' in refusal(tmp_path / 'w.pth')
+
+
+@pytest.mark.parametrize('keep', [100, 0.3, 0.9, -1])
+def test_a_truncated_file(state: State, write: Callable[..., Path], keep: float) -> None:
+    content = (path := write(state)).read_bytes()
+    size = int(keep * len(content)) if 0 < keep < 1 else int(keep)
+    path.write_bytes(content[:size])
+    assert 'truncated' in refusal(path)
+
+
+def test_missing_and_renamed_tensors(state: State, write: Callable[..., Path]) -> None:
+    def renamed(old: str, new: str) -> State:
+        return {k.replace(old, new): v for k, v in state.items()}
+    assert 'no enc_norm.bias' in refusal(write({
+        k: v for k, v in state.items() if k != 'enc_norm.bias'}))
+    assert 'no enc_norm.bias, enc_norm.weight' in refusal(write(renamed('enc_norm', 'norm')))
+    assert 'no patch_embed.proj.weight' in refusal(write(renamed('', 'module.')))
+    assert 'unexpected extra' in refusal(write(state | {'extra': torch.zeros(1)}))
+    message = refusal(write({k: v for k, v in state.items() if 'dec_blocks2.0' not in k}))
+    assert 'dec_blocks2.0' in message and 'more' in message
+
+
+def test_wrong_shapes_and_values(state: State, write: Callable[..., Path]) -> None:
+    def changed(name: str, value: torch.Tensor) -> Path:
+        return write(state | {name: value})
+    assert '(3,), expected (128,)' in refusal(changed('enc_norm.bias', torch.zeros(3)))
+    assert 'not finite' in refusal(changed('enc_norm.bias', torch.full((128,), torch.nan)))
+    assert 'int64' in refusal(changed('enc_norm.bias', torch.zeros(128, dtype=torch.int64)))
+    assert 'multiples of 64' in refusal(changed('decoder_embed.weight', torch.zeros(100, 128)))
+    assert 'multiples of 64' in refusal(changed('decoder_embed.weight', torch.tensor(1.0)))
+    torch.save([1, 2], (path := changed('enc_norm.bias', torch.zeros(3))))
+    assert 'list' in refusal(path)
+    torch.save({'model': {'a': 1}}, path)
+    assert 'no weights' in refusal(path)
+
+
+def test_it_must_be_the_model_that_was_asked_for(write: Callable[..., Path]) -> None:
+    linear = write(Dust3r(CONFIG).state_dict())
+    assert checkpoints.load(linear, 'dust3r').model == 'dust3r'
+    for model in ('mast3r', 'monst3r'):
+        with pytest.raises(InputError, match=f'{linear}.*not {model}'):
+            checkpoints.load(linear, model)
+    with pytest.raises(InputError, match='dust3r, monst3r, mast3r'):
+        checkpoints.load(linear, 'geometric')
+    with pytest.raises(InputError, match='no such file'):
+        checkpoints.load(linear.with_name('none.pth'), 'dust3r')
+
+
+def test_a_known_hash_is_checked(state: State, write: Callable[..., Path],
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(state)
+    assert checkpoints.check_sha256(path) is None
+    right = hashlib.sha256(path.read_bytes()).hexdigest()
+    beside = path.with_name('weights.pth.sha256')
+    beside.write_text(f'{right.upper()}  weights.pth\n')
+    assert str(beside) in str(checkpoints.check_sha256(path))
+    beside.write_text(f'{"0" * 64}  weights.pth\n')
+    assert right in refusal(path)
+    beside.write_text('no hash\n')
+    with pytest.raises(InputError, match='sha256sum'):
+        checkpoints.read(path)
+    beside.unlink()
+    known = replace(checkpoints.PUBLISHED[0], file='weights.pth', sha256=right)
+    monkeypatch.setattr(checkpoints, 'PUBLISHED', (known,))
+    assert checkpoints.check_sha256(path) == 'as published'
+    path.write_bytes(path.read_bytes() + b'\0')
+    assert 'as published it is' in refusal(path)
