@@ -29,6 +29,8 @@ _FINEST_SIGMA = 0.1
 #: keyframe would loosen all the good ones
 _COARSEST_SIGMA = 0.5
 _CAUCHY_SIGMAS = 2.5
+#: The same for depths known otherwise
+_PRIOR_SIGMAS = 2.5
 _OUTLIER_SIGMAS = 4.0
 _INITIAL_DAMPING = 1e-4
 _MAX_DAMPING = 1e4
@@ -73,6 +75,8 @@ class Problem:
     :param observations: who sees what
     :param focal_prior: mean and standard deviation of the logarithm of a factor common to all
         focal lengths; None where they are known
+    :param depth_priors: per keyframe, inverse depths (L,) known otherwise, and the inverse
+        variances (L,) of these relative depths, 0 where there is none; None for none at all
     """
 
     T_cam_map: Array
@@ -82,6 +86,7 @@ class Problem:
     inverse_depths: tuple[Array, ...]
     observations: tuple[Observations, ...]
     focal_prior: tuple[float, float] | None = None
+    depth_priors: tuple[tuple[Array, Array], ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +130,8 @@ class _Flat:
     :param weights: (M,)
     :param groups: per entry of `Problem.observations`, its part of the row
     :param spans: per keyframe, its part of all landmarks
+    :param prior: (L,) inverse depths known otherwise
+    :param prior_information: (L,) of these relative depths
     """
 
     anchors: NDArray[np.int64]
@@ -135,6 +142,8 @@ class _Flat:
     weights: Array
     groups: tuple[slice, ...]
     spans: tuple[slice, ...]
+    prior: Array
+    prior_information: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +197,8 @@ def _flatten(problem: Problem) -> _Flat:
     observations = problem.observations
     sizes = [len(o.landmarks) for o in observations]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
+    priors = problem.depth_priors or [(np.ones(len(d)), np.zeros(len(d)))
+                                      for d in problem.inverse_depths]
     return _Flat(
         np.repeat([o.anchor for o in observations], sizes).astype(np.int64),
         np.repeat([o.observer for o in observations], sizes).astype(np.int64),
@@ -196,7 +207,9 @@ def _flatten(problem: Problem) -> _Flat:
         np.concatenate([o.targets for o in observations]),
         np.concatenate([o.weights for o in observations]),
         tuple(slice(a, b) for a, b in zip(offsets[:-1], offsets[1:])),
-        tuple(slice(a, b) for a, b in zip(starts, ends)))
+        tuple(slice(a, b) for a, b in zip(starts, ends)),
+        np.concatenate([mean for mean, _ in priors]),
+        np.concatenate([information for _, information in priors]))
 
 
 def _solution(flat: _Flat, state: _State, linear: _Linearised) -> Solution:
@@ -205,6 +218,7 @@ def _solution(flat: _Flat, state: _State, linear: _Linearised) -> Solution:
     rho = state.inverse_depths
     relative = np.sum(linear.by_depth ** 2, axis=1) * rho[flat.landmarks] ** 2
     information = _by_landmark(flat, good * relative / noise ** 2, len(rho))
+    information += flat.prior_information / (1 + _prior_error(flat, state) / _PRIOR_SIGMAS ** 2)
     return Solution(
         state.T_cam_map, tuple(rho[s] for s in flat.spans), float(np.exp(state.log_focal)),
         _robust_sigma(linear), tuple(good[g] for g in flat.groups),
@@ -238,12 +252,21 @@ def _noise(linear: _Linearised) -> float:
     return float(np.clip(_robust_sigma(linear), _FINEST_SIGMA, _COARSEST_SIGMA))
 
 
+def _prior_error(flat: _Flat, state: _State) -> Array:
+    """Squared distance (L,) of the depths from their priors, in standard deviations."""
+    relative = state.inverse_depths / flat.prior - 1
+    return np.asarray(flat.prior_information * relative ** 2 * (state.inverse_depths > 0))
+
+
 def _cost(problem: Problem, flat: _Flat, linear: _Linearised, state: _State, scale: float
           ) -> float:
     total = scale ** 2 * float(flat.weights @ np.log1p(linear.squared / scale ** 2))
     if problem.focal_prior is not None:
         mean, sigma = problem.focal_prior
         total += _FINEST_SIGMA ** 2 / sigma ** 2 * (state.log_focal - mean) ** 2
+    errors = _prior_error(flat, state)
+    total += (_FINEST_SIGMA * _PRIOR_SIGMAS) ** 2 * float(
+        np.log1p(errors / _PRIOR_SIGMAS ** 2).sum())
     return total
 
 
@@ -301,6 +324,11 @@ def _step(problem: Problem, flat: _Flat, state: _State, linear: _Linearised, wei
         flat, np.einsum('ni,ni->n', weighted_depth, linear.by_depth), len(rho))
     depth_gradient = _by_landmark(
         flat, np.einsum('ni,ni->n', weighted_depth, linear.residual), len(rho))
+    # Priors are stated for residuals of unit variance, and robust as observations are
+    trust = _FINEST_SIGMA ** 2 * flat.prior_information / flat.prior ** 2 / (
+        1 + _prior_error(flat, state) / _PRIOR_SIGMAS ** 2)
+    depth_hessian += trust
+    depth_gradient += trust * (rho - flat.prior) * (rho > 0)
     cross = np.einsum('nij,ni->nj', weighted, linear.by_depth)
     coupling: list[dict[int, Array]] = [{} for _ in range(count)]
     for o, group in zip(problem.observations, flat.groups):

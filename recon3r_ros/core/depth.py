@@ -10,7 +10,9 @@ single pairs leave no trace, and votes that contradict each other lose their con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +27,18 @@ _SYSTEMATIC = 0.01
 MIN_CONFIDENCE = 6.0
 
 
+class Vote(Protocol):
+    """What one prediction says about a keyframe's depths."""
+
+    def depths(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Inverse depth and weight (H, W) of a keyframe's rays (H, W, 3); no weight: unknown."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class Vote:
+class TriangulatedVote:
     """
-    What one other keyframe says about a keyframe's depths.
+    Where one other keyframe sees a keyframe's pixels.
 
     :param T_other_own: (4, 4) pose of the keyframe in the other camera
     :param camera: pinhole camera of the other's grid
@@ -41,8 +51,34 @@ class Vote:
     targets: NDArray[np.float32]
     confidence: NDArray[np.float32]
 
+    def depths(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Triangulate with the keyframes' poses."""
+        rays_other = np.empty_like(rays)
+        rays_other[..., 0] = (self.targets[..., 0] - self.camera.cx) / self.camera.fx
+        rays_other[..., 1] = (self.targets[..., 1] - self.camera.cy) / self.camera.fy
+        rays_other[..., 2] = 1
+        inverse_depth, _, in_front = triangulate(rays, rays_other, self.T_other_own)
+        return inverse_depth, np.where(in_front, self.confidence, np.float32(0))
 
-def fuse(rays: NDArray[np.float32], votes: list[Vote]
+
+@dataclass(frozen=True, eq=False)
+class LearnedVote:
+    """
+    What a network read off the keyframe's image.
+
+    :param inverse_depth: (H, W) in map units
+    :param confidence: (H, W)
+    """
+
+    inverse_depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+    def depths(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return them as they are."""
+        return self.inverse_depth, self.confidence
+
+
+def fuse(rays: NDArray[np.float32], votes: Sequence[Vote]
          ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """
     Confidence-weighted mean of the votes' log depths.
@@ -54,15 +90,11 @@ def fuse(rays: NDArray[np.float32], votes: list[Vote]
         return np.zeros(rays.shape[:2], np.float32), np.zeros(rays.shape[:2], np.float32)
     logs, weights = [], []
     for vote in votes:
-        rays_other = np.empty_like(rays)
-        rays_other[..., 0] = (vote.targets[..., 0] - vote.camera.cx) / vote.camera.fx
-        rays_other[..., 1] = (vote.targets[..., 1] - vote.camera.cy) / vote.camera.fy
-        rays_other[..., 2] = 1
-        inverse_depth, sensitivity, in_front = triangulate(rays, rays_other, vote.T_other_own)
-        valid = in_front & (vote.confidence > MIN_CONFIDENCE / 4)
+        inverse_depth, confidence = vote.depths(rays)
+        valid = confidence > MIN_CONFIDENCE / 4
         logs.append(np.log(np.where(valid, inverse_depth, 1.0)))
         weights.append(np.where(
-            valid, vote.confidence / (1 + vote.confidence * _SYSTEMATIC ** 2), 0.0))
+            valid, confidence / (1 + confidence * _SYSTEMATIC ** 2), 0.0))
     log, weight = np.stack(logs), np.stack(weights).astype(np.float32)
     # The surest vote is the reference that the others agree with or not
     best = np.take_along_axis(log, weight.argmax(0)[None], 0)

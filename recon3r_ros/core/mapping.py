@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 import logging
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import correspond, Correspondence
+from recon3r_ros.core.learned import LearnedDepth, prior, unit
 from recon3r_ros.core.motion import keyframe_mask
 from recon3r_ros.core.saved_map import SavedMap, SavedObservations
 from recon3r_ros.core.types import (
@@ -50,6 +52,8 @@ MIN_AGREEMENT = 0.5
 _PLACING_ERROR = 2.0
 #: Standard deviation of the logarithm of a guessed focal length
 FOCAL_SIGMA = 0.3
+#: The same where predictions tell it, of which the newest count
+LEARNED_FOCAL_SIGMA, MAX_FOCALS = 0.05, 50
 #: With unknown focal length, all keyframes are refined together until there are this many
 SELF_CALIBRATION_KEYFRAMES = 24
 #: Uncertainty of edges between keyframes refined together (radians, relative to depth)
@@ -103,6 +107,8 @@ class Mapper:
         self._archive: dict[int, ArchivedView] = {}
         self._seen: dict[tuple[int, int], _Seen] = {}
         self._dense: dict[tuple[int, int], Correspondence] = {}
+        self._learned: dict[tuple[int, int], LearnedDepth] = {}
+        self._focals: deque[float] = deque(maxlen=MAX_FOCALS)
         self._graph = alignment.PoseGraph()
         self._graph_scale: dict[int, float] = {}
         self._edges: list[MapEdge] = []
@@ -111,7 +117,7 @@ class Mapper:
     @property
     def started(self) -> bool:
         """Whether there is depth."""
-        return len(self.keyframes) > 1
+        return self.snapshot().started
 
     def snapshot(self) -> Map:
         """Return the map as it is now."""
@@ -145,13 +151,15 @@ class Mapper:
 
     def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
               moving: NDArray[np.bool_] | None = None) -> int:
-        """Begin with a first keyframe, which has no depth yet, and return its id."""
+        """Begin with a first keyframe and return its id; it has depth if one view gives any."""
         self.clear()
         keyframe, encoding = self._make(frame, view, gray, np.eye(4))
         if moving is not None:
             keyframe = replace(keyframe, mask=keyframe_mask(moving, keyframe))
         self._calibrated = view.calibrated
         self._insert(keyframe, encoding)
+        if self._predictor.single_view:
+            self._begin_alone(keyframe.id)
         self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
         return keyframe.id
 
@@ -171,7 +179,8 @@ class Mapper:
         pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
         if not pairs:
             return None
-        before = (dict(self.keyframes), dict(self._seen), dict(self._dense), self.focal_factor)
+        before = (dict(self.keyframes), dict(self._seen), dict(self._dense), dict(self._learned),
+                  self.focal_factor)
         if not self.started:
             T_map_cam = self._begin(pairs[0])
         else:
@@ -188,7 +197,8 @@ class Mapper:
             agreement = self._refine(partners)
         finally:
             if agreement < MIN_AGREEMENT:
-                self.keyframes, self._seen, self._dense, self.focal_factor = before
+                (self.keyframes, self._seen, self._dense, self._learned,
+                 self.focal_factor) = before
                 self._next_id = keyframe.id
                 self._encodings.pop(keyframe.id, None)
         if agreement < MIN_AGREEMENT:
@@ -214,7 +224,7 @@ class Mapper:
         self._encodings = {first.id: self._encodings[first.id]}
         self._archive = {first.id: self._archive[first.id]}
         self._next_id = first.id + 1
-        self._seen, self._dense, self._edges = {}, {}, []
+        self._seen, self._dense, self._learned, self._edges = {}, {}, {}, []
         self._graph, self._graph_scale = alignment.PoseGraph(), {}
 
     def finish(self) -> None:
@@ -295,11 +305,37 @@ class Mapper:
             of_partner = correspond(backward.pointmaps[1], backward.confidences[1],
                                     encoding.camera)
             partner = self.keyframes[i]
+            self._note_focal(forward, partner)
+            self._note_focal(backward, new)
             common = sum(int((_at(c.confidence, k.keypoints) > 0).sum())
                          for c, k in ((of_new, new), (of_partner, partner)))
             if common >= 2 * MIN_CORRESPONDENCES:
                 pairs.append(_Pair(i, forward, backward, of_new, of_partner))
         return pairs
+
+    def _note_focal(self, prediction: Prediction, first: Keyframe) -> None:
+        """Keep the logarithm of what a prediction says the guessed focal length is off by."""
+        if prediction.focal is not None and not self._calibrated:
+            guess = first.camera.fx / self.focal_factor
+            self._focals.append(float(np.log(prediction.focal / guess)))
+
+    def _begin_alone(self, i: int) -> None:
+        """Give the first keyframe the depth that its image shows; its median becomes the unit."""
+        prediction, = self._predictor.predict([(self._encodings[i],)])
+        keyframe = self.keyframes[i]
+        self._note_focal(prediction, keyframe)
+        if self._focals:
+            self._refocus(float(np.exp(self._focals[-1])))
+        learned = LearnedDepth(prediction.pointmaps[0][..., 2], prediction.confidences[0])
+        depths, confidences = learned.at(keyframe.keypoints)
+        if (confidences > 0).sum() < MIN_PLACED:
+            return
+        self._learned[i, i] = learned
+        landmarks = np.where(confidences > 0, np.median(depths[confidences > 0]) / np.where(
+            depths > 0, depths, 1.0), 0.0)
+        self._set(i, landmarks=landmarks,
+                  information=prior([learned], keyframe.keypoints, landmarks)[1])
+        self._densify([i])
 
     def _begin(self, pair: _Pair) -> Array | None:
         """Place the second keyframe; the first one's median depth becomes the unit of length."""
@@ -340,6 +376,31 @@ class Mapper:
             self._seen[anchor_id, observer_id] = _Seen(
                 visible, _at(c.targets, anchor.keypoints)[visible].astype(float))
             self._dense[anchor_id, observer_id] = c
+        if pair.forward.learned:
+            self._learned[pair.partner, new_id] = LearnedDepth(
+                pair.forward.pointmaps[0][..., 2], pair.forward.confidences[0])
+            self._learned[new_id, pair.partner] = own = LearnedDepth(
+                pair.backward.pointmaps[0][..., 2], pair.backward.confidences[0])
+            self._take_over_scale(pair, new_id, own)
+
+    def _take_over_scale(self, pair: _Pair, new_id: int, own: LearnedDepth) -> None:
+        """Give a new keyframe's landmarks their learned depth, in the partner's scale."""
+        partner, new = self.keyframes[pair.partner], self.keyframes[new_id]
+        known = partner.landmarks > 0
+        points = se3.transform(se3.inverse(new.T_map_cam) @ partner.T_map_cam,
+                               partner.landmark_points()[known])
+        seen = _at(pair.backward.pointmaps[1], partner.keypoints)[known]
+        confidence = _at(pair.backward.confidences[1], partner.keypoints)[known]
+        length = unit(seen[:, 2].astype(float), confidence.astype(float), points[:, 2])
+        if length is None:
+            return
+        depths, confidences = own.at(new.keypoints)
+        take = (new.landmarks == 0) & (confidences > 0)
+        self._set(new_id, landmarks=np.where(
+            take, 1 / (length * np.where(take, depths, 1.0)), new.landmarks))
+
+    def _learned_of(self, i: int) -> list[LearnedDepth]:
+        return [learned for (anchor, _), learned in self._learned.items() if anchor == i]
 
     def _give_depth(self) -> None:
         """
@@ -416,7 +477,9 @@ class Mapper:
             pixels=tuple(k.keypoints.astype(float) for k in keyframes),
             inverse_depths=tuple(k.landmarks for k in keyframes),
             observations=tuple(observations),
-            focal_prior=None if self._calibrated else (-np.log(self.focal_factor), FOCAL_SIGMA)),
+            focal_prior=self._focal_prior(),
+            depth_priors=tuple(prior(self._learned_of(k.id), k.keypoints, k.landmarks)
+                               for k in keyframes)),
             iterations)
         for n, i in enumerate(ids):
             self._set(i, T_map_cam=se3.inverse(solution.T_cam_map[n]),
@@ -427,6 +490,14 @@ class Mapper:
         agreement = [good for o, good in zip(observations, solution.inliers)
                      if len(ids) - 1 in (o.anchor, o.observer)]
         return float(np.concatenate(agreement).mean()) if agreement else 0.0
+
+    def _focal_prior(self) -> tuple[float, float] | None:
+        """Mean and sigma of the logarithm of what the focal length is still to change by."""
+        if self._calibrated:
+            return None
+        if not self._focals:
+            return -float(np.log(self.focal_factor)), FOCAL_SIGMA
+        return float(np.median(self._focals) - np.log(self.focal_factor)), LEARNED_FOCAL_SIGMA
 
     def _refocus(self, factor: float) -> None:
         self.focal_factor *= factor
@@ -501,6 +572,7 @@ class Mapper:
         recent = set(ids[-WINDOW:])
         self._encodings = {i: e for i, e in self._encodings.items() if i in recent}
         self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
+        self._learned = {pair: d for pair, d in self._learned.items() if pair[0] in recent}
 
     def _retire(self) -> None:
         """Let the keyframe go that shows least of its own, where there are too many."""
@@ -519,18 +591,36 @@ class Mapper:
         self._encodings.pop(old.id, None)
         self._seen = {pair: s for pair, s in self._seen.items() if old.id not in pair}
         self._dense = {pair: c for pair, c in self._dense.items() if old.id not in pair}
+        self._learned = {pair: d for pair, d in self._learned.items() if old.id not in pair}
         self._edges = [e for e in self._edges if old.id not in (e.i, e.j)]
 
     def _densify(self, ids: list[int]) -> None:
         for i in ids:
-            votes = [depth.Vote(
-                se3.inverse(self.keyframes[observer].T_map_cam) @ self.keyframes[i].T_map_cam,
-                self.keyframes[observer].camera, c.targets, c.confidence)
-                for (anchor, observer), c in self._dense.items() if anchor == i]
+            votes = self._votes(i)
             if votes:
                 inverse_depth, confidence = depth.fuse(self.keyframes[i].rays(), votes)
                 static = ~self.keyframes[i].mask
                 self._set(i, inverse_depth=inverse_depth * static, confidence=confidence * static)
+
+    def _votes(self, i: int) -> list[depth.Vote]:
+        """Collect what each prediction says of a keyframe's depths."""
+        keyframe = self.keyframes[i]
+        learned = self._learned_of(i)
+        if not learned:
+            return [depth.TriangulatedVote(
+                se3.inverse(self.keyframes[observer].T_map_cam) @ keyframe.T_map_cam,
+                self.keyframes[observer].camera, c.targets, c.confidence)
+                for (anchor, observer), c in self._dense.items() if anchor == i]
+        known = 1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1)
+        votes: list[depth.Vote] = []
+        for one in learned:
+            length = unit(*one.at(keyframe.keypoints), known)
+            if length is not None:
+                # Predictions of one image err alike: together they are as sure as one
+                inverse = 1 / (length * np.where(one.depth > 0, one.depth, np.inf))
+                votes.append(depth.LearnedVote(
+                    inverse.astype(np.float32), one.confidence / np.float32(len(learned))))
+        return votes
 
     def _set(self, i: int, **changes: Any) -> None:
         self.keyframes[i] = replace(self.keyframes[i], **changes)

@@ -219,8 +219,7 @@ class Reconstruction:
     def _initialise(self, stream: CameraStream, frame: Frame, gray: NDArray[np.uint8]) -> Update:
         nothing = Update(stream.state, (), None)
         if not self.map.keyframes:
-            self._start(stream, frame, gray)
-            return nothing
+            return self._start(stream, frame, gray)
         reference = stream.tracker.reference
         if reference is None:
             return nothing  # another camera begins the map
@@ -235,16 +234,25 @@ class Reconstruction:
             return nothing
         made = self._make(stream, frame, gray, track, shift)
         if not self.map.started and self._request is None and overlap < RESTART_OVERLAP:
-            self._start(stream, frame, gray)
+            return self._start(stream, frame, gray)
         return made
 
-    def _start(self, stream: CameraStream, frame: Frame, gray: NDArray[np.uint8]) -> None:
+    def _start(self, stream: CameraStream, frame: Frame, gray: NDArray[np.uint8]) -> Update:
         moving = None
         if frame.mask is not None:
             moving = stream.rectifier.mask_from_source(frame.mask, gray.shape)
         made, self.map = self._host.call(
             Mapper.start, untracked(frame), stream.rectifier.view(frame), gray, moving).result()
-        stream.start(self.map.keyframes[made], frame)
+        keyframe = self.map.keyframes[made]
+        stream.start(keyframe, frame)
+        if not self.map.started:
+            return Update(stream.state, (), None)
+        # One view was enough
+        stream.pending.clear()
+        stream.refocus(self.map.focal_factor)
+        stream.follow(keyframe, np.eye(4))
+        stream.state = TrackingState.TRACKING
+        return Update(stream.state, (self._record_keyframe(stream, keyframe),), keyframe)
 
     def _follow(self, stream: CameraStream, frame: Frame, gray: NDArray[np.uint8], begin: float
                 ) -> Update:

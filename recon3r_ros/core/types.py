@@ -169,7 +169,7 @@ class Map:
     """
     The keyframes as they are known at one moment; nothing of it changes afterwards.
 
-    :param keyframes: by id, oldest first; a lone first one has no depth yet
+    :param keyframes: by id, oldest first; a lone first one has depth only where it was learned
     :param scales: how far closing loops scaled each keyframe's depths since it was added
     :param edges: which keyframes were predicted together
     :param focal_factor: true over guessed focal length of an uncalibrated camera
@@ -185,7 +185,8 @@ class Map:
     @property
     def started(self) -> bool:
         """Whether there is depth."""
-        return len(self.keyframes) > 1
+        return len(self.keyframes) > 1 or any(
+            bool(k.information.any()) for k in self.keyframes.values())
 
     @property
     def newest(self) -> Keyframe:

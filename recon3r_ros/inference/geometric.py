@@ -23,6 +23,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference import flow, two_view
 from recon3r_ros.inference.keypoints import detect_keypoints
+from recon3r_ros.inference.place import describe_place
 from recon3r_ros.inference.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
 #: Pixels of the image that keypoints are matched in; flow and pointmaps have half its width and
@@ -45,8 +46,6 @@ TRUSTED_SHARE = 0.2
 MIN_PARALLAX = 0.75
 #: Pairs solved at the same time
 WORKERS = 2
-#: Of the descriptor for place recognition
-ORB_FEATURES, HASH_TABLES, HASH_BITS = 600, 8, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +83,8 @@ class GeometricEncoding:
 
     @cached_property
     def descriptor(self) -> NDArray[np.float32]:
-        """
-        Bag of visual words (D,), unit length, without a trained vocabulary.
-
-        Words are random selections of the bits of ORB descriptors (Rublee et al., ICCV 2011), that
-        is locality-sensitive hashes of them (Indyk and Motwani, STOC 1998), counted in several
-        tables.
-        """
-        orb = cv2.ORB_create(ORB_FEATURES, scaleFactor=1.3, nlevels=6, fastThreshold=10)
-        _, packed = orb.detectAndCompute(self.gray.fine, None)
-        words = np.zeros((HASH_TABLES, 1 << HASH_BITS), np.float32)
-        if packed is not None:
-            bits = np.unpackbits(packed, axis=1)
-            chosen = np.random.default_rng(0).permutation(256)[:HASH_TABLES * HASH_BITS]
-            for table, columns in zip(words, chosen.reshape(HASH_TABLES, HASH_BITS)):
-                index = bits[:, columns] @ (1 << np.arange(HASH_BITS))
-                table += np.bincount(index, minlength=len(table))
-        bag: NDArray[np.float32] = np.sqrt(words).ravel()
-        return bag / max(float(np.linalg.norm(bag)), 1e-6)
+        """What the place looks like, for loops and relocalisation."""
+        return describe_place(self.gray.fine)
 
     @cached_property
     def texture(self) -> NDArray[np.float32]:
@@ -126,6 +109,8 @@ class _Matches:
 
 class GeometricPredictor:
     """Two-view geometry as a `Predictor`: groups of two, one pointmap scale per pair."""
+
+    single_view = False
 
     def encode(self, view: View) -> GeometricEncoding:
         """Prepare a view; features for wide baselines are found when first needed."""

@@ -67,18 +67,21 @@ class Prediction:
 
     :param pointmaps: one (H, W, 3) float32 array a view; arbitrary scale unless `metric`; NaN
         nowhere
-    :param confidences: one (H, W) float32 array a view, > 0. A confidence is proportional to the
+    :param confidences: one (H, W) float32 array a view, > 0. A confidence is the
         inverse variance of the point's relative depth; at least `MATCHED` where the pixel is seen
         in the other view, whether or not it has depth, and `NO_CONFIDENCE` where it is not
     :param focal: focal length in pixels of the first view's grid, where the predictor estimates
         one
     :param metric: whether the scale is in metres
+    :param learned: whether depths were learned from images, and so hold without parallax, rather
+        than triangulated with the pair's own pose
     """
 
     pointmaps: tuple[NDArray[np.float32], ...]
     confidences: tuple[NDArray[np.float32], ...]
     focal: float | None = None
     metric: bool = False
+    learned: bool = False
 
 
 NO_CONFIDENCE = 1e-6
@@ -86,7 +89,14 @@ MATCHED = 1e-4
 
 
 class Predictor(Protocol):
-    """Encodes views once, then predicts pointmaps for groups of them."""
+    """
+    Encodes views once, then predicts pointmaps for groups of them.
+
+    `single_view` says whether a group may be one view alone.
+    """
+
+    @property
+    def single_view(self) -> bool: ...
 
     def encode(self, view: View) -> Encoding: ...
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 from recon3r_ros.core import depth
-from recon3r_ros.core.depth import Vote
+from recon3r_ros.core.depth import TriangulatedVote
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 
@@ -23,11 +23,12 @@ POSES = (se3.exp([0.01, 0.05, 0.0, -0.4, 0.0, 0.05]), se3.exp([0.0, -0.04, 0.02,
 
 
 def vote(T_other_own: NDArray[np.float64], confidence: float = 400.0,
-         true_depth: NDArray[np.float32] = DEPTH) -> Vote:
+         true_depth: NDArray[np.float32] = DEPTH) -> TriangulatedVote:
     """Say exactly where the pixels are seen in another camera."""
     points = se3.transform(T_other_own, (RAYS * true_depth[..., None]).reshape(-1, 3))
     targets = CAMERA.project(points).reshape(30, 40, 2).astype(np.float32)
-    return Vote(T_other_own, CAMERA, targets, np.full((30, 40), confidence, np.float32))
+    return TriangulatedVote(
+        T_other_own, CAMERA, targets, np.full((30, 40), confidence, np.float32))
 
 
 @pytest.mark.parametrize('count', [1, 2, 3])

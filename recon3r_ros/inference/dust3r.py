@@ -1,0 +1,216 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+DUSt3R, MonST3R and MASt3R as a `Predictor`.
+
+The network looks through a camera of its own making: points are first brought onto the rays of
+the camera that took the image, which is known or will be refined. Confidences become inverse
+variances: trained with C |error| - alpha log C (DUSt3R, equation 4), C settles at alpha / |error|.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import GeometryError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.focal import estimate_focal_weiszfeld
+from recon3r_ros.inference.engine import Engine, EngineConfig
+from recon3r_ros.inference.keypoints import detect_keypoints
+from recon3r_ros.inference.matching import match_reciprocally
+from recon3r_ros.inference.place import describe_place
+from recon3r_ros.inference.preprocess import prepare
+from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.nets.checkpoints import load
+from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
+
+#: Weight of the confidence's logarithm in the training loss (DUSt3R, section 4)
+ALPHA = 0.2
+#: The focal length is fitted to every n-th pixel: neighbours say the same
+FOCAL_STRIDE = 4
+#: A pixel is seen in the other view if its depth there is this close to that view's own
+OCCLUSION = 0.1
+#: Reciprocal matches, of those that matching set out with, that two views of one place have
+MIN_MATCHED = 0.05
+MATCHING_STRIDE = 16
+#: Points are this deep at most, in the units of their pair's median depth: beyond is sky
+FARTHEST = 1e3
+
+Points = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Dust3rEncoding:
+    """
+    A view on the network's grid, and its tokens.
+
+    :param camera: pinhole camera of the grid
+    :param image: (H, W, 3) uint8 on the grid
+    :param keypoints: (K, 2) salient grid pixels
+    :param tokens: on the network's device
+    """
+
+    camera: Camera
+    image: NDArray[np.uint8]
+    keypoints: NDArray[np.int32]
+    tokens: Tokens
+
+    @cached_property
+    def descriptor(self) -> NDArray[np.float32]:
+        """What the place looks like, for loops and relocalisation."""
+        return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
+
+
+class Dust3rPredictor:
+    """
+    A network of DUSt3R's family: pairs, and single views as pairs with themselves.
+
+    :param engine: runs the network
+    :param image_size: that it was trained with, pixels
+    """
+
+    single_view = True
+
+    def __init__(self, engine: Engine, image_size: int) -> None:
+        self.engine = engine
+        self._image_size = image_size
+        self._metric = engine.config.head == 'catmlp+dpt'
+
+    @classmethod
+    def from_file(cls, weights: str | Path, model: str, config: EngineConfig = EngineConfig()
+                  ) -> Dust3rPredictor:
+        """
+        Load a network.
+
+        :param weights: .pth or .safetensors
+        :param model: dust3r, monst3r or mast3r
+        :raises Recon3rError: where the file or the device cannot be used
+        """
+        config.resolve()  # before a large file is read
+        checkpoint = load(weights, model)
+        return cls(Engine(checkpoint.network, config), checkpoint.image_size)
+
+    def encode(self, view: View) -> Dust3rEncoding:
+        """Bring a view to the network's grid and encode it: the only time that this is done."""
+        view = prepare(view, self._image_size, PATCH)
+        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
+        return Dust3rEncoding(
+            view.camera, view.image, detect_keypoints(gray, view.camera.width, view.camera.height),
+            self.engine.encode(view.image))
+
+    def predict(self, groups: Sequence[tuple[Dust3rEncoding, ...]]) -> list[Prediction]:
+        """
+        Pointmaps of pairs and of single views, all decoded together.
+
+        :raises ValueError: for a group of another size
+        :raises Recon3rError: where the device's memory does not suffice
+        """
+        for group in groups:
+            if len(group) not in (1, 2):
+                raise ValueError(f'DUSt3R takes pairs or single views, got {len(group)} views')
+        decoded = self.engine.decode([(g[0].tokens, g[-1].tokens) for g in groups])
+        return [self._prediction(group, *views) for group, views in zip(groups, decoded)]
+
+    def _prediction(self, group: tuple[Dust3rEncoding, ...], own: ViewOutput, other: ViewOutput
+                    ) -> Prediction:
+        camera = group[0].camera
+        views = (own, other)[:len(group)]
+        pointmaps = [_finite(v.points.numpy()) for v in views]
+        confidences = [information(v.confidence.numpy()) for v in views]
+        focal = _focal(pointmaps[0], confidences[0])
+        implied = camera if focal is None else _centred(camera, focal)
+        pointmaps = [_through(p, implied, camera) for p in pointmaps]
+        if len(group) == 2:
+            confidences[1] = np.where(_visible(pointmaps[1], pointmaps[0], camera),
+                                      confidences[1], np.float32(NO_CONFIDENCE))
+            if not _same_place(own, other):
+                confidences = [np.full_like(c, NO_CONFIDENCE) for c in confidences]
+        # What the own camera sees lies on its pixels' rays
+        rays = camera.unproject(_grid(camera))
+        pointmaps[0] = (rays * pointmaps[0][..., 2:]).astype(np.float32)
+        confidences = [np.where(p[..., 2] > 0, c, np.float32(NO_CONFIDENCE))
+                       for p, c in zip(pointmaps, confidences)]
+        return Prediction(tuple(pointmaps), tuple(confidences), focal, self._metric, learned=True)
+
+
+def information(confidence: Points) -> Points:
+    """
+    Inverse variance of the relative depth that a confidence stands for.
+
+    :param confidence: (H, W), 1 where the network knows nothing
+    """
+    c = np.where(np.isfinite(confidence), confidence, np.float32(1)).clip(1, 1e3)
+    return np.maximum((c ** 2 - 1) / ALPHA ** 2, NO_CONFIDENCE).astype(np.float32)
+
+
+def _finite(points: Points) -> Points:
+    """Exponentials may overflow: what is not finite lies behind the camera."""
+    z = points[..., 2]
+    front = z[np.isfinite(z) & (z > 0)]
+    limit = FARTHEST * float(np.median(front)) if len(front) else 1.0
+    usable = np.isfinite(points).all(-1) & (np.abs(points) <= limit).all(-1)
+    behind = np.array([0, 0, -1], np.float32)
+    return np.where(np.expand_dims(usable, -1), points, behind).astype(np.float32)
+
+
+def _focal(points: Points, weights: Points) -> float | None:
+    """Focal length that the network saw the view with, pixels; None where its points have none."""
+    height, width = weights.shape
+    thin = slice(None, None, FOCAL_STRIDE)
+    middle = (width - 1) / 2 / FOCAL_STRIDE, (height - 1) / 2 / FOCAL_STRIDE
+    try:
+        focal = FOCAL_STRIDE * estimate_focal_weiszfeld(points[thin, thin], weights[thin, thin],
+                                                        middle)
+    except GeometryError:
+        return None
+    return focal if 0.1 < focal / max(width, height) < 20 else None
+
+
+def _centred(camera: Camera, focal: float) -> Camera:
+    """Camera of the grid as the network believes it to be."""
+    return Camera(camera.width, camera.height, focal, focal, (camera.width - 1) / 2,
+                  (camera.height - 1) / 2)
+
+
+def _through(points: Points, implied: Camera, camera: Camera) -> Points:
+    """Move points at their depth so that `camera` sees them where `implied` does."""
+    z = points[..., 2]
+    x = (points[..., 0] * implied.fx + z * (implied.cx - camera.cx)) / camera.fx
+    y = (points[..., 1] * implied.fy + z * (implied.cy - camera.cy)) / camera.fy
+    return np.stack([x, y, z], -1).astype(np.float32)
+
+
+def _visible(points: Points, seen: Points, camera: Camera) -> NDArray[np.bool_]:
+    """
+    Whether points are what the camera sees in their place, not something behind it.
+
+    :param points: (H', W', 3) in the camera's frame
+    :param seen: (H, W, 3) its own pointmap
+    """
+    z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
+    with np.errstate(invalid='ignore'):
+        u = np.round(points[..., 0] / z * camera.fx + camera.cx)
+        v = np.round(points[..., 1] / z * camera.fy + camera.cy)
+        inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    column, row = (np.where(inside, x, 0).astype(int) for x in (u, v))
+    return inside & (np.abs(seen[row, column, 2] / np.where(inside, z, 1) - 1) < OCCLUSION)
+
+
+def _same_place(own: ViewOutput, other: ViewOutput) -> bool:
+    """Whether descriptors, where there are any, match often enough for one place."""
+    if own.descriptors is None or other.descriptors is None:
+        return True
+    matched, _ = match_reciprocally(own.descriptors, other.descriptors, MATCHING_STRIDE)
+    started = own.confidence.numel() / MATCHING_STRIDE ** 2
+    return len(matched) >= MIN_MATCHED * started
+
+
+def _grid(camera: Camera) -> NDArray[np.float64]:
+    v, u = np.indices((camera.height, camera.width))
+    return np.stack([u, v], -1).astype(float)
