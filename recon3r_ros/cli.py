@@ -16,6 +16,7 @@ import sys
 from recon3r_ros import __version__
 from recon3r_ros.commands.exit_status import BAD_INPUT, BUG, INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.errors import Recon3rError
+from recon3r_ros.inference.registry import MODELS, MODES, PRECISIONS
 
 _STATUS = """\
 exit status:
@@ -98,6 +99,13 @@ All that follows is handed to ROS:
 
 Parameters are listed in docs/parameters.md. Ctrl-C ends it.
 """
+_WEIGHTS = """\
+List the weights that the networks' authors publish, or verify a file of them.
+
+Nothing is ever downloaded here: the licences of the weights differ from this software's, and to
+accept them is up to you. A FILE is checked tensor by tensor, and against its SHA-256 where that is
+known: from the list, or from FILE.sha256 beside it, as sha256sum writes it.
+"""
 _PLAY = """\
 Publish images as a ROS 2 camera at their own pace, to try the node on them.
 
@@ -167,6 +175,8 @@ def _execute(arguments: argparse.Namespace) -> int:
         from recon3r_ros.commands.bench import execute
     elif arguments.command == 'node':
         from recon3r_ros.commands.node import execute
+    elif arguments.command == 'weights':
+        from recon3r_ros.commands.weights import execute
     elif arguments.command == 'play':
         from recon3r_ros.commands.play import execute
     else:
@@ -191,6 +201,8 @@ def _parser() -> argparse.ArgumentParser:
         ('bench', 'measure accuracy and speed on all test sequences', _BENCH, _bench_arguments),
         ('demo', 'simulate, reconstruct, evaluate and draw a scene', _DEMO, _demo_arguments),
         ('node', 'run the ROS 2 node', _NODE, _node_arguments),
+        ('weights', 'list published network weights, or verify a file', _WEIGHTS,
+         _weights_arguments),
         ('play', 'publish images as a ROS 2 camera', _PLAY, _play_arguments),
     ):
         fill(commands.add_parser(name, help=summary, description=text, parents=[common],
@@ -212,13 +224,26 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
                       'with the images and estimate the focal length')
     parser.add_argument('--fps', type=_positive, default=30.0, help='images a second, where they '
                         'have no stamps (default: 30)')
-    parser.add_argument('--model', choices=['geometric'], default='geometric',
-                        help='what predicts depth (default: geometric)')
+    _model_arguments(parser)
     parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
     parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
     parser.add_argument('--voxel', metavar='SIZE', type=_positive, help='edge of the cubes that '
                         'hold at most one point of the map, map units (default: chosen from the '
                         'depths)')
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--model', choices=MODELS, default='geometric',
+                        help='what predicts depth; all but geometric need --weights (default: '
+                        'geometric)')
+    parser.add_argument('--weights', metavar='FILE', help='of the model: .pth or .safetensors; '
+                        'see recon3r weights')
+    parser.add_argument('--device', default='auto', help='of the network: cpu, cuda or cuda:N '
+                        '(default: cuda where there is one)')
+    parser.add_argument('--precision', choices=PRECISIONS, default='auto', help='of the '
+                        'network (default: float32 on the CPU, else bfloat16 or float16)')
+    parser.add_argument('--mode', choices=MODES, default='eager', help='how the network runs: '
+                        'compiled by torch.compile, or recorded as CUDA graphs (default: eager)')
 
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
@@ -270,6 +295,10 @@ def _play_arguments(parser: argparse.ArgumentParser) -> None:
                         'have no stamps (default: 30)')
     parser.add_argument('--image-topic', metavar='T', help='topic of the images in a bag; needed '
                         'where it holds several')
+
+
+def _weights_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('file', metavar='FILE', nargs='?', help='.pth or .safetensors to verify')
 
 
 def _positive(text: str) -> float:

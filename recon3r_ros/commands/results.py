@@ -30,9 +30,9 @@ def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
     """
     tracked = {f.stamp_ns: T for f, T in trajectory}
     stamps_ns = sorted(tracked)
-    writer.trajectory(stamps_ns, [_scaled(tracked[s], metres) for s in stamps_ns])
+    writer.trajectory(stamps_ns, [scaled_pose(tracked[s], metres) for s in stamps_ns])
     writer.keyframes(
-        KeyframeRecord(k.name, k.stamp_ns, k.index, _scaled(k.T_map_cam, metres), k.camera)
+        KeyframeRecord(k.name, k.stamp_ns, k.index, scaled_pose(k.T_map_cam, metres), k.camera)
         for k in keyframes)
     for keyframe in keyframes:
         known = keyframe.inverse_depth > 0
@@ -40,12 +40,18 @@ def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
         depth[known] = np.float32(metres) / keyframe.inverse_depth[known]
         confidence = np.where(known, keyframe.confidence, 0).astype(np.float32)
         writer.depth(keyframe.name, depth, np.maximum(confidence, np.float32(NO_CONFIDENCE)))
-    writer.cloud(PointCloud(cloud.points * np.float32(metres), cloud.colors, cloud.confidences))
+    writer.cloud(scaled_cloud(cloud, metres))
     if saved is not None:
         write_map(writer.output / MAP_FILE, saved)
 
 
-def _scaled(T: Array, metres: float) -> Array:
+def scaled_cloud(cloud: PointCloud, metres: float) -> PointCloud:
+    """Give a cloud's points another unit of length."""
+    return PointCloud(cloud.points * np.float32(metres), cloud.colors, cloud.confidences)
+
+
+def scaled_pose(T: Array, metres: float) -> Array:
+    """Give a pose's (4, 4) translation another unit of length."""
     T = T.copy()
     T[:3, 3] *= metres
     return T

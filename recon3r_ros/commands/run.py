@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 import logging
 from pathlib import Path
-from typing import cast
 
 from recon3r_ros.commands.console import output as console
 from recon3r_ros.commands.console import progress_bar, ProgressBar
@@ -17,17 +16,14 @@ from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.commands.interruption import Interruption
 from recon3r_ros.commands.report import RunReport
 from recon3r_ros.commands.session import Session
-from recon3r_ros.errors import OutputError, Recon3rError
+from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.geometric import GeometricPredictor
-from recon3r_ros.inference.types import Predictor
+from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.writer import ResultWriter
 
 logger = logging.getLogger(__name__)
-
-_PREDICTORS = {'geometric': GeometricPredictor}
 
 
 @dataclass(frozen=True)
@@ -35,28 +31,16 @@ class RunOptions:
     """
     How to reconstruct.
 
-    :param model: name of the predictor
+    :param model: what to predict with
     :param voxel_size: of the map, map units; None leaves the choice to the fusion
     :param colmap: write a COLMAP model as well
     :param progress: show a progress bar where standard error is a terminal
     """
 
-    model: str = 'geometric'
+    model: Model = Model()
     voxel_size: float | None = None
     colmap: bool = False
     progress: bool = True
-
-
-def predictor(model: str) -> Predictor:
-    """
-    Make the predictor of a name.
-
-    :raises Recon3rError: where there is none
-    """
-    if model not in _PREDICTORS:
-        raise Recon3rError(f'model {model!r}: expected one of {", ".join(_PREDICTORS)}')
-    # a predictor takes only encodings of its own, which its type says and the protocol's cannot
-    return cast(Predictor, _PREDICTORS[model]())
 
 
 def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = RunOptions(),
@@ -73,9 +57,9 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
     :returns: what report.json says
     :raises Recon3rError: where an image, or the folder, cannot be used
     """
+    predictor = make_predictor(options.model)
     with progress_bar(options.progress) as bar, ResultWriter(output) as writer:
-        session = Session(sequence, writer, predictor(options.model), options.model,
-                          options.voxel_size)
+        session = Session(sequence, writer, predictor, options.model.name, options.voxel_size)
         try:
             _stream(session, sequence, bar, interruption)
             bar.stage('refining')
@@ -122,7 +106,9 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     camera = None if arguments.camera is None else Camera.from_json(arguments.camera)
-    options = RunOptions(arguments.model, arguments.voxel, arguments.colmap)
+    model = Model(arguments.model, arguments.weights or '', EngineConfig(
+        arguments.device, arguments.precision, arguments.mode))
+    options = RunOptions(model, arguments.voxel, arguments.colmap)
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
 from recon3r_ros.commands.report import peak_memory_mb, RunReport, Timings
-from recon3r_ros.commands.results import write_results
+from recon3r_ros.commands.results import scaled_cloud, scaled_pose, write_results
 from recon3r_ros.core.fusion import fuse
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.core.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
@@ -126,10 +126,11 @@ class Session:
         trajectory = self._reconstruction.trajectory()
         _, poses, indices = self._trajectory()
         cloud = fuse(keyframes, self._voxel_size) if keyframes else _no_points()
-        saved = self._reconstruction.saved() if keyframes else None
-        write_results(self._writer, keyframes, trajectory, cloud, saved)
+        metric = self._reconstruction.map.metric
+        saved = self._reconstruction.saved(metric) if keyframes else None
+        write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
-            self._write_colmap(indices, poses, cloud)
+            self._write_colmap(indices, poses, scaled_cloud(cloud, self._metres))
         self._warn_if_poor(len(poses), len(cloud))
         self._writer.close()
         report = self._report(len(poses), len(keyframes), len(cloud), perf_counter() - begin)
@@ -143,13 +144,20 @@ class Session:
             write_tum(self._writer.output / 'trajectory.txt', stamps_ns, poses)
 
     def _keyframes(self) -> list[Keyframe]:
-        """Return the keyframes that have a place: none while only one is known."""
-        keyframes = list(self._reconstruction.map.keyframes.values())
-        return keyframes if len(keyframes) > 1 else []
+        """Return the keyframes, none while there is no depth."""
+        known = self._reconstruction.map
+        return list(known.keyframes.values()) if known.started else []
+
+    @property
+    def _metres(self) -> float:
+        """Metres per map unit; 1 where that is unknown."""
+        metric = self._reconstruction.map.metric
+        return 1.0 if metric is None else metric.value
 
     def _trajectory(self) -> tuple[list[int], list[NDArray[np.float64]], list[int]]:
         """Return stamps, poses T_map_cam (4, 4) and indices of the tracked frames, in order."""
-        tracked = {f.stamp_ns: (T, f.index) for f, T in self._reconstruction.trajectory()}
+        tracked = {f.stamp_ns: (scaled_pose(T, self._metres), f.index)
+                   for f, T in self._reconstruction.trajectory()}
         stamps_ns = sorted(tracked)
         return stamps_ns, [tracked[s][0] for s in stamps_ns], [tracked[s][1] for s in stamps_ns]
 
@@ -183,13 +191,19 @@ class Session:
         elif self._alike:
             self.warn(f'all {self._count} images are identical: depth needs images from different '
                       'places')
-        elif len(self._reconstruction.map.keyframes) < 2:
+        elif not self._reconstruction.map.started:
             self.warn('no parallax: the camera did not move, only turned, or the images show '
                       'nothing in common; there is no map')
         elif not points:
             self.warn('the map is empty: no depth is certain enough')
         elif self._reconstruction.state is TrackingState.LOST:
             self.warn(f'tracking was lost at the end; {poses} of {self._count} images have a pose')
+
+    def _scale(self) -> str:
+        metric = self._reconstruction.map.metric
+        if metric is None:
+            return 'unknown'
+        return f'metres, from the {metric.source}, within {100 * metric.sigma:.0f} %'
 
     def _report(self, poses: int, keyframes: int, points: int, write_s: float) -> RunReport:
         camera, estimated = self._source_camera()
@@ -205,7 +219,7 @@ class Session:
             version=__version__, model=self._model, input=self._sequence.name,
             frames_read=self._count, frames_tracked=poses,
             frames_skipped=len(self._sequence.skipped), keyframes=keyframes, points=points,
-            state=self._reconstruction.state.value, scale='unknown',
+            state=self._reconstruction.state.value, scale=self._scale(),
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
             peak_memory_mb=peak_memory_mb(), interrupted=self.interrupted,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.inference.types import Prediction
 
 Array = NDArray[np.float64]
 
@@ -33,10 +34,17 @@ class LearnedDepth:
 
     :param depth: (H, W) float32 along the optical axis, in the prediction's unit
     :param confidence: (H, W) float32, inverse variance of the relative depth
+    :param metric: whether that unit is the metre
     """
 
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
+    metric: bool = False
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> LearnedDepth:
+        """Take the depth of a prediction's first view, in whose frame it is given."""
+        return cls(prediction.pointmaps[0][..., 2], prediction.confidences[0], prediction.metric)
 
     def at(self, pixels: NDArray[np.int32]) -> tuple[Array, Array]:
         """Depth and confidence (K,) at pixels (K, 2); a confidence of 0 where it is not to use."""

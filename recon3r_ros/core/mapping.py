@@ -17,6 +17,7 @@ from recon3r_ros.core.correspondence import correspond, Correspondence
 from recon3r_ros.core.learned import LearnedDepth, prior, unit
 from recon3r_ros.core.motion import keyframe_mask
 from recon3r_ros.core.saved_map import SavedMap, SavedObservations
+from recon3r_ros.core.scale import ModelScale
 from recon3r_ros.core.types import (
     Keyframe,
     Map,
@@ -109,6 +110,7 @@ class Mapper:
         self._dense: dict[tuple[int, int], Correspondence] = {}
         self._learned: dict[tuple[int, int], LearnedDepth] = {}
         self._focals: deque[float] = deque(maxlen=MAX_FOCALS)
+        self._model_scale = ModelScale()
         self._graph = alignment.PoseGraph()
         self._graph_scale: dict[int, float] = {}
         self._edges: list[MapEdge] = []
@@ -122,7 +124,7 @@ class Mapper:
     def snapshot(self) -> Map:
         """Return the map as it is now."""
         return Map(dict(self.keyframes), dict(self._graph_scale), tuple(self._edges),
-                   self.focal_factor, dict(self._retired))
+                   self.focal_factor, dict(self._retired), self._model_scale.estimate)
 
     def saved(self, metric: MetricScale | None) -> SavedMap:
         """Return all that `restore` needs; depths contain all that is known by now."""
@@ -207,6 +209,7 @@ class Mapper:
         self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
         self._edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
         self._densify(list(self.keyframes)[-1 if len(self.keyframes) > 2 else -2:])
+        self._compare_scale(list(self.keyframes)[-WINDOW:])
         self._close(keyframe.id, pairs, loop)
         self._leave_window()
         self._retire()
@@ -326,7 +329,7 @@ class Mapper:
         self._note_focal(prediction, keyframe)
         if self._focals:
             self._refocus(float(np.exp(self._focals[-1])))
-        learned = LearnedDepth(prediction.pointmaps[0][..., 2], prediction.confidences[0])
+        learned = LearnedDepth.of(prediction)
         depths, confidences = learned.at(keyframe.keypoints)
         if (confidences > 0).sum() < MIN_PLACED:
             return
@@ -336,6 +339,7 @@ class Mapper:
         self._set(i, landmarks=landmarks,
                   information=prior([learned], keyframe.keypoints, landmarks)[1])
         self._densify([i])
+        self._compare_scale([i])
 
     def _begin(self, pair: _Pair) -> Array | None:
         """Place the second keyframe; the first one's median depth becomes the unit of length."""
@@ -377,10 +381,8 @@ class Mapper:
                 visible, _at(c.targets, anchor.keypoints)[visible].astype(float))
             self._dense[anchor_id, observer_id] = c
         if pair.forward.learned:
-            self._learned[pair.partner, new_id] = LearnedDepth(
-                pair.forward.pointmaps[0][..., 2], pair.forward.confidences[0])
-            self._learned[new_id, pair.partner] = own = LearnedDepth(
-                pair.backward.pointmaps[0][..., 2], pair.backward.confidences[0])
+            self._learned[pair.partner, new_id] = LearnedDepth.of(pair.forward)
+            self._learned[new_id, pair.partner] = own = LearnedDepth.of(pair.backward)
             self._take_over_scale(pair, new_id, own)
 
     def _take_over_scale(self, pair: _Pair, new_id: int, own: LearnedDepth) -> None:
@@ -398,6 +400,15 @@ class Mapper:
         take = (new.landmarks == 0) & (confidences > 0)
         self._set(new_id, landmarks=np.where(
             take, 1 / (length * np.where(take, depths, 1.0)), new.landmarks))
+
+    def _compare_scale(self, ids: list[int]) -> None:
+        """Learn the map unit's length from predictions that are metric."""
+        for i in ids:
+            keyframe = self.keyframes[i]
+            known = 1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1)
+            lengths = [unit(*one.at(keyframe.keypoints), known)
+                       for one in self._learned_of(i) if one.metric]
+            self._model_scale.add(i, [1 / length for length in lengths if length is not None])
 
     def _learned_of(self, i: int) -> list[LearnedDepth]:
         return [learned for (anchor, _), learned in self._learned.items() if anchor == i]
@@ -469,6 +480,8 @@ class Mapper:
                 observations.append(bundle_adjustment.Observations(
                     index[anchor], index[observer], seen.landmarks[known], seen.targets[known],
                     np.ones(int(known.sum()))))
+        if not observations:
+            return 0.0  # a first keyframe alone
         solution = bundle_adjustment.solve(bundle_adjustment.Problem(
             T_cam_map=np.stack([se3.inverse(k.T_map_cam) for k in keyframes]),
             fixed=np.array([i in fixed for i in ids]),
@@ -524,6 +537,7 @@ class Mapper:
             change = scale / self._graph_scale[i]
             keyframe = self.keyframes[i]
             self._graph_scale[i] = float(scale)
+            self._model_scale.rescale(i, float(change))
             self._set(i, T_map_cam=se3.normalized(se3.from_rt(rotation, translation)),
                       landmarks=keyframe.landmarks / change,
                       inverse_depth=keyframe.inverse_depth / np.float32(change))

@@ -1,15 +1,16 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-How long a map unit is in metres: from the robot's odometry, or from a depth camera.
+How long a map unit is in metres: by the robot's odometry, a depth camera, or a metric network.
 
-Both are robust means of ratios of lengths. Ratios are compared by their logarithms, so that twice
+All are robust means of ratios of lengths. Ratios are compared by their logarithms, so that twice
 too long and half as long are errors of one size.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ MAX_DURATION_NS = 20_000_000_000
 ODOMETRY_FLOOR = 0.01
 #: Relative error of a depth camera, likewise
 DEPTH_FLOOR = 0.005
+#: Relative error of a network's metres, likewise: scenes unlike those it was trained on
+MODEL_FLOOR = 0.1
 #: Depths (metres) that a depth camera measures well
 NEAREST, FARTHEST = 0.2, 8.0
 #: Pixels of a keyframe that it takes, and inverse variance of their relative depths in the map
@@ -35,8 +38,8 @@ MIN_PIXELS, MIN_CONFIDENCE = 200, 25.0
 MAX_KEYFRAMES = 50
 #: Depths beyond this ratio to their keyframe's are its outliers: steps, reflections
 MAX_RATIO = 1.5
-#: Spread of the ratios of chords, and of keyframes, that is expected at least
-_CHORD_SPREAD, _KEYFRAME_SPREAD = 0.03, 0.01
+#: Spread of the ratios of chords, keyframes and predictions that is expected at least
+_CHORD_SPREAD, _KEYFRAME_SPREAD, _MODEL_SPREAD = 0.03, 0.01, 0.05
 #: Independent pieces of a keyframe's depth: its errors are alike from pixel to pixel
 _PIECES = 10
 #: Width of Tukey's biweight in standard deviations: 95 % efficient
@@ -135,18 +138,47 @@ class DepthScale:
         return self._estimate
 
 
-def choose(source: str, odometry: OdometryScale, depth: DepthScale) -> MetricScale | None:
+class ModelScale:
+    """Compares depths in the map with those that a network predicts in metres."""
+
+    def __init__(self) -> None:
+        self._ratios: dict[int, float] = {}
+
+    def add(self, keyframe: int, metres: Sequence[float]) -> None:
+        """
+        Add a keyframe's predictions, in place of earlier ones.
+
+        :param metres: per map unit, one for each prediction; may be empty
+        """
+        if len(metres) == 0:
+            return
+        self._ratios.pop(keyframe, None)
+        self._ratios[keyframe] = float(np.mean(np.log(metres)))
+        while len(self._ratios) > MAX_KEYFRAMES:
+            del self._ratios[next(iter(self._ratios))]
+
+    def rescale(self, keyframe: int, factor: float) -> None:
+        """Take into account that a keyframe's depths in the map have become longer."""
+        if keyframe in self._ratios:
+            self._ratios[keyframe] -= float(np.log(factor))
+
+    @property
+    def estimate(self) -> MetricScale | None:
+        """The scale, where there are metric predictions."""
+        if not self._ratios:
+            return None
+        value, sigma = robust_mean(np.array(list(self._ratios.values())), _MODEL_SPREAD)
+        return MetricScale(float(np.exp(value)), float(np.hypot(sigma, MODEL_FLOOR)), 'model')
+
+
+def choose(source: str, *estimates: MetricScale | None) -> MetricScale | None:
     """
     Take the estimate of a source.
 
-    :param source: 'odometry', 'depth', 'none', or 'auto' for the more certain of the two
+    :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
+    :param estimates: of all sources
     """
-    estimates = []
-    if source in ('auto', 'odometry'):
-        estimates.append(odometry.estimate)
-    if source in ('auto', 'depth'):
-        estimates.append(depth.estimate)
-    known = [e for e in estimates if e is not None]
+    known = [e for e in estimates if e is not None and source in ('auto', e.source)]
     return min(known, key=lambda e: e.sigma, default=None)
 
 

@@ -174,6 +174,7 @@ class Map:
     :param edges: which keyframes were predicted together
     :param focal_factor: true over guessed focal length of an uncalibrated camera
     :param retired: keyframes that left the map, by id
+    :param metric: how long a map unit is, where predictions are metric
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -181,6 +182,7 @@ class Map:
     edges: tuple[MapEdge, ...] = ()
     focal_factor: float = 1.0
     retired: Mapping[int, Retired] = field(default_factory=dict)
+    metric: MetricScale | None = None
 
     @property
     def started(self) -> bool:
@@ -228,7 +230,7 @@ class MetricScale:
 
     :param value: metres per map unit
     :param sigma: standard deviation of the value's logarithm: its relative error
-    :param source: what it was measured with: 'odometry' or 'depth'
+    :param source: what it was measured with: 'odometry', 'depth' or 'model'
     """
 
     value: float

@@ -19,13 +19,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import GeometryError
-from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.geometry.focal import estimate_focal_weiszfeld
-from recon3r_ros.inference.engine import Engine, EngineConfig
+from recon3r_ros.inference.engine import Engine, resolve
 from recon3r_ros.inference.keypoints import detect_keypoints
 from recon3r_ros.inference.matching import match_reciprocally
 from recon3r_ros.inference.place import describe_place
 from recon3r_ros.inference.preprocess import prepare
+from recon3r_ros.inference.registry import EngineConfig
 from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View
 from recon3r_ros.nets.checkpoints import load
 from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
@@ -36,8 +37,9 @@ ALPHA = 0.2
 FOCAL_STRIDE = 4
 #: A pixel is seen in the other view if its depth there is this close to that view's own
 OCCLUSION = 0.1
-#: Reciprocal matches, of those that matching set out with, that two views of one place have
-MIN_MATCHED = 0.05
+#: Two views show one place if this share of the pixels that matching set out with find a partner
+#: whose point lies this close to theirs, relative to its distance
+MIN_MATCHED, SAME_POINT = 0.05, 0.1
 MATCHING_STRIDE = 16
 #: Points are this deep at most, in the units of their pair's median depth: beyond is sky
 FARTHEST = 1e3
@@ -92,7 +94,7 @@ class Dust3rPredictor:
         :param model: dust3r, monst3r or mast3r
         :raises Recon3rError: where the file or the device cannot be used
         """
-        config.resolve()  # before a large file is read
+        resolve(config)  # before a large file is read
         checkpoint = load(weights, model)
         return cls(Engine(checkpoint.network, config), checkpoint.image_size)
 
@@ -131,11 +133,12 @@ class Dust3rPredictor:
                                       confidences[1], np.float32(NO_CONFIDENCE))
             if not _same_place(own, other):
                 confidences = [np.full_like(c, NO_CONFIDENCE) for c in confidences]
-        # What the own camera sees lies on its pixels' rays
-        rays = camera.unproject(_grid(camera))
-        pointmaps[0] = (rays * pointmaps[0][..., 2:]).astype(np.float32)
         confidences = [np.where(p[..., 2] > 0, c, np.float32(NO_CONFIDENCE))
                        for p, c in zip(pointmaps, confidences)]
+        # What the own camera sees lies on its pixels' rays, and in front of it
+        depth = np.where(pointmaps[0][..., 2] > 0, pointmaps[0][..., 2], 1)
+        rays = camera.unproject(pixel_grid(camera.height, camera.width))
+        pointmaps[0] = (rays * depth[..., None]).astype(np.float32)
         return Prediction(tuple(pointmaps), tuple(confidences), focal, self._metric, learned=True)
 
 
@@ -203,14 +206,12 @@ def _visible(points: Points, seen: Points, camera: Camera) -> NDArray[np.bool_]:
 
 
 def _same_place(own: ViewOutput, other: ViewOutput) -> bool:
-    """Whether descriptors, where there are any, match often enough for one place."""
+    """Whether descriptors, where there are any, say what the points say, often enough."""
     if own.descriptors is None or other.descriptors is None:
         return True
-    matched, _ = match_reciprocally(own.descriptors, other.descriptors, MATCHING_STRIDE)
-    started = own.confidence.numel() / MATCHING_STRIDE ** 2
-    return len(matched) >= MIN_MATCHED * started
-
-
-def _grid(camera: Camera) -> NDArray[np.float64]:
-    v, u = np.indices((camera.height, camera.width))
-    return np.stack([u, v], -1).astype(float)
+    first, second = match_reciprocally(own.descriptors, other.descriptors, MATCHING_STRIDE)
+    points = own.points.numpy()[first[:, 1], first[:, 0]]
+    partners = other.points.numpy()[second[:, 1], second[:, 0]]
+    agree = (np.linalg.norm(points - partners, axis=1)
+             < SAME_POINT * np.linalg.norm(points, axis=1))
+    return int(agree.sum()) >= MIN_MATCHED * own.confidence.numel() / MATCHING_STRIDE ** 2

@@ -13,22 +13,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.inference.preprocess import to_tensor
+from recon3r_ros.inference.registry import EngineConfig, MODES, PRECISIONS
 from recon3r_ros.nets.dust3r import Dust3r, Tokens, ViewOutput
 import torch
 from torch import Tensor
 
 _log = logging.getLogger(__name__)
-Mode = Literal['eager', 'compile', 'graphs']
-MODES: tuple[Mode, ...] = ('eager', 'compile', 'graphs')
-PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 #: Pairs decoded together at most, before memory says less
 MAX_BATCH = 16
 #: Shapes that stay recorded
@@ -37,48 +34,34 @@ _WARM_UP = 3
 Pair = tuple[Tokens, Tokens]
 
 
-@dataclass(frozen=True)
-class EngineConfig:
+def resolve(config: EngineConfig) -> tuple[torch.device, torch.dtype]:
     """
-    Where and how a network runs.
+    Choose what `auto` leaves open.
 
-    :param device: auto, cpu, cuda or cuda:N
-    :param precision: of the trunk: auto, float32, bfloat16 or float16
-    :param mode: eager, compile or graphs; the last needs CUDA
+    :raises Recon3rError: for what is unknown or not there
     """
-
-    device: str = 'auto'
-    precision: str = 'auto'
-    mode: Mode = 'eager'
-
-    def resolve(self) -> tuple[torch.device, torch.dtype]:
-        """
-        Choose what `auto` leaves open.
-
-        :raises Recon3rError: for what is unknown or not there
-        """
-        name = self.device
-        if name == 'auto':
-            name = 'cuda' if torch.cuda.is_available() else 'cpu'
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise Recon3rError(f'device {name!r}: expected auto, cpu, cuda or cuda:N') from None
-        if device.type not in ('cpu', 'cuda'):
-            raise Recon3rError(f'device {name!r}: expected auto, cpu, cuda or cuda:N')
-        if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-            raise Recon3rError(f'device {name!r}: there are {torch.cuda.device_count()} CUDA '
-                               'devices; give cpu, or install a CUDA build of torch')
-        if self.mode not in MODES:
-            raise Recon3rError(f'mode {self.mode!r}: expected one of {", ".join(MODES)}')
-        if self.mode == 'graphs' and device.type != 'cuda':
-            raise Recon3rError('mode graphs needs a CUDA device; give eager or compile')
-        if self.precision == 'auto':
-            return device, _best_precision(device)
-        if self.precision not in PRECISIONS:
-            raise Recon3rError(
-                f'precision {self.precision!r}: expected auto, {", ".join(PRECISIONS)}')
-        return device, PRECISIONS[self.precision]
+    name = config.device
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise Recon3rError(f'device {name!r}: expected auto, cpu, cuda or cuda:N') from None
+    if device.type not in ('cpu', 'cuda'):
+        raise Recon3rError(f'device {name!r}: expected auto, cpu, cuda or cuda:N')
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise Recon3rError(f'device {name!r}: there are {torch.cuda.device_count()} CUDA devices; '
+                           'give cpu, or install a CUDA build of torch')
+    if config.mode not in MODES:
+        raise Recon3rError(f'mode {config.mode!r}: expected one of {", ".join(MODES)}')
+    if config.mode == 'graphs' and device.type != 'cuda':
+        raise Recon3rError('mode graphs needs a CUDA device; give eager or compile')
+    if config.precision not in PRECISIONS:
+        raise Recon3rError(
+            f'precision {config.precision!r}: expected one of {", ".join(PRECISIONS)}')
+    if config.precision == 'auto':
+        return device, _best_precision(device)
+    return device, getattr(torch, config.precision)
 
 
 def _best_precision(device: torch.device) -> torch.dtype:
@@ -97,7 +80,7 @@ class Engine:
     """
 
     def __init__(self, network: Dust3r, config: EngineConfig = EngineConfig()) -> None:
-        self.device, self.precision = config.resolve()
+        self.device, self.precision = resolve(config)
         # The heads' convolutions are fastest with the channels last in memory
         network = network.to(  # type: ignore[call-overload]
             device=self.device, memory_format=torch.channels_last)

@@ -1,19 +1,41 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which predictors there are, by name."""
+"""
+Which predictors there are, by name, and how to ask for one.
+
+Importing this loads nothing else: whoever only names a model needs neither torch nor NumPy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any, cast, TYPE_CHECKING
 
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.inference.dust3r import Dust3rPredictor
-from recon3r_ros.inference.engine import EngineConfig
-from recon3r_ros.inference.geometric import GeometricPredictor
-from recon3r_ros.inference.types import Predictor
+
+if TYPE_CHECKING:
+    from recon3r_ros.inference.types import Predictor
+
+PAIR_NETWORKS = ('dust3r', 'monst3r', 'mast3r')
+MODELS = ('geometric', *PAIR_NETWORKS)
+PRECISIONS = ('auto', 'float32', 'bfloat16', 'float16')
+MODES = ('eager', 'compile', 'graphs')
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """
+    Where and how a network runs.
+
+    :param device: auto, cpu, cuda or cuda:N
+    :param precision: of the trunk: one of `PRECISIONS`; auto is float32 on the CPU, else bfloat16
+        where the device has it
+    :param mode: one of `MODES`: as it is, compiled by torch.compile, or recorded as CUDA graphs
+    """
+
+    device: str = 'auto'
+    precision: str = 'auto'
+    mode: str = 'eager'
 
 
 @dataclass(frozen=True)
@@ -31,29 +53,26 @@ class Model:
     engine: EngineConfig = EngineConfig()
 
 
-_NETWORKS: dict[str, Callable[..., Any]] = {
-    name: partial(Dust3rPredictor.from_file, model=name)
-    for name in ('dust3r', 'monst3r', 'mast3r')
-}
-MODELS = ('geometric', *_NETWORKS)
-
-
 def make_predictor(model: Model) -> Predictor:
     """
     Make a predictor.
 
     :raises Recon3rError: for a name there is none of, or weights or a device that cannot be used
     """
-    if model.name not in MODELS:
-        raise Recon3rError(f'model {model.name!r}: expected one of {", ".join(MODELS)}')
+    predictor: Any
     if model.name == 'geometric':
         if model.weights:
-            raise Recon3rError('model geometric has no weights: give --model as well')
-        predictor: Any = GeometricPredictor()
-    elif not model.weights:
-        raise Recon3rError(f'model {model.name} needs a file of weights; recon3r weights lists '
-                           'what is published')
+            raise Recon3rError(f'{model.weights}: model geometric takes no weights; name the '
+                               'model that they are for')
+        from recon3r_ros.inference.geometric import GeometricPredictor
+        predictor = GeometricPredictor()
+    elif model.name in PAIR_NETWORKS:
+        if not model.weights:
+            raise Recon3rError(f'model {model.name} needs a file of weights; recon3r weights '
+                               'lists what is published')
+        from recon3r_ros.inference.dust3r import Dust3rPredictor
+        predictor = Dust3rPredictor.from_file(model.weights, model.name, model.engine)
     else:
-        predictor = _NETWORKS[model.name](model.weights, config=model.engine)
+        raise Recon3rError(f'model {model.name!r}: expected one of {", ".join(MODELS)}')
     # a predictor takes only encodings of its own, which its type says and the protocol's cannot
-    return cast(Predictor, predictor)
+    return cast('Predictor', predictor)

@@ -23,7 +23,7 @@ from recon3r_ros.io.decode import check_complete
 _RIGID = 1e-4
 #: Beyond this, numbers squared lose their meaning
 _LARGEST = 1e12
-_SOURCES = ('odometry', 'depth')
+_SOURCES = ('odometry', 'depth', 'model')
 
 
 def check(saved: SavedMap) -> None:

@@ -28,7 +28,9 @@ from torch import Tensor
 HEAD_SIZE = 64
 #: Longer side of the images a network was trained with, where its file does not say
 IMAGE_SIZE = 512
-_HEADS = {'dust3r': ('dpt', 'linear'), 'monst3r': ('dpt',), 'mast3r': ('catmlp+dpt',)}
+#: Heads that each model comes with
+HEADS: dict[str, tuple[HeadName, ...]] = {
+    'dust3r': ('dpt', 'linear'), 'monst3r': ('dpt',), 'mast3r': ('catmlp+dpt',)}
 #: Keys that an error names
 _NAMED = 4
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError,
@@ -93,11 +95,11 @@ def load(path: str | Path, model: str) -> Checkpoint:
     :raises InputError: in one line that names the file and what is wrong with it
     """
     path = Path(path)
-    if model not in _HEADS:
-        raise InputError(f'model {model!r} has no weights, expected one of {", ".join(_HEADS)}')
+    if model not in HEADS:
+        raise InputError(f'model {model!r} has no weights, expected one of {", ".join(HEADS)}')
     checkpoint = read(path)
     head = checkpoint.network.config.head
-    if head not in _HEADS[model]:
+    if head not in HEADS[model]:
         raise InputError(f'{path}: holds {checkpoint.model} with head {head!r}, not {model}; '
                          f'give --model {checkpoint.model} or the file of {model}')
     return checkpoint

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 import re
 import sys
@@ -29,7 +30,7 @@ from recon3r_ros.core.fusion import fuse
 from recon3r_ros.core.mapping_host import MapperProcess
 from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.errors import InputError, Recon3rError
-from recon3r_ros.inference.geometric import GeometricPredictor
+from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.ros import conversions, parameters, qos
@@ -43,7 +44,6 @@ from recon3r_ros.ros.worker import Worker
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
-_PREDICTORS: dict[str, Callable[[], Any]] = {'geometric': GeometricPredictor}
 #: Seconds between two log lines that differ in nothing but numbers
 LOG_PERIOD_S = 5.0
 #: Queue of odometry messages
@@ -176,7 +176,9 @@ class Recon3rNode(LifecycleNode):
             self._worker.clear()
 
     def _make_host(self) -> MapperProcess:
-        return MapperProcess(_PREDICTORS[self.config.model], self.config.max_keyframes)
+        c = self.config
+        model = Model(c.model, c.weights, EngineConfig(c.device, c.precision, c.mode))
+        return MapperProcess(partial(make_predictor, model), c.max_keyframes)
 
     # Messages
 

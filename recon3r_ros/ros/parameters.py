@@ -29,6 +29,7 @@ from rclpy.parameter import Parameter as RosParameter
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.inference.registry import MODELS, MODES, PRECISIONS
 
 Value = bool | int | float | str | list[str] | list[float]
 
@@ -126,7 +127,15 @@ PARAMETERS = (
     Parameter('queue_size', 2, 'Images of a camera that wait at most; more drop the oldest one.',
               'images', 1, 100),
     Parameter('model', 'geometric', 'What predicts depth; geometric needs neither weights nor a '
-              'GPU.', choices=('geometric',)),
+              'GPU.', choices=MODELS),
+    Parameter('weights', '', "File of the model's weights, .pth or .safetensors; recon3r weights "
+              'lists what is published.'),
+    Parameter('device', 'auto', 'Device of the network: cpu, cuda or cuda:N; auto takes CUDA '
+              'where there is some.'),
+    Parameter('precision', 'auto', 'Number format of the network; auto is float32 on the CPU, '
+              'else bfloat16 or float16.', choices=PRECISIONS),
+    Parameter('mode', 'eager', 'How the network runs: as it is, compiled by torch.compile, or '
+              'recorded as CUDA graphs.', choices=MODES),
     Parameter('map_frame', 'map', 'Frame of the map.'),
     Parameter('odom_frame', 'odom', 'Frame of odometry, child of the map frame where odometry is '
               'used.'),
@@ -138,8 +147,9 @@ PARAMETERS = (
     Parameter('tf_tolerance', 0.1, 'How far into the future transforms are stamped, so that '
               'others need not wait for the next one.', 's', 0.0, 5.0),
     Parameter('scale_source', 'auto', 'Where metres come from: odometry, depth (a depth camera), '
-              'auto (the more certain of those there are) or none.',
-              choices=('auto', 'none', 'odometry', 'depth')),
+              'model (a network that predicts metres), auto (the most certain of those there '
+              'are) or none.',
+              choices=('auto', 'none', 'odometry', 'depth', 'model')),
     Parameter('max_keyframes', 500, 'Keyframes of the map; beyond, the most redundant ones go. '
               'Each takes about 1.5 MB.', 'keyframes', 20, 100000),
     Parameter('voxel_size', 0.0, 'Edge of the voxels that the map cloud is averaged in, metres '
@@ -210,6 +220,10 @@ class Config:
     qos_image: str
     queue_size: int
     model: str
+    weights: str
+    device: str
+    precision: str
+    mode: str
     map_frame: str
     odom_frame: str
     base_frame: str

@@ -107,8 +107,8 @@ class Pipeline:
     def metric(self) -> MetricScale | None:
         """Metres per map unit, where known."""
         r = self._reconstruction
-        return scale.choose(self.config.scale_source, r.odometry_scale, r.depth_scale
-                            ) or self._saved_metric
+        return scale.choose(self.config.scale_source, r.odometry_scale.estimate,
+                            r.depth_scale.estimate, r.map.metric) or self._saved_metric
 
     def handle(self, arrival: Arrival) -> None:
         """

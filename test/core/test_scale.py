@@ -15,6 +15,7 @@ from recon3r_ros.core.scale import (
     DepthScale,
     MAX_CHORDS,
     MAX_KEYFRAMES,
+    ModelScale,
     ODOMETRY_FLOOR,
     OdometryScale,
     robust_mean,
@@ -272,17 +273,38 @@ def test_keyframe_is_replaced_and_old_ones_are_forgotten():
 def test_choice_of_a_source():
     nothing, walked = (OdometryScale(), DepthScale()), Walk().scale(0)
     measured_well = fed_with_depth(0, 10)
-    assert choose('auto', *nothing) is None
-    assert choose('none', walked, measured_well) is None
+    assert choose('auto', *(s.estimate for s in nothing)) is None
+    assert choose('none', walked.estimate, measured_well.estimate) is None
     for source, odometry, depth, expected in (
             ('auto', walked, measured_well, 'depth'), ('auto', walked, nothing[1], 'odometry'),
             ('auto', nothing[0], measured_well, 'depth'),
             ('odometry', walked, measured_well, 'odometry'),
             ('depth', walked, measured_well, 'depth')):
-        chosen = choose(source, odometry, depth)
+        chosen = choose(source, odometry.estimate, depth.estimate)
         assert chosen is not None and chosen.source == expected
-    assert choose('odometry', nothing[0], measured_well) is None
-    assert choose('depth', walked, nothing[1]) is None
+    assert choose('odometry', None, measured_well.estimate) is None
+    assert choose('depth', walked.estimate, None) is None
+    model = ModelScale()
+    model.add(0, [2.0])
+    assert choose('model', walked.estimate, model.estimate).source == 'model'
+    assert choose('auto', walked.estimate, model.estimate).source == 'odometry'
+
+
+def test_a_network_that_predicts_metres():
+    rng = np.random.default_rng(9)
+    scale = ModelScale()
+    assert scale.estimate is None
+    scale.add(0, [])
+    assert scale.estimate is None
+    for i in range(20):
+        scale.add(i, TRUE * np.exp(rng.normal(0, 0.05, 3)))
+    assert scale.estimate.value == pytest.approx(TRUE, rel=0.03)
+    assert 0.1 <= scale.estimate.sigma < 0.12, 'networks are never sure of metres'
+    scale.add(3, [7 * TRUE])
+    assert scale.estimate.value == pytest.approx(TRUE, rel=0.03), 'one that is wrong'
+    for i in range(20):
+        scale.rescale(i, 2.0)
+    assert scale.estimate.value == pytest.approx(TRUE / 2, rel=0.03), 'depths became longer'
 
 
 def test_robust_mean():

@@ -75,6 +75,9 @@ class PredictorSuite:
     @pytest.mark.parametrize('size', [0, 1, 3])
     def test_a_group_of_the_wrong_size_is_an_error(
             self, predictor: Predictor, pair: tuple[Encoding, Encoding], size: int) -> None:
+        if size == 1 and predictor.single_view:
+            check_well_formed(predictor.predict([pair[:1]])[0], pair[:1])
+            return
         with pytest.raises(ValueError):
             predictor.predict([(pair * 2)[:size]])
 

@@ -1,0 +1,53 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Command `recon3r weights`: which weights are published, and whether a file holds them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from recon3r_ros.commands.console import output as console
+from recon3r_ros.nets import checkpoints
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """
+    Run the command.
+
+    :param arguments: as parsed
+    :returns: the exit status
+    """
+    if arguments.file is None:
+        _list()
+    else:
+        _verify(Path(arguments.file))
+    return 0
+
+
+def _list() -> None:
+    screen = console()
+    for published in checkpoints.PUBLISHED:
+        screen.print(f'{published.file}\n'
+                     f'    for        --model {published.model}\n'
+                     f'    from       {published.url}\n'
+                     f'    licence    {published.licence}', soft_wrap=True, highlight=False)
+
+
+def _verify(path: Path) -> None:
+    checkpoint = checkpoints.read(path)
+    config = checkpoint.network.config
+    parameters = sum(p.numel() for p in checkpoint.network.parameters())
+    origin = checkpoints.check_sha256(path)
+    hashed = checkpoints.sha256(path)
+    models = [model for model, heads in checkpoints.HEADS.items() if config.head in heads]
+    lines = {
+        'file': f'{path}: every tensor is there, has its shape, and is finite',
+        'fits': ', '.join(f'--model {model}' for model in models),
+        'network': f'{parameters / 1e6:.0f} million parameters, head {config.head}, images of '
+                   f'{checkpoint.image_size} pixels',
+        'SHA-256': f'{hashed}, ' + (f'{origin}' if origin else 'with none known to compare: keep '
+                                    f'it in {path.name}.sha256'),
+    }
+    for name, text in lines.items():
+        console().print(f'{name:10} {text}', soft_wrap=True, highlight=False)
