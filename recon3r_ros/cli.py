@@ -79,6 +79,10 @@ Run every case of the project's accuracy and speed targets and write a table of 
 Packs that are absent are listed as such. Five simulated scenes are rendered into a cache below
 the folder for temporary files. The kitchen is run several times in one process to see whether
 memory grows.
+
+With --model and a network, measure what that costs on this machine instead: a window of keyframes
+against the plain way, a new keyframe in every mode, memory, and the share of the device's speed.
+Without --weights these are random, which costs the same.
 """
 _DEMO = """\
 Simulate a room with one moving object, reconstruct it, evaluate it and draw the result.
@@ -256,12 +260,14 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--packs', metavar='DIR', help='folder with a data/ folder of packs '
                         '(default: $RECON3R_SHARED, else ../shared)')
     parser.add_argument('--output', metavar='FILE', help='where the table goes (default: '
-                        'docs/results.md, with --live docs/results_live.md)')
+                        'docs/results.md, with --live docs/results_live.md, with a network '
+                        'docs/results_networks.md)')
     parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
                         'poses, latency, transport')
     parser.add_argument('--only', metavar='NAME', nargs='+', help='run these cases alone')
     parser.add_argument('--repeat', metavar='N', type=_count, default=3, help='how often the '
                         'kitchen runs to see whether memory grows (default: 3)')
+    _model_arguments(parser)
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from recon3r_ros.commands.evaluation import evaluate
 from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.commands.interruption import Interruption
 from recon3r_ros.commands.report import resident_memory_mb
-from recon3r_ros.commands.run import reconstruct
+from recon3r_ros.commands.run import asked_model, reconstruct
 from recon3r_ros.commands.simulated import simulated_pack
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
 from recon3r_ros.io.atomic import output_error, write_bytes
@@ -105,6 +105,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.live:
         from recon3r_ros.commands.bench_live import measure
         return measure(shared, Path(arguments.output or 'docs/results_live.md'))
+    if arguments.model != 'geometric':
+        from recon3r_ros.commands.bench_network import measure as measure_network
+        return measure_network(asked_model(arguments),
+                               Path(arguments.output or 'docs/results_networks.md'))
     chosen = _chosen(arguments.only)
     page = Path(arguments.output or 'docs/results.md')
     try:

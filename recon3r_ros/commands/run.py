@@ -98,6 +98,12 @@ def _save(session: Session, options: RunOptions, error: Exception) -> None:
         logger.debug('after %r also %r', error, second)
 
 
+def asked_model(arguments: argparse.Namespace) -> Model:
+    """Return what --model and the options of networks ask for."""
+    return Model(arguments.model, arguments.weights or '', EngineConfig(
+        arguments.device, arguments.precision, arguments.mode))
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """
     Run the command.
@@ -106,9 +112,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     camera = None if arguments.camera is None else Camera.from_json(arguments.camera)
-    model = Model(arguments.model, arguments.weights or '', EngineConfig(
-        arguments.device, arguments.precision, arguments.mode))
-    options = RunOptions(model, arguments.voxel, arguments.colmap)
+    options = RunOptions(asked_model(arguments), arguments.voxel, arguments.colmap)
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,

@@ -10,19 +10,23 @@ more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.core.depth import LearnedVote, Vote
+from recon3r_ros.core.types import at, Keyframe
 from recon3r_ros.inference.types import Prediction
 
 Array = NDArray[np.float64]
 
 #: Landmarks that tell the scale of a prediction, at least
 MIN_LANDMARKS = 15
-#: Relative error that neighbouring pixels share, which no number of landmarks averages out
-SYSTEMATIC = 0.1
+#: Neighbouring pixels share errors that no number of them averages out: a learned depth is worth
+#: no more than this inverse variance, a relative error of a tenth
+MAX_INFORMATION = 100.0
 #: Inverse variance of the relative depth below which a pixel's depth is no landmark's
 MIN_INFORMATION = 25.0
 
@@ -48,8 +52,7 @@ class LearnedDepth:
 
     def at(self, pixels: NDArray[np.int32]) -> tuple[Array, Array]:
         """Depth and confidence (K,) at pixels (K, 2); a confidence of 0 where it is not to use."""
-        depth = self.depth[pixels[:, 1], pixels[:, 0]].astype(float)
-        confidence = self.confidence[pixels[:, 1], pixels[:, 0]].astype(float)
+        depth, confidence = (at(f, pixels).astype(float) for f in (self.depth, self.confidence))
         return depth, np.where((depth > 0) & (confidence > MIN_INFORMATION), confidence, 0.0)
 
 
@@ -67,30 +70,66 @@ def unit(depths: Array, confidences: Array, known: Array) -> float | None:
         return None
     ratios = np.log(known[use] / depths[use])
     order = np.argsort(ratios)
-    weights = np.cumsum(np.minimum(confidences[use][order], 1 / SYSTEMATIC ** 2))
+    weights = np.cumsum(np.minimum(confidences[use][order], MAX_INFORMATION))
     return float(np.exp(ratios[order][np.searchsorted(weights, weights[-1] / 2)]))
 
 
-def prior(learned: Sequence[LearnedDepth], pixels: NDArray[np.int32], landmarks: Array
-          ) -> tuple[Array, Array]:
-    """
-    Sum up what several predictions say of a keyframe's landmarks.
+class LearnedDepths:
+    """What predictions say of the depths of the window's keyframes."""
 
-    :param landmarks: (K,) inverse depths in map units, 0 where unknown
-    :return: inverse depths (K,) in map units, and their information (K,), 0 where there is none
-    """
-    total, weighted = np.zeros(len(landmarks)), np.zeros(len(landmarks))
-    known = 1 / np.where(landmarks > 0, landmarks, -1)
-    count = 0
-    for prediction in learned:
-        depths, confidences = prediction.at(pixels)
-        length = unit(depths, confidences, known)
-        if length is None:
-            continue
-        count += 1
-        total += confidences
-        weighted += confidences * -np.log(length * np.where(depths > 0, depths, 1.0))
-    # Predictions of one image err alike: they are averaged, not added up
-    information = total / max(count, 1)
-    information = information / (1 + information * SYSTEMATIC ** 2)
-    return np.exp(weighted / np.maximum(total, 1e-9)), information
+    def __init__(self, known: Mapping[tuple[int, int], LearnedDepth] = MappingProxyType({})
+                 ) -> None:
+        self._known = dict(known)
+
+    def copy(self) -> LearnedDepths:
+        """Return what is known now, to come back to."""
+        return LearnedDepths(self._known)
+
+    def add(self, i: int, partner: int, learned: LearnedDepth) -> None:
+        """Add what a prediction with a partner, or with itself, says of keyframe i."""
+        self._known[i, partner] = learned
+
+    def keep(self, window: Collection[int]) -> None:
+        """Let go of all keyframes but these."""
+        self._known = {pair: d for pair, d in self._known.items() if pair[0] in window}
+
+    def prior(self, keyframe: Keyframe) -> tuple[Array, Array]:
+        """
+        Sum up what is known of a keyframe's landmarks.
+
+        :return: inverse depths (K,) in map units, and their information (K,), 0 where there is
+            none
+        """
+        pixels = keyframe.keypoints
+        total, weighted = np.zeros(len(pixels)), np.zeros(len(pixels))
+        scaled = self._scaled(keyframe)
+        for learned, length in scaled:
+            depths, confidences = learned.at(pixels)
+            total += confidences
+            weighted += confidences * -np.log(length * np.where(depths > 0, depths, 1.0))
+        # Predictions of one image err alike: they are averaged, not added up
+        information = total / max(len(scaled), 1)
+        return (np.exp(weighted / np.maximum(total, 1e-9)),
+                information / (1 + information / MAX_INFORMATION))
+
+    def votes(self, keyframe: Keyframe) -> list[Vote]:
+        """Return what each prediction says of a keyframe's depths, in map units."""
+        scaled = self._scaled(keyframe)
+        votes: list[Vote] = []
+        for learned, length in scaled:
+            inverse = 1 / (length * np.where(learned.depth > 0, learned.depth, np.inf))
+            # As for the prior: together they are as sure as one
+            votes.append(LearnedVote(inverse.astype(np.float32),
+                                     learned.confidence / np.float32(len(scaled))))
+        return votes
+
+    def metres(self, keyframe: Keyframe) -> list[float]:
+        """Return the length of a map unit by each prediction that is metric."""
+        return [1 / length for learned, length in self._scaled(keyframe) if learned.metric]
+
+    def _scaled(self, keyframe: Keyframe) -> list[tuple[LearnedDepth, float]]:
+        """Return a keyframe's predictions, and their units in map units."""
+        known = 1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1)
+        lengths = [(learned, unit(*learned.at(keyframe.keypoints), known))
+                   for (i, _), learned in self._known.items() if i == keyframe.id]
+        return [(learned, length) for learned, length in lengths if length is not None]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
 import logging
 from typing import Any
@@ -13,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
 from recon3r_ros.core.archive import ArchivedView
-from recon3r_ros.core.correspondence import correspond, Correspondence
-from recon3r_ros.core.learned import LearnedDepth, prior, unit
+from recon3r_ros.core.correspondence import Correspondence
+from recon3r_ros.core.learned import LearnedDepth, LearnedDepths, MAX_INFORMATION, unit
 from recon3r_ros.core.motion import keyframe_mask
+from recon3r_ros.core.pairing import Pair, Pairing
 from recon3r_ros.core.saved_map import SavedMap, SavedObservations
 from recon3r_ros.core.scale import ModelScale
 from recon3r_ros.core.types import (
+    at,
     Keyframe,
     Map,
     MapEdge,
@@ -29,7 +30,7 @@ from recon3r_ros.core.types import (
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.geometry.pnp import solve_pnp
 from recon3r_ros.inference.two_view import triangulate
-from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
+from recon3r_ros.inference.types import Encoding, Predictor, View
 
 _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
@@ -53,8 +54,8 @@ MIN_AGREEMENT = 0.5
 _PLACING_ERROR = 2.0
 #: Standard deviation of the logarithm of a guessed focal length
 FOCAL_SIGMA = 0.3
-#: The same where predictions tell it, of which the newest count
-LEARNED_FOCAL_SIGMA, MAX_FOCALS = 0.05, 50
+#: The same where predictions tell it
+LEARNED_FOCAL_SIGMA = 0.05
 #: With unknown focal length, all keyframes are refined together until there are this many
 SELF_CALIBRATION_KEYFRAMES = 24
 #: Uncertainty of edges between keyframes refined together (radians, relative to depth)
@@ -72,17 +73,6 @@ class _Seen:
 
     landmarks: NDArray[np.int64]
     targets: Array
-
-
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """The predictions of a new keyframe with a partner, in the partner's frame and in its own."""
-
-    partner: int
-    forward: Prediction
-    backward: Prediction
-    of_new: Correspondence
-    of_partner: Correspondence
 
 
 class Mapper:
@@ -104,12 +94,10 @@ class Mapper:
         self.focal_factor = 1.0
         self._calibrated = True
         self._next_id = 0
-        self._encodings: dict[int, Encoding] = {}
-        self._archive: dict[int, ArchivedView] = {}
+        self._pairing = Pairing(self._predictor)
         self._seen: dict[tuple[int, int], _Seen] = {}
         self._dense: dict[tuple[int, int], Correspondence] = {}
-        self._learned: dict[tuple[int, int], LearnedDepth] = {}
-        self._focals: deque[float] = deque(maxlen=MAX_FOCALS)
+        self._learned = LearnedDepths()
         self._model_scale = ModelScale()
         self._graph = alignment.PoseGraph()
         self._graph_scale: dict[int, float] = {}
@@ -131,8 +119,8 @@ class Mapper:
         self._densify(list(self.keyframes)[-WINDOW:])
         observations = tuple(SavedObservations(i, j, seen.landmarks, seen.targets)
                              for (i, j), seen in self._seen.items())
-        return SavedMap(self.snapshot(), dict(self._archive), observations, self._calibrated,
-                        metric)
+        return SavedMap(self.snapshot(), dict(self._pairing.archive), observations,
+                        self._calibrated, metric)
 
     def restore(self, saved: SavedMap) -> None:
         """Go on in a saved map in place of the present one."""
@@ -141,7 +129,7 @@ class Mapper:
         self.focal_factor = saved.map.focal_factor
         self._calibrated = saved.calibrated
         self._next_id = max(self.keyframes) + 1
-        self._archive = dict(saved.views)
+        self._pairing.archive = dict(saved.views)
         self._seen = {(o.anchor, o.observer): _Seen(o.landmarks, o.targets)
                       for o in saved.observations}
         self._edges = list(saved.map.edges)
@@ -162,7 +150,7 @@ class Mapper:
         self._insert(keyframe, encoding)
         if self._predictor.single_view:
             self._begin_alone(keyframe.id)
-        self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
+        self._pairing.archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
         return keyframe.id
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
@@ -181,8 +169,8 @@ class Mapper:
         pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
         if not pairs:
             return None
-        before = (dict(self.keyframes), dict(self._seen), dict(self._dense), dict(self._learned),
-                  self.focal_factor)
+        before = (dict(self.keyframes), dict(self._seen), dict(self._dense),
+                  self._learned.copy(), self.focal_factor)
         if not self.started:
             T_map_cam = self._begin(pairs[0])
         else:
@@ -202,11 +190,11 @@ class Mapper:
                 (self.keyframes, self._seen, self._dense, self._learned,
                  self.focal_factor) = before
                 self._next_id = keyframe.id
-                self._encodings.pop(keyframe.id, None)
+                self._pairing.keep(self.keyframes, self.keyframes)
         if agreement < MIN_AGREEMENT:
             _log.info('keyframe %s contradicts the map and is left out', frame.name)
             return None
-        self._archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
+        self._pairing.archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
         self._edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
         self._densify(list(self.keyframes)[-1 if len(self.keyframes) > 2 else -2:])
         self._compare_scale(list(self.keyframes)[-WINDOW:])
@@ -224,10 +212,10 @@ class Mapper:
             first, T_map_cam=np.eye(4), landmarks=nothing, information=nothing,
             inverse_depth=unknown, confidence=unknown)}
         self._refocus(1 / self.focal_factor)
-        self._encodings = {first.id: self._encodings[first.id]}
-        self._archive = {first.id: self._archive[first.id]}
+        self._pairing.keep(self.keyframes, self.keyframes)
         self._next_id = first.id + 1
-        self._seen, self._dense, self._learned, self._edges = {}, {}, {}, []
+        self._seen, self._dense, self._edges = {}, {}, []
+        self._learned = LearnedDepths()
         self._graph, self._graph_scale = alignment.PoseGraph(), {}
 
     def finish(self) -> None:
@@ -248,7 +236,7 @@ class Mapper:
 
     def _make(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
               T_map_cam: Array | None) -> tuple[Keyframe, Encoding]:
-        encoding = self._predictor.encode(view)
+        encoding = self._pairing.encode(view)
         count = len(encoding.keypoints)
         unknown = np.zeros(encoding.image.shape[:2], np.float32)
         return Keyframe(
@@ -259,11 +247,11 @@ class Mapper:
 
     def _insert(self, keyframe: Keyframe, encoding: Encoding) -> None:
         self.keyframes[keyframe.id] = keyframe
-        self._encodings[keyframe.id] = encoding
+        self._pairing.insert(keyframe.id, encoding)
         self._next_id = keyframe.id + 1
 
     def _pairs(self, new: Keyframe, encoding: Encoding, tracked: bool
-               ) -> tuple[list[_Pair], int | None]:
+               ) -> tuple[list[Pair], int | None]:
         """Predict the new keyframe with its partners; also say which of them closes a loop."""
         ids = list(self.keyframes)
         descriptors = [self.keyframes[i].descriptor for i in ids] + [new.descriptor]
@@ -286,113 +274,82 @@ class Mapper:
         known = int((partner.landmarks > 0).sum())
         return known == 0 or len(reobservation.visible(partner, new)[0]) > MIN_OVERLAP * known
 
-    def _encoding(self, i: int) -> Encoding:
-        if i in self._encodings:
-            return self._encodings[i]
-        return self._predictor.encode(self._archive[i].view(self.focal_factor))
-
-    def _predict(self, new: Keyframe, encoding: Encoding, partners: list[int]) -> list[_Pair]:
-        groups = []
-        encodings = {i: self._encoding(i) for i in partners}
-        # Those of a salvaged map may have been made of smaller images
-        partners = [i for i in partners
-                    if encodings[i].image.shape[:2] == self.keyframes[i].image.shape[:2]]
-        for i in partners:
-            groups += [(encodings[i], encoding), (encoding, encodings[i])]
-        predictions = self._predictor.predict(groups)
-        pairs = []
-        for n, i in enumerate(partners):
-            forward, backward = predictions[2 * n], predictions[2 * n + 1]
-            of_new = correspond(forward.pointmaps[1], forward.confidences[1],
-                                encodings[i].camera)
-            of_partner = correspond(backward.pointmaps[1], backward.confidences[1],
-                                    encoding.camera)
-            partner = self.keyframes[i]
-            self._note_focal(forward, partner)
-            self._note_focal(backward, new)
-            common = sum(int((_at(c.confidence, k.keypoints) > 0).sum())
-                         for c, k in ((of_new, new), (of_partner, partner)))
-            if common >= 2 * MIN_CORRESPONDENCES:
-                pairs.append(_Pair(i, forward, backward, of_new, of_partner))
-        return pairs
-
-    def _note_focal(self, prediction: Prediction, first: Keyframe) -> None:
-        """Keep the logarithm of what a prediction says the guessed focal length is off by."""
-        if prediction.focal is not None and not self._calibrated:
-            guess = first.camera.fx / self.focal_factor
-            self._focals.append(float(np.log(prediction.focal / guess)))
+    def _predict(self, new: Keyframe, encoding: Encoding, partners: list[int]) -> list[Pair]:
+        return self._pairing.predict(new, encoding, [self.keyframes[i] for i in partners],
+                                     self.focal_factor)
 
     def _begin_alone(self, i: int) -> None:
         """Give the first keyframe the depth that its image shows; its median becomes the unit."""
-        prediction, = self._predictor.predict([(self._encodings[i],)])
+        prediction = self._pairing.predict_alone(self.keyframes[i], self.focal_factor)
+        focal = self._pairing.focal()
+        if focal is not None and not self._calibrated:
+            self._refocus(float(np.exp(focal)))
         keyframe = self.keyframes[i]
-        self._note_focal(prediction, keyframe)
-        if self._focals:
-            self._refocus(float(np.exp(self._focals[-1])))
         learned = LearnedDepth.of(prediction)
         depths, confidences = learned.at(keyframe.keypoints)
         if (confidences > 0).sum() < MIN_PLACED:
             return
-        self._learned[i, i] = learned
+        self._learned.add(i, i, learned)
         landmarks = np.where(confidences > 0, np.median(depths[confidences > 0]) / np.where(
             depths > 0, depths, 1.0), 0.0)
         self._set(i, landmarks=landmarks,
-                  information=prior([learned], keyframe.keypoints, landmarks)[1])
+                  information=np.minimum(confidences, MAX_INFORMATION))
         self._densify([i])
         self._compare_scale([i])
 
-    def _begin(self, pair: _Pair) -> Array | None:
+    def _begin(self, pair: Pair) -> Array | None:
         """Place the second keyframe; the first one's median depth becomes the unit of length."""
         first = self.keyframes[pair.partner]
-        sure = _at(pair.of_partner.confidence, first.keypoints) > SURE
+        sure = at(pair.of_partner.confidence, first.keypoints) > SURE
         edge = alignment.measure_edge(pair.forward, pair.backward, None)
         if edge is None or sure.mean() < MIN_FIRST_SHARE:
             return None
-        own = _at(pair.forward.pointmaps[0], first.keypoints)[:, 2]
+        own = at(pair.forward.pointmaps[0], first.keypoints)[:, 2]
         unit = 1 / float(np.median(own[sure]))
         self._set(first.id, landmarks=np.where(
-            _at(pair.of_partner.confidence, first.keypoints) > 0, 1 / (own * unit), 0))
+            at(pair.of_partner.confidence, first.keypoints) > 0, 1 / (own * unit), 0))
         _, rotation, translation = sim3.decompose(edge[0])
         return first.T_map_cam @ se3.from_rt(rotation, unit * translation)
 
-    def _place(self, new: Keyframe, pairs: list[_Pair], T_map_cam: Array | None) -> Array | None:
+    def _place(self, new: Keyframe, pairs: list[Pair], T_map_cam: Array | None) -> Array | None:
         """Pose of a new keyframe from its partners' landmarks that it sees."""
         points, pixels = [], []
         for pair in pairs:
             partner = self.keyframes[pair.partner]
-            known = (_at(pair.of_partner.confidence, partner.keypoints) > 0) & (
+            known = (at(pair.of_partner.confidence, partner.keypoints) > 0) & (
                 partner.information > TRACKED_INFORMATION)
             points.append(se3.transform(partner.T_map_cam, partner.landmark_points()[known]))
-            pixels.append(_at(pair.of_partner.targets, partner.keypoints)[known])
+            pixels.append(at(pair.of_partner.targets, partner.keypoints)[known])
         result = solve_pnp(np.concatenate(points), np.concatenate(pixels), new.camera,
                            None if T_map_cam is None else se3.inverse(T_map_cam), _PLACING_ERROR)
         if result is None or result.inliers.sum() < MIN_PLACED:
             return T_map_cam
         return se3.inverse(result.T_cam_world)
 
-    def _connect(self, pair: _Pair, new_id: int) -> None:
+    def _connect(self, pair: Pair, new_id: int) -> None:
         """Record who sees which landmarks."""
         for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
                                           (new_id, pair.partner, pair.of_new)):
             anchor = self.keyframes[anchor_id]
-            static = ~_at(anchor.mask, anchor.keypoints)
-            visible = np.flatnonzero((_at(c.confidence, anchor.keypoints) > 0) & static)
+            static = ~at(anchor.mask, anchor.keypoints)
+            visible = np.flatnonzero((at(c.confidence, anchor.keypoints) > 0) & static)
             self._seen[anchor_id, observer_id] = _Seen(
-                visible, _at(c.targets, anchor.keypoints)[visible].astype(float))
+                visible, at(c.targets, anchor.keypoints)[visible].astype(float))
             self._dense[anchor_id, observer_id] = c
         if pair.forward.learned:
-            self._learned[pair.partner, new_id] = LearnedDepth.of(pair.forward)
-            self._learned[new_id, pair.partner] = own = LearnedDepth.of(pair.backward)
+            own = LearnedDepth.of(pair.backward)
+            self._learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward))
+            self._learned.add(new_id, pair.partner, own)
             self._take_over_scale(pair, new_id, own)
 
-    def _take_over_scale(self, pair: _Pair, new_id: int, own: LearnedDepth) -> None:
+    def _take_over_scale(self, pair: Pair, new_id: int, own: LearnedDepth) -> None:
         """Give a new keyframe's landmarks their learned depth, in the partner's scale."""
         partner, new = self.keyframes[pair.partner], self.keyframes[new_id]
         known = partner.landmarks > 0
         points = se3.transform(se3.inverse(new.T_map_cam) @ partner.T_map_cam,
                                partner.landmark_points()[known])
-        seen = _at(pair.backward.pointmaps[1], partner.keypoints)[known]
-        confidence = _at(pair.backward.confidences[1], partner.keypoints)[known]
+        seen = at(pair.backward.pointmaps[1], partner.keypoints)[known]
+        confidence = at(pair.backward.confidences[1], partner.keypoints)[known]
         length = unit(seen[:, 2].astype(float), confidence.astype(float), points[:, 2])
         if length is None:
             return
@@ -404,14 +361,7 @@ class Mapper:
     def _compare_scale(self, ids: list[int]) -> None:
         """Learn the map unit's length from predictions that are metric."""
         for i in ids:
-            keyframe = self.keyframes[i]
-            known = 1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1)
-            lengths = [unit(*one.at(keyframe.keypoints), known)
-                       for one in self._learned_of(i) if one.metric]
-            self._model_scale.add(i, [1 / length for length in lengths if length is not None])
-
-    def _learned_of(self, i: int) -> list[LearnedDepth]:
-        return [learned for (anchor, _), learned in self._learned.items() if anchor == i]
+            self._model_scale.add(i, self._learned.metres(self.keyframes[i]))
 
     def _give_depth(self) -> None:
         """
@@ -491,8 +441,7 @@ class Mapper:
             inverse_depths=tuple(k.landmarks for k in keyframes),
             observations=tuple(observations),
             focal_prior=self._focal_prior(),
-            depth_priors=tuple(prior(self._learned_of(k.id), k.keypoints, k.landmarks)
-                               for k in keyframes)),
+            depth_priors=tuple(self._learned.prior(k) for k in keyframes)),
             iterations)
         for n, i in enumerate(ids):
             self._set(i, T_map_cam=se3.inverse(solution.T_cam_map[n]),
@@ -508,9 +457,10 @@ class Mapper:
         """Mean and sigma of the logarithm of what the focal length is still to change by."""
         if self._calibrated:
             return None
-        if not self._focals:
+        focal = self._pairing.focal()
+        if focal is None:
             return -float(np.log(self.focal_factor)), FOCAL_SIGMA
-        return float(np.median(self._focals) - np.log(self.focal_factor)), LEARNED_FOCAL_SIGMA
+        return focal - float(np.log(self.focal_factor)), LEARNED_FOCAL_SIGMA
 
     def _refocus(self, factor: float) -> None:
         self.focal_factor *= factor
@@ -518,7 +468,7 @@ class Mapper:
             self._set(i, camera=replace(k.camera, fx=k.camera.fx * factor,
                                         fy=k.camera.fy * factor))
 
-    def _close(self, new_id: int, pairs: list[_Pair], loop: int | None) -> None:
+    def _close(self, new_id: int, pairs: list[Pair], loop: int | None) -> None:
         """Tell the graph what has been refined; where a loop closes, take over what it says."""
         recent = set(list(self.keyframes)[-WINDOW:])
         partners = {p.partner for p in pairs} - {loop}
@@ -553,7 +503,7 @@ class Mapper:
         return alignment.Edge(i, j, sim3.inverse(self._similarity(i)) @ self._similarity(j),
                               _REFINED_SIGMA, self._typical_depth(i))
 
-    def _loop_edge(self, pair: _Pair, new_id: int) -> alignment.Edge | None:
+    def _loop_edge(self, pair: Pair, new_id: int) -> alignment.Edge | None:
         partner, new = self.keyframes[pair.partner], self.keyframes[new_id]
         to_partner = alignment.measure_edge(
             pair.forward, pair.backward, (partner.pointmap(), partner.confidence))
@@ -584,9 +534,9 @@ class Mapper:
             return
         self._densify([ids[-WINDOW - 1]])
         recent = set(ids[-WINDOW:])
-        self._encodings = {i: e for i, e in self._encodings.items() if i in recent}
+        self._pairing.keep(recent, self.keyframes)
         self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
-        self._learned = {pair: d for pair, d in self._learned.items() if pair[0] in recent}
+        self._learned.keep(recent)
 
     def _retire(self) -> None:
         """Let the keyframe go that shows least of its own, where there are too many."""
@@ -601,11 +551,9 @@ class Mapper:
         self._retired[old.id] = Retired(
             near.id, se3.normalized(se3.inverse(near.T_map_cam) @ old.T_map_cam),
             self._graph_scale[near.id], self._graph_scale[old.id])
-        self._archive.pop(old.id)
-        self._encodings.pop(old.id, None)
+        self._pairing.keep(self.keyframes, self.keyframes)
         self._seen = {pair: s for pair, s in self._seen.items() if old.id not in pair}
         self._dense = {pair: c for pair, c in self._dense.items() if old.id not in pair}
-        self._learned = {pair: d for pair, d in self._learned.items() if old.id not in pair}
         self._edges = [e for e in self._edges if old.id not in (e.i, e.j)]
 
     def _densify(self, ids: list[int]) -> None:
@@ -619,27 +567,13 @@ class Mapper:
     def _votes(self, i: int) -> list[depth.Vote]:
         """Collect what each prediction says of a keyframe's depths."""
         keyframe = self.keyframes[i]
-        learned = self._learned_of(i)
-        if not learned:
-            return [depth.TriangulatedVote(
-                se3.inverse(self.keyframes[observer].T_map_cam) @ keyframe.T_map_cam,
-                self.keyframes[observer].camera, c.targets, c.confidence)
-                for (anchor, observer), c in self._dense.items() if anchor == i]
-        known = 1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1)
-        votes: list[depth.Vote] = []
-        for one in learned:
-            length = unit(*one.at(keyframe.keypoints), known)
-            if length is not None:
-                # Predictions of one image err alike: together they are as sure as one
-                inverse = 1 / (length * np.where(one.depth > 0, one.depth, np.inf))
-                votes.append(depth.LearnedVote(
-                    inverse.astype(np.float32), one.confidence / np.float32(len(learned))))
-        return votes
+        learned = self._learned.votes(keyframe)
+        if learned:
+            return learned
+        return [depth.TriangulatedVote(
+            se3.inverse(self.keyframes[observer].T_map_cam) @ keyframe.T_map_cam,
+            self.keyframes[observer].camera, c.targets, c.confidence)
+            for (anchor, observer), c in self._dense.items() if anchor == i]
 
     def _set(self, i: int, **changes: Any) -> None:
         self.keyframes[i] = replace(self.keyframes[i], **changes)
-
-
-def _at(field: NDArray[Any], pixels: NDArray[np.int32]) -> NDArray[Any]:
-    """Values of a (H, W, ...) field at (K, 2) pixels."""
-    return field[pixels[:, 1], pixels[:, 0]]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,6 +215,11 @@ class Map:
             T = retired.T_keyframe_retired @ _stretched(T, retired.scale / scale)
             i, scale = retired.keyframe, retired.keyframe_scale
         return self.keyframes[i].T_map_cam @ _stretched(T, self.scale_of(i) / scale)
+
+
+def at(field: NDArray[Any], pixels: NDArray[np.int32]) -> NDArray[Any]:
+    """Values of a (H, W, ...) field at (K, 2) pixels."""
+    return field[pixels[:, 1], pixels[:, 0]]
 
 
 def _stretched(T: NDArray[np.float64], factor: float) -> NDArray[np.float64]:

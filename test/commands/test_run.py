@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 import pytest
 from recon3r_ros.commands.evaluation import evaluate
-from recon3r_ros.commands.run import predictor, reconstruct, RunOptions
-from recon3r_ros.errors import InputError, Recon3rError
+from recon3r_ros.commands.run import reconstruct, RunOptions
+from recon3r_ros.errors import InputError
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.trajectory import read_tum
@@ -128,8 +128,3 @@ def test_results_survive_an_error_on_the_way(pack, tmp_path):
     assert len(read_ply(tmp_path / 'o' / 'map.ply')) > 0
     report = json.loads((tmp_path / 'o' / 'report.json').read_text())
     assert report['warnings'][0] == 'stopped early: the disk fell off'
-
-
-def test_unknown_model_is_an_error_of_the_package():
-    with pytest.raises(Recon3rError, match='expected one of geometric'):
-        predictor('oracle')

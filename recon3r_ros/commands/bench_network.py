@@ -1,0 +1,252 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+`recon3r bench --model`: what a pair network costs on this machine.
+
+A sliding window against the plain way of using such a network, a new keyframe in every mode that
+the device has, and how much of the device's measured matrix speed is reached. Speed does not
+depend on what a network has learned: without a file, weights are random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import copy
+from dataclasses import dataclass, replace
+import os
+from pathlib import Path
+import platform
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.commands.console import output as console
+from recon3r_ros.commands.report import peak_memory_mb
+from recon3r_ros.errors import Recon3rError
+from recon3r_ros.inference.engine import Engine, Pair, resolve
+from recon3r_ros.inference.preprocess import to_tensor
+from recon3r_ros.inference.registry import EngineConfig, Model
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.nets.checkpoints import HEADS, load
+from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+import torch
+from torch.nn.attention import sdpa_kernel, SDPBackend
+from torch.utils.flop_counter import FlopCounterMode
+
+#: Images, rows and columns
+SHAPE = (384, 512)
+#: Keyframes of the window, and distances between those that are paired
+WINDOW, OFFSETS = 6, (1, 2)
+#: Directed pairs that a new keyframe brings
+NEW_PAIRS = 6
+#: Size of the matrices whose product is the measure of a device's speed
+MATRIX = {'cuda': 8192, 'cpu': 2048}
+#: Repetitions on a GPU; a CPU takes a minute for one
+_REPEAT = {'cuda': 20, 'cpu': 1}
+Images = list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One way to process a new keyframe: seconds, and peak memory in MB."""
+
+    name: str
+    encode_s: float
+    decode_s: float
+    heads_s: float | None
+    memory_mb: float
+
+
+def measure(model: Model, output: Path) -> int:
+    """
+    Measure and write a page.
+
+    :param model: a pair network
+    :param output: file of the page
+    :returns: the exit status
+    :raises Recon3rError: where the model or the device cannot be used
+    """
+    device, precision = resolve(model.engine)
+    network = _network(model)
+    rng = np.random.default_rng(0)
+    images: Images = [rng.integers(0, 256, (*SHAPE, 3), np.uint8) for _ in range(WINDOW)]
+    text = [f'# Networks: {model.name} on {_device_name(device)}\n\n'
+            f'Written by `recon3r bench --model {model.name}`; torch {torch.__version__}, images '
+            f'of {SHAPE[1]}x{SHAPE[0]}, {"given" if model.weights else "random"} weights, full-'
+            f'size network with {sum(p.numel() for p in network.parameters()) / 1e6:.0f} million '
+            'parameters.\n']
+    if device.type != 'cuda':
+        text.append('No GPU was at hand; the same command measures one where there is.\n')
+    flops = _flops(network)
+    peak = _matrix_speed(device, precision)
+    text.append(f'One view encoded: {flops[0] / 1e12:.2f} TFLOP, one directed pair decoded: '
+                f'{flops[1] / 1e12:.2f} TFLOP (counted, 2 per multiply-add). Measured matrix '
+                f'speed in {_name(precision)}: {peak / 1e12:.3g} TFLOP/s.\n')
+    text.append(_window(network, images, device))
+    text.append(_new_keyframe(network, images, model, flops, peak))
+    page = '\n'.join(text)
+    write_bytes(output, page.encode())
+    console().print(page, soft_wrap=True)
+    return 0
+
+
+def _network(model: Model) -> Dust3r:
+    if model.weights:
+        return load(model.weights, model.name).network
+    if model.name not in HEADS:
+        raise Recon3rError(f'model {model.name!r} is no network: there is nothing to measure')
+    torch.manual_seed(0)
+    return Dust3r(Dust3rConfig(head=HEADS[model.name][0])).requires_grad_(False).eval()
+
+
+def _window(network: Dust3r, images: Images, device: torch.device) -> str:
+    """Compare a window with each of its pairs run for itself, both in float32."""
+    pairs = [(i, j) for i in range(WINDOW) for j in range(WINDOW) if abs(i - j) in OFFSETS]
+    plain_network = copy.deepcopy(network).to(device)
+    engine = Engine(copy.deepcopy(network), EngineConfig(str(device), 'float32'))
+
+    def plain() -> None:
+        for i, j in pairs:
+            first, second = (to_tensor([images[k]], device) for k in (i, j))
+            for view in plain_network(first, second):
+                view.points.cpu()
+
+    def ours() -> None:
+        tokens = [engine.encode(image) for image in images]
+        engine.decode([(tokens[i], tokens[j]) for i, j in pairs])
+
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        plain_s = _seconds(plain, device)
+    ours_s = _seconds(ours, device)
+    return ('## A window of keyframes\n\n'
+            f'{WINDOW} keyframes, {len(pairs)} directed pairs at offsets '
+            f'{" and ".join(map(str, OFFSETS))}, float32, same weights and images. The plain way '
+            'encodes and decodes each pair by itself, with explicit softmax attention.\n\n'
+            '| | seconds | pairs a second |\n| --- | --- | --- |\n'
+            f'| plain | {plain_s:.3g} | {len(pairs) / plain_s:.3g} |\n'
+            f'| views encoded once, pairs batched, fused attention | {ours_s:.3g} | '
+            f'{len(pairs) / ours_s:.3g} |\n'
+            f'| ratio (target >= 2) | {plain_s / ours_s:.2f} | |\n')
+
+
+def _new_keyframe(network: Dust3r, images: Images, model: Model, flops: tuple[float, float],
+                  peak: float) -> str:
+    """Measure one encoding and the pairs that come with it, in every mode."""
+    device, precision = resolve(model.engine)
+    modes = ('eager', 'compile', 'graphs') if device.type == 'cuda' else ('eager',)
+    total = flops[0] + NEW_PAIRS * flops[1]
+    lines = []
+    for mode in modes:
+        config = replace(model.engine, mode=mode)
+        try:
+            row = _measured(Engine(copy.deepcopy(network), config), mode, images)
+        except Exception as error:  # a mode may need a compiler that is not there
+            lines.append(f'| {mode} | failed: {type(error).__name__} | | | | | |\n')
+            continue
+        seconds = row.encode_s + row.decode_s
+        heads = '' if row.heads_s is None else f'{1e3 * row.heads_s:.4g}'
+        lines.append(f'| {mode} | {1e3 * row.encode_s:.4g} | {1e3 * row.decode_s:.4g} | {heads} | '
+                     f'{1e3 * seconds:.4g} | {NEW_PAIRS / seconds:.3g} | '
+                     f'{total / seconds / peak:.0%} | {row.memory_mb:.0f} |\n')
+    return (f'## A new keyframe with {NEW_PAIRS} directed pairs, {_name(precision)}, heads in '
+            'float32\n\n| mode | encode, ms | decode, ms | of that heads, ms | all, ms | pairs a '
+            'second | of the matrix speed | peak memory, MB |\n' + 8 * '| --- ' + '|\n'
+            + ''.join(lines)
+            + '| target, H200 | | | | <= 25 | | | <= 6000 |\n')
+
+
+def _measured(engine: Engine, name: str, images: Images) -> _Row:
+    device = engine.device
+    tokens = [engine.encode(image) for image in images[:NEW_PAIRS // 2 + 1]]
+    pairs: list[Pair] = []
+    for partner in tokens[1:]:
+        pairs += [(tokens[0], partner), (partner, tokens[0])]
+    if device.type == 'cuda':
+        engine.decode(pairs)  # compiles, records, chooses kernels
+        torch.cuda.reset_peak_memory_stats(device)
+    encode_s = _seconds(lambda: engine.encode(images[0]), device)
+    heads_s = None
+    if name == 'eager':
+        with _clock(engine.network, device) as spent:
+            decode_s = _seconds(lambda: engine.decode(pairs), device)
+        heads_s = spent()
+    if name != 'eager' or device.type == 'cuda':
+        decode_s = _seconds(lambda: engine.decode(pairs), device)
+    memory = (torch.cuda.max_memory_allocated(device) / 1e6 if device.type == 'cuda'
+              else peak_memory_mb())
+    return _Row(name, encode_s, decode_s, heads_s, memory)
+
+
+@contextmanager
+def _clock(network: Dust3r, device: torch.device) -> Iterator[Callable[[], float]]:
+    """Measure how long the heads take; on a GPU this holds up the rest."""
+    begins: list[float] = []
+    spent: list[float] = []
+
+    def before(*_: Any) -> None:
+        _synchronise(device)
+        begins.append(perf_counter())
+
+    def after(*_: Any) -> None:
+        _synchronise(device)
+        spent.append(perf_counter() - begins[-1])
+
+    hooks = [hook for head in (network.downstream_head1, network.downstream_head2)
+             for hook in (head.register_forward_pre_hook(before),
+                          head.register_forward_hook(after))]
+    try:
+        # Heads come in pairs; the median leaves warming up aside
+        yield lambda: 2 * float(np.median(spent))
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Median duration."""
+    repeat = _REPEAT[device.type]
+    times = []
+    for _ in range(repeat):
+        _synchronise(device)
+        begin = perf_counter()
+        work()
+        _synchronise(device)
+        times.append(perf_counter() - begin)
+    return float(np.median(times))
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def _flops(network: Dust3r) -> tuple[float, float]:
+    """Count the operations of an encoding and of a decoded pair, without computing them."""
+    ghost = Dust3r(network.config).to('meta')
+    with torch.inference_mode(), FlopCounterMode(display=False) as encoding:
+        tokens = ghost.encode(torch.empty(1, 3, *SHAPE, device='meta'))
+    with torch.inference_mode(), FlopCounterMode(display=False) as decoding:
+        ghost.decode(tokens, tokens)
+    return float(encoding.get_total_flops()), float(decoding.get_total_flops())
+
+
+def _matrix_speed(device: torch.device, precision: torch.dtype) -> float:
+    """Measure operations a second in a product of large matrices."""
+    size = MATRIX[device.type]
+    a = torch.rand(size, size, device=device).to(precision)
+    for _ in range(3):
+        a @ a
+    best = min(_seconds(lambda: a @ a, device) for _ in range(5))
+    return 2.0 * size ** 3 / best
+
+
+def _name(precision: torch.dtype) -> str:
+    return str(precision).removeprefix('torch.')
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    return f'{os.cpu_count()} CPU cores ({platform.machine()})'

@@ -1,0 +1,113 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Keyframes predicted in pairs; each is encoded once for as long as it is in the window."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from recon3r_ros.core.archive import ArchivedView
+from recon3r_ros.core.correspondence import correspond, Correspondence
+from recon3r_ros.core.types import at, Keyframe
+from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
+
+#: Correspondences of keypoints, in both directions together, that make a pair
+MIN_COMMON = 30
+#: Focal lengths that are kept, the newest ones
+MAX_FOCALS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The predictions of a new keyframe with a partner, in the partner's frame and in its own."""
+
+    partner: int
+    forward: Prediction
+    backward: Prediction
+    of_new: Correspondence
+    of_partner: Correspondence
+
+
+class Pairing:
+    """
+    Encodes keyframes and predicts them.
+
+    :param predictor: what predicts pointmaps
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.archive: dict[int, ArchivedView] = {}
+        self._encodings: dict[int, Encoding] = {}
+        self._focals: deque[float] = deque(maxlen=MAX_FOCALS)
+
+    def encode(self, view: View) -> Encoding:
+        """Encode a view that may become a keyframe."""
+        return self.predictor.encode(view)
+
+    def insert(self, i: int, encoding: Encoding) -> None:
+        """Keep a keyframe's encoding."""
+        self._encodings[i] = encoding
+
+    def keep(self, window: Collection[int], everything: Collection[int]) -> None:
+        """
+        Let go of what is no longer needed.
+
+        :param window: keyframes that keep their encodings
+        :param everything: those that keep their images
+        """
+        self._encodings = {i: e for i, e in self._encodings.items() if i in window}
+        self.archive = {i: v for i, v in self.archive.items() if i in everything}
+
+    def predict(self, new: Keyframe, encoding: Encoding, partners: Sequence[Keyframe],
+                focal_factor: float) -> list[Pair]:
+        """
+        Predict a new keyframe with others, all pairs at once.
+
+        :param focal_factor: true over guessed focal length, as it is known now
+        :return: those pairs that show the same scene
+        """
+        encodings = {k.id: self._encoding(k.id, focal_factor) for k in partners}
+        # Those of a salvaged map may have been made of smaller images
+        partners = [k for k in partners
+                    if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
+        groups = []
+        for partner in partners:
+            groups += [(encodings[partner.id], encoding), (encoding, encodings[partner.id])]
+        predictions = self.predictor.predict(groups)
+        pairs = []
+        for partner, forward, backward in zip(partners, predictions[::2], predictions[1::2]):
+            of_new = correspond(forward.pointmaps[1], forward.confidences[1],
+                                encodings[partner.id].camera)
+            of_partner = correspond(backward.pointmaps[1], backward.confidences[1],
+                                    encoding.camera)
+            self._note_focal(forward, partner, focal_factor)
+            self._note_focal(backward, new, focal_factor)
+            common = sum(int((at(c.confidence, k.keypoints) > 0).sum())
+                         for c, k in ((of_new, new), (of_partner, partner)))
+            if common >= MIN_COMMON:
+                pairs.append(Pair(partner.id, forward, backward, of_new, of_partner))
+        return pairs
+
+    def predict_alone(self, keyframe: Keyframe, focal_factor: float) -> Prediction:
+        """Predict what one view shows by itself."""
+        prediction, = self.predictor.predict([(self._encodings[keyframe.id],)])
+        self._note_focal(prediction, keyframe, focal_factor)
+        return prediction
+
+    def focal(self) -> float | None:
+        """Logarithm of true over guessed focal length by the predictions, if they tell."""
+        return float(np.median(self._focals)) if self._focals else None
+
+    def _encoding(self, i: int, focal_factor: float) -> Encoding:
+        if i in self._encodings:
+            return self._encodings[i]
+        return self.predictor.encode(self.archive[i].view(focal_factor))
+
+    def _note_focal(self, prediction: Prediction, first: Keyframe, focal_factor: float) -> None:
+        if prediction.focal is not None:
+            guess = first.camera.fx / focal_factor
+            self._focals.append(float(np.log(prediction.focal / guess)))
