@@ -51,6 +51,7 @@ setup(
         'rich',
         'rosbags>=0.10',
         'safetensors',
+        'scikit-image',
         'scipy',
         'torch>=2.0',
     ],

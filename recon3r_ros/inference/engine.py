@@ -32,6 +32,8 @@ MAX_BATCH = 16
 _MAX_GRAPHS = 8
 _WARM_UP = 3
 Pair = tuple[Tokens, Tokens]
+#: Tokens (rows, columns) of a pair's views that show what moves
+Moving = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 
 def resolve(config: EngineConfig) -> tuple[torch.device, torch.dtype]:
@@ -76,16 +78,19 @@ class Engine:
     A network on a device.
 
     :param network: moved there; belongs to the engine from now on
+    :param attention: whether to collect attention's statistics
     :raises Recon3rError: where the configuration cannot be used
     """
 
-    def __init__(self, network: Dust3r, config: EngineConfig = EngineConfig()) -> None:
+    def __init__(self, network: Dust3r, config: EngineConfig = EngineConfig(),
+                 attention: bool = False) -> None:
         self.device, self.precision = resolve(config)
         # The heads' convolutions are fastest with the channels last in memory
         network = network.to(  # type: ignore[call-overload]
             device=self.device, memory_format=torch.channels_last)
         self.network = network.lower_precision(self.precision).eval()
         self.config = network.config
+        self._attention = attention
         self._stream = (torch.cuda.Stream(self.device) if self.device.type == 'cuda' else None)
         self._encode: Callable[..., Any] = self._encode_batch
         self._decode: Callable[..., Any] = self._decode_batch
@@ -106,10 +111,12 @@ class Engine:
             tokens = Tokens(*self._halving([image], self._encode_images)[0])
         return tokens
 
-    def decode(self, pairs: Sequence[Pair]) -> list[tuple[ViewOutput, ViewOutput]]:
+    def decode(self, pairs: Sequence[Pair], moving: Sequence[Moving] | None = None
+               ) -> list[tuple[ViewOutput, ViewOutput]]:
         """
         Decode directed pairs; those of the same shapes together.
 
+        :param moving: for each pair, which tokens of both views move: attention is re-weighted
         :return: for each pair both views' outputs without a batch's axis, on the CPU
         :raises Recon3rError: where memory does not suffice for a single pair
         """
@@ -119,8 +126,8 @@ class Engine:
             groups.setdefault((a.rows, a.columns, b.rows, b.columns), []).append(n)
         with torch.inference_mode(), self._on_stream():
             for members in groups.values():
-                decoded = self._halving([pairs[n] for n in members], self._decode_pairs)
-                for n, outputs in zip(members, decoded):
+                items = [(pairs[n], None if moving is None else moving[n]) for n in members]
+                for n, outputs in zip(members, self._halving(items, self._decode_pairs)):
                     results[n] = outputs
         return [r for r in results if r is not None]
 
@@ -155,27 +162,37 @@ class Engine:
         tokens = self.network.encode(batch)
         return tokens.values, tokens.rows, tokens.columns
 
-    def _decode_pairs(self, pairs: list[Pair]) -> list[tuple[ViewOutput, ViewOutput]]:
+    def _decode_pairs(self, items: list[tuple[Pair, Moving | None]]
+                      ) -> list[tuple[ViewOutput, ViewOutput]]:
+        pairs = [pair for pair, _ in items]
         (a, b), = {((p.rows, p.columns), (q.rows, q.columns)) for p, q in pairs}
         first, second = (torch.cat([pair[i].values for pair in pairs]) for i in range(2))
+        moving = [m for _, m in items if m is not None]
+        masks = [torch.from_numpy(np.stack([m[i] for m in moving])).flatten(1).to(self.device)
+                 for i in range(2)] if moving else [None, None]
         outputs: list[Any] = [None if x is None else x.cpu()
-                              for x in self._decode(first, second, *a, *b)]
+                              for x in self._decode(first, second, *a, *b, *masks)]
         half = len(outputs) // 2
-        return [(_one(n, *outputs[:half]), _one(n, *outputs[half:])) for n in range(len(pairs))]
+        return [(_one(n, outputs[:half]), _one(n, outputs[half:])) for n in range(len(pairs))]
 
     def _decode_batch(self, first: Tensor, second: Tensor, rows1: int, columns1: int,
-                      rows2: int, columns2: int) -> tuple[Tensor | None, ...]:
-        outputs = self.network.decode(Tokens(first, rows1, columns1),
-                                      Tokens(second, rows2, columns2))
+                      rows2: int, columns2: int, moving1: Tensor | None,
+                      moving2: Tensor | None) -> tuple[Tensor | None, ...]:
+        moving = None if moving1 is None or moving2 is None else (moving1, moving2)
+        outputs = self.network.decode(
+            Tokens(first, rows1, columns1), Tokens(second, rows2, columns2),
+            # A second pass is for its points
+            self._attention and moving is None, moving)
         return tuple(x for o in outputs for x in (
-            o.points, o.confidence, o.descriptors, o.descriptor_confidence))
+            o.points, o.confidence, o.descriptors, o.descriptor_confidence,
+            None if o.attention is None else o.attention.half()))
 
 
-def _one(n: int, points: Tensor, confidence: Tensor, descriptors: Tensor | None,
-         descriptor_confidence: Tensor | None) -> ViewOutput:
+def _one(n: int, outputs: list[Tensor | None]) -> ViewOutput:
     """Take one view out of a batch."""
-    return ViewOutput(points[n], confidence[n], None if descriptors is None else descriptors[n],
-                      None if descriptor_confidence is None else descriptor_confidence[n])
+    points, confidence, *rest = (None if x is None else x[n] for x in outputs)
+    assert points is not None and confidence is not None
+    return ViewOutput(points, confidence, *rest)
 
 
 class _Graphs:

@@ -58,6 +58,22 @@ class Encoding(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class PairAttention:
+    """
+    What the decoders of a directed pair attend to (Easi3R, section 3.2).
+
+    Cross-attention logits of each token, averaged over the tokens of the other view that ask;
+    channels are decoder steps times heads.
+
+    :param first: (rows, columns, channels) float16, what the second view asks of the first
+    :param second: (rows, columns, channels) float16, what the first view asks of the second
+    """
+
+    first: NDArray[np.float16]
+    second: NDArray[np.float16]
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """
     A hyper-edge: the pointmaps of a group of views in the first view's camera frame.
@@ -75,6 +91,7 @@ class Prediction:
     :param metric: whether the scale is in metres
     :param learned: whether depths were learned from images, and so hold without parallax, rather
         than triangulated with the pair's own pose
+    :param attention: statistics of the pair's attention, where the predictor has any
     """
 
     pointmaps: tuple[NDArray[np.float32], ...]
@@ -82,6 +99,7 @@ class Prediction:
     focal: float | None = None
     metric: bool = False
     learned: bool = False
+    attention: PairAttention | None = None
 
 
 NO_CONFIDENCE = 1e-6

@@ -15,7 +15,7 @@ names and shapes of the checkpoints' tensors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from recon3r_ros.nets.layers.attention import (
@@ -23,6 +23,7 @@ from recon3r_ros.nets.layers.attention import (
     empty_parameter,
     EncoderBlock,
     Mlp,
+    Moving,
     NORM_EPS,
     PatchEmbed,
 )
@@ -71,12 +72,16 @@ class ViewOutput:
     :param confidence: (B, H, W), > 1
     :param descriptors: (B, H, W, D) unit vectors, MASt3R only
     :param descriptor_confidence: (B, H, W), > 0, MASt3R only
+    :param attention: (B, rows, columns, steps * heads) what the other view's decoder asks for:
+        the cross-attention logits of this view's tokens, averaged over the other's (Easi3R,
+        section 3.2); only where asked for
     """
 
     points: Tensor
     confidence: Tensor
     descriptors: Tensor | None = None
     descriptor_confidence: Tensor | None = None
+    attention: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,25 +192,37 @@ class Dust3r(nn.Module):
             x = block(x, rope)
         return Tokens(self.enc_norm(x), rows, columns)
 
-    def decode(self, first: Tokens, second: Tokens) -> tuple[ViewOutput, ViewOutput]:
+    def decode(self, first: Tokens, second: Tokens, statistics: bool = False,
+               moving: tuple[Tensor, Tensor] | None = None) -> tuple[ViewOutput, ViewOutput]:
         """
         Predict both views' points in the first camera's frame.
 
         :param first: of view 1 (B, N, C)
         :param second: of view 2 (B, M, C)
+        :param statistics: whether to collect attention's
+        :param moving: (B, N) and (B, M) bool, tokens of what moves: view 1's static ones then
+            pay no attention to view 2's moving ones (Easi3R, equation 10)
         """
         head_size = self.config.dec_embed_dim // self.config.dec_num_heads
         rope1, rope2 = first.rope(head_size), second.rope(head_size)
         steps1, steps2 = [first.values], [second.values]
         x1, x2 = self.decoder_embed(first.values), self.decoder_embed(second.values)
+        asked1: list[Tensor] | None = [] if statistics else None
+        asked2: list[Tensor] | None = [] if statistics else None
+        reweighting = None if moving is None else Moving(*moving)
         for block1, block2 in zip(self.dec_blocks, self.dec_blocks2):
             # Both see the other as it was before this step
-            x1, x2 = block1(x1, x2, rope1, rope2), block2(x2, x1, rope2, rope1)
+            x1, x2 = (block1(x1, x2, rope1, rope2, asked2, reweighting),
+                      block2(x2, x1, rope2, rope1, asked1))
             steps1.append(x1)
             steps2.append(x2)
         steps1[-1], steps2[-1] = self.dec_norm(x1), self.dec_norm(x2)
-        return (self.downstream_head1([s.float() for s in steps1], first.rows),
-                self.downstream_head2([s.float() for s in steps2], second.rows))
+        views = (self.downstream_head1([s.float() for s in steps1], first.rows),
+                 self.downstream_head2([s.float() for s in steps2], second.rows))
+        if asked1 is None or asked2 is None:
+            return views
+        return (replace(views[0], attention=_by_token(asked1, first.rows)),
+                replace(views[1], attention=_by_token(asked2, second.rows)))
 
     def forward(self, image1: Tensor, image2: Tensor) -> tuple[ViewOutput, ViewOutput]:
         """
@@ -215,6 +232,11 @@ class Dust3r(nn.Module):
         :param image2: (B, 3, H', W') in [-1, 1]
         """
         return self.decode(self.encode(image1), self.encode(image2))
+
+
+def _by_token(means: list[Tensor], rows: int) -> Tensor:
+    # steps times (B, heads, N) -> (B, steps * heads, N) -> (B, rows, columns, steps * heads)
+    return torch.cat(means, 1).unflatten(-1, (rows, -1)).permute(0, 2, 3, 1)
 
 
 def _unpatched(x: Tensor, rows: int) -> Tensor:

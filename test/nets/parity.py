@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 import recipe
-from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.core import attention_motion
+from recon3r_ros.inference.types import PairAttention
+from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH
 import torch
 
 #: Largest relative error of an array in float32
@@ -50,7 +52,7 @@ def images(meta: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(first), torch.from_numpy(second)
 
 
-def dust3r(meta: dict[str, Any]) -> Arrays:
+def dust3r(meta: dict[str, Any], _: Arrays) -> Arrays:
     """Run a network of DUSt3R's family."""
     with torch.inference_mode():
         views = build(meta)(*images(meta))
@@ -64,7 +66,56 @@ def dust3r(meta: dict[str, Any]) -> Arrays:
     return {name: values[:, ::step, ::step] for name, values in found.items()}
 
 
-NETWORKS: dict[str, Callable[[dict[str, Any]], Arrays]] = {'dust3r': dust3r, 'mast3r': dust3r}
+def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
+    """Run a network's pairs, find what moves, and run them again."""
+    network = build(meta)
+    shape, step = meta['shape'], meta['stride']
+    grid = [side // PATCH for side in shape]
+    views = [torch.from_numpy(recipe.image(seed, 1, *shape)) for seed in meta['seeds']]
+    found: Arrays = {}
+    with torch.inference_mode():
+        tokens = [network.encode(view) for view in views]
+        edges = {(i, j): network.decode(tokens[i], tokens[j], statistics=True)
+                 for i, j in meta['edges']}
+        # In full: the network's own are kept in float16
+        attention = {edge: PairAttention(*(view.attention[0].numpy() for view in outputs))
+                     for edge, outputs in edges.items()}
+        images = attention_motion.complete(attention)
+        fused = attention_motion.fuse(attention, images, attention_motion.Normaliser())
+        dynamic = attention_motion.per_image(fused.dynamic())
+        # The clusters of another implementation or seed would be others
+        refined = attention_motion.per_image(
+            attention_motion.cluster_means(dynamic, expected['cluster_labels']))
+        large = np.stack([attention_motion.upsampled(m, *shape[::-1]) for m in refined])
+        limit = attention_motion.threshold(large)
+        moving = large > limit
+        patches = torch.from_numpy(np.stack([attention_motion.by_token(m, *grid)
+                                             for m in moving])).flatten(1)
+        for name in sorted(expected):
+            edge, _, rest = name.partition('.')
+            if '.pass1.' not in name and '.pass2.' not in name:
+                continue
+            i, j = meta['edges'][int(edge.removeprefix('edge'))]
+            outputs = edges[i, j] if rest.startswith('pass1') else network.decode(
+                tokens[i], tokens[j], moving=(patches[i:i + 1], patches[j:j + 1]))
+            _, view, key = rest.split('.')
+            output = outputs[int(view.removeprefix('view')) - 1]
+            values = output.confidence if key == 'conf' else output.points
+            found[name] = values[:, ::step, ::step].numpy()
+    for n, (i, j) in enumerate(meta['edges']):
+        for view, statistics in (('view1', attention[i, j].first),
+                                 ('view2', attention[i, j].second)):
+            name = f'edge{n}.cross_attention_keys_{view}'
+            found |= {name: statistics} if name in expected else {}
+    return found | {
+        'src_mean': fused.src_mean, 'src_std': fused.src_std, 'ref_mean': fused.ref_mean,
+        'ref_std': fused.ref_std, 'dynamic_map': dynamic, 'refined_map': refined,
+        'cluster_labels': expected['cluster_labels'], 'mask': moving,
+        'threshold': np.float32([limit])}
+
+
+NETWORKS: dict[str, Callable[[dict[str, Any], Arrays], Arrays]] = {
+    'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r}
 
 
 def errors(path: Path) -> dict[str, float]:
@@ -74,7 +125,9 @@ def errors(path: Path) -> dict[str, float]:
     :raises KeyError: for a network there is none of
     """
     meta, expected = read(path)
-    found = NETWORKS[meta['model']](meta)
+    if 'threshold' in meta:
+        expected['threshold'] = np.float32([meta['threshold']])
+    found = NETWORKS[meta['model']](meta, expected)
     assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())
     return {name: relative_error(found[name], expected[name]) for name in sorted(expected)}
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from recon3r_ros.nets.layers.rope import RopeTable
 import torch
 from torch import nn, Tensor
@@ -44,6 +46,19 @@ class SelfAttention(nn.Module):
         return _joined(out, self.proj)
 
 
+@dataclass(frozen=True, eq=False)
+class Moving:
+    """
+    Tokens of what moves (Easi3R, equation 10).
+
+    :param own: (B, N) bool, of the view that asks
+    :param other: (B, M) bool, of the view that answers
+    """
+
+    own: Tensor
+    other: Tensor
+
+
 class CrossAttention(nn.Module):
     """Attention of one view's tokens to the other's."""
 
@@ -55,22 +70,58 @@ class CrossAttention(nn.Module):
         self.projv = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, memory: Tensor, rope: RopeTable, memory_rope: RopeTable
-                ) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, rope: RopeTable, memory_rope: RopeTable,
+                means: list[Tensor] | None = None, moving: Moving | None = None) -> Tensor:
         """
         Transform tokens.
 
         :param x: (B, N, C) of the view that asks
         :param memory: (B, M, C) of the view that answers
+        :param means: gets the mean over x of the logits (B, heads, M) appended
+        :param moving: static tokens of x give no weight to moving ones of memory
         """
         q, k, v = (self._split(layer(tokens)) for layer, tokens in (
             (self.projq, x), (self.projk, memory), (self.projv, memory)))
-        out = scaled_dot_product_attention(rope.rotate(q), memory_rope.rotate(k), v)
+        q, k = rope.rotate(q), memory_rope.rotate(k)
+        if means is not None:
+            means.append(_mean_logits(q, k))
+        if moving is None:
+            out = scaled_dot_product_attention(q, k, v)
+        else:
+            out = _reweighted(q, k, v, moving)
         return _joined(out, self.proj)
 
     def _split(self, x: Tensor) -> Tensor:
         # (B, N, C) -> (B, heads, N, C / heads)
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _mean_logits(q: Tensor, k: Tensor) -> Tensor:
+    """
+    Mean over the queries of what goes into the softmax: that of a product with the mean query.
+
+    :param q: (B, heads, N, c)
+    :param k: (B, heads, M, c)
+    :return: (B, heads, M) float32
+    """
+    mean = q.mean(-2, keepdim=True, dtype=torch.float32) * q.shape[-1] ** -0.5
+    # (B, heads, 1, c) times (B, heads, c, M)
+    return (mean.to(k.dtype) @ k.transpose(-1, -2)).squeeze(-2).float()
+
+
+def _reweighted(q: Tensor, k: Tensor, v: Tensor, moving: Moving) -> Tensor:
+    """
+    Attention without the weights of static queries for moving keys (Easi3R, equation 10).
+
+    Weights that are set to zero after the softmax are values of zero. Both kinds of queries go
+    through one fused attention, as a batch of twice the size, which every backend takes.
+    """
+    silent = v.masked_fill(moving.other[:, None, :, None], 0)
+    out = scaled_dot_product_attention(q.repeat(2, 1, 1, 1), k.repeat(2, 1, 1, 1),
+                                       torch.cat([v, silent]))
+    # (2 B, heads, N, c) -> twice (B, heads, N, c)
+    of_moving, of_static = out.chunk(2)
+    return torch.where(moving.own[:, None, :, None], of_moving, of_static)
 
 
 def _joined(x: Tensor, projection: nn.Module) -> Tensor:
@@ -108,16 +159,19 @@ class DecoderBlock(nn.Module):
         self.mlp = Mlp(width, MLP_RATIO * width, width)
         self.norm_y = nn.LayerNorm(width, NORM_EPS)
 
-    def forward(self, x: Tensor, memory: Tensor, rope: RopeTable, memory_rope: RopeTable
-                ) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, rope: RopeTable, memory_rope: RopeTable,
+                means: list[Tensor] | None = None, moving: Moving | None = None) -> Tensor:
         """
         Transform tokens.
 
         :param x: (B, N, C) of this view
         :param memory: (B, M, C) of the other view, as they were before this step
+        :param means: as for `CrossAttention`
+        :param moving: as for `CrossAttention`
         """
         x = x + self.attn(self.norm1(x), rope)
-        x = x + self.cross_attn(self.norm2(x), self.norm_y(memory), rope, memory_rope)
+        x = x + self.cross_attn(self.norm2(x), self.norm_y(memory), rope, memory_rope, means,
+                                moving)
         return x + self.mlp(self.norm3(x))
 
 
