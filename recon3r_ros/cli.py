@@ -229,6 +229,13 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--fps', type=_positive, default=30.0, help='images a second, where they '
                         'have no stamps (default: 30)')
     _model_arguments(parser)
+    parser.add_argument('--motion', choices=['online', 'offline', 'off'], default='online',
+                        help='how what moves is found: as a robot does, frame by frame; once more '
+                        'at the end, from before and after each image; or not at all (default: '
+                        'online)')
+    parser.add_argument('--mask-refiner', metavar='NAME', default='grabcut', help='what brings '
+                        'masks to the edges of the image: grabcut, none, or the module:function '
+                        'of your own (default: grabcut)')
     parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
     parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
     parser.add_argument('--voxel', metavar='SIZE', type=_positive, help='edge of the cubes that '

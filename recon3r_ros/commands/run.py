@@ -16,12 +16,14 @@ from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.commands.interruption import Interruption
 from recon3r_ros.commands.report import RunReport
 from recon3r_ros.commands.session import Session
+from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.plugins import mask_refiner
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +36,16 @@ class RunOptions:
     :param model: what to predict with
     :param voxel_size: of the map, map units; None leaves the choice to the fusion
     :param colmap: write a COLMAP model as well
+    :param motion: how what moves is handled
+    :param smooth_motion: look for it again once all images are known
     :param progress: show a progress bar where standard error is a terminal
     """
 
     model: Model = Model()
     voxel_size: float | None = None
     colmap: bool = False
+    motion: MotionConfig = MotionConfig()
+    smooth_motion: bool = False
     progress: bool = True
 
 
@@ -59,11 +65,15 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
     """
     predictor = make_predictor(options.model)
     with progress_bar(options.progress) as bar, ResultWriter(output) as writer:
-        session = Session(sequence, writer, predictor, options.model.name, options.voxel_size)
+        session = Session(sequence, writer, predictor, options.model.name, options.voxel_size,
+                          options.motion)
         try:
             _stream(session, sequence, bar, interruption)
             bar.stage('refining')
             session.finish()
+            if options.smooth_motion and not session.interrupted:
+                bar.stage('masks', 2 * len(sequence))
+                session.smooth_motion(bar.advance)
         except Exception as error:
             _save(session, options, error)
             raise
@@ -112,7 +122,9 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     camera = None if arguments.camera is None else Camera.from_json(arguments.camera)
-    options = RunOptions(asked_model(arguments), arguments.voxel, arguments.colmap)
+    motion = MotionConfig(arguments.motion != 'off', mask_refiner(arguments.mask_refiner))
+    options = RunOptions(asked_model(arguments), arguments.voxel, arguments.colmap, motion,
+                         arguments.motion == 'offline')
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from statistics import median
 from time import perf_counter
 
@@ -14,6 +15,8 @@ from recon3r_ros import __version__
 from recon3r_ros.commands.report import peak_memory_mb, RunReport, Timings
 from recon3r_ros.commands.results import scaled_cloud, scaled_pose, write_results
 from recon3r_ros.core.fusion import fuse
+from recon3r_ros.core.mask_refinement import refined
+from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.core.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
 from recon3r_ros.geometry.camera import Camera
@@ -34,16 +37,18 @@ class Session:
     :param predictor: what predicts depth
     :param model: its name
     :param voxel_size: of the map, map units; None leaves the choice to the fusion
+    :param motion: how what moves is handled
     """
 
     def __init__(self, sequence: Sequence, writer: ResultWriter, predictor: Predictor, model: str,
-                 voxel_size: float | None) -> None:
+                 voxel_size: float | None, motion: MotionConfig) -> None:
         self.interrupted = False
         self._sequence = sequence
         self._writer = writer
         self._model = model
         self._voxel_size = voxel_size
-        self._reconstruction = Reconstruction(predictor)
+        self._reconstruction = Reconstruction(predictor, motion=motion)
+        self._refiner = motion.refiner
         self._begin = perf_counter()
         self._read_s = 0.0
         self._finish_s = 0.0
@@ -101,7 +106,7 @@ class Session:
             self._frame_s.append(elapsed)
         if not any(f.index == frame.index and f.mask is not None for f in update.frames):
             self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool))
-        self._write_masks(update)
+        self._write_masks(update, frame)
 
     def finish(self) -> None:
         """Refine everything together; only the first call does."""
@@ -113,6 +118,31 @@ class Session:
             self._write_masks(self._reconstruction.finish())
         finally:
             self._finish_s = perf_counter() - begin
+
+    def smooth_motion(self, advance: Callable[[], None]) -> None:
+        """
+        Write all masks anew, now that it is known what comes after each image.
+
+        :param advance: called after each image; every image comes twice
+        """
+        def again() -> Iterator[Frame]:
+            for frame in islice(self._sequence, self._count):
+                yield frame
+                advance()
+
+        masks = self._reconstruction.smooth_motion(again())
+        keyframes = {k.index: k.id for k in self._keyframes()}
+        unfit: dict[int, NDArray[np.bool_]] = {}
+        for frame in again():
+            mask = masks.get(frame.index)
+            lens = self._reconstruction.lens(frame.camera_name)
+            if mask is None or lens is None:
+                continue
+            full = refined(self._refiner, frame.image, lens.mask_to_source(mask))
+            self._writer.mask(frame.name, full if frame.mask is None else full | frame.mask)
+            if frame.index in keyframes:
+                unfit[keyframes[frame.index]] = mask
+        self._reconstruction.leave_out(unfit)
 
     def write(self, colmap: bool) -> RunReport:
         """
@@ -161,10 +191,16 @@ class Session:
         stamps_ns = sorted(tracked)
         return stamps_ns, [tracked[s][0] for s in stamps_ns], [tracked[s][1] for s in stamps_ns]
 
-    def _write_masks(self, update: Update) -> None:
+    def _write_masks(self, update: Update, frame: Frame | None = None) -> None:
         for tracked in update.frames:
-            if tracked.mask is not None:
-                self._writer.mask(tracked.name, tracked.mask)
+            if tracked.mask is None:
+                continue
+            mask = tracked.mask
+            if frame is not None and tracked.index == frame.index:
+                mask = refined(self._refiner, frame.image, mask)
+                if frame.mask is not None:
+                    mask = mask | frame.mask
+            self._writer.mask(tracked.name, mask)
 
     def _write_colmap(self, indices: list[int], poses: list[NDArray[np.float64]],
                       cloud: PointCloud) -> None:

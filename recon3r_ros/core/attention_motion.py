@@ -4,10 +4,10 @@
 What moves, by what a pair network attends to: Easi3R (Chen et al., 2025), without training.
 
 Tokens of what moves violate the epipolar geometry that cross-attention has learned: averaged over
-a view's pairs, few queries ask for them as part of a second view, and what is asked of them differs
-from pair to pair. The paper works on a finished video; `offline` does that. `AttentionMotion` is
-for a stream: a sliding window of keyframes, in which normalisation, clusters and threshold are
-carried on, so that masks don't flicker as the window slides.
+a view's pairs, few queries ask for them as part of a second view, and what is asked of them
+differs from pair to pair. The paper works on a finished video; `offline` does that.
+`AttentionMotion` is for a stream: a sliding window of keyframes, in which normalisation, clusters
+and threshold are carried on, so that masks don't flicker as the window slides.
 """
 
 from __future__ import annotations
@@ -259,8 +259,8 @@ def by_token(mask: Mask, rows: int, columns: int) -> Mask:
     :param mask: (H, W), sides multiples of `rows` and `columns`
     """
     height, width = mask.shape
-    out: Mask = mask.reshape(rows, height // rows, columns, width // columns).any((1, 3))
-    return out
+    patches = mask.reshape(rows, height // rows, columns, width // columns)
+    return np.asarray(patches.any((1, 3)))
 
 
 def _without_corner(attention: NDArray[np.floating]) -> Map:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from recon3r_ros.core import keyframes
 from recon3r_ros.core.bridging import corners, surface_depth
 from recon3r_ros.core.mapping import TRACKED_INFORMATION
-from recon3r_ros.core.motion import MotionDetector
+from recon3r_ros.core.motion import MotionConfig, MotionDetector
+from recon3r_ros.core.motion_smoothing import PlacedFrame, smooth
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
 from recon3r_ros.core.types import Frame, Keyframe, TrackedFrame, TrackingState
@@ -101,14 +102,16 @@ class CameraStream:
     One camera's view of the map.
 
     :param frame: its first one
+    :param motion: how what moves is handled
     :raises InputError: where the camera's size is not the image's
     """
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, motion: MotionConfig = MotionConfig()) -> None:
         self.name = frame.camera_name
+        self._motion = motion
         self.rectifier = Rectifier.of(frame)
         self.tracker = Tracker(self.rectifier.tracking_camera)
-        self.detector = MotionDetector(self.rectifier.tracking_camera)
+        self.detector = MotionDetector(self.rectifier.tracking_camera, motion.rest_s)
         self.state = TrackingState.INITIALISING
         self.reference: int | None = None
         # What is tracked against: usually the reference keyframe, and all points its landmarks
@@ -230,10 +233,21 @@ class CameraStream:
 
     def moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe) -> Mask:
         """Find what moves in a tracked frame, in the detector's pixels."""
-        mask = self.detector.detect(gray, T_keyframe_cam, keyframe)
+        if self._motion.detect:
+            mask = self.detector.detect(gray, T_keyframe_cam, keyframe, frame.stamp_ns)
+        else:
+            mask = np.zeros((self.detector.height, self.detector.width), bool)
         if frame.mask is not None:
             mask = mask | self.rectifier.mask_from_source(frame.mask, mask.shape)
         return mask
+
+    def unfit(self, frame: Frame, moving: Mask) -> Mask:
+        """
+        Mask what of the newest frame has no place in the map: it moves, or did not long ago.
+
+        :param moving: its `moving`
+        """
+        return moving | self.detector.unsettled(frame.stamp_ns)
 
     def is_blurred(self, gray: Gray) -> bool:
         """Tell whether a frame has much less detail than those before it."""
@@ -270,25 +284,19 @@ class CameraStream:
         return placed, float(np.median(shares or [1.0]))
 
     def with_masks(self, placed: list[Placed], first: Keyframe) -> list[Placed]:
-        """
-        Find what moves in pending frames that were placed and whose images are at hand.
-
-        Evidence grows with time, so that the first frames have little: they are looked at
-        backwards in time, the others forwards.
-        """
+        """Find what moves in pending frames that were placed and whose images are at hand."""
+        if not self._motion.detect:
+            return placed
         grays = {id(p.frame): p.gray for p in self.pending}
-        masks: list[Mask | None] = []
+        seen = []
         for p in placed:
             gray = grays.get(id(p.frame))
-            masks.append(None if gray is None else self.detector.detect(
-                gray, se3.inverse(p.pose.T_cam_world), first))
-        backward = MotionDetector(self.rectifier.tracking_camera)
-        for i in range(len(placed) - 1, -1, -1):
-            gray = grays.get(id(placed[i].frame))
             if gray is not None:
-                mask = backward.detect(gray, se3.inverse(placed[i].pose.T_cam_world), first)
-                masks[i] = mask if i < len(placed) // 2 else masks[i]
-        return [replace(p, mask=mask) for p, mask in zip(placed, masks)]
+                seen.append(PlacedFrame(p.frame.index, gray, first,
+                                        se3.inverse(p.pose.T_cam_world), p.frame.stamp_ns))
+        masks = dict(smooth(seen, self.detector,
+                            lambda: MotionDetector(self.rectifier.tracking_camera)))
+        return [replace(p, mask=masks.get(p.frame.index)) for p in placed]
 
     def pending_turned(self) -> list[tuple[TrackedFrame, Array]]:
         """Rotations T_keyframe_cam (4, 4) of the waiting frames, where the camera only turned."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 import logging
 from typing import Any
@@ -14,6 +15,7 @@ from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, re
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import Correspondence
 from recon3r_ros.core.learned import LearnedDepth, LearnedDepths, MAX_INFORMATION, unit
+from recon3r_ros.core.mask_refinement import MaskRefiner, refined
 from recon3r_ros.core.motion import keyframe_mask
 from recon3r_ros.core.pairing import Pair, Pairing
 from recon3r_ros.core.saved_map import SavedMap, SavedObservations
@@ -81,10 +83,13 @@ class Mapper:
 
     :param predictor: what predicts pointmaps
     :param max_keyframes: beyond which the most redundant ones go
+    :param refiner: of masks
     """
 
-    def __init__(self, predictor: Predictor, max_keyframes: int = MAX_KEYFRAMES) -> None:
+    def __init__(self, predictor: Predictor, max_keyframes: int = MAX_KEYFRAMES,
+                 refiner: MaskRefiner | None = None) -> None:
         self._predictor = predictor
+        self._refiner = refiner
         self._max_keyframes = max(max_keyframes, WINDOW + ANCHORS + 2)
         self.clear()
 
@@ -145,7 +150,7 @@ class Mapper:
         self.clear()
         keyframe, encoding = self._make(frame, view, gray, np.eye(4))
         if moving is not None:
-            keyframe = replace(keyframe, mask=keyframe_mask(moving, keyframe))
+            keyframe = self._masked(keyframe, moving)
         self._calibrated = view.calibrated
         self._insert(keyframe, encoding)
         if self._predictor.single_view:
@@ -165,7 +170,7 @@ class Mapper:
         """
         keyframe, encoding = self._make(frame, view, gray, T_map_cam)
         if moving is not None:
-            keyframe = replace(keyframe, mask=keyframe_mask(moving, keyframe))
+            keyframe = self._masked(keyframe, moving)
         pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
         if not pairs:
             return None
@@ -218,6 +223,19 @@ class Mapper:
         self._learned = LearnedDepths()
         self._graph, self._graph_scale = alignment.PoseGraph(), {}
 
+    def leave_out(self, masks: Mapping[int, NDArray[np.bool_]]) -> None:
+        """
+        Take what moves out of the map.
+
+        :param masks: by keyframe, of any size
+        """
+        for i, mask in masks.items():
+            if i in self.keyframes:
+                masked = self._masked(self.keyframes[i], mask)
+                static = ~masked.mask
+                self._set(i, mask=masked.mask, inverse_depth=masked.inverse_depth * static,
+                          confidence=masked.confidence * static)
+
     def finish(self) -> None:
         """Refine all keyframes together and give each its final depth."""
         if not self.started:
@@ -244,6 +262,14 @@ class Mapper:
             encoding.image, gray, encoding.descriptor, encoding.keypoints,
             np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
             unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name), encoding
+
+    def _masked(self, keyframe: Keyframe, moving: NDArray[np.bool_]) -> Keyframe:
+        """Add what moves to a keyframe's mask: as it was found, and out to the image's edges."""
+        mask = keyframe.mask | keyframe_mask(moving, keyframe)
+        outlined = refined(self._refiner, keyframe.image, moving)
+        if outlined is not moving:
+            mask |= keyframe_mask(outlined, keyframe)
+        return replace(keyframe, mask=mask)
 
     def _insert(self, keyframe: Keyframe, encoding: Encoding) -> None:
         self.keyframes[keyframe.id] = keyframe

@@ -23,6 +23,7 @@ from threading import Thread
 from typing import Any, Callable, Concatenate, ParamSpec, Protocol, TypeVar
 
 from recon3r_ros.core.mapping import Mapper
+from recon3r_ros.core.mask_refinement import MaskRefiner
 from recon3r_ros.core.types import Keyframe, Map
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.inference.types import Predictor
@@ -130,10 +131,12 @@ class MapperProcess:
 
     :param predictor: makes the predictor there: a class, or another callable that can be pickled
     :param max_keyframes: of the map
+    :param refiner: of masks, a function that can be pickled
     :raises Recon3rError: where the process cannot make the predictor
     """
 
-    def __init__(self, predictor: Callable[[], Predictor], max_keyframes: int) -> None:
+    def __init__(self, predictor: Callable[[], Predictor], max_keyframes: int,
+                 refiner: MaskRefiner | None = None) -> None:
         # Not forked, because copies of the locks of other threads would never be released; not
         # spawned by multiprocessing, which would import the main module again
         self._connection, remote = Pipe()
@@ -146,7 +149,7 @@ class MapperProcess:
         self._thread = Thread(target=self._pump, name='recon3r-mapping', daemon=True)
         self._thread.start()
         try:
-            self._connection.send((predictor, max_keyframes))
+            self._connection.send((predictor, max_keyframes, refiner))
             self.call(Mapper.snapshot).result()
         except BaseException:
             self.close()
@@ -225,7 +228,7 @@ def serve(descriptor: int) -> None:
     os.nice(NICENESS)
     sent = Map()
     mapper: Mapper | None = None
-    predictor, max_keyframes = connection.recv()
+    predictor, max_keyframes, refiner = connection.recv()
     while True:
         try:
             method, args, kwargs = connection.recv()
@@ -234,7 +237,7 @@ def serve(descriptor: int) -> None:
         result, error = None, None
         try:
             if mapper is None:
-                mapper = Mapper(predictor(), max_keyframes)
+                mapper = Mapper(predictor(), max_keyframes, refiner)
             result = method(mapper, *args, **kwargs)
         except Exception as raised:
             error = raised

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.core.mask_refinement import grabcut, MaskRefiner
 from recon3r_ros.core.types import Keyframe
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
@@ -79,6 +80,21 @@ MARGIN = 0.01
 _FAR = np.float32(1e9)
 
 
+@dataclass(frozen=True)
+class MotionConfig:
+    """
+    How what moves is handled.
+
+    :param detect: whether it is looked for; masks that come with frames count in any case
+    :param refiner: brings masks to the edges of the image; None leaves them coarse
+    :param rest_s: seconds that what moved must stand still before it may enter the map
+    """
+
+    detect: bool = True
+    refiner: MaskRefiner | None = grabcut
+    rest_s: float = 2.0
+
+
 @dataclass(frozen=True, eq=False)
 class _Past:
     """A frame seen before, in mask pixels, with its pose in the present reference's frame."""
@@ -125,10 +141,12 @@ class MotionDetector:
     Masks what moves, frame by frame.
 
     :param camera: pinhole camera of the tracking images
+    :param rest_s: seconds for which `unsettled` remembers what moved
     """
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: Camera, rest_s: float = 0.0) -> None:
         self.camera = camera
+        self._rest_s = rest_s
         self.width = max(camera.width // MASK_STEP, 16)
         self.height = max(camera.height // MASK_STEP, 16)
         self._size = (self.width, self.height)
@@ -151,15 +169,20 @@ class MotionDetector:
         self._surface: _Surface | None = None
         self._appearance = np.zeros((self._cells[1], self._cells[0]), np.float32)
         self._count = 0
-        self._score = np.zeros((self._cells[1], self._cells[0]), np.float32)
+        #: Evidence (h, w) for motion in the newest frame's cells, and what it says by itself
+        self.score = np.zeros((self._cells[1], self._cells[0]), np.float32)
+        self.votes = np.zeros_like(self.score)
+        self._settles_s = np.full(self.score.shape, -np.inf)
 
-    def detect(self, gray: NDArray[np.uint8], T_ref_cam: Array, reference: Keyframe) -> Mask:
+    def detect(self, gray: NDArray[np.uint8], T_ref_cam: Array, reference: Keyframe,
+               stamp_ns: int = 0) -> Mask:
         """
         Find what moves in a frame.
 
         :param gray: (H, W) uint8 image of the tracking camera
         :param T_ref_cam: (4, 4) pose of the frame in the reference's camera frame, map units
-        :param reference: the newest keyframe; its depth should not include what moves
+        :param reference: a keyframe near it; its depth should not include what moves
+        :param stamp_ns: of the frame, for `unsettled`
         :return: (H // 3, W // 3), at least 16 each
         """
         small = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
@@ -172,26 +195,46 @@ class MotionDetector:
         possible = self._residual(flow, T_past_cam, bounds.low, bounds.high)
         likely = self._residual(flow, T_past_cam, bounds.likely_low, bounds.likely_high)
         alike = self._looks_alike(small, T_ref_cam, bounds)
-        score = self._carried(flow, lag, T_past_cam, T_ref_cam, bounds)
-        score += _votes(possible, likely, length, valid, alike)
-        self._score = np.clip(score, -SCORE_LIMIT, SCORE_LIMIT)
+        before = self._cells_before(flow, lag, T_past_cam, T_ref_cam, bounds)
+        self.votes = _votes(possible, likely, length, valid, alike)
+        carried = cv2.remap(self.score, before, None, cv2.INTER_LINEAR,
+                            borderMode=cv2.BORDER_REPLICATE)
+        self.score = np.clip(np.float32(MEMORY) * carried + self.votes, -SCORE_LIMIT, SCORE_LIMIT)
         self._past.append(_Past(small, T_ref_cam))
         self._count += 1
-        return self._segment(self._score)
+        mask = self.segment(self.score)
+        self._note_moved(mask, before, stamp_ns)
+        return mask
 
-    def _carried(self, flow: Map, lag: int, T_past_cam: Array, T_ref_cam: Array, bounds: _Bounds
-                 ) -> Map:
-        """Take over the previous frame's score along the flow, a share 1 / `lag` of the way."""
+    def _note_moved(self, mask: Mask, before: Map, stamp_ns: int) -> None:
+        """Remember when what moves now will have been at rest for long enough."""
+        moving = cv2.resize(mask.astype(np.uint8) * 255, self._cells,
+                            interpolation=cv2.INTER_AREA) > 0
+        carried = cv2.remap(self._settles_s, before, None, cv2.INTER_NEAREST,
+                            borderMode=cv2.BORDER_REPLICATE)
+        self._settles_s = np.where(moving, stamp_ns * 1e-9 + self._rest_s, carried)
+
+    def unsettled(self, stamp_ns: int) -> Mask:
+        """
+        Mask what moves in the newest frame, or did not long ago: it has no place in the map yet.
+
+        :return: (H // 3, W // 3), at least 16 each
+        """
+        mask = (self._settles_s > stamp_ns * 1e-9).astype(np.uint8)
+        return cv2.resize(mask, self._size, interpolation=cv2.INTER_NEAREST) > 0
+
+    def _cells_before(self, flow: Map, lag: int, T_past_cam: Array, T_ref_cam: Array,
+                      bounds: _Bounds) -> Map:
+        """Where (h, w, 2) in cells the previous frame saw what the cells show, by the flow."""
         T_last_cam = se3.inverse(self._past[-1].T_ref_cam) @ T_ref_cam
         middle = 0.5 * (bounds.likely_low + bounds.likely_high)
-        before = self._seen(T_last_cam, middle)
         if lag > 1:
+            # A share 1 / lag of what goes beyond the flow of a static scene
+            before = self._seen(T_last_cam, middle)
             before += (self._positions + flow - self._seen(T_past_cam, middle)) / lag
         else:
             before = self._positions + flow
-        score = cv2.remap(self._score, (before + 0.5) / self._scale - 0.5, None, cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REPLICATE)
-        return score * np.float32(MEMORY)
+        return (before + 0.5) / self._scale - 0.5
 
     def follow(self, reference: Keyframe, T_new_old: Array | None = None) -> None:
         """
@@ -276,8 +319,8 @@ class MotionDetector:
         points = surface.rays @ T[:3, :3].T + surface.middle[:, None] * T[:3, 3]
         cols, rows, inside = self._cells_of(points)
         cols, rows, z = cols[inside], rows[inside], points[inside, 2]
-        low = np.full(self._score.shape, _FAR)
-        high = np.zeros(self._score.shape, np.float32)
+        low = np.full(self.score.shape, _FAR)
+        high = np.zeros(self.score.shape, np.float32)
         # Nearest last, so that it stays where several points fall into one cell
         low[rows, cols] = surface.low[inside] / z
         high[rows, cols] = surface.high[inside] / z
@@ -365,8 +408,13 @@ class MotionDetector:
         along = np.clip((x * du + y * dv) / np.maximum(du * du + dv * dv, 1e-9), 0, 1)
         return cv2.magnitude(x - along * du, y - along * dv)
 
-    def _segment(self, score: Map) -> Mask:
-        """Regions of high score."""
+    def segment(self, score: Map) -> Mask:
+        """
+        Regions of high score.
+
+        :param score: (h, w) of cells
+        :return: (H // 3, W // 3), at least 16 each
+        """
         full = cv2.resize(score, self._size, interpolation=cv2.INTER_LINEAR)
         candidates = cv2.morphologyEx((full > LOW).astype(np.uint8), cv2.MORPH_CLOSE,
                                       np.ones((2 * CELL + 1,) * 2, np.uint8))

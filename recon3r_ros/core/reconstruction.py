@@ -9,6 +9,7 @@ own (mapping_host), tracking goes on against the last one in the meantime.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -19,6 +20,8 @@ from recon3r_ros.core import keyframes
 from recon3r_ros.core.camera_stream import CameraStream, Lost, Pending, Placed, untracked
 from recon3r_ros.core.mapping import Mapper
 from recon3r_ros.core.mapping_host import MapperAtOnce, MapperHost
+from recon3r_ros.core.motion import MotionConfig, MotionDetector
+from recon3r_ros.core.motion_smoothing import PlacedFrame, smooth
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.core.scale import DepthScale, OdometryScale
@@ -76,14 +79,16 @@ class Reconstruction:
 
     :param predictor: what predicts pointmaps, in this process and at once
     :param host: where keyframes are made instead
+    :param motion: how what moves is handled; a host has a refiner of its own
     """
 
-    def __init__(self, predictor: Predictor | None = None, host: MapperHost | None = None
-                 ) -> None:
+    def __init__(self, predictor: Predictor | None = None, host: MapperHost | None = None,
+                 motion: MotionConfig = MotionConfig()) -> None:
         if host is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor a host of a mapper was given')
-            host = MapperAtOnce(Mapper(predictor))
+            host = MapperAtOnce(Mapper(predictor, refiner=motion.refiner))
+        self._motion = motion
         self.map = Map()
         self.odometry_scale = OdometryScale()
         self.depth_scale = DepthScale()
@@ -112,7 +117,7 @@ class Reconstruction:
         """
         stream = self._streams.get(frame.camera_name)
         if stream is None:
-            stream = CameraStream(frame)
+            stream = CameraStream(frame, self._motion)
             stream.refocus(self.map.focal_factor)
             self._streams[frame.camera_name] = stream
         stream.rectifier.check(frame)
@@ -150,6 +155,38 @@ class Reconstruction:
                   for stream in self._streams.values() if stream.reference is not None
                   for frame, T in stream.pending_turned()]
         return Update(self.state, tuple(turned), None)
+
+    def smooth_motion(self, frames: Iterable[Frame]) -> dict[int, NDArray[np.bool_]]:
+        """
+        Find anew what moves, from before and from after each frame, with all that is known now.
+
+        :param frames: all frames of one camera again, in order
+        :return: masks by the frames' index, for `lens`; without those that have no pose
+        """
+        placed = {f.index: (self.map.present(f.keyframe), T) for f, T in self.trajectory()}
+
+        def again() -> Iterator[PlacedFrame]:
+            for frame in frames:
+                gray = self._streams[frame.camera_name].rectifier.tracking_image(frame)
+                reference, T_map_cam = placed.get(frame.index, (None, np.eye(4)))
+                T = np.eye(4) if reference is None else se3.normalized(
+                    se3.inverse(reference.T_map_cam) @ T_map_cam)
+                yield PlacedFrame(frame.index, gray, reference, T, frame.stamp_ns)
+
+        if not self.map.started:
+            return {}
+        lens, = (stream.rectifier for stream in self._streams.values())
+        masks = smooth(again(), MotionDetector(lens.tracking_camera),
+                       lambda: MotionDetector(lens.tracking_camera))
+        return {index: mask for index, mask in masks if mask is not None}
+
+    def leave_out(self, masks: Mapping[int, NDArray[np.bool_]]) -> None:
+        """
+        Take what moves out of the map.
+
+        :param masks: by keyframe, of any size
+        """
+        _, self.map = self._host.call(Mapper.leave_out, masks).result()
 
     def trajectory(self, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
         """
@@ -277,7 +314,7 @@ class Reconstruction:
                or keyframes.is_due(track, stream.tracker.reference, blurred))
         made = Update(stream.state, (), None)
         if due and self._request is None:
-            made = self._make(stream, frame, gray, track, None, mask)
+            made = self._make(stream, frame, gray, track, None, stream.unfit(frame, mask))
         if due and self._request is not None:
             stream.bridge(reference)
         return replace(made, frames=(tracked, *made.frames), times=StageTimes(

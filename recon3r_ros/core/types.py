@@ -200,6 +200,12 @@ class Map:
         """How far a keyframe's depths have been scaled by closing loops since it was added."""
         return self.scales.get(i, 1.0)
 
+    def present(self, i: int) -> Keyframe:
+        """Return a keyframe, or the one in whose favour it has been retired."""
+        while i in self.retired:
+            i = self.retired[i].keyframe
+        return self.keyframes[i]
+
     def pose_in_map(self, i: int, T_keyframe_cam: NDArray[np.float64], scale: float
                     ) -> NDArray[np.float64]:
         """

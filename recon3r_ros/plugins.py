@@ -1,0 +1,37 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parts that users bring along, by the names they are given on the command line."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+from recon3r_ros.core.mask_refinement import grabcut, MaskRefiner
+from recon3r_ros.errors import Recon3rError
+
+
+def mask_refiner(name: str) -> MaskRefiner | None:
+    """
+    Return a refiner of masks.
+
+    :param name: `grabcut`, `none`, or `module:function` of an external one
+    :raises Recon3rError: where there is none of that name
+    """
+    if name == 'none':
+        return None
+    if name == 'grabcut':
+        return grabcut
+    module, colon, function = name.partition(':')
+    try:
+        if not colon:
+            raise ImportError('no module:function')
+        found: Any = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Recon3rError(f'mask refiner {name!r}: expected grabcut, none, or the '
+                           f'module:function of an installed one ({error})') from None
+    if not callable(found):
+        raise Recon3rError(f'mask refiner {name!r}: is no function')
+    return cast('MaskRefiner', found)
+
+
