@@ -233,6 +233,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
                         help='how what moves is found: as a robot does, frame by frame; once more '
                         'at the end, from before and after each image; or not at all (default: '
                         'online)')
+    parser.add_argument('--masks', metavar='DIR', help='masks NAME.png of what you know to move: '
+                        'all but 0, of the size of the image NAME')
     parser.add_argument('--mask-refiner', metavar='NAME', default='grabcut', help='what brings '
                         'masks to the edges of the image: grabcut, none, or the module:function '
                         'of your own (default: grabcut)')

@@ -21,6 +21,7 @@ from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
 from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.masks import MaskedSequence
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.plugins import mask_refiner
@@ -129,6 +130,8 @@ def execute(arguments: argparse.Namespace) -> int:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,
             not arguments.uncalibrated, arguments.fps, arguments.image_topic)
+        if arguments.masks is not None:
+            sequence = MaskedSequence(sequence, arguments.masks)
         report = reconstruct(sequence, arguments.output, options, interruption)
     for warning in report.warnings:
         logger.warning('%s', warning)

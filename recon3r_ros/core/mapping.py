@@ -29,6 +29,8 @@ from recon3r_ros.core.types import (
     Retired,
     TrackedFrame,
 )
+from recon3r_ros.core.vanished import MIN_VOTES, seen_through
+from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.geometry.pnp import solve_pnp
 from recon3r_ros.inference.two_view import triangulate
@@ -103,6 +105,7 @@ class Mapper:
         self._seen: dict[tuple[int, int], _Seen] = {}
         self._dense: dict[tuple[int, int], Correspondence] = {}
         self._learned = LearnedDepths()
+        self._seen_through: dict[int, NDArray[np.uint8]] = {}
         self._model_scale = ModelScale()
         self._graph = alignment.PoseGraph()
         self._graph_scale: dict[int, float] = {}
@@ -231,10 +234,7 @@ class Mapper:
         """
         for i, mask in masks.items():
             if i in self.keyframes:
-                masked = self._masked(self.keyframes[i], mask)
-                static = ~masked.mask
-                self._set(i, mask=masked.mask, inverse_depth=masked.inverse_depth * static,
-                          confidence=masked.confidence * static)
+                self._exclude(i, self._masked(self.keyframes[i], mask).mask)
 
     def finish(self) -> None:
         """Refine all keyframes together and give each its final depth."""
@@ -251,6 +251,8 @@ class Mapper:
                 change = np.float32(np.median(keyframe.landmarks[known] / before[i][known]))
                 self._set(i, inverse_depth=keyframe.inverse_depth * change)
         self._densify(ids[-WINDOW:])
+        for i in ids[-WINDOW:]:
+            self._drop_vanished(i)
 
     def _make(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
               T_map_cam: Array | None) -> tuple[Keyframe, Encoding]:
@@ -266,9 +268,10 @@ class Mapper:
     def _masked(self, keyframe: Keyframe, moving: NDArray[np.bool_]) -> Keyframe:
         """Add what moves to a keyframe's mask: as it was found, and out to the image's edges."""
         mask = keyframe.mask | keyframe_mask(moving, keyframe)
-        outlined = refined(self._refiner, keyframe.image, moving)
-        if outlined is not moving:
-            mask |= keyframe_mask(outlined, keyframe)
+        try:
+            mask |= keyframe_mask(refined(self._refiner, keyframe.image, moving), keyframe)
+        except Recon3rError as error:  # a coarse mask is better than no keyframe
+            _log.warning('keyframe %s: %s', keyframe.name, error)
         return replace(keyframe, mask=mask)
 
     def _insert(self, keyframe: Keyframe, encoding: Encoding) -> None:
@@ -559,10 +562,33 @@ class Mapper:
         if len(ids) <= WINDOW:
             return
         self._densify([ids[-WINDOW - 1]])
+        self._drop_vanished(ids[-WINDOW - 1])
         recent = set(ids[-WINDOW:])
         self._pairing.keep(recent, self.keyframes)
         self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
         self._learned.keep(recent)
+
+    def _drop_vanished(self, new_id: int) -> None:
+        """Take out of older keyframes what a newer one, whose depth is final, sees through."""
+        new = self.keyframes[new_id]
+        older = [k for i, k in self.keyframes.items() if i < new_id]
+        for old in reobservation.candidates(older, new):
+            through = seen_through(old, new)
+            if not through.any():
+                continue
+            votes = self._seen_through.setdefault(old.id, np.zeros(through.shape, np.uint8))
+            votes += through
+            gone = votes >= MIN_VOTES
+            if gone.any():
+                self._exclude(old.id, old.mask | gone)
+
+    def _exclude(self, i: int, mask: NDArray[np.bool_]) -> None:
+        """Take a part of a keyframe (H, W) out of the map."""
+        keyframe = self.keyframes[i]
+        static = ~at(mask, keyframe.keypoints)
+        self._set(i, mask=mask, inverse_depth=keyframe.inverse_depth * ~mask,
+                  confidence=keyframe.confidence * ~mask, landmarks=keyframe.landmarks * static,
+                  information=keyframe.information * static)
 
     def _retire(self) -> None:
         """Let the keyframe go that shows least of its own, where there are too many."""
@@ -580,6 +606,7 @@ class Mapper:
         self._pairing.keep(self.keyframes, self.keyframes)
         self._seen = {pair: s for pair, s in self._seen.items() if old.id not in pair}
         self._dense = {pair: c for pair, c in self._dense.items() if old.id not in pair}
+        self._seen_through.pop(old.id, None)
         self._edges = [e for e in self._edges if old.id not in (e.i, e.j)]
 
     def _densify(self, ids: list[int]) -> None:

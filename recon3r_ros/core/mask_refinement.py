@@ -39,11 +39,14 @@ def refined(refiner: MaskRefiner | None, image: Image, mask: Mask) -> Mask:
     :param image: (H, W, 3) RGB or (H, W) grey
     :param mask: of any size
     :return: a mask of any size; the given one where the refiner is None or the mask is empty
-    :raises Recon3rError: where an external refiner returns something else than a mask
+    :raises Recon3rError: where an external refiner fails or returns something else than a mask
     """
     if refiner is None or not mask.any():
         return mask
-    out = np.asarray(refiner(image, mask))
+    try:
+        out = np.asarray(refiner(image, mask))
+    except Exception as error:  # whatever it may raise: it is somebody else's
+        raise Recon3rError(f'the mask refiner failed: {type(error).__name__}: {error}') from error
     if out.ndim != 2 or out.size == 0:
         raise Recon3rError(f'the mask refiner returned an array of shape {out.shape}; expected '
                            '(H, W)')

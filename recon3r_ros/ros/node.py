@@ -33,6 +33,7 @@ from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
@@ -178,7 +179,8 @@ class Recon3rNode(LifecycleNode):
     def _make_host(self) -> MapperProcess:
         c = self.config
         model = Model(c.model, c.weights, EngineConfig(c.device, c.precision, c.mode))
-        return MapperProcess(partial(make_predictor, model), c.max_keyframes)
+        return MapperProcess(partial(make_predictor, model), c.max_keyframes,
+                             mask_refiner(c.mask_refiner))
 
     # Messages
 

@@ -153,11 +153,12 @@ class Outputs:
         """Time has gone back: transforms older than those published follow."""
         self._last_tf_ns.clear()
 
-    def mask(self, camera: str, mask: NDArray[np.bool_], stamp_ns: int, frame_id: str) -> None:
-        """Publish what moves in an image (H, W), at its size."""
+    def mask(self, camera: str, build: Callable[[], NDArray[np.bool_]], stamp_ns: int,
+             frame_id: str) -> None:
+        """Publish what moves in an image; `build` makes the mask (H, W), at its size."""
         topic = f'~/{camera}/dynamic_mask'
         if self.wanted(topic):
-            self._later(topic, lambda: conversions.mask_message(mask, stamp_ns, frame_id))
+            self._later(topic, lambda: conversions.mask_message(build(), stamp_ns, frame_id))
 
     def moving(self, camera: str, build: Callable[[], PointCloud], stamp_ns: int, frame_id: str
                ) -> None:

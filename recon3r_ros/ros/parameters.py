@@ -30,6 +30,7 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference.registry import MODELS, MODES, PRECISIONS
+from recon3r_ros.plugins import mask_refiner
 
 Value = bool | int | float | str | list[str] | list[float]
 
@@ -136,6 +137,11 @@ PARAMETERS = (
               'else bfloat16 or float16.', choices=PRECISIONS),
     Parameter('mode', 'eager', 'How the network runs: as it is, compiled by torch.compile, or '
               'recorded as CUDA graphs.', choices=MODES),
+    Parameter('motion', True, 'Look for what moves; masks from <camera>/mask count in any case.'),
+    Parameter('mask_refiner', 'grabcut', 'What brings masks to the edges of the image: grabcut, '
+              'none, or the module:function of your own.'),
+    Parameter('rest_delay', 2.0, 'How long what moved must stand still before it enters the map.',
+              's', 0.0, 3600.0),
     Parameter('map_frame', 'map', 'Frame of the map.'),
     Parameter('odom_frame', 'odom', 'Frame of odometry, child of the map frame where odometry is '
               'used.'),
@@ -224,6 +230,9 @@ class Config:
     device: str
     precision: str
     mode: str
+    motion: bool
+    mask_refiner: str
+    rest_delay: float
     map_frame: str
     odom_frame: str
     base_frame: str
@@ -258,12 +267,13 @@ def read(node: Node) -> Config:
     """
     Read the values of declared parameters.
 
-    :raises InputError: where values do not go together
+    :raises Recon3rError: where values do not go together
     """
     values = {p.name: _value(node, p.name, p) for p in PARAMETERS}
     cameras = tuple(_camera(node, name) for name in _camera_names(node))
     values['cameras'] = cameras
     config = Config(**values)
+    mask_refiner(config.mask_refiner)
     frames = [f for f in (config.map_frame, config.odom_frame, config.base_frame) if f]
     if len(set(frames)) < len(frames) or not config.map_frame:
         raise InputError(f'map_frame, odom_frame and base_frame are {config.map_frame!r}, '

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 import time
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from recon3r_ros.core import scale
 from recon3r_ros.core.fusion import LiveCloud
 from recon3r_ros.core.mapping_host import MapperProcess
+from recon3r_ros.core.mask_refinement import refined
+from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.movers import moving_points
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.core.saved_map import SavedMap
@@ -28,6 +31,7 @@ from recon3r_ros.core.types import (
 )
 from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.geometry import se3
+from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
@@ -68,8 +72,10 @@ class Pipeline:
         self.latencies: dict[str, deque[float]] = {}
         self.notice = ''
         self._make_host = make_host
+        self._motion = MotionConfig(config.motion, mask_refiner(config.mask_refiner),
+                                    config.rest_delay)
         self._host = make_host()
-        self._reconstruction = Reconstruction(host=self._host)
+        self._reconstruction = Reconstruction(host=self._host, motion=self._motion)
         self._outputs = outputs
         self._extrinsics = extrinsics
         self._warn = warn
@@ -204,7 +210,7 @@ class Pipeline:
         known, metric = self.map, self.metric
         self._host.close()
         self._host = self._make_host()
-        self._reconstruction = Reconstruction(host=self._host)
+        self._reconstruction = Reconstruction(host=self._host, motion=self._motion)
         if known.started:
             self._reconstruction.restore(SavedMap.salvaged(known, metric))
             self._saved_metric = metric
@@ -325,10 +331,19 @@ class Pipeline:
         mask = tracked.mask
         assert mask is not None
         name, frame_id = tracked.camera_name, self._frame_ids[tracked.camera_name]
-        self._outputs.mask(name, mask, tracked.stamp_ns, frame_id)
+        own = frame if frame is not None and frame.stamp_ns == tracked.stamp_ns else None
+
+        @cache
+        def outlined() -> NDArray[np.bool_]:
+            if own is None:
+                return mask
+            out = refined(self._motion.refiner, own.image, mask)
+            return out if own.mask is None else out | own.mask
+
+        self._outputs.mask(name, outlined, tracked.stamp_ns, frame_id)
         lens = self._reconstruction.lens(name)
         keyframe = self.map.keyframes.get(tracked.keyframe)
-        if frame is None or frame.stamp_ns != tracked.stamp_ns or lens is None or keyframe is None:
+        if own is None or lens is None or keyframe is None:
             return
         now = time.monotonic()
         if now < self._moving_due.get(name, 0.0):
@@ -338,10 +353,10 @@ class Pipeline:
 
         def build() -> PointCloud:
             camera = lens.camera
-            own = lens.mask_from_source(mask, (camera.height, camera.width))
-            measured = lens.depth(frame)
+            measured = lens.depth(own)
             cloud = moving_points(
-                own, lens.view(frame).image, camera,
+                lens.mask_from_source(outlined(), (camera.height, camera.width)),
+                lens.view(own).image, camera,
                 None if measured is None else measured / np.float32(metres), keyframe,
                 se3.inverse(tracked.T_keyframe_cam))
             return PointCloud(cloud.points * np.float32(metres), cloud.colors, cloud.confidences)

@@ -113,7 +113,8 @@ class SimulatedSequence:
             if samples > 1:
                 color = torch.nn.functional.avg_pool2d(color[None], samples)[0]
             image = self._expose(color, index)
-            moving = self._moving[(surface.face // 6).long()]
+            now = self.config.departure <= index / self.config.fps < self.config.arrival
+            moving = self._moving[(surface.face // 6).long()] & now
             depth = surface.nearness.reciprocal()
         return SimulatedFrame(index, round(index * 1e9 / self.config.fps), image,
                               depth.cpu().numpy(), self._T_world_cam[index].copy(),

@@ -9,7 +9,7 @@ the configuration's seed, with one generator per purpose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import Callable
 
@@ -47,6 +47,8 @@ class SceneConfig:
     :param moving_objects: how many
     :param moving_size: share of the picture that one moving object should cover, on average; it
         may be less where several need room
+    :param departure: seconds until which the moving objects still stand
+    :param arrival: seconds from which on they stand
     :param noise: standard deviation of the sensor noise, grey levels of 255
     :param supersampling: colour samples per pixel along each axis
     :raises InputError: quoting the value that cannot be used
@@ -61,6 +63,8 @@ class SceneConfig:
     trajectory: str = 'handheld'
     moving_objects: int = 1
     moving_size: float = 0.07
+    departure: float = 0.0
+    arrival: float = math.inf
     noise: float = 1.5
     supersampling: int = 1
 
@@ -78,6 +82,9 @@ class SceneConfig:
             if not low < value <= high:
                 raise InputError(f'{name}: got {value!r}, expected above {max(low, 0.0)} and at '
                                  f'most {high}')
+        if not 0 <= self.departure <= self.arrival:
+            raise InputError(f'departure, arrival: got {self.departure} and {self.arrival}, '
+                             'expected seconds, the first not after the second')
         if self.trajectory not in TRAJECTORIES:
             raise InputError(f'trajectory: got {self.trajectory!r}, expected one of '
                              + ', '.join(TRAJECTORIES))
@@ -113,7 +120,7 @@ class SceneObject:
     :param solid: its shape
     :param path: its pose over time
     :param materials: of its six faces
-    :param moving: whether it moves
+    :param moving: whether it moves, at some time
     """
 
     solid: Solid
@@ -155,7 +162,9 @@ def build_scene(config: SceneConfig) -> Scene:
     room = SceneObject(Room(half_room), ObjectPath.fixed(np.array([0.0, 0.0, half_room[2]])),
                        (*walls, ground, materials.plaster(rng)))
     fitter = _Fitter(config, half_room, T_world_cam, movers)
-    moving = [SceneObject(solid, motion, _dress(materials.mosaic, solid, rng), moving=True)
+    moving = [SceneObject(solid, replace(motion, departure=config.departure,
+                                         arrival=config.arrival),
+                          _dress(materials.mosaic, solid, rng), moving=True)
               for solid, motion in movers]
     return Scene((room, *fitter.furnish(config.generator('furniture')), *moving), path)
 

@@ -10,6 +10,7 @@ seconds, radians.
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 from typing import Callable
 
 import numpy as np
@@ -58,11 +59,15 @@ class ObjectPath:
     :param position: of its centre, world frame
     :param R_world_object: orientation (3, 3) at time zero
     :param spin: constant angular velocity (3,), world frame, rad/s
+    :param departure: seconds until which it stands where it is then
+    :param arrival: seconds from which on it stands still
     """
 
     position: Harmonics
     R_world_object: Array
     spin: Array
+    departure: float = -math.inf
+    arrival: float = math.inf
 
     @classmethod
     def fixed(cls, position: Array, yaw: float = 0.0) -> ObjectPath:
@@ -84,6 +89,7 @@ class ObjectPath:
         :param times: (n,), seconds
         :returns: T_world_object (n, 4, 4)
         """
+        times = np.clip(times, self.departure, self.arrival)
         turns = se3.so3_exp(times[:, None] * self.spin)
         return se3.from_rt(turns @ self.R_world_object, self.position(times))
 

@@ -1,0 +1,92 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Masks of what the user knows to move, beside a sequence's images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.core.types import Frame
+from recon3r_ros.errors import InputError
+from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.decode import decode_image
+
+_log = logging.getLogger(__name__)
+
+
+class MaskedSequence:
+    """
+    A sequence whose images come with masks.
+
+    :param sequence: the images
+    :param folder: masks NAME.png of the images' sizes, anything but 0 moves; an image without one
+        has no mask
+    :raises InputError: where there is no such folder, or no mask in it
+    """
+
+    def __init__(self, sequence: Sequence, folder: str | Path) -> None:
+        self._sequence = sequence
+        self._folder = Path(folder)
+        if not self._folder.is_dir():
+            raise InputError(f'{folder}: no such folder of masks')
+        self._files = {path.stem: path for path in sorted(self._folder.glob('*.png'))}
+        if not self._files:
+            raise InputError(f'{folder}: there is no mask NAME.png in it')
+        self._damaged: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """Where the images come from."""
+        return self._sequence.name
+
+    @property
+    def skipped(self) -> list[str]:
+        """Images that could not be used."""
+        return self._sequence.skipped
+
+    def __len__(self) -> int:
+        """Return the number of images expected, skipped ones included."""
+        return len(self._sequence)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """
+        Iterate over the frames.
+
+        :raises InputError: for a mask of another size than its image
+        """
+        masked = False
+        for frame in self._sequence:
+            mask = self._mask(frame)
+            masked |= mask is not None
+            yield frame if mask is None else replace(frame, mask=mask)
+        if not masked and not self._damaged:
+            _log.warning('%s: no mask has the name of an image of %s; call them as the images, '
+                         'with .png', self._folder, self.name)
+
+    def file_name(self, frame: Frame) -> str:
+        """Return the name of the image file of a frame, as a COLMAP model should call it."""
+        return self._sequence.file_name(frame)
+
+    def _mask(self, frame: Frame) -> NDArray[np.bool_] | None:
+        """Read the mask (H, W) of a frame, if there is one that can be read."""
+        path = self._files.get(frame.name)
+        if path is None:
+            return None
+        try:
+            image = decode_image(path.read_bytes())
+        except (InputError, OSError) as error:
+            if frame.name not in self._damaged:
+                self._damaged.add(frame.name)
+                _log.warning('%s: %s; its image is used without a mask', path, error)
+            return None
+        if image.shape[:2] != frame.image.shape[:2]:
+            raise InputError(
+                f'{path}: mask of {image.shape[1]}x{image.shape[0]} for an image of '
+                f"{frame.image.shape[1]}x{frame.image.shape[0]}: give masks of the images' size")
+        moving = image != 0
+        return np.asarray(moving.any(-1) if moving.ndim == 3 else moving)
