@@ -29,7 +29,7 @@ from recon3r_ros.core.types import (
     Retired,
     TrackedFrame,
 )
-from recon3r_ros.core.vanished import MIN_VOTES, seen_through
+from recon3r_ros.core.vanished import MIN_VOTES, overlapping, seen_through
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.geometry.pnp import solve_pnp
@@ -572,7 +572,7 @@ class Mapper:
         """Take out of older keyframes what a newer one, whose depth is final, sees through."""
         new = self.keyframes[new_id]
         older = [k for i, k in self.keyframes.items() if i < new_id]
-        for old in reobservation.candidates(older, new):
+        for old in overlapping(older, new):
             through = seen_through(old, new)
             if not through.any():
                 continue

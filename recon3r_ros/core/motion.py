@@ -105,12 +105,22 @@ class _Past:
 
 @dataclass(frozen=True, eq=False)
 class _Surface:
-    """Bounds of the reference's inverse depths on its grid, flattened, farthest first."""
+    """
+    Bounds of the reference's inverse depths on its grid, flattened, farthest first.
 
-    rays: Map  # (N, 3)
-    middle: Map  # (N,)
+    :param rays: (N, 3)
+    :param middle: (N,)
+    :param low: (N,)
+    :param high: (N,)
+    :param front: (N,) of what may stand before it: `high` where nothing moved when it was seen
+    :param nearest: anywhere
+    """
+
+    rays: Map
+    middle: Map
     low: Map
     high: Map
+    front: Map
     nearest: float
 
     def moved(self, T_new_old: Array) -> _Surface:
@@ -122,7 +132,8 @@ class _Surface:
         middle = self.middle[use] / z
         order = np.argsort(middle)
         return _Surface((points[use] / z[:, None])[order], middle[order],
-                        (self.low[use] / z)[order], (self.high[use] / z)[order], self.nearest)
+                        (self.low[use] / z)[order], (self.high[use] / z)[order],
+                        (self.front[use] / z)[order], self.nearest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +272,7 @@ class MotionDetector:
 
     def _completed(self, surface: _Surface, older: _Surface) -> _Surface:
         """Add older points where a surface has none: what moved when the reference was taken."""
-        _, high = self._render(surface, np.eye(4))
+        _, high, _ = self._render(surface, np.eye(4))
         cols, rows, inside = self._cells_of(older.rays)
         new = ~inside
         new[inside] = high[rows[inside], cols[inside]] <= 0
@@ -274,7 +285,10 @@ class MotionDetector:
         return _Surface(
             np.concatenate([surface.rays, older.rays[chosen]])[order], middle[order],
             np.concatenate([surface.low, older.low[chosen]])[order],
-            np.concatenate([surface.high, older.high[chosen]])[order], surface.nearest)
+            np.concatenate([surface.high, older.high[chosen]])[order],
+            # What moved may have come to rest there
+            np.concatenate([surface.front, np.full(len(chosen), surface.nearest, np.float32)]
+                           )[order], surface.nearest)
 
     def _bounded(self, reference: Keyframe) -> _Surface:
         known = (reference.inverse_depth > 0) & ~reference.mask
@@ -296,13 +310,14 @@ class MotionDetector:
             (cols[None, :] - camera.cx) / camera.fx, (rows[:, None] - camera.cy) / camera.fy, 1.0),
             axis=-1).reshape(-1, 3)[use][order].astype(np.float32)
         nearest = float(np.percentile(middle, 98)) if len(middle) else 1.0
-        return _Surface(rays, middle[order], low[grid].ravel()[use][order],
-                        high[grid].ravel()[use][order], nearest / NEAREST)
+        own_high = high[grid].ravel()[use][order]
+        return _Surface(rays, middle[order], low[grid].ravel()[use][order], own_high, own_high,
+                        nearest / NEAREST)
 
     def _bounds(self, T_ref_cam: Array) -> _Bounds:
         """Bounds of the inverse depth of a frame's cells, from the reference's."""
         assert self._surface is not None
-        low, high = self._render(self._surface, T_ref_cam)
+        low, high, front = self._render(self._surface, T_ref_cam)
         known = high > 0
         around = np.ones((2 * round(SURROUNDINGS * len(high)) + 1,) * 2, np.uint8)
         likely_low = np.where(known, low, cv2.erode(low, around))
@@ -310,22 +325,23 @@ class MotionDetector:
         nothing = likely_high <= 0
         likely_low[nothing], likely_high[nothing] = 0, self._surface.nearest
         return _Bounds(np.where(known, low, np.float32(0)),
-                       np.where(known, high, np.float32(self._surface.nearest)),
+                       np.where(known, front, np.float32(self._surface.nearest)),
                        likely_low, likely_high, known)
 
-    def _render(self, surface: _Surface, T_ref_cam: Array) -> tuple[Map, Map]:
-        """Bounds of the cells' inverse depths from a surface: (_FAR, 0) where it has none."""
+    def _render(self, surface: _Surface, T_ref_cam: Array) -> tuple[Map, Map, Map]:
+        """Low, high and front of the cells from a surface: (_FAR, 0, 0) where it has none."""
         T = se3.inverse(T_ref_cam).astype(np.float32)
         points = surface.rays @ T[:3, :3].T + surface.middle[:, None] * T[:3, 3]
         cols, rows, inside = self._cells_of(points)
         cols, rows, z = cols[inside], rows[inside], points[inside, 2]
         low = np.full(self.score.shape, _FAR)
-        high = np.zeros(self.score.shape, np.float32)
+        high, front = np.zeros((2, *self.score.shape), np.float32)
         # Nearest last, so that it stays where several points fall into one cell
         low[rows, cols] = surface.low[inside] / z
         high[rows, cols] = surface.high[inside] / z
+        front[rows, cols] = surface.front[inside] / z
         kernel = np.ones((3, 3), np.uint8)
-        return cv2.erode(low, kernel), cv2.dilate(high, kernel)
+        return cv2.erode(low, kernel), cv2.dilate(high, kernel), cv2.dilate(front, kernel)
 
     def _cells_of(self, points: Map) -> tuple[NDArray[np.int32], NDArray[np.int32], Mask]:
         """Columns and rows of the cells that points (N, 3) fall into, and which fall into one."""
@@ -346,7 +362,7 @@ class MotionDetector:
         """Where a cell looks as its depth says that it does in the reference."""
         if not bounds.known.any():
             return bounds.known
-        seen = self._seen(T_ref_cam, 0.5 * (bounds.low + bounds.high))
+        seen = self._seen(T_ref_cam, 0.5 * (bounds.likely_low + bounds.likely_high))
         then = sample(self._appearance, (seen + 0.5) / self._scale - 0.5, -1e3)
         difference = cv2.blur(cv2.absdiff(self._look(small), then), (3, 3))
         usual = float(np.median(difference[bounds.known]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.core.reobservation import visible
 from recon3r_ros.core.types import Keyframe
 from recon3r_ros.geometry import se3
 
@@ -30,6 +31,18 @@ NEIGHBOURHOOD = 2
 MIN_REGION = 0.004
 #: Keyframes that must agree
 MIN_VOTES = 2
+#: Share of its landmarks in the view that makes an older keyframe worth looking at, and how many
+#: are, those that overlap most
+MIN_OVERLAP, MAX_LOOKED_AT = 0.1, 12
+
+
+def overlapping(keyframes: list[Keyframe], new: Keyframe) -> list[Keyframe]:
+    """Keyframes of which a newer one sees enough."""
+    shares = {k.id: len(visible(k, new)[0]) / max(int((k.landmarks > 0).sum()), 1)
+              for k in keyframes}
+    seen = sorted((k for k in keyframes if shares[k.id] > MIN_OVERLAP),
+                  key=lambda k: -shares[k.id])
+    return seen[:MAX_LOOKED_AT]
 
 
 def seen_through(old: Keyframe, new: Keyframe) -> Mask:
