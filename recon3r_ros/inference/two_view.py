@@ -24,7 +24,13 @@ Floats = NDArray[np.floating[Any]]
 
 MIN_INLIERS = 12
 _ROTATION_ITERATIONS = 10
-_POSE_ITERATIONS = 12
+_POSE_ITERATIONS = 25
+#: Scale of the weights in standard deviations of the noise, and at least as a share of an
+#: inlier's distance
+_NOISE_SCALES, _FINEST = 2.0, 0.1
+#: Shares of an inlier's distance within which poses are looked for, and that is near
+_TIGHTNESS, _NEAR = (1.0, 0.1, 0.05), 0.2
+_SAMPLES = 5000
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +78,11 @@ def parallax(rays_a: Array, rays_b: Array, R_b_a: Array) -> Array:
 
 def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float) -> RelativePose | None:
     """
-    Essential matrix by MAGSAC, then the smallest epipolar distances.
+    Essential matrix by RANSAC, then the smallest epipolar distances.
+
+    What moves slowly nearly agrees with many poses. Within a loose threshold one that makes a
+    compromise with it may have the more inliers, within a tight one the true one has. Whether the
+    noise allows for a tight one shows afterwards: the pose counts that most matches are near to.
 
     :param threshold: epipolar distance of an inlier, normalised units (pixels / focal)
     :return: None where fewer than `MIN_INLIERS` matches agree on any pose
@@ -80,16 +90,39 @@ def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float) -> Re
     if len(rays_a) < MIN_INLIERS:
         return None
     points_a, points_b = rays_a[:, :2].copy(), rays_b[:, :2].copy()
-    essential, mask = cv2.findEssentialMat(
-        points_a, points_b, np.eye(3), method=cv2.USAC_MAGSAC, prob=0.9999, threshold=threshold)
-    if essential is None or essential.shape != (3, 3):
-        return None
-    count, rotation, translation, _ = cv2.recoverPose(
-        essential, points_a, points_b, np.eye(3), mask=mask.copy())
-    if count < MIN_INLIERS:
-        return None
-    return refine_relative_pose(
-        rays_a, rays_b, se3.from_rt(rotation, translation[:, 0]), threshold)
+    best, least = None, np.inf
+    for tightness in _TIGHTNESS:
+        essential, mask = cv2.findEssentialMat(
+            points_a, points_b, np.eye(3), np.eye(3), None, None,
+            _sampling(tightness * threshold))
+        if essential is None or essential.shape != (3, 3):
+            continue
+        count, rotation, translation, _ = cv2.recoverPose(
+            essential, points_a, points_b, np.eye(3), mask=mask.copy())
+        if count < MIN_INLIERS:
+            continue
+        T_b_a = se3.from_rt(rotation, translation[:, 0])
+        squared = (_sampson(rays_a, rays_b, T_b_a)[0] / (_NEAR * threshold)) ** 2
+        cost = float((squared / (1 + squared)).sum())
+        if cost < least:
+            best, least = T_b_a, cost
+    return None if best is None else refine_relative_pose(rays_a, rays_b, best, threshold)
+
+
+def _sampling(threshold: float) -> Any:
+    """Set up RANSAC with local optimisation (Chum et al., DAGM 2003)."""
+    params = cv2.UsacParams()
+    params.threshold = threshold
+    params.confidence = 0.9999
+    params.maxIterations = _SAMPLES
+    params.score = cv2.SCORE_METHOD_MSAC
+    params.sampler = cv2.SAMPLING_UNIFORM
+    params.loMethod = cv2.LOCAL_OPTIM_SIGMA
+    params.loIterations = 10
+    params.loSampleSize = 14
+    params.isParallel = False
+    params.randomGeneratorState = 0
+    return params
 
 
 def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: float
@@ -97,16 +130,23 @@ def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: 
     """
     Minimise the Sampson distances by robust Gauss-Newton over the five degrees of freedom.
 
-    Hartley and Zisserman, eq. 11.9. The translation stays on the unit sphere.
+    Hartley and Zisserman, eq. 11.9. The translation stays on the unit sphere. The scale of the
+    weights comes down to the matches' own noise: what moves slowly enough to nearly agree with
+    some pose would otherwise pull the true one towards that.
     """
+    scale = threshold
     for _ in range(_POSE_ITERATIONS):
         residual, jacobian = _sampson(rays_a, rays_b, T_b_a)
-        weights = 1 / (1 + (residual / threshold) ** 2) ** 2
+        near = np.abs(residual[np.abs(residual) < 2 * threshold])
+        if len(near):
+            noise = 1.4826 * float(np.median(near))
+            scale = float(np.clip(_NOISE_SCALES * noise, _FINEST * threshold, scale))
+        weights = 1 / (1 + (residual / scale) ** 2) ** 2
         normal = jacobian.T @ (jacobian * weights[:, None])
         step = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(5),
                                -jacobian.T @ (weights * residual))
         T_b_a = _retract(T_b_a, step)
-        if np.abs(step).max() < 1e-9:
+        if np.abs(step).max() < 1e-7:
             break
     residual, _ = _sampson(rays_a, rays_b, T_b_a)
     _, sensitivity, in_front = triangulate(rays_a, rays_b, T_b_a)
