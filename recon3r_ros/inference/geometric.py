@@ -222,7 +222,7 @@ def _match_features(a: GeometricEncoding, b: GeometricEncoding
     matched_a, matched_b = pixels_a[pairs[:, 0]], pixels_b[pairs[:, 1]]
     pose = two_view.estimate_relative_pose(
         a.camera.unproject(matched_a), b.camera.unproject(matched_b),
-        2 * INLIER_PIXELS / a.camera.fx)
+        2 * INLIER_PIXELS / a.camera.fx, exact=False)
     if pose is None:
         return None
     matched_a, matched_b = matched_a[pose.inliers], matched_b[pose.inliers]

@@ -29,8 +29,8 @@ _POSE_ITERATIONS = 25
 #: inlier's distance
 _NOISE_SCALES, _FINEST = 2.0, 0.1
 #: Shares of an inlier's distance within which poses are looked for, and that is near
-_TIGHTNESS, _NEAR = (1.0, 0.1, 0.05), 0.2
-_SAMPLES = 5000
+_TIGHTNESS, _NEAR = (1.0, 0.07), 0.2
+_SAMPLES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,8 @@ def parallax(rays_a: Array, rays_b: Array, R_b_a: Array) -> Array:
     return np.arctan2(cross, np.sum(turned * rays_b, axis=1))
 
 
-def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float) -> RelativePose | None:
+def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float, exact: bool = True
+                           ) -> RelativePose | None:
     """
     Essential matrix by RANSAC, then the smallest epipolar distances.
 
@@ -85,13 +86,14 @@ def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float) -> Re
     noise allows for a tight one shows afterwards: the pose counts that most matches are near to.
 
     :param threshold: epipolar distance of an inlier, normalised units (pixels / focal)
+    :param exact: whether matches may be exact enough for a tight threshold
     :return: None where fewer than `MIN_INLIERS` matches agree on any pose
     """
     if len(rays_a) < MIN_INLIERS:
         return None
     points_a, points_b = rays_a[:, :2].copy(), rays_b[:, :2].copy()
     best, least = None, np.inf
-    for tightness in _TIGHTNESS:
+    for tightness in _TIGHTNESS if exact else _TIGHTNESS[:1]:
         essential, mask = cv2.findEssentialMat(
             points_a, points_b, np.eye(3), np.eye(3), None, None,
             _sampling(tightness * threshold))
