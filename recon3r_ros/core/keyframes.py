@@ -26,7 +26,7 @@ CRITICAL_OVERLAP = 0.4
 #: Median shift (pixels) that no rotation explains, from which a first pair is worth predicting:
 #: several times the noise of tracking. It is no measure of the baseline, most of which a rotation
 #: can imitate; whether there is depth, the prediction itself says
-FIRST_SHIFT = 2.0
+FIRST_SHIFT = 5.0
 #: Median parallax (pixels) below which a camera only turned
 STILL_PIXELS = 1.0
 #: Keypoints that a rotation is fitted to, at least

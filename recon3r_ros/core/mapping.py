@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import Correspondence
+from recon3r_ros.core.edge_votes import EdgeVotes
 from recon3r_ros.core.learned import LearnedDepth, LearnedDepths, MAX_INFORMATION, unit
-from recon3r_ros.core.mask_refinement import MaskRefiner, refined
-from recon3r_ros.core.motion import keyframe_mask
+from recon3r_ros.core.mask_refinement import refined
+from recon3r_ros.core.motion import keyframe_mask, MotionConfig
 from recon3r_ros.core.pairing import Pair, Pairing
 from recon3r_ros.core.saved_map import SavedMap, SavedObservations
 from recon3r_ros.core.scale import ModelScale
@@ -85,13 +86,13 @@ class Mapper:
 
     :param predictor: what predicts pointmaps
     :param max_keyframes: beyond which the most redundant ones go
-    :param refiner: of masks
+    :param motion: how what moves is handled
     """
 
     def __init__(self, predictor: Predictor, max_keyframes: int = MAX_KEYFRAMES,
-                 refiner: MaskRefiner | None = None) -> None:
+                 motion: MotionConfig = MotionConfig()) -> None:
         self._predictor = predictor
-        self._refiner = refiner
+        self._motion = motion
         self._max_keyframes = max(max_keyframes, WINDOW + ANCHORS + 2)
         self.clear()
 
@@ -105,6 +106,8 @@ class Mapper:
         self._seen: dict[tuple[int, int], _Seen] = {}
         self._dense: dict[tuple[int, int], Correspondence] = {}
         self._learned = LearnedDepths()
+        self._votes_of_motion = EdgeVotes()
+        self._given: dict[int, NDArray[np.bool_]] = {}
         self._seen_through: dict[int, NDArray[np.uint8]] = {}
         self._model_scale = ModelScale()
         self._graph = alignment.PoseGraph()
@@ -155,6 +158,7 @@ class Mapper:
         if moving is not None:
             keyframe = self._masked(keyframe, moving)
         self._calibrated = view.calibrated
+        self._given[keyframe.id] = keyframe.mask
         self._insert(keyframe, encoding)
         if self._predictor.single_view:
             self._begin_alone(keyframe.id)
@@ -178,7 +182,7 @@ class Mapper:
         if not pairs:
             return None
         before = (dict(self.keyframes), dict(self._seen), dict(self._dense),
-                  self._learned.copy(), self.focal_factor)
+                  self._learned.copy(), self._votes_of_motion.copy(), self.focal_factor)
         if not self.started:
             T_map_cam = self._begin(pairs[0])
         else:
@@ -188,6 +192,8 @@ class Mapper:
         agreement = 0.0
         try:
             self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
+            self._given[keyframe.id] = keyframe.mask
+            self._mask_movers(pairs, keyframe.id)
             for pair in pairs:
                 self._connect(pair, keyframe.id)
             self._give_depth()
@@ -196,7 +202,7 @@ class Mapper:
         finally:
             if agreement < MIN_AGREEMENT:
                 (self.keyframes, self._seen, self._dense, self._learned,
-                 self.focal_factor) = before
+                 self._votes_of_motion, self.focal_factor) = before
                 self._next_id = keyframe.id
                 self._pairing.keep(self.keyframes, self.keyframes)
         if agreement < MIN_AGREEMENT:
@@ -223,7 +229,8 @@ class Mapper:
         self._pairing.keep(self.keyframes, self.keyframes)
         self._next_id = first.id + 1
         self._seen, self._dense, self._edges = {}, {}, []
-        self._learned = LearnedDepths()
+        self._learned, self._votes_of_motion = LearnedDepths(), EdgeVotes()
+        self._set(first.id, mask=self._given[first.id])
         self._graph, self._graph_scale = alignment.PoseGraph(), {}
 
     def leave_out(self, masks: Mapping[int, NDArray[np.bool_]]) -> None:
@@ -234,7 +241,8 @@ class Mapper:
         """
         for i, mask in masks.items():
             if i in self.keyframes:
-                self._exclude(i, self._masked(self.keyframes[i], mask).mask)
+                self._given[i] = self._masked(self.keyframes[i], mask).mask
+                self._exclude(i, self._given[i])
 
     def finish(self) -> None:
         """Refine all keyframes together and give each its final depth."""
@@ -269,7 +277,7 @@ class Mapper:
         """Add what moves to a keyframe's mask: as it was found, and out to the image's edges."""
         mask = keyframe.mask | keyframe_mask(moving, keyframe)
         try:
-            mask |= keyframe_mask(refined(self._refiner, keyframe.image, moving), keyframe)
+            mask |= keyframe_mask(refined(self._motion.refiner, keyframe.image, moving), keyframe)
         except Recon3rError as error:  # a coarse mask is better than no keyframe
             _log.warning('keyframe %s: %s', keyframe.name, error)
         return replace(keyframe, mask=mask)
@@ -355,6 +363,21 @@ class Mapper:
             return T_map_cam
         return se3.inverse(result.T_cam_world)
 
+    def _mask_movers(self, pairs: list[Pair], new_id: int) -> None:
+        """Mask what a new keyframe's pairs say of what moves, in it and in its partners."""
+        if not self._motion.detect:
+            return
+        for pair in pairs:
+            for i, partner, prediction in ((pair.partner, new_id, pair.forward),
+                                           (new_id, pair.partner, pair.backward)):
+                if prediction.moving is not None:
+                    self._votes_of_motion.add(i, partner, prediction.moving)
+        for i in (new_id, *(p.partner for p in pairs)):
+            moving = self._votes_of_motion.mask(i)
+            if moving is not None and moving.any():
+                bare = replace(self.keyframes[i], mask=self._given.get(i, self.keyframes[i].mask))
+                self._exclude(i, self._masked(bare, moving).mask)
+
     def _connect(self, pair: Pair, new_id: int) -> None:
         """Record who sees which landmarks."""
         for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
@@ -403,6 +426,7 @@ class Mapper:
             keyframe = self.keyframes[i]
             landmarks = keyframe.landmarks.copy()
             best = np.full(len(keyframe.keypoints), MIN_SHIFT)
+            moving = at(keyframe.mask, keyframe.keypoints)
             rays = keyframe.camera.unproject(keyframe.keypoints)
             for (anchor, observer), seen in self._seen.items():
                 if anchor != i:
@@ -413,6 +437,7 @@ class Mapper:
                     se3.inverse(other.T_map_cam) @ keyframe.T_map_cam)
                 shift = sensitivity * other.camera.fx
                 better = (in_front & (keyframe.landmarks[seen.landmarks] == 0)
+                          & ~moving[seen.landmarks]
                           & (shift > best[seen.landmarks]))
                 best[seen.landmarks[better]] = shift[better]
                 landmarks[seen.landmarks[better]] = inverse_depth[better]
@@ -567,6 +592,8 @@ class Mapper:
         self._pairing.keep(recent, self.keyframes)
         self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
         self._learned.keep(recent)
+        self._votes_of_motion.keep(recent)
+        self._given = {i: m for i, m in self._given.items() if i in recent}
 
     def _drop_vanished(self, new_id: int) -> None:
         """Take out of older keyframes what a newer one, whose depth is final, sees through."""

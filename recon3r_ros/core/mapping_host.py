@@ -23,7 +23,7 @@ from threading import Thread
 from typing import Any, Callable, Concatenate, ParamSpec, Protocol, TypeVar
 
 from recon3r_ros.core.mapping import Mapper
-from recon3r_ros.core.mask_refinement import MaskRefiner
+from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.types import Keyframe, Map
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.inference.types import Predictor
@@ -131,12 +131,12 @@ class MapperProcess:
 
     :param predictor: makes the predictor there: a class, or another callable that can be pickled
     :param max_keyframes: of the map
-    :param refiner: of masks, a function that can be pickled
+    :param motion: how what moves is handled; its refiner is a function that can be pickled
     :raises Recon3rError: where the process cannot make the predictor
     """
 
     def __init__(self, predictor: Callable[[], Predictor], max_keyframes: int,
-                 refiner: MaskRefiner | None = None) -> None:
+                 motion: MotionConfig = MotionConfig()) -> None:
         # Not forked, because copies of the locks of other threads would never be released; not
         # spawned by multiprocessing, which would import the main module again
         self._connection, remote = Pipe()
@@ -149,7 +149,7 @@ class MapperProcess:
         self._thread = Thread(target=self._pump, name='recon3r-mapping', daemon=True)
         self._thread.start()
         try:
-            self._connection.send((predictor, max_keyframes, refiner))
+            self._connection.send((predictor, max_keyframes, motion))
             self.call(Mapper.snapshot).result()
         except BaseException:
             self.close()
@@ -228,7 +228,7 @@ def serve(descriptor: int) -> None:
     os.nice(NICENESS)
     sent = Map()
     mapper: Mapper | None = None
-    predictor, max_keyframes, refiner = connection.recv()
+    predictor, max_keyframes, motion = connection.recv()
     while True:
         try:
             method, args, kwargs = connection.recv()
@@ -237,7 +237,7 @@ def serve(descriptor: int) -> None:
         result, error = None, None
         try:
             if mapper is None:
-                mapper = Mapper(predictor(), max_keyframes, refiner)
+                mapper = Mapper(predictor(), max_keyframes, motion)
             result = method(mapper, *args, **kwargs)
         except Exception as raised:
             error = raised

@@ -79,7 +79,7 @@ class Reconstruction:
 
     :param predictor: what predicts pointmaps, in this process and at once
     :param host: where keyframes are made instead
-    :param motion: how what moves is handled; a host has a refiner of its own
+    :param motion: how what moves is handled; a host's mapper is told by itself
     """
 
     def __init__(self, predictor: Predictor | None = None, host: MapperHost | None = None,
@@ -87,7 +87,7 @@ class Reconstruction:
         if host is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor a host of a mapper was given')
-            host = MapperAtOnce(Mapper(predictor, refiner=motion.refiner))
+            host = MapperAtOnce(Mapper(predictor, motion=motion))
         self._motion = motion
         self.map = Map()
         self.odometry_scale = OdometryScale()
@@ -186,7 +186,8 @@ class Reconstruction:
 
         :param masks: by keyframe, of any size
         """
-        _, self.map = self._host.call(Mapper.leave_out, masks).result()
+        if masks:
+            _, self.map = self._host.call(Mapper.leave_out, masks).result()
 
     def trajectory(self, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
         """
@@ -396,8 +397,12 @@ class Reconstruction:
         # Live, what moved long ago is of no use to anybody, and takes time
         recent = 0 if self._at_once else max(len(placed) - LIVE_MASKS, 0)
         self._compare_depth(request, keyframe.id)
-        posed = [self._place(stream, p, first.id) for p in
-                 placed[:recent] + stream.with_masks(placed[recent:], first)]
+        masked = stream.with_masks(placed[recent:], first)
+        posed = [self._place(stream, p, first.id) for p in placed[:recent] + masked]
+        ids = {first.index: first.id, keyframe.index: keyframe.id}
+        self.leave_out({ids[p.frame.index]: p.mask for p in masked
+                        if p.frame.index in ids and p.mask is not None and p.mask.any()})
+        first, keyframe = self.map.keyframes[first.id], self.map.keyframes[keyframe.id]
         T_cam_first = {p.frame.index: p.pose.T_cam_world for p in placed}
         newest = stream.pending[-1].frame.index
         stream.pending.clear()

@@ -38,6 +38,9 @@ SHARP_ERROR, FLOW_ERROR, PLAIN_ERROR = 0.1, 0.25, 3.0
 #: A round trip longer than this (grid pixels), or a match this far off its epipolar line, is wrong
 MAX_ROUND_TRIP = 1.0
 MAX_EPIPOLAR = 1.5
+#: What is farther from where depth can explain it moves by itself, in errors of its match; depth
+#: reaches from infinity to this many times the nearest one
+MOVING_ERRORS, NEAREST = 4.0, 2.0
 #: Epipolar distance of an inlier, grid pixels
 INLIER_PIXELS = 0.5
 #: Below this share of keypoints that return from their round trip, sparse features are tried
@@ -163,8 +166,10 @@ def predict_pair(a: GeometricEncoding, b: GeometricEncoding) -> tuple[Prediction
     own_b, conf_b = _pointmap(b, a, best.backward, T_a_b)
     other_b = _in_other_view(own_b, conf_b, best.backward, a, T_a_b)
     other_a = _in_other_view(own_a, conf_a, best.forward, b, best.T_b_a)
-    return (Prediction((own_a, other_b), (conf_a, conf_b)),
-            Prediction((own_b, other_a), (conf_b, conf_a)))
+    return (Prediction((own_a, other_b), (conf_a, conf_b),
+                       moving=_moving(a, b, best.forward, best.T_b_a)),
+            Prediction((own_b, other_a), (conf_b, conf_a),
+                       moving=_moving(b, a, best.backward, T_a_b)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,6 +273,27 @@ def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
     filler = np.median(1 / inverse_depth[valid]) if valid.any() else 1.0
     points = np.where(valid[..., None], points, a.rays * np.float32(filler))
     return points.astype(np.float32), confidence.astype(np.float32)
+
+
+def _moving(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
+            T_b_a: NDArray[np.floating[Any]]) -> NDArray[np.int8]:
+    """Tell which of a's pixels are seen where no depth explains it: see `Prediction.moving`."""
+    rays_b = _rays(matches.targets, b.camera)
+    inverse_depth, _, in_front = two_view.triangulate(a.rays, rays_b, T_b_a)
+    if not in_front.any():
+        return np.zeros(inverse_depth.shape, np.int8)
+    nearest = np.float32(NEAREST * np.percentile(inverse_depth[in_front], 98))
+    # Between infinity and very near
+    possible = np.clip(np.nan_to_num(inverse_depth), 0, nearest)[..., None]
+    seen = (a.rays @ T_b_a[:3, :3].T.astype(np.float32)
+            + possible * T_b_a[:3, 3].astype(np.float32))
+    off = np.linalg.norm(seen[..., :2] / np.maximum(seen[..., 2:], 1e-3) - rays_b[..., :2],
+                         axis=-1) * np.float32(b.camera.fx)
+    matched = np.isfinite(matches.error)
+    usual = max(float(np.median(off[matched])) if matched.any() else 0.0, FLOW_ERROR)
+    limit = MOVING_ERRORS * np.hypot(np.where(matched, matches.error, 1), usual)
+    out = np.where(matched, np.where(off > limit, 1, np.where(off < 0.5 * limit, -1, 0)), 0)
+    return out.astype(np.int8)
 
 
 def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],

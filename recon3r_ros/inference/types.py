@@ -92,6 +92,9 @@ class Prediction:
     :param learned: whether depths were learned from images, and so hold without parallax, rather
         than triangulated with the pair's own pose
     :param attention: statistics of the pair's attention, where the predictor has any
+    :param moving: (H, W) int8 of the first view: 1 where it is seen in the other one but, however
+        deep it were, not where the camera's motion can have brought it; -1 where that explains it;
+        0 where nothing is known. None where the predictor does not tell
     """
 
     pointmaps: tuple[NDArray[np.float32], ...]
@@ -100,6 +103,7 @@ class Prediction:
     metric: bool = False
     learned: bool = False
     attention: PairAttention | None = None
+    moving: NDArray[np.int8] | None = None
 
 
 NO_CONFIDENCE = 1e-6

@@ -33,13 +33,12 @@ from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
-from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.outputs import Outputs
-from recon3r_ros.ros.pipeline import Pipeline
+from recon3r_ros.ros.pipeline import motion_config, Pipeline
 from recon3r_ros.ros.spinning import run
 from recon3r_ros.ros.worker import Worker
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -180,7 +179,7 @@ class Recon3rNode(LifecycleNode):
         c = self.config
         model = Model(c.model, c.weights, EngineConfig(c.device, c.precision, c.mode))
         return MapperProcess(partial(make_predictor, model), c.max_keyframes,
-                             mask_refiner(c.mask_refiner))
+                             motion_config(c))
 
     # Messages
 

@@ -55,6 +55,11 @@ MAX_STEP_NS = 200_000_000
 LATENCIES = 300
 
 
+def motion_config(config: Config) -> MotionConfig:
+    """Return what the parameters say of motion."""
+    return MotionConfig(config.motion, mask_refiner(config.mask_refiner), config.rest_delay)
+
+
 class Pipeline:
     """
     Feeds images to a reconstruction and publishes what comes of them.
@@ -72,8 +77,7 @@ class Pipeline:
         self.latencies: dict[str, deque[float]] = {}
         self.notice = ''
         self._make_host = make_host
-        self._motion = MotionConfig(config.motion, mask_refiner(config.mask_refiner),
-                                    config.rest_delay)
+        self._motion = motion_config(config)
         self._host = make_host()
         self._reconstruction = Reconstruction(host=self._host, motion=self._motion)
         self._outputs = outputs
