@@ -21,7 +21,8 @@ PACKAGE = 'recon3r_ros'
 SOURCES = sorted((ROOT / PACKAGE).rglob('*.py'))
 
 # Distributions whose name is not that of the module they install.
-DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'yaml': 'pyyaml'}
+DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'skimage': 'scikit-image',
+                 'yaml': 'pyyaml'}
 # Modules that come with ROS and are declared in package.xml.
 ROS_MODULES = re.compile(
     r'rclpy|\w+_msgs|\w+_srvs|\w+_interfaces|cv_bridge|tf2_ros|tf_transformations'

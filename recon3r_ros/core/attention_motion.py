@@ -12,7 +12,7 @@ and threshold are carried on, so that masks don't flicker as the window slides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 import warnings
 
@@ -34,10 +34,13 @@ CLASSES, BINS = (2, 3, 4), 256
 MIN_EDGES = 2
 #: How fast normalisation and threshold follow the window
 RATE = 0.2
+#: Least range that an image is normalised by, as a share of the usual one, which is forgotten so
+#: much more slowly than it is learned: things may stand still for a while
+MIN_RANGE, FORGETTING = 0.5, 0.02
 #: In denominators
 EPSILON = 1e-6
-#: Seed and rounds of clustering
-_SEED, _ROUNDS = 42, 100
+#: Seed and rounds of clustering, and rounds that clusters take to follow the window
+_SEED, _ROUNDS, _MORE_ROUNDS = 42, 100, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,19 +85,36 @@ class Normaliser:
     """
     Brings values to [0, 1] by their range, and remembers it.
 
-    :param rate: how fast a remembered range follows the present one; 1 forgets
+    :param rate: how fast a remembered range follows the present one, once it is known; 1 forgets
     """
 
     def __init__(self, rate: float = 1.0) -> None:
         self._rate = rate
         self._ranges: dict[str, NDArray[np.float64]] = {}
+        self._usual: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
 
     def __call__(self, name: str, values: Map) -> Map:
         """Normalise values, whose range is remembered under a name."""
         present = np.array([values.min(), values.max()], np.float64)
         known = self._ranges.get(name, present)
-        low, high = self._ranges[name] = known + self._rate * (present - known)
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        low, high = self._ranges[name] = known + max(self._rate, 1 / count) * (present - known)
         return ((values - low) / (high - low + EPSILON)).astype(np.float32)
+
+    def each(self, name: str, values: Map) -> Map:
+        """
+        Normalise images (n, ...) by their own ranges, but no more than by a share of the usual.
+
+        So an image in which nothing moves is not taken for one in which something moves a little.
+        """
+        usual = float(np.median([v.max() - v.min() for v in values]))
+        known = self._usual.get(name, usual)
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        rate = max(self._rate if usual > known else self._rate * FORGETTING, 1 / count)
+        known = self._usual[name] = known + rate * (usual - known)
+        return np.stack([(v - v.min()) / (max(v.max() - v.min(), MIN_RANGE * known) + EPSILON)
+                         for v in values]).astype(np.float32)
 
 
 def fuse(edges: Mapping[tuple[int, int], PairAttention], images: Sequence[int],
@@ -196,40 +216,71 @@ def offline(edges: Mapping[tuple[int, int], PairAttention], features: Mapping[in
 
 class AttentionMotion:
     """
-    The same for a stream: call it whenever the window has changed.
+    The same for a stream: statistics of a sliding window's pairs.
 
-    :param width: of the images
-    :param height: of the images
+    :param everything: whether they are kept when the window moves on, for `offline`
     """
 
-    def __init__(self, width: int, height: int) -> None:
-        self._size = (width, height)
+    def __init__(self, everything: bool = False) -> None:
+        self._everything = everything
+        self._edges: dict[tuple[int, int], PairAttention] = {}
+        self._features: dict[int, NDArray[np.float16]] = {}
+        self._window: set[int] = set()
         self._normalise = Normaliser(RATE)
         self._centres: Map | None = None
+        self._most = 0
         self._threshold: float | None = None
 
-    def __call__(self, edges: Mapping[tuple[int, int], PairAttention],
-                 features: Mapping[int, Map]) -> dict[int, AttentionMask]:
+    def add(self, first: int, second: int, attention: PairAttention) -> None:
+        """Add the statistics of a directed pair of keyframes."""
+        self._edges[first, second] = attention
+
+    def see(self, i: int, features: Map) -> None:
+        """Add the tokens (rows, columns, C) of a keyframe."""
+        self._features[i] = features.astype(np.float16)
+        self._window.add(i)
+
+    def keep(self, window: Collection[int]) -> None:
+        """Let the window move on."""
+        self._window &= set(window)
+        if not self._everything:
+            self._edges = {pair: a for pair, a in self._edges.items() if set(pair) <= self._window}
+            self._features = {i: f for i, f in self._features.items() if i in self._window}
+
+    def masks(self, like: int, size: tuple[int, int]) -> dict[int, AttentionMask]:
         """
         Find what moves in the window.
 
-        :param edges: statistics of the window's pairs, by first and second view
-        :param features: (rows, columns, C) encoder tokens of each view, all of one shape
-        :return: masks of all views that have edges enough
+        :param like: a keyframe; those of another shape are left aside
+        :param size: width and height of its grid
+        :return: masks of all keyframes of its shape that have edges enough
         """
+        edges, features = self._of_shape(like, self._window)
         images = complete(edges)
         if not images:
             return {}
+        if len(images) > self._most:  # clusters of fewer images know less
+            self._most, self._centres = len(images), None
         labels, self._centres = cluster(np.stack([features[i] for i in images]), self._centres)
-        # By the range of the whole window, because an image may well show nothing that moves
-        dynamic = self._normalise('dynamic', fuse(edges, images, self._normalise).dynamic())
-        refined = self._normalise('refined', cluster_means(dynamic, labels))
-        present = threshold(np.stack([upsampled(m, *self._size) for m in refined]))
+        dynamic = self._normalise.each('dynamic', fuse(edges, images, self._normalise).dynamic())
+        refined = self._normalise.each('refined', cluster_means(dynamic, labels))
+        present = threshold(np.stack([upsampled(m, *size) for m in refined]))
         if self._threshold is None or not np.isfinite(self._threshold):
             self._threshold = present
-        elif np.isfinite(present):
+        elif np.isfinite(present) and (refined > self._threshold).any():
             self._threshold += RATE * (present - self._threshold)
         return {i: AttentionMask(m, self._threshold) for i, m in zip(images, refined)}
+
+    def all_masks(self, like: int, size: tuple[int, int]) -> dict[int, AttentionMask]:
+        """Find what moves in all keyframes of a shape at once: see `offline` and `masks`."""
+        return offline(*self._of_shape(like, self._features), size)
+
+    def _of_shape(self, like: int, among: Collection[int]
+                  ) -> tuple[dict[tuple[int, int], PairAttention], dict[int, Map]]:
+        shape = self._features[like].shape
+        features = {i: f.astype(np.float32) for i, f in self._features.items()
+                    if i in among and f.shape == shape}
+        return {pair: a for pair, a in self._edges.items() if set(pair) <= set(features)}, features
 
 
 def cluster(features: Map, centres: Map | None) -> tuple[Labels, Map]:
@@ -248,7 +299,7 @@ def cluster(features: Map, centres: Map | None) -> tuple[Labels, Map]:
             centres, labels = kmeans2(tokens, min(CLUSTERS, len(tokens)), _ROUNDS, minit='++',
                                       seed=_SEED)
         else:
-            centres, labels = kmeans2(tokens, centres, 1, minit='matrix')
+            centres, labels = kmeans2(tokens, centres, _MORE_ROUNDS, minit='matrix')
     return labels.reshape(features.shape[:-1]), centres
 
 

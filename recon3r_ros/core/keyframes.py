@@ -23,10 +23,12 @@ MAX_PARALLAX = np.deg2rad(3.0)
 MIN_SHARPNESS = 0.6
 #: Below this overlap even a blurred keyframe is better than losing track
 CRITICAL_OVERLAP = 0.4
-#: Median shift (pixels) that no rotation explains, from which a first pair is worth predicting:
-#: several times the noise of tracking. It is no measure of the baseline, most of which a rotation
-#: can imitate; whether there is depth, the prediction itself says
-FIRST_SHIFT = 5.0
+#: Median shift that no rotation explains, from which a first pair is worth predicting: several
+#: times the noise of tracking (pixels), and so much of the image's width that what moves by itself
+#: does not fit into a wrong pose. It is no measure of the baseline, most of which a rotation can
+#: imitate; whether there is depth, the prediction itself says. After some frames of waiting the
+#: noise alone counts
+FIRST_SHIFT, FIRST_SHIFT_SHARE, PATIENT_FRAMES = 2.0, 0.01, 20
 #: Median parallax (pixels) below which a camera only turned
 STILL_PIXELS = 1.0
 #: Keypoints that a rotation is fitted to, at least

@@ -85,6 +85,11 @@ class LearnedDepths:
         """Return what is known now, to come back to."""
         return LearnedDepths(self._known)
 
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Keyframes and their partners."""
+        return list(self._known)
+
     def add(self, i: int, partner: int, learned: LearnedDepth) -> None:
         """Add what a prediction with a partner, or with itself, says of keyframe i."""
         self._known[i, partner] = learned

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
 from recon3r_ros.core.archive import ArchivedView
+from recon3r_ros.core.attention_motion import AttentionMotion
 from recon3r_ros.core.correspondence import Correspondence
 from recon3r_ros.core.edge_votes import EdgeVotes
 from recon3r_ros.core.learned import LearnedDepth, LearnedDepths, MAX_INFORMATION, unit
@@ -68,6 +69,8 @@ _REFINED_SIGMA = 0.002
 _GLOBAL_ITERATIONS = 15
 #: Keyframes this close to each other get an edge of the graph from their refined poses
 CHAINED = 2
+#: Share of a keyframe that must be found to move, or not to any more, for it to count
+MIN_CHANGE = 0.005
 #: Keyframes of a map, each of which takes about 1.5 MB
 MAX_KEYFRAMES = 500
 
@@ -107,6 +110,8 @@ class Mapper:
         self._dense: dict[tuple[int, int], Correspondence] = {}
         self._learned = LearnedDepths()
         self._votes_of_motion = EdgeVotes()
+        self._attention = AttentionMotion(self._motion.offline)
+        self._known_to_move: dict[int, NDArray[np.bool_]] = {}
         self._given: dict[int, NDArray[np.bool_]] = {}
         self._seen_through: dict[int, NDArray[np.uint8]] = {}
         self._model_scale = ModelScale()
@@ -160,6 +165,8 @@ class Mapper:
         self._calibrated = view.calibrated
         self._given[keyframe.id] = keyframe.mask
         self._insert(keyframe, encoding)
+        if encoding.features is not None:
+            self._attention.see(keyframe.id, encoding.features)
         if self._predictor.single_view:
             self._begin_alone(keyframe.id)
         self._pairing.archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
@@ -193,7 +200,7 @@ class Mapper:
         try:
             self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
             self._given[keyframe.id] = keyframe.mask
-            self._mask_movers(pairs, keyframe.id)
+            pairs = self._mask_movers(pairs, keyframe.id)
             for pair in pairs:
                 self._connect(pair, keyframe.id)
             self._give_depth()
@@ -259,8 +266,19 @@ class Mapper:
                 change = np.float32(np.median(keyframe.landmarks[known] / before[i][known]))
                 self._set(i, inverse_depth=keyframe.inverse_depth * change)
         self._densify(ids[-WINDOW:])
+        if self._motion.detect and self._motion.offline:
+            self._attend_to_all()
         for i in ids[-WINDOW:]:
             self._drop_vanished(i)
+
+    def _attend_to_all(self) -> None:
+        """Take what moves by attention's statistics of all keyframes together out of the map."""
+        newest = self.keyframes[max(self.keyframes)]
+        if self._pairing.features(newest.id) is None:
+            return
+        size = (newest.camera.width, newest.camera.height)
+        self.leave_out({i: mask.pixels(*size)
+                        for i, mask in self._attention.all_masks(newest.id, size).items()})
 
     def _make(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
               T_map_cam: Array | None) -> tuple[Keyframe, Encoding]:
@@ -363,20 +381,59 @@ class Mapper:
             return T_map_cam
         return se3.inverse(result.T_cam_world)
 
-    def _mask_movers(self, pairs: list[Pair], new_id: int) -> None:
-        """Mask what a new keyframe's pairs say of what moves, in it and in its partners."""
+    def _mask_movers(self, pairs: list[Pair], new_id: int) -> list[Pair]:
+        """
+        Mask what a new keyframe's pairs say of what moves, in it and in others.
+
+        :return: the pairs, predicted once more where the predictor can leave aside what moves
+        """
         if not self._motion.detect:
-            return
+            return pairs
         for pair in pairs:
             for i, partner, prediction in ((pair.partner, new_id, pair.forward),
                                            (new_id, pair.partner, pair.backward)):
                 if prediction.moving is not None:
                     self._votes_of_motion.add(i, partner, prediction.moving)
-        for i in (new_id, *(p.partner for p in pairs)):
-            moving = self._votes_of_motion.mask(i)
-            if moving is not None and moving.any():
-                bare = replace(self.keyframes[i], mask=self._given.get(i, self.keyframes[i].mask))
-                self._exclude(i, self._masked(bare, moving).mask)
+                if prediction.attention is not None:
+                    self._attention.add(i, partner, prediction.attention)
+        found = {i: self._votes_of_motion.mask(i) for i in (new_id, *(p.partner for p in pairs))}
+        features = self._pairing.features(new_id)
+        if features is not None:
+            self._attention.see(new_id, features)
+            camera = self.keyframes[new_id].camera
+            size = (camera.width, camera.height)
+            found |= {i: mask.pixels(*size)
+                      for i, mask in self._attention.masks(new_id, size).items()}
+        changed = {i for i, moving in found.items()
+                   if moving is not None and self._set_moving(i, moving)}
+        if not self._predictor.reweights:
+            return pairs
+        return self._predict_again(pairs, new_id, changed)
+
+    def _set_moving(self, i: int, moving: NDArray[np.bool_]) -> bool:
+        """Mask what moves in a keyframe, beside what is known of it otherwise; tell of changes."""
+        before = self._known_to_move.get(i)
+        different = moving.any() if before is None else (moving ^ before).mean() > MIN_CHANGE
+        if different:
+            self._known_to_move[i] = moving
+            keyframe = self.keyframes[i]
+            bare = replace(keyframe, mask=self._given.get(i, keyframe.mask))
+            self._exclude(i, self._masked(bare, moving).mask)
+        return bool(different)
+
+    def _predict_again(self, pairs: list[Pair], new_id: int, changed: set[int]) -> list[Pair]:
+        """Predict those pairs of the window again in which other things move than was known."""
+        new = self.keyframes[new_id]
+        touched = [p for p in pairs if {p.partner, new_id} & changed
+                   and self._pairing.holds(p.partner)]
+        again = {p.partner: p for p in self._pairing.predict_again(
+            new, [self.keyframes[p.partner] for p in touched])} if touched else {}
+        for i, j in {(max(p), min(p)) for p in self._learned.pairs if p[0] != p[1]}:
+            if {i, j} & changed and self._pairing.holds(i) and self._pairing.holds(j):
+                pair, = self._pairing.predict_again(self.keyframes[i], [self.keyframes[j]])
+                self._learned.add(j, i, LearnedDepth.of(pair.forward))
+                self._learned.add(i, j, LearnedDepth.of(pair.backward))
+        return [again.get(p.partner, p) for p in pairs]
 
     def _connect(self, pair: Pair, new_id: int) -> None:
         """Record who sees which landmarks."""
@@ -593,7 +650,9 @@ class Mapper:
         self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
         self._learned.keep(recent)
         self._votes_of_motion.keep(recent)
+        self._attention.keep(recent)
         self._given = {i: m for i, m in self._given.items() if i in recent}
+        self._known_to_move = {i: m for i, m in self._known_to_move.items() if i in recent}
 
     def _drop_vanished(self, new_id: int) -> None:
         """Take out of older keyframes what a newer one, whose depth is final, sees through."""

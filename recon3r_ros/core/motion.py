@@ -88,11 +88,13 @@ class MotionConfig:
     :param detect: whether it is looked for; masks that come with frames count in any case
     :param refiner: brings masks to the edges of the image; None leaves them coarse
     :param rest_s: seconds that what moved must stand still before it may enter the map
+    :param offline: whether, at the end, all is looked at once more with all that is known then
     """
 
     detect: bool = True
     refiner: MaskRefiner | None = grabcut
     rest_s: float = 2.0
+    offline: bool = False
 
 
 @dataclass(frozen=True, eq=False)

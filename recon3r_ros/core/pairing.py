@@ -9,10 +9,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import correspond, Correspondence
 from recon3r_ros.core.types import at, Keyframe
 from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
+
+Mask = NDArray[np.bool_]
 
 #: Correspondences of keypoints, in both directions together, that make a pair
 MIN_COMMON = 30
@@ -48,6 +51,14 @@ class Pairing:
         """Encode a view that may become a keyframe."""
         return self.predictor.encode(view)
 
+    def features(self, i: int) -> NDArray[np.float32] | None:
+        """Return the features of a keyframe's patches, where the predictor has any."""
+        return self._encodings[i].features if i in self._encodings else None
+
+    def holds(self, i: int) -> bool:
+        """Tell whether a keyframe's encoding is at hand."""
+        return i in self._encodings
+
     def insert(self, i: int, encoding: Encoding) -> None:
         """Keep a keyframe's encoding."""
         self._encodings[i] = encoding
@@ -80,17 +91,32 @@ class Pairing:
         predictions = self.predictor.predict(groups)
         pairs = []
         for partner, forward, backward in zip(partners, predictions[::2], predictions[1::2]):
-            of_new = correspond(forward.pointmaps[1], forward.confidences[1],
-                                encodings[partner.id].camera)
-            of_partner = correspond(backward.pointmaps[1], backward.confidences[1],
-                                    encoding.camera)
+            pair = _pair(partner.id, forward, backward, encodings[partner.id], encoding)
             self._note_focal(forward, partner, focal_factor)
             self._note_focal(backward, new, focal_factor)
             common = sum(int((at(c.confidence, k.keypoints) > 0).sum())
-                         for c, k in ((of_new, new), (of_partner, partner)))
+                         for c, k in ((pair.of_new, new), (pair.of_partner, partner)))
             if common >= MIN_COMMON:
-                pairs.append(Pair(partner.id, forward, backward, of_new, of_partner))
+                pairs.append(pair)
         return pairs
+
+    def predict_again(self, new: Keyframe, partners: Sequence[Keyframe]) -> list[Pair]:
+        """
+        Predict a keyframe with others once more, now that it is known what moves in each.
+
+        :param new: with its mask, as the others; all still have their encodings
+        """
+        own = self._encodings[new.id]
+        groups: list[tuple[Encoding, Encoding]] = []
+        moving: list[tuple[Mask, Mask]] = []
+        for partner in partners:
+            other = self._encodings[partner.id]
+            groups += [(other, own), (own, other)]
+            moving += [(partner.mask, new.mask), (new.mask, partner.mask)]
+        predictions = self.predictor.predict(groups, moving)
+        return [_pair(partner.id, forward, backward, self._encodings[partner.id], own)
+                for partner, forward, backward in zip(
+                    partners, predictions[::2], predictions[1::2])]
 
     def predict_alone(self, keyframe: Keyframe, focal_factor: float) -> Prediction:
         """Predict what one view shows by itself."""
@@ -111,3 +137,11 @@ class Pairing:
         if prediction.focal is not None:
             guess = first.camera.fx / focal_factor
             self._focals.append(float(np.log(prediction.focal / guess)))
+
+
+def _pair(partner: int, forward: Prediction, backward: Prediction, of_partner: Encoding,
+          of_new: Encoding) -> Pair:
+    return Pair(
+        partner, forward, backward,
+        correspond(forward.pointmaps[1], forward.confidences[1], of_partner.camera),
+        correspond(backward.pointmaps[1], backward.confidences[1], of_new.camera))

@@ -267,7 +267,10 @@ class Reconstruction:
             return nothing
         overlap = float(track.found.mean()) if len(track.found) else 0.0
         shift = keyframes.first_shift(track, reference, stream.tracker.camera)
-        worth = shift > max(keyframes.FIRST_SHIFT, RETRY_GROWTH * stream.tried_shift)
+        least = keyframes.FIRST_SHIFT
+        if len(stream.pending) < keyframes.PATIENT_FRAMES:
+            least = max(least, keyframes.FIRST_SHIFT_SHARE * stream.tracker.camera.width)
+        worth = shift > max(least, RETRY_GROWTH * stream.tried_shift)
         if not worth and overlap > keyframes.FIRST_OVERLAP:
             return nothing
         made = self._make(stream, frame, gray, track, shift)

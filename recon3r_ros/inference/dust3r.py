@@ -27,7 +27,7 @@ from recon3r_ros.inference.matching import match_reciprocally
 from recon3r_ros.inference.place import describe_place
 from recon3r_ros.inference.preprocess import prepare
 from recon3r_ros.inference.registry import EngineConfig
-from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.inference.types import NO_CONFIDENCE, PairAttention, Prediction, View
 from recon3r_ros.nets.checkpoints import load
 from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
 
@@ -45,6 +45,7 @@ MATCHING_STRIDE = 16
 FARTHEST = 1e3
 
 Points = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,12 @@ class Dust3rEncoding:
     tokens: Tokens
 
     @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """Tokens (rows, columns, C), for grouping what belongs together."""
+        tokens = self.tokens.values[0].float().cpu().numpy()
+        return tokens.reshape(self.tokens.rows, self.tokens.columns, -1)
+
+    @cached_property
     def descriptor(self) -> NDArray[np.float32]:
         """What the place looks like, for loops and relocalisation."""
         return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
@@ -77,7 +84,7 @@ class Dust3rPredictor:
     :param image_size: that it was trained with, pixels
     """
 
-    single_view = True
+    single_view, reweights = True, True
 
     def __init__(self, engine: Engine, image_size: int) -> None:
         self.engine = engine
@@ -96,7 +103,7 @@ class Dust3rPredictor:
         """
         resolve(config)  # before a large file is read
         checkpoint = load(weights, model)
-        return cls(Engine(checkpoint.network, config), checkpoint.image_size)
+        return cls(Engine(checkpoint.network, config, attention=True), checkpoint.image_size)
 
     def encode(self, view: View) -> Dust3rEncoding:
         """Bring a view to the network's grid and encode it: the only time that this is done."""
@@ -106,17 +113,24 @@ class Dust3rPredictor:
             view.camera, view.image, detect_keypoints(gray, view.camera.width, view.camera.height),
             self.engine.encode(view.image))
 
-    def predict(self, groups: Sequence[tuple[Dust3rEncoding, ...]]) -> list[Prediction]:
+    def predict(self, groups: Sequence[tuple[Dust3rEncoding, ...]],
+                moving: Sequence[tuple[Mask, ...]] | None = None) -> list[Prediction]:
         """
         Pointmaps of pairs and of single views, all decoded together.
 
+        :param moving: for each group, what moves in its views (H, W) on their grids: nothing
+            static is then explained by it (Easi3R, section 3.4)
         :raises ValueError: for a group of another size
         :raises Recon3rError: where the device's memory does not suffice
         """
         for group in groups:
             if len(group) not in (1, 2):
                 raise ValueError(f'DUSt3R takes pairs or single views, got {len(group)} views')
-        decoded = self.engine.decode([(g[0].tokens, g[-1].tokens) for g in groups])
+        tokens = None
+        if moving is not None:
+            tokens = [(_token_mask(m[0], g[0].tokens), _token_mask(m[-1], g[-1].tokens))
+                      for m, g in zip(moving, groups)]
+        decoded = self.engine.decode([(g[0].tokens, g[-1].tokens) for g in groups], tokens)
         return [self._prediction(group, *views) for group, views in zip(groups, decoded)]
 
     def _prediction(self, group: tuple[Dust3rEncoding, ...], own: ViewOutput, other: ViewOutput
@@ -139,7 +153,8 @@ class Dust3rPredictor:
         depth = np.where(pointmaps[0][..., 2] > 0, pointmaps[0][..., 2], 1)
         rays = camera.unproject(pixel_grid(camera.height, camera.width))
         pointmaps[0] = (rays * depth[..., None]).astype(np.float32)
-        return Prediction(tuple(pointmaps), tuple(confidences), focal, self._metric, learned=True)
+        return Prediction(tuple(pointmaps), tuple(confidences), focal, self._metric, learned=True,
+                          attention=_attention(own, other) if len(group) == 2 else None)
 
 
 def information(confidence: Points) -> Points:
@@ -150,6 +165,18 @@ def information(confidence: Points) -> Points:
     """
     c = np.where(np.isfinite(confidence), confidence, np.float32(1)).clip(1, 1e3)
     return np.maximum((c ** 2 - 1) / ALPHA ** 2, NO_CONFIDENCE).astype(np.float32)
+
+
+def _attention(own: ViewOutput, other: ViewOutput) -> PairAttention | None:
+    if own.attention is None or other.attention is None:
+        return None
+    return PairAttention(own.attention.numpy(), other.attention.numpy())
+
+
+def _token_mask(mask: Mask, tokens: Tokens) -> Mask:
+    """Tokens (rows, columns) of which any pixel of a mask (H, W) is a part."""
+    patches = mask.reshape(tokens.rows, PATCH, tokens.columns, PATCH)
+    return np.asarray(patches.any((1, 3)))
 
 
 def _finite(points: Points) -> Points:

@@ -69,8 +69,12 @@ class GeometricEncoding:
     image: NDArray[np.uint8]
     keypoints: NDArray[np.int32]
 
+    @property
+    def features(self) -> None:
+        """Of patches there are none."""
+
     @cached_property
-    def features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def sparse(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """SIFT features: (N, 2) pixels of the grid, and (N, 128) RootSIFT descriptors."""
         image = _to_gray(self.view.image)
         camera = _within(self.view.camera, FEATURE_PIXELS)
@@ -113,7 +117,7 @@ class _Matches:
 class GeometricPredictor:
     """Two-view geometry as a `Predictor`: groups of two, one pointmap scale per pair."""
 
-    single_view = False
+    single_view, reweights = False, False
 
     def encode(self, view: View) -> GeometricEncoding:
         """Prepare a view; features for wide baselines are found when first needed."""
@@ -126,10 +130,13 @@ class GeometricPredictor:
             view, flow.Pyramid(fine, _resize(fine, camera)), camera, _resize(image, camera),
             detect_keypoints(fine, camera.width, camera.height))
 
-    def predict(self, groups: Sequence[tuple[GeometricEncoding, ...]]) -> list[Prediction]:
+    def predict(self, groups: Sequence[tuple[GeometricEncoding, ...]],
+                moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None
+                ) -> list[Prediction]:
         """
         Pointmaps of pairs; a pair and its reverse share their matches and pose.
 
+        :param moving: without effect
         :raises ValueError: for a group that is not a pair
         """
         for group in groups:
@@ -213,7 +220,7 @@ def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float
 def _match_features(a: GeometricEncoding, b: GeometricEncoding
                     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     """Flow seeds in both directions from sparse features, or None where too few agree."""
-    (pixels_a, root_a), (pixels_b, root_b) = a.features, b.features
+    (pixels_a, root_a), (pixels_b, root_b) = a.sparse, b.sparse
     if min(len(pixels_a), len(pixels_b)) < two_view.MIN_INLIERS:
         return None
     matcher = cv2.BFMatcher(cv2.NORM_L2)

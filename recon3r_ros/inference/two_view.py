@@ -24,10 +24,11 @@ Floats = NDArray[np.floating[Any]]
 
 MIN_INLIERS = 12
 _ROTATION_ITERATIONS = 10
-_POSE_ITERATIONS = 25
+#: In all, and those in which the scale of the weights is adapted
+_POSE_ITERATIONS, _SCALE_ITERATIONS = 60, 20
 #: Scale of the weights in standard deviations of the noise, and at least as a share of an
 #: inlier's distance
-_NOISE_SCALES, _FINEST = 2.0, 0.1
+_NOISE_SCALES, _FINEST = 3.0, 0.1
 #: Shares of an inlier's distance within which poses are looked for, and that is near
 _TIGHTNESS, _NEAR = (1.0, 0.07), 0.2
 _SAMPLES = 1000
@@ -137,18 +138,18 @@ def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: 
     some pose would otherwise pull the true one towards that.
     """
     scale = threshold
-    for _ in range(_POSE_ITERATIONS):
+    for iteration in range(_POSE_ITERATIONS):
         residual, jacobian = _sampson(rays_a, rays_b, T_b_a)
         near = np.abs(residual[np.abs(residual) < 2 * threshold])
-        if len(near):
+        if len(near) and iteration < _SCALE_ITERATIONS:
             noise = 1.4826 * float(np.median(near))
-            scale = float(np.clip(_NOISE_SCALES * noise, _FINEST * threshold, scale))
+            scale = float(np.clip(_NOISE_SCALES * noise, _FINEST * threshold, threshold))
         weights = 1 / (1 + (residual / scale) ** 2) ** 2
         normal = jacobian.T @ (jacobian * weights[:, None])
         step = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(5),
                                -jacobian.T @ (weights * residual))
         T_b_a = _retract(T_b_a, step)
-        if np.abs(step).max() < 1e-7:
+        if np.abs(step).max() < 1e-9:
             break
     residual, _ = _sampson(rays_a, rays_b, T_b_a)
     _, sensitivity, in_front = triangulate(rays_a, rays_b, T_b_a)

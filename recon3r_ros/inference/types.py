@@ -42,6 +42,8 @@ class Encoding(Protocol):
     `descriptor` (D,) float32, unit length, compares whole images by dot product.
     `keypoints` (K, 2) int32 salient grid pixels (u, v), where correspondences are most exact:
     tracking and alignment sample there.
+    `features` (rows, columns, C) float32 of the image's patches, alike for what belongs together;
+    None where the predictor has none.
     """
 
     @property
@@ -55,6 +57,9 @@ class Encoding(Protocol):
 
     @property
     def keypoints(self) -> NDArray[np.int32]: ...
+
+    @property
+    def features(self) -> NDArray[np.float32] | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +119,18 @@ class Predictor(Protocol):
     """
     Encodes views once, then predicts pointmaps for groups of them.
 
-    `single_view` says whether a group may be one view alone.
+    `single_view` says whether a group may be one view alone, `reweights` whether `predict` heeds
+    `moving`: masks (H, W) of what moves, one for each view of a group.
     """
 
     @property
     def single_view(self) -> bool: ...
 
+    @property
+    def reweights(self) -> bool: ...
+
     def encode(self, view: View) -> Encoding: ...
 
-    def predict(self, groups: Sequence[tuple[Encoding, ...]]) -> list[Prediction]: ...
+    def predict(self, groups: Sequence[tuple[Encoding, ...]],
+                moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None
+                ) -> list[Prediction]: ...

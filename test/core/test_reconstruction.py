@@ -261,6 +261,7 @@ class OracleEncoding:
     descriptor: NDArray[np.float32]
     keypoints: NDArray[np.int32]
     true: TrueView
+    features: None = None
 
 
 class Oracle:
@@ -274,6 +275,7 @@ class Oracle:
 
     def __init__(self, scene: SimulatedSequence, noise: float, learned: bool) -> None:
         self._noise = noise
+        self.reweights = False
         self.single_view = self._learned = learned
         self._rng = np.random.default_rng(4)
         self._known = {render(scene, i).image.tobytes(): TrueView.of(scene, i)
@@ -291,7 +293,8 @@ class Oracle:
             small / np.linalg.norm(small),
             detect_keypoints(gray, *size).astype(np.int32), self._known[view.image.tobytes()])
 
-    def predict(self, groups: Sequence[tuple[OracleEncoding, ...]]) -> list[Prediction]:
+    def predict(self, groups: Sequence[tuple[OracleEncoding, ...]], moving: object = None
+                ) -> list[Prediction]:
         """Tell the truth, more or less."""
         return [self._pair(group[0], group[-1]) for group in groups]
 

@@ -198,7 +198,8 @@ class Truth:
         """Shapes of the views so far."""
         return self.__dict__.setdefault('_numbered', [])
 
-    def decode(self, pairs: list[tuple[Tokens, Tokens]]) -> list[tuple[ViewOutput, ViewOutput]]:
+    def decode(self, pairs: list[tuple[Tokens, Tokens]], moving: list | None = None
+               ) -> list[tuple[ViewOutput, ViewOutput]]:
         """Tell the truth."""
         return [(self._points(a, a), self._points(b, a))
                 for a, b in (((int(t.values) for t in pair)) for pair in pairs)]
