@@ -273,6 +273,8 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
                         'docs/results_networks.md)')
     parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
                         'poses, latency, transport')
+    parser.add_argument('--motion', action='store_true', help='measure what large moving objects '
+                        'do to poses and map instead, and draw it (docs/results_motion.md)')
     parser.add_argument('--only', metavar='NAME', nargs='+', help='run these cases alone')
     parser.add_argument('--repeat', metavar='N', type=_count, default=3, help='how often the '
                         'kitchen runs to see whether memory grows (default: 3)')

@@ -20,8 +20,9 @@ from recon3r_ros.commands.evaluation import evaluate
 from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.commands.interruption import Interruption
 from recon3r_ros.commands.report import resident_memory_mb
-from recon3r_ros.commands.run import asked_model, reconstruct
+from recon3r_ros.commands.run import asked_model, reconstruct, RunOptions
 from recon3r_ros.commands.simulated import simulated_pack
+from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
 from recon3r_ros.io.atomic import output_error, write_bytes
 from recon3r_ros.io.sequences import open_sequence
@@ -62,7 +63,8 @@ class _Bench:
         """Reconstruct and evaluate a pack."""
         with tempfile.TemporaryDirectory(prefix='recon3r-bench-') as output:
             sequence = open_sequence(images=pack, calibrated=case.calibrated)
-            report = reconstruct(sequence, output, interruption=self.interruption)
+            report = reconstruct(sequence, output, RunOptions(
+                motion=MotionConfig(offline=case.offline)), self.interruption)
             return Result(report, evaluate(output, pack))
 
     def memory(self, case: Case, repeat: int) -> Memory | None:
@@ -87,7 +89,7 @@ class _Bench:
             pack = self.data / case.pack
             return pack if pack.is_dir() else None
         pack = self.cache / case.name
-        config = SceneConfig(seed=case.seed, frames=_SIMULATED_FRAMES, moving_objects=1)
+        config = SceneConfig(seed=case.seed, frames=_SIMULATED_FRAMES, moving_objects=case.moving)
         with progress_bar() as bar:
             bar.stage(f'simulating scene {case.seed}', config.frames)
             simulated_pack(config, pack, bar.update)
@@ -105,6 +107,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.live:
         from recon3r_ros.commands.bench_live import measure
         return measure(shared, Path(arguments.output or 'docs/results_live.md'))
+    if arguments.motion:
+        from recon3r_ros.commands.bench_motion import measure as measure_motion
+        return measure_motion(Path(arguments.output or 'docs/results_motion.md'))
     if arguments.model != 'geometric':
         from recon3r_ros.commands.bench_network import measure as measure_network
         return measure_network(asked_model(arguments),

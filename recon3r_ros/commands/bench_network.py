@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 import os
 from pathlib import Path
 import platform
@@ -23,14 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.report import peak_memory_mb
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.inference.engine import Engine, Pair, resolve
 from recon3r_ros.inference.preprocess import to_tensor
 from recon3r_ros.inference.registry import EngineConfig, Model
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.nets.checkpoints import HEADS, load
-from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, ViewOutput
 import torch
 from torch.nn.attention import sdpa_kernel, SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
@@ -45,18 +45,20 @@ NEW_PAIRS = 6
 MATRIX = {'cuda': 8192, 'cpu': 2048}
 #: Repetitions on a GPU; a CPU takes a minute for one
 _REPEAT = {'cuda': 20, 'cpu': 1}
+#: And of decodings with and without statistics, in turn
+_ATTENTION_REPEAT = {'cuda': 3, 'cpu': 4}
 Images = list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One way to process a new keyframe: seconds, and peak memory in MB."""
+    """One way to process a new keyframe: seconds, and the GPU's peak memory in MB."""
 
     name: str
     encode_s: float
     decode_s: float
     heads_s: float | None
-    memory_mb: float
+    memory_mb: float | None
 
 
 def measure(model: Model, output: Path) -> int:
@@ -80,12 +82,17 @@ def measure(model: Model, output: Path) -> int:
     if device.type != 'cuda':
         text.append('No GPU was at hand; the same command measures one where there is.\n')
     flops = _flops(network)
+    window = _window(network, images, device)
+    attention = _attention(network, images, device, precision)
+    # The best of before and after: on a shared machine neither alone is sure
     peak = _matrix_speed(device, precision)
+    rows = _new_keyframe(network, images, model)
+    peak = max(peak, _matrix_speed(device, precision))
     text.append(f'One view encoded: {flops[0] / 1e12:.2f} TFLOP, one directed pair decoded: '
                 f'{flops[1] / 1e12:.2f} TFLOP (counted, 2 per multiply-add). Measured matrix '
-                f'speed in {_name(precision)}: {peak / 1e12:.3g} TFLOP/s.\n')
-    text.append(_window(network, images, device))
-    text.append(_new_keyframe(network, images, model, flops, peak))
+                f'speed in {_name(precision)}: {peak / 1e12:.3g} TFLOP/s; convolutions may take '
+                'fewer operations than are counted.\n')
+    text += [window, _new_keyframe_table(rows, flops, peak, device, precision), attention]
     page = '\n'.join(text)
     write_bytes(output, page.encode())
     console().print(page, soft_wrap=True)
@@ -131,25 +138,77 @@ def _window(network: Dust3r, images: Images, device: torch.device) -> str:
             f'| ratio (target >= 2) | {plain_s / ours_s:.2f} | |\n')
 
 
-def _new_keyframe(network: Dust3r, images: Images, model: Model, flops: tuple[float, float],
-                  peak: float) -> str:
-    """Measure one encoding and the pairs that come with it, in every mode."""
-    device, precision = resolve(model.engine)
-    modes = ('eager', 'compile', 'graphs') if device.type == 'cuda' else ('eager',)
-    total = flops[0] + NEW_PAIRS * flops[1]
-    lines = []
-    for mode in modes:
+def _attention(network: Dust3r, images: Images, device: torch.device, precision: torch.dtype
+               ) -> str:
+    """Compare decoding with attention's statistics, without, and by whole matrices."""
+    engine = Engine(copy.deepcopy(network), EngineConfig(str(device), _name(precision)))
+    with torch.inference_mode():
+        first, second = (engine.network.encode(to_tensor([image], device)) for image in images[:2])
+
+    def decode(statistics: bool) -> tuple[ViewOutput, ViewOutput]:
+        with torch.inference_mode():
+            return engine.network.decode(first, second, statistics)
+
+    seconds: dict[str, float] = {}
+    memory: dict[str, float] = {}
+    for _ in range(_ATTENTION_REPEAT[device.type] + 1):  # the first time warms up
+        for name, statistics in (('without', False), ('with statistics', True)):
+            if device.type == 'cuda':
+                torch.cuda.reset_peak_memory_stats(device)
+            found = _seconds(partial(decode, statistics), device)
+            seconds[name] = min(found, seconds.get(name, np.inf))
+            memory[name] = (torch.cuda.max_memory_allocated(device) / 1e6
+                            if device.type == 'cuda' else np.nan)
+    config = network.config
+    tokens = torch.rand(1, config.dec_num_heads, first.rows * first.columns,
+                        config.dec_embed_dim // config.dec_num_heads, device=device)
+    # One for every step of both decoders
+    whole = 2 * config.dec_depth * _seconds(
+        lambda: (tokens @ tokens.transpose(-1, -2)).mean(-2), device)
+    seconds['with statistics of whole matrices'] = seconds['without'] + whole
+    kept = sum(view.attention.numel() * 2 / 1e6 for view in decode(True)
+               if view.attention is not None)
+    base = seconds['without']
+    lines = ''.join(f'| {name} | {1e3 * value:.4g} | {value / base - 1:+.1%} |\n'
+                    for name, value in seconds.items())
+    peak = ''
+    if device.type == 'cuda':
+        peak = (' More memory at peak: '
+                f'{memory["with statistics"] - memory["without"]:.1f} MB (target < 10).')
+    return (f'## Statistics of attention, one directed pair, {_name(precision)}\n\n'
+            'Easi3R needs the mean of the cross-attention logits over the queries. That of a mean '
+            'query is the same number without the matrix.\n\n'
+            '| decoding | ms | more (target <= 5 %) |\n'
+            f'{3 * "| --- "}|\n{lines}\nWhat is kept of a pair takes {kept:.2f} MB.{peak}\n')
+
+
+def _new_keyframe(network: Dust3r, images: Images, model: Model) -> dict[str, _Row | str]:
+    """Measure one encoding and the pairs that come with it, in every mode; or say what failed."""
+    device, _ = resolve(model.engine)
+    rows: dict[str, _Row | str] = {}
+    for mode in ('eager', 'compile', 'graphs') if device.type == 'cuda' else ('eager',):
         config = replace(model.engine, mode=mode)
         try:
-            row = _measured(Engine(copy.deepcopy(network), config), mode, images)
+            rows[mode] = _measured(Engine(copy.deepcopy(network), config), mode, images)
         except Exception as error:  # a mode may need a compiler that is not there
-            lines.append(f'| {mode} | failed: {type(error).__name__} | | | | | |\n')
+            rows[mode] = type(error).__name__
+    return rows
+
+
+def _new_keyframe_table(rows: dict[str, _Row | str], flops: tuple[float, float], peak: float,
+                        device: torch.device, precision: torch.dtype) -> str:
+    total = flops[0] + NEW_PAIRS * flops[1]
+    lines = []
+    for mode, row in rows.items():
+        if isinstance(row, str):
+            lines.append(f'| {mode} | failed: {row} | | | | | | |\n')
             continue
+        memory = '' if row.memory_mb is None else f'{row.memory_mb:.0f}'
         seconds = row.encode_s + row.decode_s
         heads = '' if row.heads_s is None else f'{1e3 * row.heads_s:.4g}'
         lines.append(f'| {mode} | {1e3 * row.encode_s:.4g} | {1e3 * row.decode_s:.4g} | {heads} | '
                      f'{1e3 * seconds:.4g} | {NEW_PAIRS / seconds:.3g} | '
-                     f'{total / seconds / peak:.0%} | {row.memory_mb:.0f} |\n')
+                     f'{total / seconds / peak:.0%} | {memory} |\n')
     return (f'## A new keyframe with {NEW_PAIRS} directed pairs, {_name(precision)}, heads in '
             'float32\n\n| mode | encode, ms | decode, ms | of that heads, ms | all, ms | pairs a '
             'second | of the matrix speed | peak memory, MB |\n' + 8 * '| --- ' + '|\n'
@@ -174,8 +233,7 @@ def _measured(engine: Engine, name: str, images: Images) -> _Row:
         heads_s = spent()
     if name != 'eager' or device.type == 'cuda':
         decode_s = _seconds(lambda: engine.decode(pairs), device)
-    memory = (torch.cuda.max_memory_allocated(device) / 1e6 if device.type == 'cuda'
-              else peak_memory_mb())
+    memory = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == 'cuda' else None
     return _Row(name, encode_s, decode_s, heads_s, memory)
 
 

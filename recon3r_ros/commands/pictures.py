@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm, Normalize
@@ -22,10 +23,12 @@ from matplotlib.ticker import NullFormatter
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.commands.trajectory_errors import aligning_similarity
-from recon3r_ros.geometry import sim3
+from recon3r_ros.core.types import Map
+from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.trajectory import read_tum
+from recon3r_ros.sim import SimulatedFrame
 
 Array = NDArray[np.float64]
 
@@ -158,6 +161,64 @@ def draw_map(output: Path, pack: Path, path: Path) -> None:
         figure.legend(handles=handles, loc='outside lower center', ncols=2, frameon=False)
         figure.suptitle(f'{len(cloud):,} points; trajectory within {1e3 * error:.1f} mm of the '
                         'truth (root mean square, after Sim3 alignment)')
+
+
+def draw_motion(maps: list[Map], frames: list[SimulatedFrame], path: Path) -> None:
+    """
+    Draw a keyframe with its mask, and maps from above with what moves in red.
+
+    :param maps: with looking for what moves, and without
+    :param frames: of the simulated scene
+    :param path: PNG file to write
+    """
+    keyframes = list(maps[0].keyframes.values())
+    shown = max(keyframes, key=lambda k: float(frames[k.index].motion_mask.mean()))
+    frame = frames[shown.index]
+    with _figure(path, (14.0, 9.0)) as figure:
+        rows = figure.subplots(2, 6, height_ratios=[1.0, 1.6])
+        grid = rows[0, 0].get_gridspec()
+        for axis in rows.ravel():
+            axis.remove()
+        image, depth, mask = (figure.add_subplot(grid[0, 2 * n:2 * n + 2]) for n in range(3))
+        image.imshow(frame.image)
+        image.set_title('keyframe', weight='bold')
+        with np.errstate(divide='ignore'):
+            known = np.where(shown.inverse_depth > 0, 1 / shown.inverse_depth, np.nan)
+        depth.imshow(known, cmap=_colors('turbo_r'))
+        depth.set_title('depth that enters the map', weight='bold')
+        small = cv2.resize(frame.motion_mask.astype(np.uint8), shown.mask.shape[::-1],
+                           interpolation=cv2.INTER_NEAREST) > 0
+        _draw_mask(mask, shown.image, shown.mask, small)
+        mask.set_title('left out (red), truth (outline)', weight='bold')
+        for axis in (image, depth, mask):
+            axis.set_xticks([])
+            axis.set_yticks([])
+        for n, (known_map, title) in enumerate(zip(
+                reversed(maps), ('map without looking for what moves', 'map'))):
+            axis = figure.add_subplot(grid[1, 3 * n:3 * n + 3])
+            _draw_moving_points(axis, known_map, frames)
+            axis.set_title(title, weight='bold')
+
+
+def _draw_moving_points(axis: Axes, known: Map, frames: list[SimulatedFrame]) -> None:
+    """Draw a map from above, points on what moves in red."""
+    positions, colors = [], []
+    for keyframe in known.keyframes.values():
+        frame = frames[keyframe.index]
+        points = keyframe.pointmap()[::3, ::3].reshape(-1, 3)
+        truth = cv2.resize(frame.motion_mask.astype(np.uint8), keyframe.mask.shape[::-1],
+                           interpolation=cv2.INTER_NEAREST)[::3, ::3].ravel() > 0
+        use = np.isfinite(points[:, 0])
+        positions.append(se3.transform(keyframe.T_map_cam, points[use]))
+        own = keyframe.image[::3, ::3].reshape(-1, 3)[use] / 255.0
+        colors.append(np.where(truth[use, None], _MOVING / 255, own))
+    where, color = np.concatenate(positions), np.concatenate(colors)
+    axis.scatter(where[:, 0], where[:, 2], c=color, s=1.0, lw=0)
+    low, high = np.percentile(where[:, [0, 2]], [1.0, 99.0], axis=0)
+    axis.set_xlim(low[0], high[0])
+    axis.set_ylim(low[1], high[1])
+    axis.set_aspect('equal')
+    axis.grid(alpha=0.25)
 
 
 def _draw_view(axis: Axes, points: Array, colors: NDArray[np.uint8], aligned: _Aligned,

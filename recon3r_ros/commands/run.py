@@ -38,7 +38,6 @@ class RunOptions:
     :param voxel_size: of the map, map units; None leaves the choice to the fusion
     :param colmap: write a COLMAP model as well
     :param motion: how what moves is handled
-    :param smooth_motion: look for it again once all images are known
     :param progress: show a progress bar where standard error is a terminal
     """
 
@@ -46,7 +45,6 @@ class RunOptions:
     voxel_size: float | None = None
     colmap: bool = False
     motion: MotionConfig = MotionConfig()
-    smooth_motion: bool = False
     progress: bool = True
 
 
@@ -72,7 +70,7 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
             _stream(session, sequence, bar, interruption)
             bar.stage('refining')
             session.finish()
-            if options.smooth_motion and not session.interrupted:
+            if options.motion.offline and not session.interrupted:
                 bar.stage('masks', 2 * len(sequence))
                 session.smooth_motion(bar.advance)
         except Exception as error:
@@ -123,9 +121,9 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     camera = None if arguments.camera is None else Camera.from_json(arguments.camera)
-    motion = MotionConfig(arguments.motion != 'off', mask_refiner(arguments.mask_refiner))
-    options = RunOptions(asked_model(arguments), arguments.voxel, arguments.colmap, motion,
-                         arguments.motion == 'offline')
+    motion = MotionConfig(arguments.motion != 'off', mask_refiner(arguments.mask_refiner),
+                          offline=arguments.motion == 'offline')
+    options = RunOptions(asked_model(arguments), arguments.voxel, arguments.colmap, motion)
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,

@@ -27,6 +27,9 @@ from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ResultWriter
 
+#: The user's masks of so many frames are kept for those that get a pose afterwards
+MAX_GIVEN = 100
+
 
 class Session:
     """
@@ -62,6 +65,7 @@ class Session:
         self._last_stamp_ns = 0
         self._alike = True
         self._file_names: dict[int, str] = {}
+        self._given_masks: dict[int, NDArray[np.bool_]] = {}
 
     def warn(self, text: str) -> None:
         """
@@ -93,6 +97,10 @@ class Session:
         elif self._alike:
             self._alike = np.array_equal(frame.image, self._first.image)
         self._count += 1
+        if frame.mask is not None:
+            self._given_masks[frame.index] = frame.mask
+            while len(self._given_masks) > MAX_GIVEN:
+                del self._given_masks[next(iter(self._given_masks))]
         self._last_stamp_ns = frame.stamp_ns
         self._file_names[frame.index] = self._sequence.file_name(frame)
         begin = perf_counter()
@@ -105,7 +113,9 @@ class Session:
         elif update.frames:
             self._frame_s.append(elapsed)
         if not any(f.index == frame.index and f.mask is not None for f in update.frames):
-            self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool))
+            known = frame.mask
+            self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool)
+                              if known is None else known)
         self._write_masks(update, frame)
 
     def finish(self) -> None:
@@ -198,9 +208,8 @@ class Session:
             mask = tracked.mask
             if frame is not None and tracked.index == frame.index:
                 mask = refined(self._refiner, frame.image, mask)
-                if frame.mask is not None:
-                    mask = mask | frame.mask
-            self._writer.mask(tracked.name, mask)
+            given = self._given_masks.get(tracked.index)
+            self._writer.mask(tracked.name, mask if given is None else mask | given)
 
     def _write_colmap(self, indices: list[int], poses: list[NDArray[np.float64]],
                       cloud: PointCloud) -> None:

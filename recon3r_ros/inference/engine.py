@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 _log = logging.getLogger(__name__)
-#: Pairs decoded together at most, before memory says less
-MAX_BATCH = 16
+#: Pairs decoded together at most, before memory says less; a CPU is slower with more, because its
+#: caches hold less of them
+MAX_BATCH = {'cuda': 16, 'cpu': 4}
 #: Shapes that stay recorded
 _MAX_GRAPHS = 8
 _WARM_UP = 3
@@ -99,7 +100,7 @@ class Engine:
             self._decode = torch.compile(self._decode, dynamic=False)
         elif config.mode == 'graphs':
             self._encode, self._decode = _Graphs(self._encode), _Graphs(self._decode)
-        self.max_batch = MAX_BATCH
+        self.max_batch = MAX_BATCH[self.device.type]
 
     def encode(self, image: NDArray[np.uint8]) -> Tokens:
         """

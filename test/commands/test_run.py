@@ -128,3 +128,49 @@ def test_results_survive_an_error_on_the_way(pack, tmp_path):
     assert len(read_ply(tmp_path / 'o' / 'map.ply')) > 0
     report = json.loads((tmp_path / 'o' / 'report.json').read_text())
     assert report['warnings'][0] == 'stopped early: the disk fell off'
+
+
+def masks_in(folder):
+    """Masks of a run, in order."""
+    return [np.asarray(Image.open(path)) > 0 for path in sorted((folder / 'masks').iterdir())]
+
+
+def test_what_moves_is_looked_for_as_asked(recon3r, pack, tmp_path):
+    shares = {}
+    for motion in ('online', 'offline', 'off'):
+        outcome = recon3r('run', '--images', pack, '--motion', motion, '--output',
+                          tmp_path / motion)
+        assert outcome.status == 0, outcome.err
+        shares[motion] = [float(mask.mean()) for mask in masks_in(tmp_path / motion)]
+        assert len(shares[motion]) == FRAMES
+    assert max(shares['off']) == 0 and max(shares['online']) > 0
+    assert np.mean(np.array(shares['offline'][:10]) > 0) > 0.8, 'from the first frames on'
+
+
+def test_masks_of_the_user_count(recon3r, pack, tmp_path):
+    folder = tmp_path / 'masks'
+    folder.mkdir()
+    for path in (pack / 'images').iterdir():
+        with Image.open(path) as image:
+            mask = np.zeros(image.size[::-1], np.uint8)
+        mask[-40:] = 255
+        Image.fromarray(mask).save(folder / f'{path.stem}.png')
+    outcome = recon3r('run', '--images', pack, '--masks', folder, '--motion', 'off', '--output',
+                      tmp_path / 'o')
+    assert outcome.status == 0, outcome.err
+    for written in masks_in(tmp_path / 'o'):
+        assert written[-40:].all() and not written[:-60].any()
+    for path in (tmp_path / 'o' / 'depth').iterdir():
+        with np.load(path) as file:
+            depth = file['depth']
+        rows = depth.shape[0] * 40 // len(mask)
+        assert np.isnan(depth[-rows + 1:]).all() and np.isfinite(depth[:-rows]).any()
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['--mask-refiner', 'sam2'], ['sam2', 'grabcut']),
+    (['--masks', '/no/such/folder'], ['/no/such/folder'])])
+def test_motion_options_that_cannot_be_used(recon3r, pack, tmp_path, arguments, words):
+    outcome = recon3r('run', '--images', pack, '--output', tmp_path / 'o', *arguments)
+    assert outcome.status == 2 and all(word in outcome.err for word in words)
+    assert not (tmp_path / 'o').exists()

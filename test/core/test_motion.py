@@ -212,3 +212,31 @@ def test_keyframe_mask_covers_the_region_with_a_margin():
     assert grown[80:120, 100:160].all()
     assert grown.sum() < 1.5 * 40 * 60
     assert not keyframe_mask(np.zeros((120, 160), bool), reference).any()
+
+
+def test_what_comes_to_rest_waits_and_is_then_static():
+    """It moves for 0.7 s; half a second after it was last seen to move it may enter the map."""
+    sequence = SimulatedSequence(SceneConfig(
+        seed=1, frames=90, width=480, height=360, trajectory='orbit', moving_size=0.08,
+        arrival=0.7))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        frames = list(sequence)
+    finally:
+        torch.set_num_threads(threads)
+    detector = MotionDetector(sequence.camera, rest_s=0.5)
+    reference = keyframe(0, frames[0], sequence.camera)
+    shares = []
+    for frame in frames[1:]:
+        T_ref_cam = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
+        detector.detect(gray(frame), T_ref_cam, reference, frame.stamp_ns)
+        unfit = detector.unsettled(frame.stamp_ns)
+        shares.append(float(unfit.mean()))
+        if frame.index % KEYFRAME_STEP == 0:
+            size = reference.mask.shape[::-1]
+            mask = cv2.resize(unfit.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+            reference = keyframe(reference.id + 1, frame, sequence.camera, mask)
+    assert max(shares[10:20]) > 0.04, 'it moves'
+    assert min(shares[21:33]) > 0.02, 'it stands, and waits'
+    assert max(shares[-5:]) < 0.01, 'it is part of the scene'

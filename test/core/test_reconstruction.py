@@ -322,3 +322,40 @@ def test_pairs_of_any_scale_are_aligned(walk: SimulatedSequence, learned: bool) 
     assert len(reconstruction.map.keyframes) >= 3
     assert error_over_path(reconstruction, walk) <= 0.005
     assert max(depth_errors(reconstruction, walk)) <= 0.02
+
+
+class Attentive(Oracle):
+    """An oracle that takes a corner of every image for moving, and heeds what it is told."""
+
+    CORNER = np.s_[:80, :100]
+
+    def __init__(self, scene: SimulatedSequence) -> None:
+        super().__init__(scene, 0.01, learned=True)
+        self.reweights = True
+        self.again: list[tuple[OracleEncoding, ...]] = []
+        self.told: list[NDArray[np.bool_]] = []
+
+    def predict(self, groups: Sequence[tuple[OracleEncoding, ...]], moving: object = None
+                ) -> list[Prediction]:
+        """Tell the truth, and what moves."""
+        if moving is not None:
+            self.again += groups
+            self.told += [mask for masks in moving for mask in masks]
+        votes = np.full((groups[0][0].camera.height, groups[0][0].camera.width), -1, np.int8)
+        votes[self.CORNER] = 1
+        return [replace(p, moving=votes) for p in super().predict(groups)]
+
+
+def test_pairs_are_predicted_once_more_without_what_moves(walk: SimulatedSequence) -> None:
+    oracle = Attentive(walk)
+    reconstruction, _ = run(walk, range(90), oracle)
+    assert error_over_path(reconstruction, walk) <= 0.005
+    keyframes = list(reconstruction.map.keyframes.values())
+    assert len(keyframes) >= 3
+    for keyframe in keyframes:
+        inside = keyframe.mask[5:70, 5:90]
+        assert inside.mean() > 0.95 and keyframe.mask.mean() < 0.6
+        assert not (keyframe.inverse_depth > 0)[keyframe.mask].any(), 'nor is it in the map'
+    assert all(mask[5:70, 5:90].mean() > 0.95 for mask in oracle.told)
+    edges = 2 * len(reconstruction.map.edges)
+    assert edges <= len(oracle.again) <= 2 * edges, 'masks that stay as they are are no reason'

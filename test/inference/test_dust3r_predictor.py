@@ -80,6 +80,7 @@ class Counted(Engine):
 
     def __init__(self, network: Dust3r, memory: int = 99) -> None:
         super().__init__(network)
+        self.max_batch = 16
         self.encoded: list[int] = []
         self.decoded: list[int] = []
         self._memory = memory
@@ -336,3 +337,25 @@ def test_reciprocal_matching_goes_on_from_where_it_arrived() -> None:
     assert one.tolist() == [[9, 7]] and two.tolist() == [[0, 0]]
     none, _ = match_reciprocally(first, -first[7:8, 9:10], 99)
     assert none.shape == (0, 2)
+
+
+def test_attention_and_the_second_pass() -> None:
+    """Statistics come with pairs; nothing static is explained by what moves."""
+    engine = Engine(tiny(), attention=True)
+    predictor = Dust3rPredictor(engine, 224)
+    (a, b), *_ = window(predictor)
+    pair, alone = predictor.predict([(a, b), (a,)])
+    assert alone.attention is None and pair.attention is not None
+    rows, columns = a.features.shape[:2]
+    assert pair.attention.first.shape[:2] == (rows, columns)
+    assert pair.attention.first.dtype == np.float16
+    static = np.zeros(a.image.shape[:2], bool)
+    moving = static.copy()
+    moving[:40, :50] = True
+    same, other = predictor.predict([(a, b), (a, b)], [(static, static), (static, moving)])
+    assert same.attention is None, 'a second pass is for its points'
+    assert np.allclose(same.pointmaps[0], pair.pointmaps[0], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(other.pointmaps[0], pair.pointmaps[0], rtol=1e-4, atol=1e-5)
+    # What is asked of moving tokens by moving ones stays
+    every, = predictor.predict([(a, b)], [(~static, moving)])
+    assert np.allclose(every.pointmaps[0], pair.pointmaps[0], rtol=1e-4, atol=1e-5)
