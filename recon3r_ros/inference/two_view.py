@@ -25,12 +25,13 @@ Floats = NDArray[np.floating[Any]]
 MIN_INLIERS = 12
 _ROTATION_ITERATIONS = 10
 #: In all, and those in which the scale of the weights is adapted
-_POSE_ITERATIONS, _SCALE_ITERATIONS = 60, 20
+_POSE_ITERATIONS, _SCALE_ITERATIONS = 80, 40
 #: Scale of the weights in standard deviations of the noise, and at least as a share of an
 #: inlier's distance
 _NOISE_SCALES, _FINEST = 3.0, 0.1
-#: Shares of an inlier's distance within which poses are looked for, and that is near
-_TIGHTNESS, _NEAR = (1.0, 0.07), 0.2
+#: Shares of an inlier's distance within which poses are looked for, and that is near; no farther
+#: once this share of the matches is near
+_TIGHTNESS, _NEAR, _ENOUGH = (0.07, 1.0), 0.2, 0.5
 _SAMPLES = 1000
 
 
@@ -94,7 +95,7 @@ def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float, exact
         return None
     points_a, points_b = rays_a[:, :2].copy(), rays_b[:, :2].copy()
     best, least = None, np.inf
-    for tightness in _TIGHTNESS if exact else _TIGHTNESS[:1]:
+    for tightness in _TIGHTNESS if exact else _TIGHTNESS[-1:]:
         essential, mask = cv2.findEssentialMat(
             points_a, points_b, np.eye(3), np.eye(3), None, None,
             _sampling(tightness * threshold))
@@ -109,6 +110,8 @@ def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float, exact
         cost = float((squared / (1 + squared)).sum())
         if cost < least:
             best, least = T_b_a, cost
+        if least < (1 - _ENOUGH) * len(squared):
+            break
     return None if best is None else refine_relative_pose(rays_a, rays_b, best, threshold)
 
 
