@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.core.types import Keyframe, PointCloud, TrackedFrame
+from recon3r_ros.geometry import se3
 from recon3r_ros.inference.types import NO_CONFIDENCE
 from recon3r_ros.io.map_store import MAP_FILE, write_map
 from recon3r_ros.io.writer import KeyframeRecord, ResultWriter
@@ -30,9 +31,9 @@ def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
     """
     tracked = {f.stamp_ns: T for f, T in trajectory}
     stamps_ns = sorted(tracked)
-    writer.trajectory(stamps_ns, [scaled_pose(tracked[s], metres) for s in stamps_ns])
+    writer.trajectory(stamps_ns, [se3.stretched(tracked[s], metres) for s in stamps_ns])
     writer.keyframes(
-        KeyframeRecord(k.name, k.stamp_ns, k.index, scaled_pose(k.T_map_cam, metres), k.camera)
+        KeyframeRecord(k.name, k.stamp_ns, k.index, se3.stretched(k.T_map_cam, metres), k.camera)
         for k in keyframes)
     for keyframe in keyframes:
         known = keyframe.inverse_depth > 0
@@ -40,18 +41,6 @@ def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
         depth[known] = np.float32(metres) / keyframe.inverse_depth[known]
         confidence = np.where(known, keyframe.confidence, 0).astype(np.float32)
         writer.depth(keyframe.name, depth, np.maximum(confidence, np.float32(NO_CONFIDENCE)))
-    writer.cloud(scaled_cloud(cloud, metres))
+    writer.cloud(cloud.scaled(metres))
     if saved is not None:
         write_map(writer.output / MAP_FILE, saved)
-
-
-def scaled_cloud(cloud: PointCloud, metres: float) -> PointCloud:
-    """Give a cloud's points another unit of length."""
-    return PointCloud(cloud.points * np.float32(metres), cloud.colors, cloud.confidences)
-
-
-def scaled_pose(T: Array, metres: float) -> Array:
-    """Give a pose's (4, 4) translation another unit of length."""
-    T = T.copy()
-    T[:3, 3] *= metres
-    return T

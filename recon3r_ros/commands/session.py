@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
 from recon3r_ros.commands.report import peak_memory_mb, RunReport, Timings
-from recon3r_ros.commands.results import scaled_cloud, scaled_pose, write_results
+from recon3r_ros.commands.results import write_results
 from recon3r_ros.core.fusion import fuse
 from recon3r_ros.core.mask_refinement import refined
 from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.core.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
+from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.inference.types import Predictor
 from recon3r_ros.io.base import Sequence
@@ -170,7 +171,7 @@ class Session:
         saved = self._reconstruction.saved(metric) if keyframes else None
         write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
-            self._write_colmap(indices, poses, scaled_cloud(cloud, self._metres))
+            self._write_colmap(indices, poses, cloud.scaled(self._metres))
         self._warn_if_poor(len(poses), len(cloud))
         self._writer.close()
         report = self._report(len(poses), len(keyframes), len(cloud), perf_counter() - begin)
@@ -196,7 +197,7 @@ class Session:
 
     def _trajectory(self) -> tuple[list[int], list[NDArray[np.float64]], list[int]]:
         """Return stamps, poses T_map_cam (4, 4) and indices of the tracked frames, in order."""
-        tracked = {f.stamp_ns: (scaled_pose(T, self._metres), f.index)
+        tracked = {f.stamp_ns: (se3.stretched(T, self._metres), f.index)
                    for f, T in self._reconstruction.trajectory()}
         stamps_ns = sorted(tracked)
         return stamps_ns, [tracked[s][0] for s in stamps_ns], [tracked[s][1] for s in stamps_ns]

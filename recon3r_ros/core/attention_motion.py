@@ -13,6 +13,7 @@ and threshold are carried on, so that masks don't flicker as the window slides.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+import copy
 from dataclasses import dataclass
 import warnings
 
@@ -188,7 +189,6 @@ def upsampled(dynamic: Map, width: int, height: int) -> Map:
     return out
 
 
-
 def per_image(values: Map) -> Map:
     """Normalise each image (n, ...) by itself."""
     return np.stack([Normaliser()('', v) for v in values])
@@ -230,6 +230,14 @@ class AttentionMotion:
         self._centres: Map | None = None
         self._most = 0
         self._threshold: float | None = None
+
+    def copy(self) -> AttentionMotion:
+        """Return what is known now, to come back to."""
+        out = copy.copy(self)
+        out._edges, out._features, out._window = (
+            dict(self._edges), dict(self._features), set(self._window))
+        out._normalise = copy.deepcopy(self._normalise)
+        return out
 
     def add(self, first: int, second: int, attention: PairAttention) -> None:
         """Add the statistics of a directed pair of keyframes."""
@@ -277,6 +285,8 @@ class AttentionMotion:
 
     def _of_shape(self, like: int, among: Collection[int]
                   ) -> tuple[dict[tuple[int, int], PairAttention], dict[int, Map]]:
+        if like not in self._features:  # a predictor without attention
+            return {}, {}
         shape = self._features[like].shape
         features = {i: f.astype(np.float32) for i, f in self._features.items()
                     if i in among and f.shape == shape}
@@ -301,17 +311,6 @@ def cluster(features: Map, centres: Map | None) -> tuple[Labels, Map]:
         else:
             centres, labels = kmeans2(tokens, centres, _MORE_ROUNDS, minit='matrix')
     return labels.reshape(features.shape[:-1]), centres
-
-
-def by_token(mask: Mask, rows: int, columns: int) -> Mask:
-    """
-    Mask of tokens: those that contain anything of it.
-
-    :param mask: (H, W), sides multiples of `rows` and `columns`
-    """
-    height, width = mask.shape
-    patches = mask.reshape(rows, height // rows, columns, width // columns)
-    return np.asarray(patches.any((1, 3)))
 
 
 def _without_corner(attention: NDArray[np.floating]) -> Map:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.core.regions import large_regions
 
 Mask = NDArray[np.bool_]
 Votes = NDArray[np.int8]
@@ -62,7 +63,4 @@ class EdgeVotes:
         size = (2 * radius + 1,) * 2
         for_it, all_votes = cv2.blur(moving, size), cv2.blur(known, size)
         found = (for_it > MAJORITY * all_votes) & (all_votes > MIN_VOTES)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
-        large = stats[:, cv2.CC_STAT_AREA] >= MIN_REGION * found.size
-        large[0] = False
-        return np.asarray(large[labels])
+        return large_regions(found, MIN_REGION)

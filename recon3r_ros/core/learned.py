@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core.depth import LearnedVote, Vote
 from recon3r_ros.core.types import at, Keyframe
+from recon3r_ros.geometry import se3
 from recon3r_ros.inference.types import Prediction
 
 Array = NDArray[np.float64]
@@ -72,6 +73,26 @@ def unit(depths: Array, confidences: Array, known: Array) -> float | None:
     order = np.argsort(ratios)
     weights = np.cumsum(np.minimum(confidences[use][order], MAX_INFORMATION))
     return float(np.exp(ratios[order][np.searchsorted(weights, weights[-1] / 2)]))
+
+
+def in_scale_of(partner: Keyframe, new: Keyframe, prediction: Prediction) -> Array:
+    """
+    Give a new keyframe's landmarks their learned depth, in the scale of a partner's.
+
+    :param prediction: of both, in the new one's frame
+    :return: inverse depths (K,), as they were where there is nothing to take over
+    """
+    known = partner.landmarks > 0
+    points = se3.transform(se3.inverse(new.T_map_cam) @ partner.T_map_cam,
+                           partner.landmark_points()[known])
+    seen = at(prediction.pointmaps[1], partner.keypoints)[known]
+    confidence = at(prediction.confidences[1], partner.keypoints)[known]
+    length = unit(seen[:, 2].astype(float), confidence.astype(float), points[:, 2])
+    if length is None:
+        return new.landmarks
+    depths, confidences = LearnedDepth.of(prediction).at(new.keypoints)
+    take = (new.landmarks == 0) & (confidences > 0)
+    return np.where(take, 1 / (length * np.where(take, depths, 1.0)), new.landmarks)
 
 
 class LearnedDepths:

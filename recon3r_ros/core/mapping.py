@@ -5,23 +5,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph, reobservation
+from recon3r_ros.core import alignment, bundle_adjustment, depth, pair_graph
 from recon3r_ros.core.archive import ArchivedView
-from recon3r_ros.core.attention_motion import AttentionMotion
 from recon3r_ros.core.correspondence import Correspondence
-from recon3r_ros.core.edge_votes import EdgeVotes
-from recon3r_ros.core.learned import LearnedDepth, LearnedDepths, MAX_INFORMATION, unit
-from recon3r_ros.core.mask_refinement import refined
-from recon3r_ros.core.motion import keyframe_mask, MotionConfig
+from recon3r_ros.core.keyframe_motion import KeyframeMotion
+from recon3r_ros.core.learned import in_scale_of, LearnedDepth, LearnedDepths, MAX_INFORMATION
+from recon3r_ros.core.map_graph import MapGraph
+from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.pairing import Pair, Pairing
-from recon3r_ros.core.saved_map import SavedMap, SavedObservations
+from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.core.scale import ModelScale
+from recon3r_ros.core.sightings import Sightings
 from recon3r_ros.core.types import (
     at,
     Keyframe,
@@ -31,11 +31,9 @@ from recon3r_ros.core.types import (
     Retired,
     TrackedFrame,
 )
-from recon3r_ros.core.vanished import MIN_VOTES, overlapping, seen_through
-from recon3r_ros.errors import Recon3rError
+from recon3r_ros.core.vanished import Vanished
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.geometry.pnp import solve_pnp
-from recon3r_ros.inference.two_view import triangulate
 from recon3r_ros.inference.types import Encoding, Predictor, View
 
 _log = logging.getLogger(__name__)
@@ -43,44 +41,24 @@ Array = NDArray[np.float64]
 
 #: Newest keyframes that are refined whenever one is added, and older ones that hold them in place
 WINDOW, ANCHORS = 7, 3
-#: Correspondences of keypoints that make an edge, and that place a keyframe
-MIN_CORRESPONDENCES, MIN_PLACED = 15, 25
+#: Correspondences of keypoints that place a keyframe
+MIN_PLACED = 25
 #: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with
 #: less, the error of the pair's pose, which no confidence contains, would rule its depths
 MIN_FIRST_SHARE, SURE = 0.25, 900.0
 #: A landmark may place cameras when its relative depth is known to 1 / sqrt(.)
 TRACKED_INFORMATION = 10.0
-#: Parallax shift (grid pixels) from which a landmark's depth can be told
-MIN_SHIFT = 2.0
-#: Share of a partner's landmarks that a new keyframe should see
-MIN_OVERLAP = 0.4
 #: Share of a new keyframe's observations that must agree with the map
 MIN_AGREEMENT = 0.5
 #: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
 _PLACING_ERROR = 2.0
-#: Standard deviation of the logarithm of a guessed focal length
-FOCAL_SIGMA = 0.3
-#: The same where predictions tell it
-LEARNED_FOCAL_SIGMA = 0.05
 #: With unknown focal length, all keyframes are refined together until there are this many
 SELF_CALIBRATION_KEYFRAMES = 24
-#: Uncertainty of edges between keyframes refined together (radians, relative to depth)
-_REFINED_SIGMA = 0.002
 _GLOBAL_ITERATIONS = 15
 #: Keyframes this close to each other get an edge of the graph from their refined poses
 CHAINED = 2
-#: Share of a keyframe that must be found to move, or not to any more, for it to count
-MIN_CHANGE = 0.005
 #: Keyframes of a map, each of which takes about 1.5 MB
 MAX_KEYFRAMES = 500
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """Landmarks (n,) of an anchor and where another keyframe sees them (n, 2)."""
-
-    landmarks: NDArray[np.int64]
-    targets: Array
 
 
 class Mapper:
@@ -95,7 +73,7 @@ class Mapper:
     def __init__(self, predictor: Predictor, max_keyframes: int = MAX_KEYFRAMES,
                  motion: MotionConfig = MotionConfig()) -> None:
         self._predictor = predictor
-        self._motion = motion
+        self._motion_config = motion
         self._max_keyframes = max(max_keyframes, WINDOW + ANCHORS + 2)
         self.clear()
 
@@ -106,17 +84,13 @@ class Mapper:
         self._calibrated = True
         self._next_id = 0
         self._pairing = Pairing(self._predictor)
-        self._seen: dict[tuple[int, int], _Seen] = {}
+        self._seen = Sightings()
         self._dense: dict[tuple[int, int], Correspondence] = {}
         self._learned = LearnedDepths()
-        self._votes_of_motion = EdgeVotes()
-        self._attention = AttentionMotion(self._motion.offline)
-        self._known_to_move: dict[int, NDArray[np.bool_]] = {}
-        self._given: dict[int, NDArray[np.bool_]] = {}
-        self._seen_through: dict[int, NDArray[np.uint8]] = {}
+        self._motion = KeyframeMotion(self._motion_config)
+        self._vanished = Vanished()
         self._model_scale = ModelScale()
-        self._graph = alignment.PoseGraph()
-        self._graph_scale: dict[int, float] = {}
+        self._graph = MapGraph()
         self._edges: list[MapEdge] = []
         self._retired: dict[int, Retired] = {}
 
@@ -127,15 +101,13 @@ class Mapper:
 
     def snapshot(self) -> Map:
         """Return the map as it is now."""
-        return Map(dict(self.keyframes), dict(self._graph_scale), tuple(self._edges),
+        return Map(dict(self.keyframes), dict(self._graph.scales), tuple(self._edges),
                    self.focal_factor, dict(self._retired), self._model_scale.estimate)
 
     def saved(self, metric: MetricScale | None) -> SavedMap:
         """Return all that `restore` needs; depths contain all that is known by now."""
         self._densify(list(self.keyframes)[-WINDOW:])
-        observations = tuple(SavedObservations(i, j, seen.landmarks, seen.targets)
-                             for (i, j), seen in self._seen.items())
-        return SavedMap(self.snapshot(), dict(self._pairing.archive), observations,
+        return SavedMap(self.snapshot(), dict(self._pairing.archive), self._seen.saved(),
                         self._calibrated, metric)
 
     def restore(self, saved: SavedMap) -> None:
@@ -146,14 +118,12 @@ class Mapper:
         self._calibrated = saved.calibrated
         self._next_id = max(self.keyframes) + 1
         self._pairing.archive = dict(saved.views)
-        self._seen = {(o.anchor, o.observer): _Seen(o.landmarks, o.targets)
-                      for o in saved.observations}
+        self._seen = Sightings(saved.observations)
         self._edges = list(saved.map.edges)
         ids = list(self.keyframes)
         # Depths are as they are: whatever loops scaled is part of them
-        self._graph.update({i: self._similarity(i) for i in ids},
-                           [self._refined_edge(i, j) for n, i in enumerate(ids)
-                            for j in ids[n + 1:n + 1 + CHAINED]])
+        self._graph.extend(self.keyframes, [(i, j) for n, i in enumerate(ids)
+                                            for j in ids[n + 1:n + 1 + CHAINED]])
 
     def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
               moving: NDArray[np.bool_] | None = None) -> int:
@@ -161,12 +131,10 @@ class Mapper:
         self.clear()
         keyframe, encoding = self._make(frame, view, gray, np.eye(4))
         if moving is not None:
-            keyframe = self._masked(keyframe, moving)
+            keyframe = replace(keyframe, mask=self._motion.masked(keyframe, moving))
         self._calibrated = view.calibrated
-        self._given[keyframe.id] = keyframe.mask
+        self._motion.give(keyframe, encoding.features)
         self._insert(keyframe, encoding)
-        if encoding.features is not None:
-            self._attention.see(keyframe.id, encoding.features)
         if self._predictor.single_view:
             self._begin_alone(keyframe.id)
         self._pairing.archive[keyframe.id] = ArchivedView.of(view, self.focal_factor)
@@ -184,12 +152,14 @@ class Mapper:
         """
         keyframe, encoding = self._make(frame, view, gray, T_map_cam)
         if moving is not None:
-            keyframe = self._masked(keyframe, moving)
-        pairs, loop = self._pairs(keyframe, encoding, T_map_cam is not None)
+            keyframe = replace(keyframe, mask=self._motion.masked(keyframe, moving))
+        known = T_map_cam is not None or not self.started
+        pairs, loop = self._pairing.with_partners(
+            keyframe, encoding, self.keyframes, known, WINDOW, self.focal_factor)
         if not pairs:
             return None
-        before = (dict(self.keyframes), dict(self._seen), dict(self._dense),
-                  self._learned.copy(), self._votes_of_motion.copy(), self.focal_factor)
+        before = (dict(self.keyframes), self._seen.copy(), dict(self._dense),
+                  self._learned.copy(), self._motion.copy(), self.focal_factor)
         if not self.started:
             T_map_cam = self._begin(pairs[0])
         else:
@@ -199,17 +169,20 @@ class Mapper:
         agreement = 0.0
         try:
             self._insert(replace(keyframe, T_map_cam=T_map_cam), encoding)
-            self._given[keyframe.id] = keyframe.mask
+            self._motion.give(keyframe, encoding.features)
             pairs = self._mask_movers(pairs, keyframe.id)
             for pair in pairs:
                 self._connect(pair, keyframe.id)
-            self._give_depth()
-            partners = {p.partner for p in pairs} | self._reobserve(keyframe.id)
+            for i in list(self.keyframes)[-WINDOW:]:
+                self._set(i, landmarks=self._seen.triangulated(self.keyframes[i], self.keyframes))
+            others = [k for i, k in self.keyframes.items() if i != keyframe.id]
+            partners = {p.partner for p in pairs} | self._seen.reobserve(
+                self.keyframes[keyframe.id], others)
             agreement = self._refine(partners)
         finally:
             if agreement < MIN_AGREEMENT:
                 (self.keyframes, self._seen, self._dense, self._learned,
-                 self._votes_of_motion, self.focal_factor) = before
+                 self._motion, self.focal_factor) = before
                 self._next_id = keyframe.id
                 self._pairing.keep(self.keyframes, self.keyframes)
         if agreement < MIN_AGREEMENT:
@@ -235,10 +208,12 @@ class Mapper:
         self._refocus(1 / self.focal_factor)
         self._pairing.keep(self.keyframes, self.keyframes)
         self._next_id = first.id + 1
-        self._seen, self._dense, self._edges = {}, {}, []
-        self._learned, self._votes_of_motion = LearnedDepths(), EdgeVotes()
-        self._set(first.id, mask=self._given[first.id])
-        self._graph, self._graph_scale = alignment.PoseGraph(), {}
+        self._seen, self._dense, self._edges = Sightings(), {}, []
+        self._learned = LearnedDepths()
+        self._set(first.id, mask=self._motion.given(first.id))
+        self._motion = KeyframeMotion(self._motion_config)
+        self._motion.give(self.keyframes[first.id], self._pairing.features(first.id))
+        self._graph = MapGraph()
 
     def leave_out(self, masks: Mapping[int, NDArray[np.bool_]]) -> None:
         """
@@ -248,8 +223,7 @@ class Mapper:
         """
         for i, mask in masks.items():
             if i in self.keyframes:
-                self._given[i] = self._masked(self.keyframes[i], mask).mask
-                self._exclude(i, self._given[i])
+                self._exclude(i, self._motion.leave_out(self.keyframes[i], mask))
 
     def finish(self) -> None:
         """Refine all keyframes together and give each its final depth."""
@@ -266,19 +240,9 @@ class Mapper:
                 change = np.float32(np.median(keyframe.landmarks[known] / before[i][known]))
                 self._set(i, inverse_depth=keyframe.inverse_depth * change)
         self._densify(ids[-WINDOW:])
-        if self._motion.detect and self._motion.offline:
-            self._attend_to_all()
+        self.leave_out(self._motion.of_all(self.keyframes[max(self.keyframes)]))
         for i in ids[-WINDOW:]:
             self._drop_vanished(i)
-
-    def _attend_to_all(self) -> None:
-        """Take what moves by attention's statistics of all keyframes together out of the map."""
-        newest = self.keyframes[max(self.keyframes)]
-        if self._pairing.features(newest.id) is None:
-            return
-        size = (newest.camera.width, newest.camera.height)
-        self.leave_out({i: mask.pixels(*size)
-                        for i, mask in self._attention.all_masks(newest.id, size).items()})
 
     def _make(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
               T_map_cam: Array | None) -> tuple[Keyframe, Encoding]:
@@ -291,47 +255,10 @@ class Mapper:
             np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
             unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name), encoding
 
-    def _masked(self, keyframe: Keyframe, moving: NDArray[np.bool_]) -> Keyframe:
-        """Add what moves to a keyframe's mask: as it was found, and out to the image's edges."""
-        mask = keyframe.mask | keyframe_mask(moving, keyframe)
-        try:
-            mask |= keyframe_mask(refined(self._motion.refiner, keyframe.image, moving), keyframe)
-        except Recon3rError as error:  # a coarse mask is better than no keyframe
-            _log.warning('keyframe %s: %s', keyframe.name, error)
-        return replace(keyframe, mask=mask)
-
     def _insert(self, keyframe: Keyframe, encoding: Encoding) -> None:
         self.keyframes[keyframe.id] = keyframe
         self._pairing.insert(keyframe.id, encoding)
         self._next_id = keyframe.id + 1
-
-    def _pairs(self, new: Keyframe, encoding: Encoding, tracked: bool
-               ) -> tuple[list[Pair], int | None]:
-        """Predict the new keyframe with its partners; also say which of them closes a loop."""
-        ids = list(self.keyframes)
-        descriptors = [self.keyframes[i].descriptor for i in ids] + [new.descriptor]
-        if tracked or not self.started:
-            own = [i for i in ids if self.keyframes[i].camera_name == new.camera_name]
-            partners = [own[p] for p in pair_graph.window_partners(len(own) + 1)]
-            loop = pair_graph.loop_candidate(descriptors, WINDOW)
-            pairs = self._predict(new, encoding, [p for p in partners if p == own[-1]
-                                                  or self._overlaps(self.keyframes[p], new)])
-            loops = [] if loop is None else self._predict(new, encoding, [ids[loop]])
-            return pairs + loops, loops[0].partner if loops else None
-        candidates = pair_graph.relocalisation_candidates(descriptors)
-        recent = self._predict(new, encoding, [ids[p] for p in candidates[:2]])
-        if recent:
-            return recent, None
-        return self._predict(new, encoding, [ids[p] for p in candidates[2:]]), None
-
-    def _overlaps(self, partner: Keyframe, new: Keyframe) -> bool:
-        """Whether a keyframe shares enough with a new one, of known pose, to be predicted."""
-        known = int((partner.landmarks > 0).sum())
-        return known == 0 or len(reobservation.visible(partner, new)[0]) > MIN_OVERLAP * known
-
-    def _predict(self, new: Keyframe, encoding: Encoding, partners: list[int]) -> list[Pair]:
-        return self._pairing.predict(new, encoding, [self.keyframes[i] for i in partners],
-                                     self.focal_factor)
 
     def _begin_alone(self, i: int) -> None:
         """Give the first keyframe the depth that its image shows; its median becomes the unit."""
@@ -387,39 +314,12 @@ class Mapper:
 
         :return: the pairs, predicted once more where the predictor can leave aside what moves
         """
-        if not self._motion.detect:
-            return pairs
-        for pair in pairs:
-            for i, partner, prediction in ((pair.partner, new_id, pair.forward),
-                                           (new_id, pair.partner, pair.backward)):
-                if prediction.moving is not None:
-                    self._votes_of_motion.add(i, partner, prediction.moving)
-                if prediction.attention is not None:
-                    self._attention.add(i, partner, prediction.attention)
-        found = {i: self._votes_of_motion.mask(i) for i in (new_id, *(p.partner for p in pairs))}
-        features = self._pairing.features(new_id)
-        if features is not None:
-            self._attention.see(new_id, features)
-            camera = self.keyframes[new_id].camera
-            size = (camera.width, camera.height)
-            found |= {i: mask.pixels(*size)
-                      for i, mask in self._attention.masks(new_id, size).items()}
-        changed = {i for i, moving in found.items()
-                   if moving is not None and self._set_moving(i, moving)}
+        changed = self._motion.update(pairs, self.keyframes[new_id], self.keyframes)
+        for i, mask in changed.items():
+            self._exclude(i, mask)
         if not self._predictor.reweights:
             return pairs
-        return self._predict_again(pairs, new_id, changed)
-
-    def _set_moving(self, i: int, moving: NDArray[np.bool_]) -> bool:
-        """Mask what moves in a keyframe, beside what is known of it otherwise; tell of changes."""
-        before = self._known_to_move.get(i)
-        different = moving.any() if before is None else (moving ^ before).mean() > MIN_CHANGE
-        if different:
-            self._known_to_move[i] = moving
-            keyframe = self.keyframes[i]
-            bare = replace(keyframe, mask=self._given.get(i, keyframe.mask))
-            self._exclude(i, self._masked(bare, moving).mask)
-        return bool(different)
+        return self._predict_again(pairs, new_id, set(changed))
 
     def _predict_again(self, pairs: list[Pair], new_id: int, changed: set[int]) -> list[Pair]:
         """Predict those pairs of the window again in which other things move than was known."""
@@ -439,84 +339,18 @@ class Mapper:
         """Record who sees which landmarks."""
         for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
                                           (new_id, pair.partner, pair.of_new)):
-            anchor = self.keyframes[anchor_id]
-            static = ~at(anchor.mask, anchor.keypoints)
-            visible = np.flatnonzero((at(c.confidence, anchor.keypoints) > 0) & static)
-            self._seen[anchor_id, observer_id] = _Seen(
-                visible, at(c.targets, anchor.keypoints)[visible].astype(float))
+            self._seen.record(self.keyframes[anchor_id], observer_id, c)
             self._dense[anchor_id, observer_id] = c
         if pair.forward.learned:
-            own = LearnedDepth.of(pair.backward)
             self._learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward))
-            self._learned.add(new_id, pair.partner, own)
-            self._take_over_scale(pair, new_id, own)
-
-    def _take_over_scale(self, pair: Pair, new_id: int, own: LearnedDepth) -> None:
-        """Give a new keyframe's landmarks their learned depth, in the partner's scale."""
-        partner, new = self.keyframes[pair.partner], self.keyframes[new_id]
-        known = partner.landmarks > 0
-        points = se3.transform(se3.inverse(new.T_map_cam) @ partner.T_map_cam,
-                               partner.landmark_points()[known])
-        seen = at(pair.backward.pointmaps[1], partner.keypoints)[known]
-        confidence = at(pair.backward.confidences[1], partner.keypoints)[known]
-        length = unit(seen[:, 2].astype(float), confidence.astype(float), points[:, 2])
-        if length is None:
-            return
-        depths, confidences = own.at(new.keypoints)
-        take = (new.landmarks == 0) & (confidences > 0)
-        self._set(new_id, landmarks=np.where(
-            take, 1 / (length * np.where(take, depths, 1.0)), new.landmarks))
+            self._learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward))
+            self._set(new_id, landmarks=in_scale_of(
+                self.keyframes[pair.partner], self.keyframes[new_id], pair.backward))
 
     def _compare_scale(self, ids: list[int]) -> None:
         """Learn the map unit's length from predictions that are metric."""
         for i in ids:
             self._model_scale.add(i, self._learned.metres(self.keyframes[i]))
-
-    def _give_depth(self) -> None:
-        """
-        Triangulate the window's landmarks that have no depth yet.
-
-        With the keyframes' own poses, and only where these lie far enough apart: depths of a pair
-        without parallax agree with each other on a wrong motion, and hold bundle adjustment there.
-        """
-        for i in list(self.keyframes)[-WINDOW:]:
-            keyframe = self.keyframes[i]
-            landmarks = keyframe.landmarks.copy()
-            best = np.full(len(keyframe.keypoints), MIN_SHIFT)
-            moving = at(keyframe.mask, keyframe.keypoints)
-            rays = keyframe.camera.unproject(keyframe.keypoints)
-            for (anchor, observer), seen in self._seen.items():
-                if anchor != i:
-                    continue
-                other = self.keyframes[observer]
-                inverse_depth, sensitivity, in_front = triangulate(
-                    rays[seen.landmarks], other.camera.unproject(seen.targets),
-                    se3.inverse(other.T_map_cam) @ keyframe.T_map_cam)
-                shift = sensitivity * other.camera.fx
-                better = (in_front & (keyframe.landmarks[seen.landmarks] == 0)
-                          & ~moving[seen.landmarks]
-                          & (shift > best[seen.landmarks]))
-                best[seen.landmarks[better]] = shift[better]
-                landmarks[seen.landmarks[better]] = inverse_depth[better]
-            self._set(i, landmarks=landmarks)
-
-    def _reobserve(self, new_id: int) -> set[int]:
-        """Find older landmarks in the new keyframe; the keyframes that own them are returned."""
-        new = self.keyframes[new_id]
-        others = [k for i, k in self.keyframes.items() if i != new_id]
-        owners = set()
-        for anchor in reobservation.candidates(others, new):
-            landmarks, targets = reobservation.reobserve(anchor, new)
-            if len(landmarks) < MIN_CORRESPONDENCES:
-                continue
-            owners.add(anchor.id)
-            if (anchor.id, new_id) in self._seen:
-                paired = self._seen[anchor.id, new_id]
-                only = ~np.isin(paired.landmarks, landmarks)
-                landmarks = np.concatenate([landmarks, paired.landmarks[only]])
-                targets = np.concatenate([targets, paired.targets[only]])
-            self._seen[anchor.id, new_id] = _Seen(landmarks, targets)
-        return owners
 
     def _refine(self, partners: set[int]) -> float:
         """
@@ -533,14 +367,7 @@ class Mapper:
 
     def _solve(self, ids: list[int], fixed: set[int], iterations: int = 5) -> float:
         keyframes = [self.keyframes[i] for i in ids]
-        index = {i: n for n, i in enumerate(ids)}
-        observations = []
-        for (anchor, observer), seen in self._seen.items():
-            if anchor in index and observer in index:
-                known = self.keyframes[anchor].landmarks[seen.landmarks] > 0
-                observations.append(bundle_adjustment.Observations(
-                    index[anchor], index[observer], seen.landmarks[known], seen.targets[known],
-                    np.ones(int(known.sum()))))
+        observations = self._seen.among(keyframes)
         if not observations:
             return 0.0  # a first keyframe alone
         solution = bundle_adjustment.solve(bundle_adjustment.Problem(
@@ -551,7 +378,8 @@ class Mapper:
             pixels=tuple(k.keypoints.astype(float) for k in keyframes),
             inverse_depths=tuple(k.landmarks for k in keyframes),
             observations=tuple(observations),
-            focal_prior=self._focal_prior(),
+            focal_prior=None if self._calibrated else self._pairing.focal_prior(
+                self.focal_factor),
             depth_priors=tuple(self._learned.prior(k) for k in keyframes)),
             iterations)
         for n, i in enumerate(ids):
@@ -564,15 +392,6 @@ class Mapper:
                      if len(ids) - 1 in (o.anchor, o.observer)]
         return float(np.concatenate(agreement).mean()) if agreement else 0.0
 
-    def _focal_prior(self) -> tuple[float, float] | None:
-        """Mean and sigma of the logarithm of what the focal length is still to change by."""
-        if self._calibrated:
-            return None
-        focal = self._pairing.focal()
-        if focal is None:
-            return -float(np.log(self.focal_factor)), FOCAL_SIGMA
-        return focal - float(np.log(self.focal_factor)), LEARNED_FOCAL_SIGMA
-
     def _refocus(self, factor: float) -> None:
         self.focal_factor *= factor
         for i, k in self.keyframes.items():
@@ -583,60 +402,26 @@ class Mapper:
         """Tell the graph what has been refined; where a loop closes, take over what it says."""
         recent = set(list(self.keyframes)[-WINDOW:])
         partners = {p.partner for p in pairs} - {loop}
-        edges = [self._refined_edge(i, j) for i, j in self._seen
-                 if (i in recent and i < j <= i + CHAINED) or (j == new_id and i in partners)]
-        nodes = {i: self._similarity(i) for i in self.keyframes if i not in self._graph.nodes}
-        self._graph.update(nodes, edges)
-        edge = None if loop is None else self._loop_edge(pairs[-1], new_id)
+        self._graph.extend(self.keyframes, [
+            (i, j) for i, j in self._seen.pairs
+            if (i in recent and i < j <= i + CHAINED) or (j == new_id and i in partners)])
+        edge = None if loop is None else self._graph.loop_edge(
+            pairs[-1], self.keyframes[loop], self.keyframes[new_id])
         if edge is None:
             return
-        self._graph.update({}, [edge])
-        for i, S in self._graph.settle().items():
+        for i, S in self._graph.close(edge).items():
             if i not in self.keyframes:
                 continue
             scale, rotation, translation = sim3.decompose(S)
-            change = scale / self._graph_scale[i]
+            change = scale / self._graph.scales[i]
             keyframe = self.keyframes[i]
-            self._graph_scale[i] = float(scale)
+            self._graph.scales[i] = float(scale)
             self._model_scale.rescale(i, float(change))
             self._set(i, T_map_cam=se3.normalized(se3.from_rt(rotation, translation)),
                       landmarks=keyframe.landmarks / change,
                       inverse_depth=keyframe.inverse_depth / np.float32(change))
         self._refine({p.partner for p in pairs})
         _log.info('loop closed between keyframes %d and %d', edge.i, edge.j)
-
-    def _similarity(self, i: int) -> Array:
-        """Node of the graph: how far the keyframe's depths were scaled since it was added."""
-        T = self.keyframes[i].T_map_cam
-        return sim3.compose(self._graph_scale.setdefault(i, 1.0), T[:3, :3], T[:3, 3])
-
-    def _refined_edge(self, i: int, j: int) -> alignment.Edge:
-        return alignment.Edge(i, j, sim3.inverse(self._similarity(i)) @ self._similarity(j),
-                              _REFINED_SIGMA, self._typical_depth(i))
-
-    def _loop_edge(self, pair: Pair, new_id: int) -> alignment.Edge | None:
-        partner, new = self.keyframes[pair.partner], self.keyframes[new_id]
-        to_partner = alignment.measure_edge(
-            pair.forward, pair.backward, (partner.pointmap(), partner.confidence))
-        to_own = alignment.align_pointmaps(
-            new.pointmap(), new.confidence, pair.backward.pointmaps[0],
-            pair.backward.confidences[0])
-        if to_partner is None or to_own is None:
-            return None
-        # From the keyframes' present depths to those that their nodes stand for
-        S = (np.diag([1, 1, 1, self._graph_scale[partner.id]]) @ to_partner[0] @ to_own[0]
-             @ np.diag([1, 1, 1, 1 / self._graph_scale[new_id]]))
-        return alignment.Edge(partner.id, new_id, S / S[3, 3],
-                              float(np.hypot(to_partner[1], to_own[1])),
-                              self._typical_depth(partner.id))
-
-    def _typical_depth(self, i: int) -> float:
-        """Median depth in the units that the keyframe's node stands for."""
-        return self._median_depth(i) / self._graph_scale[i]
-
-    def _median_depth(self, i: int) -> float:
-        known = self.keyframes[i].landmarks[self.keyframes[i].landmarks > 0]
-        return 1 / float(np.median(known)) if len(known) else 1.0
 
     def _leave_window(self) -> None:
         """Give the keyframe that leaves the window its final depth, and let its images go."""
@@ -649,24 +434,13 @@ class Mapper:
         self._pairing.keep(recent, self.keyframes)
         self._dense = {pair: c for pair, c in self._dense.items() if recent & set(pair)}
         self._learned.keep(recent)
-        self._votes_of_motion.keep(recent)
-        self._attention.keep(recent)
-        self._given = {i: m for i, m in self._given.items() if i in recent}
-        self._known_to_move = {i: m for i, m in self._known_to_move.items() if i in recent}
+        self._motion.keep(recent)
 
     def _drop_vanished(self, new_id: int) -> None:
         """Take out of older keyframes what a newer one, whose depth is final, sees through."""
-        new = self.keyframes[new_id]
         older = [k for i, k in self.keyframes.items() if i < new_id]
-        for old in overlapping(older, new):
-            through = seen_through(old, new)
-            if not through.any():
-                continue
-            votes = self._seen_through.setdefault(old.id, np.zeros(through.shape, np.uint8))
-            votes += through
-            gone = votes >= MIN_VOTES
-            if gone.any():
-                self._exclude(old.id, old.mask | gone)
+        for i, gone in self._vanished.update(older, self.keyframes[new_id]).items():
+            self._exclude(i, self.keyframes[i].mask | gone)
 
     def _exclude(self, i: int, mask: NDArray[np.bool_]) -> None:
         """Take a part of a keyframe (H, W) out of the map."""
@@ -683,16 +457,17 @@ class Mapper:
         # The first one is the map's origin, the newest ones are still being refined
         ids = list(self.keyframes)
         lost, kept = pair_graph.most_redundant(
-            np.stack([self.keyframes[i].T_map_cam for i in ids]),
-            np.array([self._median_depth(i) for i in ids]), 1, len(ids) - WINDOW - ANCHORS)
+            np.stack([k.T_map_cam for k in self.keyframes.values()]),
+            np.array([k.median_depth() for k in self.keyframes.values()]),
+            1, len(ids) - WINDOW - ANCHORS)
         old, near = self.keyframes.pop(ids[lost]), self.keyframes[ids[kept]]
         self._retired[old.id] = Retired(
             near.id, se3.normalized(se3.inverse(near.T_map_cam) @ old.T_map_cam),
-            self._graph_scale[near.id], self._graph_scale[old.id])
+            self._graph.scales[near.id], self._graph.scales[old.id])
         self._pairing.keep(self.keyframes, self.keyframes)
-        self._seen = {pair: s for pair, s in self._seen.items() if old.id not in pair}
+        self._seen.forget(old.id)
         self._dense = {pair: c for pair, c in self._dense.items() if old.id not in pair}
-        self._seen_through.pop(old.id, None)
+        self._vanished.forget(old.id)
         self._edges = [e for e in self._edges if old.id not in (e.i, e.j)]
 
     def _densify(self, ids: list[int]) -> None:

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core.mask_refinement import grabcut, MaskRefiner
+from recon3r_ros.core.regions import large_regions
 from recon3r_ros.core.types import Keyframe
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
@@ -438,11 +439,7 @@ class MotionDetector:
                                       np.ones((2 * CELL + 1,) * 2, np.uint8))
         # Patches that overlap an outline move with what has more texture: mostly the nearer side
         candidates = cv2.erode(candidates, np.ones((CELL + 1,) * 2, np.uint8), borderValue=1)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(candidates)
-        keep = np.bincount(labels[full > HIGH], minlength=count) > 0
-        keep &= stats[:, cv2.CC_STAT_AREA] >= MIN_REGION * labels.size
-        keep[0] = False
-        mask = keep[labels]
+        mask = large_regions(candidates, MIN_REGION, full > HIGH)
         # What a moving region encloses moves too, unless it was seen standing still
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL,
                                        cv2.CHAIN_APPROX_NONE)

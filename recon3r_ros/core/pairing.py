@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.core import pair_graph, reobservation
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import correspond, Correspondence
 from recon3r_ros.core.types import at, Keyframe
@@ -17,6 +18,12 @@ from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
 
 Mask = NDArray[np.bool_]
 
+#: Share of a partner's landmarks that a new keyframe should see
+MIN_OVERLAP = 0.4
+#: Standard deviation of the logarithm of a guessed focal length
+FOCAL_SIGMA = 0.3
+#: The same where predictions tell it
+LEARNED_FOCAL_SIGMA = 0.05
 #: Correspondences of keypoints, in both directions together, that make a pair
 MIN_COMMON = 30
 #: Focal lengths that are kept, the newest ones
@@ -73,6 +80,34 @@ class Pairing:
         self._encodings = {i: e for i, e in self._encodings.items() if i in window}
         self.archive = {i: v for i, v in self.archive.items() if i in everything}
 
+    def with_partners(self, new: Keyframe, encoding: Encoding, keyframes: dict[int, Keyframe],
+                      placed: bool, window: int, focal_factor: float
+                      ) -> tuple[list[Pair], int | None]:
+        """
+        Predict a new keyframe with partners among all there are.
+
+        :param placed: whether it is known where the new one is; else it is looked for by its looks
+        :param window: newest keyframes that are too near to close a loop with
+        :param focal_factor: see `predict`
+        :return: pairs that show the same scene, and which partner closes a loop, if one does
+        """
+        ids = list(keyframes)
+
+        def predict(partners: list[int]) -> list[Pair]:
+            return self.predict(new, encoding, [keyframes[i] for i in partners], focal_factor)
+
+        descriptors = [keyframes[i].descriptor for i in ids] + [new.descriptor]
+        if placed:
+            own = [i for i in ids if keyframes[i].camera_name == new.camera_name]
+            partners = [own[p] for p in pair_graph.window_partners(len(own) + 1)]
+            loop = pair_graph.loop_candidate(descriptors, window)
+            pairs = predict([p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)])
+            loops = [] if loop is None else predict([ids[loop]])
+            return pairs + loops, loops[0].partner if loops else None
+        candidates = pair_graph.relocalisation_candidates(descriptors)
+        recent = predict([ids[p] for p in candidates[:2]])
+        return recent or predict([ids[p] for p in candidates[2:]]), None
+
     def predict(self, new: Keyframe, encoding: Encoding, partners: Sequence[Keyframe],
                 focal_factor: float) -> list[Pair]:
         """
@@ -128,6 +163,13 @@ class Pairing:
         """Logarithm of true over guessed focal length by the predictions, if they tell."""
         return float(np.median(self._focals)) if self._focals else None
 
+    def focal_prior(self, focal_factor: float) -> tuple[float, float]:
+        """Mean and sigma of the logarithm of what the focal length is still to change by."""
+        focal = self.focal()
+        if focal is None:
+            return -float(np.log(focal_factor)), FOCAL_SIGMA
+        return focal - float(np.log(focal_factor)), LEARNED_FOCAL_SIGMA
+
     def _encoding(self, i: int, focal_factor: float) -> Encoding:
         if i in self._encodings:
             return self._encodings[i]
@@ -137,6 +179,12 @@ class Pairing:
         if prediction.focal is not None:
             guess = first.camera.fx / focal_factor
             self._focals.append(float(np.log(prediction.focal / guess)))
+
+
+def _overlaps(partner: Keyframe, new: Keyframe) -> bool:
+    """Whether a keyframe shares enough with a new one, of known pose, to be predicted."""
+    known = int((partner.landmarks > 0).sum())
+    return known == 0 or len(reobservation.visible(partner, new)[0]) > MIN_OVERLAP * known
 
 
 def _pair(partner: int, forward: Prediction, backward: Prediction, of_partner: Encoding,

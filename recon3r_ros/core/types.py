@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 
 
@@ -65,6 +66,10 @@ class PointCloud:
     def __len__(self) -> int:
         """Return the number of points."""
         return len(self.points)
+
+    def scaled(self, factor: float) -> PointCloud:
+        """Give the points another unit of length."""
+        return PointCloud(self.points * np.float32(factor), self.colors, self.confidences)
 
 
 class TrackingState(Enum):
@@ -125,6 +130,11 @@ class Keyframe:
         """Return the viewing rays (H, W, 3) float32 of the grid, z = 1."""
         return self.camera.unproject(
             pixel_grid(self.camera.height, self.camera.width)).astype(np.float32)
+
+    def median_depth(self) -> float:
+        """Median depth of the landmarks, map units; 1 where none is known."""
+        known = self.landmarks[self.landmarks > 0]
+        return 1 / float(np.median(known)) if len(known) else 1.0
 
     def landmark_points(self) -> NDArray[np.float64]:
         """Points (K, 3) of the keypoints in the camera frame; NaN where unknown."""
@@ -218,21 +228,14 @@ class Map:
         T = T_keyframe_cam
         while i in self.retired:
             retired = self.retired[i]
-            T = retired.T_keyframe_retired @ _stretched(T, retired.scale / scale)
+            T = retired.T_keyframe_retired @ se3.stretched(T, retired.scale / scale)
             i, scale = retired.keyframe, retired.keyframe_scale
-        return self.keyframes[i].T_map_cam @ _stretched(T, self.scale_of(i) / scale)
+        return self.keyframes[i].T_map_cam @ se3.stretched(T, self.scale_of(i) / scale)
 
 
 def at(field: NDArray[Any], pixels: NDArray[np.int32]) -> NDArray[Any]:
     """Values of a (H, W, ...) field at (K, 2) pixels."""
     return field[pixels[:, 1], pixels[:, 0]]
-
-
-def _stretched(T: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    """Scale a rigid motion's translation."""
-    T = T.copy()
-    T[:3, 3] *= factor
-    return T
 
 
 @dataclass(frozen=True)

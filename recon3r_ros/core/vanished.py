@@ -12,6 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.core.regions import large_regions
 from recon3r_ros.core.reobservation import visible
 from recon3r_ros.core.types import Keyframe
 from recon3r_ros.geometry import se3
@@ -74,11 +75,8 @@ def seen_through(old: Keyframe, new: Keyframe) -> Mask:
     # Where most of what lies around is seen through as well
     dense = cv2.blur(found.astype(np.float32), (5, 5)) > 0.5 * cv2.blur(
         known[::STEP, ::STEP].astype(np.float32), (5, 5))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((found & dense).astype(np.uint8))
-    large = stats[:, cv2.CC_STAT_AREA] >= MIN_REGION * labels.size
-    large[0] = False
     height, width = known.shape
-    full = cv2.resize(large[labels].astype(np.uint8), (width, height),
+    full = cv2.resize(large_regions(found & dense, MIN_REGION).astype(np.uint8), (width, height),
                       interpolation=cv2.INTER_NEAREST)
     return full > 0
 
@@ -92,3 +90,29 @@ def _surface(keyframe: Keyframe) -> tuple[NDArray[np.float32], NDArray[np.float3
     with np.errstate(divide='ignore'):
         return (np.where(whole, 1 / nearest, 0).astype(np.float32),
                 np.where(whole, keyframe.confidence, 1).astype(np.float32))
+
+
+class Vanished:
+    """Counts how many keyframes look through what older ones have mapped."""
+
+    def __init__(self) -> None:
+        self._votes: dict[int, NDArray[np.uint8]] = {}
+
+    def forget(self, i: int) -> None:
+        """Let go of a keyframe."""
+        self._votes.pop(i, None)
+
+    def update(self, older: list[Keyframe], new: Keyframe) -> dict[int, Mask]:
+        """
+        Take in what a newer keyframe, whose depth is final, sees through.
+
+        :return: what is gone (H, W) from those older ones of which it sees through something
+        """
+        gone = {}
+        for old in overlapping(older, new):
+            through = seen_through(old, new)
+            if through.any():
+                votes = self._votes.setdefault(old.id, np.zeros(through.shape, np.uint8))
+                votes += through
+                gone[old.id] = votes >= MIN_VOTES
+        return {i: mask for i, mask in gone.items() if mask.any()}

@@ -227,6 +227,19 @@ def inverse(T: ArrayLike) -> Array:
     return from_rt(R_inverse, -(R_inverse @ T[..., :3, 3:])[..., 0])
 
 
+def stretched(T: ArrayLike, factor: float) -> Array:
+    """
+    Give a rigid motion another unit of length.
+
+    :param T: (..., 4, 4)
+    :param factor: new units in an old one
+    :return: (..., 4, 4), the translation scaled
+    """
+    out = np.array(T, dtype=np.float64)
+    out[..., :3, 3] *= factor
+    return out
+
+
 def transform(T: ArrayLike, points: ArrayLike) -> Array:
     """
     Map points of frame b to frame a, given T_a_b.

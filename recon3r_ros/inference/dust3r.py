@@ -128,8 +128,9 @@ class Dust3rPredictor:
                 raise ValueError(f'DUSt3R takes pairs or single views, got {len(group)} views')
         tokens = None
         if moving is not None:
-            tokens = [(_token_mask(m[0], g[0].tokens), _token_mask(m[-1], g[-1].tokens))
-                      for m, g in zip(moving, groups)]
+            first, second = ([by_token(m[k], g[k].tokens.rows, g[k].tokens.columns)
+                              for m, g in zip(moving, groups)] for k in (0, -1))
+            tokens = list(zip(first, second))
         decoded = self.engine.decode([(g[0].tokens, g[-1].tokens) for g in groups], tokens)
         return [self._prediction(group, *views) for group, views in zip(groups, decoded)]
 
@@ -173,9 +174,14 @@ def _attention(own: ViewOutput, other: ViewOutput) -> PairAttention | None:
     return PairAttention(own.attention.numpy(), other.attention.numpy())
 
 
-def _token_mask(mask: Mask, tokens: Tokens) -> Mask:
-    """Tokens (rows, columns) of which any pixel of a mask (H, W) is a part."""
-    patches = mask.reshape(tokens.rows, PATCH, tokens.columns, PATCH)
+def by_token(mask: Mask, rows: int, columns: int) -> Mask:
+    """
+    Mask of tokens (rows, columns): those that contain anything of it.
+
+    :param mask: (H, W), sides multiples of `rows` and `columns`
+    """
+    height, width = mask.shape
+    patches = mask.reshape(rows, height // rows, columns, width // columns)
     return np.asarray(patches.any((1, 3)))
 
 

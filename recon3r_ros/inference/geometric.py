@@ -169,14 +169,16 @@ def predict_pair(a: GeometricEncoding, b: GeometricEncoding) -> tuple[Prediction
         return (_rotated(a, b, best.forward, best.backward, best.T_b_a),
                 _rotated(b, a, best.backward, best.forward, np.linalg.inv(best.T_b_a)))
     T_a_b = np.linalg.inv(best.T_b_a)
-    own_a, conf_a = _pointmap(a, b, best.forward, best.T_b_a)
-    own_b, conf_b = _pointmap(b, a, best.backward, T_a_b)
+    of_a = _Triangulated.of(a, b, best.forward, best.T_b_a)
+    of_b = _Triangulated.of(b, a, best.backward, T_a_b)
+    own_a, conf_a = _pointmap(a, b, best.forward, best.T_b_a, of_a)
+    own_b, conf_b = _pointmap(b, a, best.backward, T_a_b, of_b)
     other_b = _in_other_view(own_b, conf_b, best.backward, a, T_a_b)
     other_a = _in_other_view(own_a, conf_a, best.forward, b, best.T_b_a)
     return (Prediction((own_a, other_b), (conf_a, conf_b),
-                       moving=_moving(a, b, best.forward, best.T_b_a)),
+                       moving=_moving(a, b, best.forward, best.T_b_a, of_a)),
             Prediction((own_b, other_a), (conf_b, conf_a),
-                       moving=_moving(b, a, best.backward, T_a_b)))
+                       moving=_moving(b, a, best.backward, T_a_b, of_b)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,19 +263,40 @@ def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
     return _Matches(targets, error), good
 
 
+@dataclass(frozen=True, eq=False)
+class _Triangulated:
+    """
+    A view's grid (H, W), triangulated with its matches.
+
+    :param rays: (H, W, 3) of the matches in the other view
+    :param inverse_depth: see `two_view.triangulate`, as the others
+    """
+
+    rays: NDArray[np.float32]
+    inverse_depth: NDArray[np.floating[Any]]
+    sensitivity: NDArray[np.floating[Any]]
+    in_front: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
+           T_b_a: NDArray[np.floating[Any]]) -> _Triangulated:
+        rays = _rays(matches.targets, b.camera)
+        return cls(rays, *two_view.triangulate(a.rays, rays, T_b_a))
+
+
 def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
-              T_b_a: NDArray[np.floating[Any]]
+              T_b_a: NDArray[np.floating[Any]], triangulated: _Triangulated
               ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Triangulate a's grid: points in a's frame and their confidences."""
-    rays_b = _rays(matches.targets, b.camera)
-    inverse_depth, sensitivity, in_front = two_view.triangulate(a.rays, rays_b, T_b_a)
+    """Points of a's grid in a's frame, and their confidences."""
+    rays_b, inverse_depth, in_front = (
+        triangulated.rays, triangulated.inverse_depth, triangulated.in_front)
     points = a.rays / np.where(in_front, inverse_depth, 1.0)[..., None]
     with np.errstate(divide='ignore', invalid='ignore'):
         turned = points @ T_b_a[:3, :3].T.astype(np.float32) + T_b_a[:3, 3].astype(np.float32)
         off_line = np.linalg.norm(turned[..., :2] / turned[..., 2:] - rays_b[..., :2], axis=-1)
     off_line *= np.float32(b.camera.fx)
     error = np.sqrt(matches.error ** 2 + off_line ** 2)
-    confidence = (sensitivity * b.camera.fx / error) ** 2
+    confidence = (triangulated.sensitivity * b.camera.fx / error) ** 2
     valid = in_front & (off_line < MAX_EPIPOLAR) & np.isfinite(confidence)
     confidence = np.where(valid, np.maximum(confidence, MATCHED), NO_CONFIDENCE)
     # No depth is invented: pixels without evidence are put at the median depth, to stay finite
@@ -283,10 +306,10 @@ def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
 
 
 def _moving(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
-            T_b_a: NDArray[np.floating[Any]]) -> NDArray[np.int8]:
+            T_b_a: NDArray[np.floating[Any]], triangulated: _Triangulated) -> NDArray[np.int8]:
     """Tell which of a's pixels are seen where no depth explains it: see `Prediction.moving`."""
-    rays_b = _rays(matches.targets, b.camera)
-    inverse_depth, _, in_front = two_view.triangulate(a.rays, rays_b, T_b_a)
+    rays_b, inverse_depth, in_front = (
+        triangulated.rays, triangulated.inverse_depth, triangulated.in_front)
     if not in_front.any():
         return np.zeros(inverse_depth.shape, np.int8)
     nearest = np.float32(NEAREST * np.percentile(inverse_depth[in_front], 98))

@@ -172,7 +172,7 @@ class Outputs:
         name, stamp_ns = f'~/{keyframe.camera_name}', keyframe.stamp_ns
         if self.wanted(f'{name}/points'):
             self._later(f'{name}/points', lambda: conversions.cloud_message(
-                _scaled(keyframe_cloud(keyframe), metres), stamp_ns, frame_id))
+                keyframe_cloud(keyframe).scaled(metres), stamp_ns, frame_id))
         if not (self.wanted(f'{name}/depth/image') or self.wanted(f'{name}/depth/camera_info')):
             return
         self._later(f'{name}/depth/image', lambda: conversions.depth_message(
@@ -184,7 +184,7 @@ class Outputs:
             stamp_ns: int) -> None:
         """Publish the map; `make` gives its points in the core's map frame and units."""
         def build() -> PointCloud2:
-            scaled = _scaled(make(), metres)
+            scaled = make().scaled(metres)
             points = se3.transform(T_rosmap_map, scaled.points).astype(np.float32)
             return conversions.cloud_message(
                 PointCloud(points, scaled.colors, scaled.confidences), stamp_ns,
@@ -221,10 +221,6 @@ class Outputs:
         publisher = self._publishers.get(topic)
         if publisher is not None:
             publisher.publish(message)
-
-
-def _scaled(cloud: PointCloud, metres: float) -> PointCloud:
-    return PointCloud(cloud.points * np.float32(metres), cloud.colors, cloud.confidences)
 
 
 def _depth(keyframe: Keyframe, metres: float) -> NDArray[np.float32]:

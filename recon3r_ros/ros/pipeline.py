@@ -270,9 +270,7 @@ class Pipeline:
         return T
 
     def _in_metres(self, T_map_cam: Array) -> Array:
-        T = T_map_cam.copy()
-        T[:3, 3] *= self._metres
-        return self._origin() @ T
+        return self._origin() @ se3.stretched(T_map_cam, self._metres)
 
     @property
     def _metres(self) -> float:
@@ -358,12 +356,11 @@ class Pipeline:
         def build() -> PointCloud:
             camera = lens.camera
             measured = lens.depth(own)
-            cloud = moving_points(
+            return moving_points(
                 lens.mask_from_source(outlined(), (camera.height, camera.width)),
                 lens.view(own).image, camera,
                 None if measured is None else measured / np.float32(metres), keyframe,
-                se3.inverse(tracked.T_keyframe_cam))
-            return PointCloud(cloud.points * np.float32(metres), cloud.colors, cloud.confidences)
+                se3.inverse(tracked.T_keyframe_cam)).scaled(metres)
 
         self._outputs.moving(name, build, tracked.stamp_ns, frame_id)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 import pytest
-from recon3r_ros.core import attention_motion
 from recon3r_ros.core.attention_motion import AttentionMotion, complete, offline, threshold
 from recon3r_ros.inference.types import PairAttention
 
@@ -136,9 +135,3 @@ def test_memory_is_that_of_the_window() -> None:
 @pytest.mark.parametrize('value', [0.0, 0.5])
 def test_where_all_is_alike_nothing_moves(value: float) -> None:
     assert threshold(np.full((2, 8, 8), value, np.float32)) == float('inf')
-
-
-def test_tokens_of_a_mask() -> None:
-    mask = np.zeros((32, 48), bool)
-    mask[17, 40] = True
-    assert np.argwhere(attention_motion.by_token(mask, 2, 3)).tolist() == [[1, 2]]

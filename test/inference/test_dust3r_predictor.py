@@ -13,7 +13,13 @@ import pytest
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
-from recon3r_ros.inference.dust3r import ALPHA, Dust3rEncoding, Dust3rPredictor, information
+from recon3r_ros.inference.dust3r import (
+    ALPHA,
+    by_token,
+    Dust3rEncoding,
+    Dust3rPredictor,
+    information,
+)
 from recon3r_ros.inference.engine import Engine
 from recon3r_ros.inference.matching import match_reciprocally
 from recon3r_ros.inference.preprocess import prepare, to_tensor
@@ -359,3 +365,9 @@ def test_attention_and_the_second_pass() -> None:
     # What is asked of moving tokens by moving ones stays
     every, = predictor.predict([(a, b)], [(~static, moving)])
     assert np.allclose(every.pointmaps[0], pair.pointmaps[0], rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_of_a_mask() -> None:
+    mask = np.zeros((32, 48), bool)
+    mask[17, 40] = True
+    assert np.argwhere(by_token(mask, 2, 3)).tolist() == [[1, 2]]

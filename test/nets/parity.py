@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 import recipe
 from recon3r_ros.core import attention_motion
+from recon3r_ros.inference.dust3r import by_token
 from recon3r_ros.inference.types import PairAttention
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH
 import torch
@@ -89,7 +90,7 @@ def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
         large = np.stack([attention_motion.upsampled(m, *shape[::-1]) for m in refined])
         limit = attention_motion.threshold(large)
         moving = large > limit
-        patches = torch.from_numpy(np.stack([attention_motion.by_token(m, *grid)
+        patches = torch.from_numpy(np.stack([by_token(m, *grid)
                                              for m in moving])).flatten(1)
         for name in sorted(expected):
             edge, _, rest = name.partition('.')
