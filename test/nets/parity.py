@@ -13,7 +13,7 @@ from collections.abc import Callable
 import json
 from pathlib import Path
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,15 @@ import recipe
 from recon3r_ros.core import attention_motion
 from recon3r_ros.inference.dust3r import by_token
 from recon3r_ros.inference.types import PairAttention
+from recon3r_ros.nets import vggt as vggt_net
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH
 import torch
+from torch import nn
 
 #: Largest relative error of an array in float32
 TOLERANCE = 2e-5
 Arrays = dict[str, NDArray[np.float32]]
+Network = TypeVar('Network', bound=nn.Module)
 
 
 def read(path: Path) -> tuple[dict[str, Any], Arrays]:
@@ -39,6 +42,19 @@ def build(meta: dict[str, Any]) -> Dust3r:
     """Build a golden file's network with its weights; names and shapes must be the same."""
     with torch.device('meta'):
         network = Dust3r(Dust3rConfig(**meta['config'], head=meta['head']))
+    return with_weights(network, meta)
+
+
+def build_vggt(meta: dict[str, Any]) -> vggt_net.Vggt:
+    """Build a golden file's VGGT with its weights; names and shapes must be the same."""
+    sizes = {k: v for k, v in meta['config'].items() if k != 'tracks'}
+    with torch.device('meta'):
+        network = vggt_net.Vggt(vggt_net.VggtConfig(**sizes | {'layers': tuple(sizes['layers'])}))
+    return with_weights(network, meta)
+
+
+def with_weights(network: Network, meta: dict[str, Any]) -> Network:
+    """Give a network the weights that its parameters' names and shapes stand for."""
     shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     assert shapes == meta['parameters'], sorted(shapes.keys() ^ meta['parameters'].keys())
     network.load_state_dict({name: torch.from_numpy(recipe.parameter(name, tuple(shape)))
@@ -115,8 +131,23 @@ def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
         'threshold': np.float32([limit])}
 
 
+def vggt(meta: dict[str, Any], _: Arrays) -> Arrays:
+    """Run VGGT on a window."""
+    network, step = build_vggt(meta), meta['stride']
+    views = torch.from_numpy(recipe.image(meta['seed'], meta['views'], *meta['shape']))
+    with torch.inference_mode():
+        steps = network.aggregate(network.encode(views * 0.5 + 0.5),
+                                  meta['shape'][0] // vggt_net.PATCH)
+        depth, depth_confidence = network.depth(steps)
+        points, confidence = network.points(steps)
+        dense = {'depth': depth[..., None], 'depth_conf': depth_confidence,
+                 'world_points': points, 'world_points_conf': confidence}
+        return {'pose_enc': network.cameras(steps)[None].numpy()} | {
+            name: values[None, :, ::step, ::step].numpy() for name, values in dense.items()}
+
+
 NETWORKS: dict[str, Callable[[dict[str, Any], Arrays], Arrays]] = {
-    'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r}
+    'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r, 'vggt': vggt}
 
 
 def errors(path: Path) -> dict[str, float]:

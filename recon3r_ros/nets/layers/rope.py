@@ -43,13 +43,20 @@ class RopeTable:
         swapped = x.unflatten(-1, (2, 2, quarter)).flip(-2).flatten(-3)
         return x * self.cos.to(x.dtype) + swapped * self.sin.to(x.dtype)
 
+    def repeated(self, views: int) -> RopeTable:
+        """Table for the tokens of several views of one size, view by view."""
+        return RopeTable(self.cos.repeat(views, 1), self.sin.repeat(views, 1))
+
 
 @lru_cache(maxsize=64)
-def rope_table(rows: int, columns: int, head_size: int, device: torch.device) -> RopeTable:
+def rope_table(rows: int, columns: int, head_size: int, device: torch.device,
+               special: int = 0) -> RopeTable:
     """
     Table for a grid of tokens, row by row; made once for each grid and device.
 
     :param head_size: channels of a head, a multiple of 4
+    :param special: tokens in front of the grid that have no place: they stand at (0, 0), and the
+        grid then begins at (1, 1)
     """
     quarter = head_size // 4
     # In float32 on the CPU, whatever the device: angles of all devices agree to the last bit
@@ -57,8 +64,10 @@ def rope_table(rows: int, columns: int, head_size: int, device: torch.device) ->
     row, column = torch.meshgrid(
         torch.arange(rows, dtype=torch.float32), torch.arange(columns, dtype=torch.float32),
         indexing='ij')
-    by_row = row.reshape(-1, 1) * frequencies  # (N, quarter)
-    by_column = column.reshape(-1, 1) * frequencies
+    nowhere = torch.zeros(special)
+    by_row, by_column = (
+        torch.cat([nowhere, x.flatten() + min(special, 1)])[:, None] * frequencies
+        for x in (row, column))  # (N, quarter)
     angles = torch.cat([by_row, by_row, by_column, by_column], 1)  # (N, head size)
     sign = torch.ones(4, quarter)
     sign[0::2] = -1

@@ -1,0 +1,39 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where in the image a cell of a map is, as sines and cosines (Vaswani et al., 2017, 3.5)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import hypot
+
+from recon3r_ros.nets.layers.rope import BASE
+import torch
+from torch import Tensor
+
+#: How strong positions are beside what a map holds
+_STRENGTH = 0.1
+
+
+@lru_cache(maxsize=64)
+def sine_embedding(channels: int, height: int, width: int, aspect: float, device: torch.device
+                   ) -> Tensor:
+    """
+    Embedding (channels, height, width) of a map's cells; made once for each size and device.
+
+    :param channels: a multiple of 4; the first half says the column, the second the row
+    :param aspect: width over height of the image
+    """
+    diagonal = hypot(aspect, 1)
+    column, row = (
+        torch.linspace(-1, 1, n, dtype=torch.float64) * (n - 1) / n * side / diagonal
+        if n > 1 else torch.zeros(1, dtype=torch.float64)
+        for n, side in ((width, aspect), (height, 1)))
+    quarter = channels // 4
+    frequencies = BASE ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    by_column, by_row = (_STRENGTH * torch.cat([(x * frequencies[:, None]).sin(),
+                                                (x * frequencies[:, None]).cos()])
+                         for x in (column, row))  # (channels / 2, n)
+    embedding = torch.cat([by_column[:, None, :].expand(-1, height, -1),
+                           by_row[:, :, None].expand(-1, -1, width)])
+    return embedding.float().to(device)
