@@ -25,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.commands.console import output as console
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.inference.engine import Engine, Pair, resolve
+from recon3r_ros.inference.device import resolve
+from recon3r_ros.inference.engine import Engine, Pair
 from recon3r_ros.inference.preprocess import to_tensor
 from recon3r_ros.inference.registry import EngineConfig, Model
 from recon3r_ros.io.atomic import write_bytes
-from recon3r_ros.nets.checkpoints import HEADS, load
+from recon3r_ros.nets.checkpoints import HEADS, load_dust3r
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, ViewOutput
 import torch
 from torch.nn.attention import sdpa_kernel, SDPBackend
@@ -101,7 +102,7 @@ def measure(model: Model, output: Path) -> int:
 
 def _network(model: Model) -> Dust3r:
     if model.weights:
-        return load(model.weights, model.name).network
+        return load_dust3r(model.weights, model.name).network
     if model.name not in HEADS:
         raise Recon3rError(f'model {model.name!r} is no network: there is nothing to measure')
     torch.manual_seed(0)

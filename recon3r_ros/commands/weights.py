@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recon3r_ros.commands.console import output as console
 from recon3r_ros.nets import checkpoints
+from recon3r_ros.nets.dust3r import Dust3r
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -36,15 +37,15 @@ def _list() -> None:
 
 def _verify(path: Path) -> None:
     checkpoint = checkpoints.read(path)
-    config = checkpoint.network.config
-    parameters = sum(p.numel() for p in checkpoint.network.parameters())
+    network = checkpoint.network
+    parameters = sum(p.numel() for p in network.parameters())
+    head = f', head {network.config.head}' if isinstance(network, Dust3r) else ''
     origin = checkpoints.check_sha256(path)
     hashed = checkpoints.sha256(path)
-    models = [model for model, heads in checkpoints.HEADS.items() if config.head in heads]
     lines = {
         'file': f'{path}: every tensor is there, has its shape, and is finite',
-        'fits': ', '.join(f'--model {model}' for model in models),
-        'network': f'{parameters / 1e6:.0f} million parameters, head {config.head}, images of '
+        'fits': ', '.join(f'--model {model}' for model in checkpoint.models),
+        'network': f'{parameters / 1e6:.0f} million parameters{head}, images of '
                    f'{checkpoint.image_size} pixels',
         'SHA-256': f'{hashed}, ' + (f'{origin}' if origin else 'with none known to compare: keep '
                                     f'it in {path.name}.sha256'),

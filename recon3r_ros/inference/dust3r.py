@@ -1,12 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-DUSt3R, MonST3R and MASt3R as a `Predictor`.
-
-The network looks through a camera of its own making: points are first brought onto the rays of
-the camera that took the image, which is known or will be refined. Confidences become inverse
-variances: trained with C |error| - alpha log C (DUSt3R, equation 4), C settles at alpha / |error|.
-"""
+"""DUSt3R, MonST3R and MASt3R as a `Predictor`: see `pointmaps` for what becomes of theirs."""
 
 from __future__ import annotations
 
@@ -19,32 +13,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import GeometryError
-from recon3r_ros.geometry.camera import Camera, pixel_grid
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.focal import estimate_focal_weiszfeld
-from recon3r_ros.inference.engine import Engine, resolve
+from recon3r_ros.inference.device import resolve
+from recon3r_ros.inference.engine import Engine
 from recon3r_ros.inference.keypoints import detect_keypoints
 from recon3r_ros.inference.matching import match_reciprocally
 from recon3r_ros.inference.place import describe_place
+from recon3r_ros.inference.pointmaps import finite, information, onto_camera, Points
 from recon3r_ros.inference.preprocess import prepare
 from recon3r_ros.inference.registry import EngineConfig
 from recon3r_ros.inference.types import NO_CONFIDENCE, PairAttention, Prediction, View
-from recon3r_ros.nets.checkpoints import load
+from recon3r_ros.nets.checkpoints import load_dust3r
 from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
 
-#: Weight of the confidence's logarithm in the training loss (DUSt3R, section 4)
-ALPHA = 0.2
 #: The focal length is fitted to every n-th pixel: neighbours say the same
 FOCAL_STRIDE = 4
-#: A pixel is seen in the other view if its depth there is this close to that view's own
-OCCLUSION = 0.1
 #: Two views show one place if this share of the pixels that matching set out with find a partner
 #: whose point lies this close to theirs, relative to its distance
 MIN_MATCHED, SAME_POINT = 0.05, 0.1
 MATCHING_STRIDE = 16
-#: Points are this deep at most, in the units of their pair's median depth: beyond is sky
-FARTHEST = 1e3
 
-Points = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
@@ -102,7 +91,7 @@ class Dust3rPredictor:
         :raises Recon3rError: where the file or the device cannot be used
         """
         resolve(config)  # before a large file is read
-        checkpoint = load(weights, model)
+        checkpoint = load_dust3r(weights, model)
         return cls(Engine(checkpoint.network, config, attention=True), checkpoint.image_size)
 
     def encode(self, view: View) -> Dust3rEncoding:
@@ -138,34 +127,15 @@ class Dust3rPredictor:
                     ) -> Prediction:
         camera = group[0].camera
         views = (own, other)[:len(group)]
-        pointmaps = [_finite(v.points.numpy()) for v in views]
+        pointmaps = [finite(v.points.numpy()) for v in views]
         confidences = [information(v.confidence.numpy()) for v in views]
         focal = _focal(pointmaps[0], confidences[0])
         implied = camera if focal is None else _centred(camera, focal)
-        pointmaps = [_through(p, implied, camera) for p in pointmaps]
-        if len(group) == 2:
-            confidences[1] = np.where(_visible(pointmaps[1], pointmaps[0], camera),
-                                      confidences[1], np.float32(NO_CONFIDENCE))
-            if not _same_place(own, other):
-                confidences = [np.full_like(c, NO_CONFIDENCE) for c in confidences]
-        confidences = [np.where(p[..., 2] > 0, c, np.float32(NO_CONFIDENCE))
-                       for p, c in zip(pointmaps, confidences)]
-        # What the own camera sees lies on its pixels' rays, and in front of it
-        depth = np.where(pointmaps[0][..., 2] > 0, pointmaps[0][..., 2], 1)
-        rays = camera.unproject(pixel_grid(camera.height, camera.width))
-        pointmaps[0] = (rays * depth[..., None]).astype(np.float32)
-        return Prediction(tuple(pointmaps), tuple(confidences), focal, self._metric, learned=True,
+        points, confidence = onto_camera(pointmaps, confidences, implied, camera)
+        if len(group) == 2 and not _same_place(own, other):
+            confidence = tuple(np.full_like(c, NO_CONFIDENCE) for c in confidence)
+        return Prediction(points, confidence, focal, self._metric, learned=True,
                           attention=_attention(own, other) if len(group) == 2 else None)
-
-
-def information(confidence: Points) -> Points:
-    """
-    Inverse variance of the relative depth that a confidence stands for.
-
-    :param confidence: (H, W), 1 where the network knows nothing
-    """
-    c = np.where(np.isfinite(confidence), confidence, np.float32(1)).clip(1, 1e3)
-    return np.maximum((c ** 2 - 1) / ALPHA ** 2, NO_CONFIDENCE).astype(np.float32)
 
 
 def _attention(own: ViewOutput, other: ViewOutput) -> PairAttention | None:
@@ -185,16 +155,6 @@ def by_token(mask: Mask, rows: int, columns: int) -> Mask:
     return np.asarray(patches.any((1, 3)))
 
 
-def _finite(points: Points) -> Points:
-    """Exponentials may overflow: what is not finite lies behind the camera."""
-    z = points[..., 2]
-    front = z[np.isfinite(z) & (z > 0)]
-    limit = FARTHEST * float(np.median(front)) if len(front) else 1.0
-    usable = np.isfinite(points).all(-1) & (np.abs(points) <= limit).all(-1)
-    behind = np.array([0, 0, -1], np.float32)
-    return np.where(np.expand_dims(usable, -1), points, behind).astype(np.float32)
-
-
 def _focal(points: Points, weights: Points) -> float | None:
     """Focal length that the network saw the view with, pixels; None where its points have none."""
     height, width = weights.shape
@@ -212,30 +172,6 @@ def _centred(camera: Camera, focal: float) -> Camera:
     """Camera of the grid as the network believes it to be."""
     return Camera(camera.width, camera.height, focal, focal, (camera.width - 1) / 2,
                   (camera.height - 1) / 2)
-
-
-def _through(points: Points, implied: Camera, camera: Camera) -> Points:
-    """Move points at their depth so that `camera` sees them where `implied` does."""
-    z = points[..., 2]
-    x = (points[..., 0] * implied.fx + z * (implied.cx - camera.cx)) / camera.fx
-    y = (points[..., 1] * implied.fy + z * (implied.cy - camera.cy)) / camera.fy
-    return np.stack([x, y, z], -1).astype(np.float32)
-
-
-def _visible(points: Points, seen: Points, camera: Camera) -> NDArray[np.bool_]:
-    """
-    Whether points are what the camera sees in their place, not something behind it.
-
-    :param points: (H', W', 3) in the camera's frame
-    :param seen: (H, W, 3) its own pointmap
-    """
-    z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
-    with np.errstate(invalid='ignore'):
-        u = np.round(points[..., 0] / z * camera.fx + camera.cx)
-        v = np.round(points[..., 1] / z * camera.fy + camera.cy)
-        inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-    column, row = (np.where(inside, x, 0).astype(int) for x in (u, v))
-    return inside & (np.abs(seen[row, column, 2] / np.where(inside, z, 1) - 1) < OCCLUSION)
 
 
 def _same_place(own: ViewOutput, other: ViewOutput) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recon3r_ros.inference.types import Predictor
 
 PAIR_NETWORKS = ('dust3r', 'monst3r', 'mast3r')
-MODELS = ('geometric', *PAIR_NETWORKS)
+MODELS = ('geometric', *PAIR_NETWORKS, 'vggt')
 PRECISIONS = ('auto', 'float32', 'bfloat16', 'float16')
 MODES = ('eager', 'compile', 'graphs')
 
@@ -66,13 +66,16 @@ def make_predictor(model: Model) -> Predictor:
                                'model that they are for')
         from recon3r_ros.inference.geometric import GeometricPredictor
         predictor = GeometricPredictor()
-    elif model.name in PAIR_NETWORKS:
-        if not model.weights:
-            raise Recon3rError(f'model {model.name} needs a file of weights; recon3r weights '
-                               'lists what is published')
+    elif model.name not in MODELS:
+        raise Recon3rError(f'model {model.name!r}: expected one of {", ".join(MODELS)}')
+    elif not model.weights:
+        raise Recon3rError(f'model {model.name} needs a file of weights; recon3r weights lists '
+                           'what is published')
+    elif model.name == 'vggt':
+        from recon3r_ros.inference.vggt import VggtPredictor
+        predictor = VggtPredictor.from_file(model.weights, model.engine)
+    else:
         from recon3r_ros.inference.dust3r import Dust3rPredictor
         predictor = Dust3rPredictor.from_file(model.weights, model.name, model.engine)
-    else:
-        raise Recon3rError(f'model {model.name!r}: expected one of {", ".join(MODELS)}')
     # a predictor takes only encodings of its own, which its type says and the protocol's cannot
     return cast('Predictor', predictor)

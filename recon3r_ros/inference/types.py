@@ -10,7 +10,7 @@ z forward); pixel (u, v) = (column, row) with pixel centres at integers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Sequence
+from typing import Protocol, runtime_checkable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,11 @@ class Prediction:
     :param moving: (H, W) int8 of the first view: 1 where it is seen in the other one but, however
         deep it were, not where the camera's motion can have brought it; -1 where that explains it;
         0 where nothing is known. None where the predictor does not tell
+    :param T_first_view: (4, 4) for each view of a larger group: its camera in the first one's
+        frame. None for pairs. Confidences of a larger group are those of the points, whether or
+        not the first view sees them; see `pointmaps.as_pair`
+    :param cameras: one for each view of a larger group: the pinhole camera, on its grid, that its
+        points were made with
     """
 
     pointmaps: tuple[NDArray[np.float32], ...]
@@ -109,6 +114,8 @@ class Prediction:
     learned: bool = False
     attention: PairAttention | None = None
     moving: NDArray[np.int8] | None = None
+    T_first_view: tuple[NDArray[np.float64], ...] | None = None
+    cameras: tuple[Camera, ...] | None = None
 
 
 NO_CONFIDENCE = 1e-6
@@ -134,3 +141,16 @@ class Predictor(Protocol):
     def predict(self, groups: Sequence[tuple[Encoding, ...]],
                 moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None
                 ) -> list[Prediction]: ...
+
+
+@runtime_checkable
+class WindowPredictor(Predictor, Protocol):
+    """
+    Looks at more than two views together.
+
+    `predict_together` predicts a group while it looks at further views of the same size, of which
+    nothing is asked. It has `T_first_view` and `cameras`, for groups of one and two views, too.
+    """
+
+    def predict_together(self, group: tuple[Encoding, ...], context: Sequence[Encoding] = ()
+                         ) -> Prediction: ...

@@ -4,8 +4,9 @@
 Published weights: read without trust, recognised by their tensors, loaded strictly.
 
 A .pth of the DUSt3R family is a pickled dictionary of the weights and of an `argparse.Namespace`
-whose `model` is a Python expression. It is unpickled as weights only, and no expression is ever
-evaluated: the sizes of a network follow from the shapes of its tensors.
+whose `model` is a Python expression; VGGT's model.pt holds the weights alone. Files are unpickled
+as weights only, and no expression is ever evaluated: the sizes of a network follow from the shapes
+of its tensors.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ import hashlib
 from pathlib import Path
 import pickle
 import re
+from typing import Generic, TypeVar
 import zipfile
 
 from recon3r_ros.errors import InputError
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, HeadName
+from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch
 from torch import Tensor
 
 #: Channels of an attention head, in all networks of the family: no tensor's shape tells
 HEAD_SIZE = 64
 #: Longer side of the images a network was trained with, where its file does not say
-IMAGE_SIZE = 512
+IMAGE_SIZE, VGGT_IMAGE_SIZE = 512, 518
+#: Parts of published files that belong to what is left out here
+LEFT_OUT = 'track_head.'
 #: Heads that each model comes with
 HEADS: dict[str, tuple[HeadName, ...]] = {
     'dust3r': ('dpt', 'linear'), 'monst3r': ('dpt',), 'mast3r': ('catmlp+dpt',)}
@@ -65,49 +70,70 @@ PUBLISHED = (
               'https://huggingface.co/Junyi42/MonST3R_PO-TA-S-W_ViTLarge_BaseDecoder_512_dpt'),
     Published('mast3r', 'MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
               f'{_NAVER}/MASt3R/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth'),
+    Published('vggt', 'model.pt', 'https://huggingface.co/facebook/VGGT-1B',
+              'CC BY-NC 4.0, non-commercial'),
+    Published('vggt', 'model.safetensors', 'https://huggingface.co/facebook/VGGT-1B',
+              'CC BY-NC 4.0, non-commercial'),
 )
 
 
+Network = TypeVar('Network', Dust3r, Vggt, covariant=True)
+
+
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class Checkpoint(Generic[Network]):
     """
     A network with the weights of a file.
 
     :param network: on the CPU, in float32, for inference
+    :param models: what it is, as in --model; MonST3R's file has the shapes of DUSt3R's
     :param image_size: longer side of the images it takes, pixels; 224 means square ones
     """
 
-    network: Dust3r
+    network: Network
+    models: tuple[str, ...]
     image_size: int
 
-    @property
-    def model(self) -> str:
-        """What it is; MonST3R's file has the shapes of DUSt3R's."""
-        return 'mast3r' if self.network.config.head == 'catmlp+dpt' else 'dust3r'
 
-
-def load(path: str | Path, model: str) -> Checkpoint:
+def load_dust3r(path: str | Path, model: str) -> Checkpoint[Dust3r]:
     """
-    Read a network's weights.
+    Read the weights of a network of DUSt3R's family.
 
     :param path: .pth as published, or .safetensors
     :param model: what they are expected to be: dust3r, monst3r or mast3r
     :raises InputError: in one line that names the file and what is wrong with it
     """
-    path = Path(path)
     if model not in HEADS:
-        raise InputError(f'model {model!r} has no weights, expected one of {", ".join(HEADS)}')
-    checkpoint = read(path)
-    head = checkpoint.network.config.head
-    if head not in HEADS[model]:
-        raise InputError(f'{path}: holds {checkpoint.model} with head {head!r}, not {model}; '
-                         f'give --model {checkpoint.model} or the file of {model}')
-    return checkpoint
+        raise InputError(f'model {model!r} is none of {", ".join(HEADS)}')
+    checkpoint = read(Path(path))
+    if isinstance(checkpoint.network, Dust3r) and model in checkpoint.models:
+        return Checkpoint(checkpoint.network, checkpoint.models, checkpoint.image_size)
+    raise _another(path, checkpoint, model)
 
 
-def read(path: Path) -> Checkpoint:
+def load_vggt(path: str | Path) -> Checkpoint[Vggt]:
     """
-    Read whatever network of the family a file holds.
+    Read VGGT's weights.
+
+    :param path: .pt as published, or .safetensors
+    :raises InputError: in one line that names the file and what is wrong with it
+    """
+    checkpoint = read(Path(path))
+    if isinstance(checkpoint.network, Vggt):
+        return Checkpoint(checkpoint.network, checkpoint.models, checkpoint.image_size)
+    raise _another(path, checkpoint, 'vggt')
+
+
+def _another(path: str | Path, checkpoint: Checkpoint[Dust3r] | Checkpoint[Vggt], model: str
+             ) -> InputError:
+    found = checkpoint.models[0]
+    return InputError(f'{path}: holds {found}, not {model}; give --model {found} or the file of '
+                      f'{model}')
+
+
+def read(path: Path) -> Checkpoint[Dust3r] | Checkpoint[Vggt]:
+    """
+    Read whatever network a file holds.
 
     :raises InputError: in one line that names the file and what is wrong with it
     """
@@ -116,14 +142,23 @@ def read(path: Path) -> Checkpoint:
                          'published')
     check_sha256(path)
     state, description = _tensors(path)
+    if any(key.startswith('aggregator.') for key in state):
+        state = {k: v for k, v in state.items() if not k.startswith(LEFT_OUT)}
+        with torch.device('meta'):
+            vggt = Vggt(_vggt_config(path, state))
+        return Checkpoint(_filled(path, vggt, state), ('vggt',), VGGT_IMAGE_SIZE)
     state = _completed(state)
-    config = _config(path, state)
     with torch.device('meta'):
-        network = Dust3r(config)
+        dust3r = Dust3r(_dust3r_config(path, state))
+    models = tuple(m for m, heads in HEADS.items() if dust3r.config.head in heads)
+    return Checkpoint(_filled(path, dust3r, state), models, _image_size(path, description))
+
+
+def _filled(path: Path, network: Network, state: dict[str, Tensor]) -> Network:
+    """Give a network its weights, strictly."""
     _check(path, network.state_dict(), state)
     network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
-    network.requires_grad_(False).eval()
-    return Checkpoint(network, _image_size(path, description))
+    return network.requires_grad_(False).eval()
 
 
 def check_sha256(path: Path) -> str | None:
@@ -191,7 +226,7 @@ def _completed(state: dict[str, Tensor]) -> dict[str, Tensor]:
                     if k.startswith('dec_blocks.')}
 
 
-def _config(path: Path, state: Mapping[str, Tensor]) -> Dust3rConfig:
+def _dust3r_config(path: Path, state: Mapping[str, Tensor]) -> Dust3rConfig:
     try:
         enc = state['patch_embed.proj.weight'].shape[0]
         dec = state['decoder_embed.weight'].shape[0]
@@ -214,8 +249,23 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> Dust3rConfig:
                         _depth(state, 'dec_blocks'), dec // HEAD_SIZE, head, descriptor_dim)
 
 
+def _vggt_config(path: Path, state: Mapping[str, Tensor]) -> VggtConfig:
+    token = state.get('aggregator.camera_token')
+    width = token.shape[-1] if token is not None and token.ndim == 4 else 0
+    if width < HEAD_SIZE or width % HEAD_SIZE:
+        raise InputError(f'{path}: aggregator.camera_token has {width} channels, expected a '
+                         f'multiple of {HEAD_SIZE}: it is damaged, or another network')
+    depth = _depth(state, 'aggregator.frame_blocks')
+    # No tensor tells which turns the heads read: those of the published network, in proportion
+    known = VggtConfig()
+    layers = [round(n * (depth - 1) / (known.depth - 1)) for n in known.layers]
+    return VggtConfig(width, depth, width // HEAD_SIZE,
+                      _depth(state, 'aggregator.patch_embed.blocks'),
+                      (layers[0], layers[1], layers[2], layers[3]))
+
+
 def _depth(state: Iterable[str], blocks: str) -> int:
-    found = (re.match(rf'{blocks}\.(\d+)\.', key) for key in state)
+    found = (re.match(rf'{re.escape(blocks)}\.(\d+)\.', key) for key in state)
     return 1 + max((int(match.group(1)) for match in found if match), default=-1)
 
 

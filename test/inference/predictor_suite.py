@@ -98,8 +98,7 @@ class PredictorSuite:
     def test_mixed_sizes(self, predictor: Predictor, near: tuple[TrueView, TrueView]) -> None:
         portrait, landscape = near[0].cropped(120, 0, 360, 480), near[1]
         group = predictor.encode(portrait.view), predictor.encode(landscape.view)
-        assert group[0].camera.width < group[0].camera.height
-        assert group[1].camera.width > group[1].camera.height
+        assert group[0].image.shape != group[1].image.shape
         check_well_formed(predictor.predict([group])[0], group)
         check_well_formed(predictor.predict([group[::-1]])[0], group[::-1])
 

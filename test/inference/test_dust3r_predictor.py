@@ -13,15 +13,10 @@ import pytest
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
-from recon3r_ros.inference.dust3r import (
-    ALPHA,
-    by_token,
-    Dust3rEncoding,
-    Dust3rPredictor,
-    information,
-)
+from recon3r_ros.inference.dust3r import by_token, Dust3rEncoding, Dust3rPredictor
 from recon3r_ros.inference.engine import Engine
 from recon3r_ros.inference.matching import match_reciprocally
+from recon3r_ros.inference.pointmaps import ALPHA, information
 from recon3r_ros.inference.preprocess import prepare, to_tensor
 from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
 from recon3r_ros.inference.types import MATCHED, NO_CONFIDENCE, View
@@ -153,9 +148,9 @@ def test_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture) -> Non
     assert all(np.allclose(x.pointmaps[1], y.pointmaps[1], atol=1e-4)
                for x, y in zip(got, expected))
     assert [r.getMessage() for r in caplog.records] == [
-        'out of memory with 16 pairs at once; going on with 8',
-        'out of memory with 8 pairs at once; going on with 4',
-        'out of memory with 4 pairs at once; going on with 2']
+        'out of memory with 16 at once; going on with 8',
+        'out of memory with 8 at once; going on with 4',
+        'out of memory with 4 at once; going on with 2']
     with pytest.raises(Recon3rError, match='too little memory for a single pair'):
         predictor = Dust3rPredictor(Counted(tiny(), memory=0), 224)
         predictor.predict(window(predictor))

@@ -15,6 +15,7 @@ import pytest
 from recon3r_ros.errors import InputError
 from recon3r_ros.nets import checkpoints
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.vggt import Vggt, VggtConfig
 from safetensors.torch import save_file
 import torch
 
@@ -159,14 +160,14 @@ def test_wrong_shapes_and_values(state: State, write: Callable[..., Path]) -> No
 
 def test_it_must_be_the_model_that_was_asked_for(write: Callable[..., Path]) -> None:
     linear = write(Dust3r(CONFIG).state_dict())
-    assert checkpoints.load(linear, 'dust3r').model == 'dust3r'
+    assert 'dust3r' in checkpoints.load_dust3r(linear, 'dust3r').models
     for model in ('mast3r', 'monst3r'):
         with pytest.raises(InputError, match=f'{linear}.*not {model}'):
-            checkpoints.load(linear, model)
+            checkpoints.load_dust3r(linear, model)
     with pytest.raises(InputError, match='dust3r, monst3r, mast3r'):
-        checkpoints.load(linear, 'geometric')
+        checkpoints.load_dust3r(linear, 'geometric')
     with pytest.raises(InputError, match='no such file'):
-        checkpoints.load(linear.with_name('none.pth'), 'dust3r')
+        checkpoints.load_dust3r(linear.with_name('none.pth'), 'dust3r')
 
 
 def test_a_known_hash_is_checked(state: State, write: Callable[..., Path],
@@ -188,3 +189,47 @@ def test_a_known_hash_is_checked(state: State, write: Callable[..., Path],
     assert checkpoints.check_sha256(path) == 'as published'
     path.write_bytes(path.read_bytes() + b'\0')
     assert 'as published it is' in refusal(path)
+
+
+@pytest.fixture(scope='module')
+def vggt_state() -> State:
+    """Return the weights of a tiny VGGT."""
+    torch.manual_seed(0)
+    return {k: v.detach() for k, v in Vggt(VggtConfig(64, 6, 1, 2)).state_dict().items()}
+
+
+@pytest.mark.parametrize('name', ['model.pt', 'model.safetensors'])
+def test_vggt_follows_from_its_tensors(vggt_state: State, tmp_path: Path, name: str) -> None:
+    """As published: bare weights; those of the track head are known and left out."""
+    state = vggt_state | {'track_head.tracker.corr_mlp.fc1.weight': torch.zeros(3, 3)}
+    if name.endswith('.pt'):
+        torch.save(state, tmp_path / name)
+    else:
+        save_file({k: v.clone() for k, v in state.items()}, tmp_path / name)
+    found = checkpoints.load_vggt(tmp_path / name)
+    config = found.network.config
+    assert (config.embed_dim, config.depth, config.dino_depth) == (64, 6, 2)
+    assert config.layers == (1, 2, 4, 5), 'those of the published network, in proportion'
+    assert found.image_size == 518 and found.models == ('vggt',)
+    assert found.network.state_dict().keys() == vggt_state.keys()
+    for key, value in found.network.state_dict().items():
+        assert torch.equal(value, vggt_state[key])
+
+
+def test_vggt_is_loaded_strictly(vggt_state: State, write: Callable[..., Path]) -> None:
+    key = 'aggregator.global_blocks.3.attn.q_norm.weight'
+    assert key in refusal(write({k: v for k, v in vggt_state.items() if k != key}))
+    assert 'unexpected track' in refusal(write(vggt_state | {'track.weight': torch.zeros(1)}))
+    assert 'multiple of 64' in refusal(write(
+        vggt_state | {'aggregator.camera_token': torch.zeros(1, 2, 1, 65)}))
+    assert 'multiple of 64' in refusal(write(
+        {k: v for k, v in vggt_state.items() if k != 'aggregator.camera_token'}))
+    assert key in refusal(write(vggt_state | {key: torch.full((64,), torch.nan)}))
+
+
+def test_vggt_and_dust3r_are_not_mistaken_for_each_other(
+        state: State, vggt_state: State, write: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match='holds vggt, not dust3r; give --model vggt'):
+        checkpoints.load_dust3r(write(vggt_state, 'vggt.pt'), 'dust3r')
+    with pytest.raises(InputError, match='holds dust3r, not vggt; give --model dust3r'):
+        checkpoints.load_vggt(write(state))
