@@ -25,6 +25,18 @@ def window_partners(count: int) -> list[int]:
     return [newest - offset for offset in OFFSETS if newest - offset >= 0]
 
 
+def window_start(count: int, size: int, overlap: int) -> int:
+    """
+    First member of the window that the newest of `count` keyframes is in.
+
+    Windows grow to their size and then begin again with the last `overlap` members.
+
+    :return: index
+    """
+    step = size - overlap
+    return max(count - 1 - overlap, 0) // step * step
+
+
 def loop_candidate(descriptors: Sequence[NDArray[np.float32]], gap: int) -> int | None:
     """
     Find the old keyframe that looks most like the newest one.

@@ -1,6 +1,12 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Keyframes predicted in pairs; each is encoded once for as long as it is in the window."""
+"""
+Keyframes predicted in pairs or windows; each is encoded once for as long as it is in the window.
+
+A prediction of a window is a hyper-edge: its views have one frame and one scale. It is taken apart
+into the pairs of its new view with each partner; as all these come from the same pointmaps, they
+tie the window to the map by all views that both have.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,8 @@ from recon3r_ros.core import pair_graph, reobservation
 from recon3r_ros.core.archive import ArchivedView
 from recon3r_ros.core.correspondence import correspond, Correspondence
 from recon3r_ros.core.types import at, Keyframe
-from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View
+from recon3r_ros.inference.pointmaps import as_pair
+from recon3r_ros.inference.types import Encoding, Prediction, Predictor, View, WindowPredictor
 
 Mask = NDArray[np.bool_]
 
@@ -77,6 +84,8 @@ class Pairing:
         :param window: keyframes that keep their encodings
         :param everything: those that keep their images
         """
+        if isinstance(self.predictor, WindowPredictor):
+            window = {*window, *sorted(everything)[1 - self.predictor.window.size:]}
         self._encodings = {i: e for i, e in self._encodings.items() if i in window}
         self.archive = {i: v for i, v in self.archive.items() if i in everything}
 
@@ -92,40 +101,46 @@ class Pairing:
         :return: pairs that show the same scene, and which partner closes a loop, if one does
         """
         ids = list(keyframes)
-
-        def predict(partners: list[int]) -> list[Pair]:
-            return self.predict(new, encoding, [keyframes[i] for i in partners], focal_factor)
-
         descriptors = [keyframes[i].descriptor for i in ids] + [new.descriptor]
+
+        def predict(partners: Sequence[int], members: Sequence[int] = ()) -> list[Pair]:
+            return self.predict(new, encoding, [keyframes[i] for i in partners], focal_factor,
+                                members)
+
         if placed:
             own = [i for i in ids if keyframes[i].camera_name == new.camera_name]
-            partners = [own[p] for p in pair_graph.window_partners(len(own) + 1)]
+            members = self._members(own, encoding)
+            near = members[::-1] or own
+            partners = [near[p] for p in pair_graph.window_partners(len(near) + 1)]
+            if members and near[0] not in partners and len(near) < pair_graph.OFFSETS[-1]:
+                partners.append(near[0])  # a window that just began shares few views
             loop = pair_graph.loop_candidate(descriptors, window)
-            pairs = predict([p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)])
-            loops = [] if loop is None else predict([ids[loop]])
+            pairs = predict([p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)],
+                            members)
+            loops = [] if loop is None else predict([ids[loop]], members)
             return pairs + loops, loops[0].partner if loops else None
         candidates = pair_graph.relocalisation_candidates(descriptors)
         recent = predict([ids[p] for p in candidates[:2]])
         return recent or predict([ids[p] for p in candidates[2:]]), None
 
     def predict(self, new: Keyframe, encoding: Encoding, partners: Sequence[Keyframe],
-                focal_factor: float) -> list[Pair]:
+                focal_factor: float, members: Sequence[int] = ()) -> list[Pair]:
         """
         Predict a new keyframe with others, all pairs at once.
 
         :param focal_factor: true over guessed focal length, as it is known now
+        :param members: keyframes that are looked at together with these, most important first;
+            without any, pairs are looked at for themselves
         :return: those pairs that show the same scene
         """
         encodings = {k.id: self._encoding(k.id, focal_factor) for k in partners}
         # Those of a salvaged map may have been made of smaller images
         partners = [k for k in partners
                     if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
-        groups = []
-        for partner in partners:
-            groups += [(encodings[partner.id], encoding), (encoding, encodings[partner.id])]
-        predictions = self.predictor.predict(groups)
+        context = [self._encodings[i] for i in members if i not in encodings]
         pairs = []
-        for partner, forward, backward in zip(partners, predictions[::2], predictions[1::2]):
+        for partner, (forward, backward) in zip(partners, self._both_ways(
+                [encodings[k.id] for k in partners], encoding, context if members else None)):
             pair = _pair(partner.id, forward, backward, encodings[partner.id], encoding)
             self._note_focal(forward, partner, focal_factor)
             self._note_focal(backward, new, focal_factor)
@@ -134,6 +149,35 @@ class Pairing:
             if common >= MIN_COMMON:
                 pairs.append(pair)
         return pairs
+
+    def _both_ways(self, partners: list[Encoding], new: Encoding, context: list[Encoding] | None
+                   ) -> list[tuple[Prediction, Prediction]]:
+        """Predict a view with others, in each one's frame and in its own."""
+        group = (*partners, new)
+        if (isinstance(self.predictor, WindowPredictor) and context is not None and partners
+                and all(p.image.shape == new.image.shape for p in partners)):
+            together = self.predictor.predict_together(
+                group, context[:max(self.predictor.window.size - len(group), 0)])
+            last = len(partners)
+            return [(as_pair(together, group, n, last), as_pair(together, group, last, n))
+                    for n in range(last)]
+        groups = [pair for p in partners for pair in ((p, new), (new, p))]
+        predictions = self.predictor.predict(groups)
+        return list(zip(predictions[::2], predictions[1::2]))
+
+    def _members(self, own: list[int], new: Encoding) -> list[int]:
+        """
+        List the keyframes of the window that a new one is in, newest first.
+
+        :param own: of its camera, oldest first
+        :return: none where the predictor looks at pairs
+        """
+        if not isinstance(self.predictor, WindowPredictor):
+            return []
+        window = self.predictor.window
+        start = pair_graph.window_start(len(own) + 1, window.size, window.overlap)
+        return [i for i in reversed(own[start:]) if i in self._encodings
+                and self._encodings[i].image.shape == new.image.shape]
 
     def predict_again(self, new: Keyframe, partners: Sequence[Keyframe]) -> list[Pair]:
         """

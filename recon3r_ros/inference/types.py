@@ -143,14 +143,31 @@ class Predictor(Protocol):
                 ) -> list[Prediction]: ...
 
 
+@dataclass(frozen=True)
+class Window:
+    """
+    How many views are looked at together.
+
+    :param size: at most
+    :param overlap: views that a full window shares with the next one, less than `size`; `size - 1`
+        slides it view by view
+    """
+
+    size: int = 8
+    overlap: int = 2
+
+
 @runtime_checkable
 class WindowPredictor(Predictor, Protocol):
     """
-    Looks at more than two views together.
+    Looks at more than two views together: `window` of them.
 
     `predict_together` predicts a group while it looks at further views of the same size, of which
     nothing is asked. It has `T_first_view` and `cameras`, for groups of one and two views, too.
     """
+
+    @property
+    def window(self) -> Window: ...
 
     def predict_together(self, group: tuple[Encoding, ...], context: Sequence[Encoding] = ()
                          ) -> Prediction: ...

@@ -26,7 +26,7 @@ from recon3r_ros.inference.place import describe_place
 from recon3r_ros.inference.pointmaps import as_pair, finite, information
 from recon3r_ros.inference.preprocess import prepare
 from recon3r_ros.inference.registry import EngineConfig
-from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View, Window
 from recon3r_ros.inference.window_engine import ViewTokens, WindowEngine
 from recon3r_ros.nets.checkpoints import load_vggt
 from recon3r_ros.nets.vggt import PATCH
@@ -70,17 +70,19 @@ class VggtPredictor:
 
     :param engine: runs the network
     :param image_size: width that it was trained with, pixels
+    :param window: views that it looks at together
     """
 
     single_view, reweights = True, False
 
-    def __init__(self, engine: WindowEngine, image_size: int) -> None:
+    def __init__(self, engine: WindowEngine, image_size: int, window: Window = Window()) -> None:
         self.engine = engine
+        self.window = window
         self._image_size = image_size
 
     @classmethod
-    def from_file(cls, weights: str | Path, config: EngineConfig = EngineConfig()
-                  ) -> VggtPredictor:
+    def from_file(cls, weights: str | Path, config: EngineConfig = EngineConfig(),
+                  window: Window = Window()) -> VggtPredictor:
         """
         Load the network.
 
@@ -89,7 +91,7 @@ class VggtPredictor:
         """
         resolve(config)  # before a large file is read
         checkpoint = load_vggt(weights)
-        return cls(WindowEngine(checkpoint.network, config), checkpoint.image_size)
+        return cls(WindowEngine(checkpoint.network, config), checkpoint.image_size, window)
 
     def encode(self, view: View) -> VggtEncoding:
         """Bring a view to the network's grid and encode it: the only time that this is done."""
