@@ -249,14 +249,19 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--model', choices=MODELS, default='geometric',
                         help='what predicts depth; all but geometric need --weights (default: '
                         'geometric)')
-    parser.add_argument('--weights', metavar='FILE', help='of the model: .pth or .safetensors; '
-                        'see recon3r weights')
+    parser.add_argument('--weights', metavar='FILE', help='of the model: .pth, .pt or '
+                        '.safetensors; see recon3r weights')
     parser.add_argument('--device', default='auto', help='of the network: cpu, cuda or cuda:N '
                         '(default: cuda where there is one)')
     parser.add_argument('--precision', choices=PRECISIONS, default='auto', help='of the '
                         'network (default: float32 on the CPU, else bfloat16 or float16)')
     parser.add_argument('--mode', choices=MODES, default='eager', help='how the network runs: '
                         'compiled by torch.compile, or recorded as CUDA graphs (default: eager)')
+    parser.add_argument('--window', metavar='N', type=_count, default=8, help='keyframes that '
+                        'vggt looks at together (default: 8)')
+    parser.add_argument('--overlap', metavar='N', type=_count, default=2, help='of these, how '
+                        'many a full window shares with the next one; N - 1 slides it keyframe '
+                        'by keyframe (default: 2)')
 
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:

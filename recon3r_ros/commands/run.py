@@ -110,7 +110,8 @@ def _save(session: Session, options: RunOptions, error: Exception) -> None:
 def asked_model(arguments: argparse.Namespace) -> Model:
     """Return what --model and the options of networks ask for."""
     return Model(arguments.model, arguments.weights or '', EngineConfig(
-        arguments.device, arguments.precision, arguments.mode))
+        arguments.device, arguments.precision, arguments.mode),
+        arguments.window, arguments.overlap)
 
 
 def execute(arguments: argparse.Namespace) -> int:

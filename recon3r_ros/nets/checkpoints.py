@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 import hashlib
+from math import isqrt
 from pathlib import Path
 import pickle
 import re
@@ -30,7 +31,7 @@ from torch import Tensor
 #: Channels of an attention head, in all networks of the family: no tensor's shape tells
 HEAD_SIZE = 64
 #: Longer side of the images a network was trained with, where its file does not say
-IMAGE_SIZE, VGGT_IMAGE_SIZE = 512, 518
+IMAGE_SIZE = 512
 #: Parts of published files that belong to what is left out here
 LEFT_OUT = 'track_head.'
 #: Heads that each model comes with
@@ -146,7 +147,7 @@ def read(path: Path) -> Checkpoint[Dust3r] | Checkpoint[Vggt]:
         state = {k: v for k, v in state.items() if not k.startswith(LEFT_OUT)}
         with torch.device('meta'):
             vggt = Vggt(_vggt_config(path, state))
-        return Checkpoint(_filled(path, vggt, state), ('vggt',), VGGT_IMAGE_SIZE)
+        return Checkpoint(_filled(path, vggt, state), ('vggt',), vggt.config.image_size)
     state = _completed(state)
     with torch.device('meta'):
         dust3r = Dust3r(_dust3r_config(path, state))
@@ -259,9 +260,11 @@ def _vggt_config(path: Path, state: Mapping[str, Tensor]) -> VggtConfig:
     # No tensor tells which turns the heads read: those of the published network, in proportion
     known = VggtConfig()
     layers = [round(n * (depth - 1) / (known.depth - 1)) for n in known.layers]
+    positions = state.get('aggregator.patch_embed.pos_embed')
+    grid = known.grid if positions is None else isqrt(max(positions.numel() // width - 1, 1))
     return VggtConfig(width, depth, width // HEAD_SIZE,
                       _depth(state, 'aggregator.patch_embed.blocks'),
-                      (layers[0], layers[1], layers[2], layers[3]))
+                      (layers[0], layers[1], layers[2], layers[3]), grid)
 
 
 def _depth(state: Iterable[str], blocks: str) -> int:

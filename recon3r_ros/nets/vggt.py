@@ -26,8 +26,6 @@ from torch.nn.functional import interpolate, layer_norm, relu, scaled_dot_produc
 PATCH = 14
 #: Camera and register tokens in front of each view's patches
 REGISTERS, SPECIAL = 4, 5
-#: Side of the grid of positions that DINOv2 was trained with
-_DINO_GRID = 37
 _DINO_EPS, _EPS = 1e-6, 1e-5
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: The camera head: heads of its attention, numbers of an encoded camera, refinements
@@ -46,6 +44,7 @@ class VggtConfig:
     :param depth: attention within and among views takes so many turns
     :param dino_depth: blocks of DINOv2
     :param layers: turns that the dense heads read, counted from 0
+    :param grid: patches along either side of the images that DINOv2 was trained with
     """
 
     embed_dim: int = 1024
@@ -53,6 +52,12 @@ class VggtConfig:
     heads: int = 16
     dino_depth: int = 24
     layers: tuple[int, int, int, int] = (4, 11, 17, 23)
+    grid: int = 37
+
+    @property
+    def image_size(self) -> int:
+        """Longer side of the images that it was trained with, pixels."""
+        return PATCH * self.grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +153,9 @@ class Dino(nn.Module):
     def __init__(self, config: VggtConfig) -> None:
         super().__init__()
         width = config.embed_dim
+        self._grid = config.grid
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + _DINO_GRID ** 2, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.grid ** 2, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, REGISTERS, width))
         # Left over from training: in the checkpoint, and unused
         self.mask_token = empty_parameter(1, width)
@@ -172,10 +178,10 @@ class Dino(nn.Module):
     def _positions(self, rows: int, columns: int) -> Tensor:
         """Embedding (1, rows * columns, C) of the patches' places in the image."""
         known = self.pos_embed[:, 1:]
-        if rows == columns == _DINO_GRID:
+        if rows == columns == self._grid:
             return known
         # (1, 37², C) -> (1, C, 37, 37)
-        grid = known.transpose(1, 2).unflatten(2, (_DINO_GRID, _DINO_GRID)).float()
+        grid = known.transpose(1, 2).unflatten(2, (self._grid, self._grid)).float()
         grid = interpolate(grid, (rows, columns), mode='bicubic', antialias=True)
         return grid.flatten(2).transpose(1, 2).to(known.dtype)
 

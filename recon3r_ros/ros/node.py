@@ -177,7 +177,8 @@ class Recon3rNode(LifecycleNode):
 
     def _make_host(self) -> MapperProcess:
         c = self.config
-        model = Model(c.model, c.weights, EngineConfig(c.device, c.precision, c.mode))
+        model = Model(c.model, c.weights, EngineConfig(c.device, c.precision, c.mode),
+                      c.window_size, c.window_overlap)
         return MapperProcess(partial(make_predictor, model), c.max_keyframes,
                              motion_config(c))
 

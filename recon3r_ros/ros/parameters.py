@@ -129,14 +129,18 @@ PARAMETERS = (
               'images', 1, 100),
     Parameter('model', 'geometric', 'What predicts depth; geometric needs neither weights nor a '
               'GPU.', choices=MODELS),
-    Parameter('weights', '', "File of the model's weights, .pth or .safetensors; recon3r weights "
-              'lists what is published.'),
+    Parameter('weights', '', "File of the model's weights, .pth, .pt or .safetensors; recon3r "
+              'weights lists what is published.'),
     Parameter('device', 'auto', 'Device of the network: cpu, cuda or cuda:N; auto takes CUDA '
               'where there is some.'),
     Parameter('precision', 'auto', 'Number format of the network; auto is float32 on the CPU, '
               'else bfloat16 or float16.', choices=PRECISIONS),
     Parameter('mode', 'eager', 'How the network runs: as it is, compiled by torch.compile, or '
               'recorded as CUDA graphs.', choices=MODES),
+    Parameter('window_size', 8, 'Keyframes that the model vggt looks at together.', 'keyframes',
+              2, 64),
+    Parameter('window_overlap', 2, 'Keyframes that a full window shares with the next one; one '
+              'less than window_size slides it keyframe by keyframe.', 'keyframes', 1, 63),
     Parameter('motion', True, 'Look for what moves; masks from <camera>/mask count in any case.'),
     Parameter('mask_refiner', 'grabcut', 'What brings masks to the edges of the image: grabcut, '
               'none, or the module:function of your own.'),
@@ -230,6 +234,8 @@ class Config:
     device: str
     precision: str
     mode: str
+    window_size: int
+    window_overlap: int
     motion: bool
     mask_refiner: str
     rest_delay: float

@@ -15,6 +15,7 @@ from recon3r_ros.inference import registry
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch
 
 
@@ -27,10 +28,12 @@ def weights(tmp_path_factory) -> dict[str, Path]:
         network = Dust3r(Dust3rConfig(128, 1, 2, 64, 4, 1, head))
         torch.save({'model': network.state_dict(), 'args': argparse.Namespace(
             model='Network(img_size=(224, 224))')}, folder / f'{model}.pth')
+    vggt = Vggt(VggtConfig(64, 4, 1, 2, (0, 1, 2, 3), 8))
+    torch.save(vggt.state_dict(), folder / 'vggt.pt')
     return {path.stem: path for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize('model', ['dust3r', 'mast3r'])
+@pytest.mark.parametrize('model', ['dust3r', 'mast3r', 'vggt'])
 def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
     """It knows nothing, so nothing can be right; but it is all there, and finite."""
     pack = shared_data.pack('strecha_fountain_p11')
@@ -55,7 +58,7 @@ def test_weights_are_listed(recon3r):
     outcome = recon3r('weights')
     assert outcome.status == 0
     for word in ('DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth', 'https://', 'non-commercial',
-                 '--model mast3r', '--model monst3r'):
+                 '--model mast3r', '--model monst3r', 'model.safetensors', '--model vggt'):
         assert word in outcome.out
 
 
@@ -66,7 +69,17 @@ def test_weights_are_verified(recon3r, weights):
     assert '224 pixels' in outcome.out and 'SHA-256' in outcome.out
 
 
+def test_weights_of_vggt_are_verified(recon3r, weights):
+    outcome = recon3r('weights', weights['vggt'])
+    assert outcome.status == 0
+    assert '--model vggt' in outcome.out and '112 pixels' in outcome.out
+
+
 @pytest.mark.parametrize('arguments, words', [
+    (['--model', 'dust3r', '--weights', '{vggt}'], ['{vggt}', '--model vggt']),
+    (['--model', 'vggt', '--weights', '{mast3r}'], ['{mast3r}', '--model mast3r']),
+    (['--model', 'vggt', '--weights', '{vggt}', '--window', '3', '--overlap', '3'],
+     ['window of 3', 'overlap']),
     (['--model', 'dust3r'], ['recon3r weights']),
     (['--model', 'dust3r', '--weights', 'none.pth'], ['none.pth', 'no such file']),
     (['--weights', 'none.pth'], ['none.pth', 'geometric']),
@@ -93,7 +106,8 @@ def test_a_file_that_holds_no_weights(recon3r, tmp_path):
 
 def test_models_are_the_same_everywhere():
     from recon3r_ros.nets.checkpoints import HEADS, PUBLISHED
-    assert set(HEADS) == set(registry.PAIR_NETWORKS) == {p.model for p in PUBLISHED}
+    assert {*HEADS, 'vggt'} == {*registry.MODELS} - {'geometric'} == {p.model for p in PUBLISHED}
+    assert set(HEADS) == set(registry.PAIR_NETWORKS)
 
 
 def test_help_loads_no_network(recon3r_process):
