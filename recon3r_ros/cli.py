@@ -275,7 +275,7 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
                         '(default: $RECON3R_SHARED, else ../shared)')
     parser.add_argument('--output', metavar='FILE', help='where the table goes (default: '
                         'docs/results.md, with --live docs/results_live.md, with a network '
-                        'docs/results_networks.md)')
+                        'docs/results_networks.md, with vggt docs/results_windows.md)')
     parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
                         'poses, latency, transport')
     parser.add_argument('--motion', action='store_true', help='measure what large moving objects '

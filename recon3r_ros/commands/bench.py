@@ -110,6 +110,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.motion:
         from recon3r_ros.commands.bench_motion import measure as measure_motion
         return measure_motion(Path(arguments.output or 'docs/results_motion.md'))
+    if arguments.model == 'vggt':
+        from recon3r_ros.commands.bench_windows import measure as measure_windows
+        return measure_windows(asked_model(arguments),
+                               Path(arguments.output or 'docs/results_windows.md'))
     if arguments.model != 'geometric':
         from recon3r_ros.commands.bench_network import measure as measure_network
         return measure_network(asked_model(arguments),

@@ -15,15 +15,15 @@ from contextlib import contextmanager
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
-import os
 from pathlib import Path
-import platform
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.commands import device_clock
 from recon3r_ros.commands.console import output as console
+from recon3r_ros.commands.device_clock import device_name, precision_name
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.inference.device import resolve
 from recon3r_ros.inference.engine import Engine, Pair
@@ -44,8 +44,6 @@ WINDOW, OFFSETS = 6, (1, 2)
 NEW_PAIRS = 6
 #: Size of the matrices whose product is the measure of a device's speed
 MATRIX = {'cuda': 8192, 'cpu': 2048}
-#: Repetitions on a GPU; a CPU takes a minute for one
-_REPEAT = {'cuda': 20, 'cpu': 1}
 #: And of decodings with and without statistics, in turn
 _ATTENTION_REPEAT = {'cuda': 3, 'cpu': 4}
 Images = list[NDArray[np.uint8]]
@@ -75,7 +73,7 @@ def measure(model: Model, output: Path) -> int:
     network = _network(model)
     rng = np.random.default_rng(0)
     images: Images = [rng.integers(0, 256, (*SHAPE, 3), np.uint8) for _ in range(WINDOW)]
-    text = [f'# Networks: {model.name} on {_device_name(device)}\n\n'
+    text = [f'# Networks: {model.name} on {device_name(device)}\n\n'
             f'Written by `recon3r bench --model {model.name}`; torch {torch.__version__}, images '
             f'of {SHAPE[1]}x{SHAPE[0]}, {"given" if model.weights else "random"} weights, full-'
             f'size network with {sum(p.numel() for p in network.parameters()) / 1e6:.0f} million '
@@ -91,8 +89,8 @@ def measure(model: Model, output: Path) -> int:
     peak = max(peak, _matrix_speed(device, precision))
     text.append(f'One view encoded: {flops[0] / 1e12:.2f} TFLOP, one directed pair decoded: '
                 f'{flops[1] / 1e12:.2f} TFLOP (counted, 2 per multiply-add). Measured matrix '
-                f'speed in {_name(precision)}: {peak / 1e12:.3g} TFLOP/s; convolutions may take '
-                'fewer operations than are counted.\n')
+                f'speed in {precision_name(precision)}: {peak / 1e12:.3g} TFLOP/s; convolutions '
+                'may take fewer operations than are counted.\n')
     text += [window, _new_keyframe_table(rows, flops, peak, device, precision), attention]
     page = '\n'.join(text)
     write_bytes(output, page.encode())
@@ -126,8 +124,8 @@ def _window(network: Dust3r, images: Images, device: torch.device) -> str:
         engine.decode([(tokens[i], tokens[j]) for i, j in pairs])
 
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
-        plain_s = _seconds(plain, device)
-    ours_s = _seconds(ours, device)
+        plain_s = device_clock.seconds(plain, device)
+    ours_s = device_clock.seconds(ours, device)
     return ('## A window of keyframes\n\n'
             f'{WINDOW} keyframes, {len(pairs)} directed pairs at offsets '
             f'{" and ".join(map(str, OFFSETS))}, float32, same weights and images. The plain way '
@@ -142,7 +140,7 @@ def _window(network: Dust3r, images: Images, device: torch.device) -> str:
 def _attention(network: Dust3r, images: Images, device: torch.device, precision: torch.dtype
                ) -> str:
     """Compare decoding with attention's statistics, without, and by whole matrices."""
-    engine = Engine(copy.deepcopy(network), EngineConfig(str(device), _name(precision)))
+    engine = Engine(copy.deepcopy(network), EngineConfig(str(device), precision_name(precision)))
     with torch.inference_mode():
         first, second = (engine.network.encode(to_tensor([image], device)) for image in images[:2])
 
@@ -156,7 +154,7 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
         for name, statistics in (('without', False), ('with statistics', True)):
             if device.type == 'cuda':
                 torch.cuda.reset_peak_memory_stats(device)
-            found = _seconds(partial(decode, statistics), device)
+            found = device_clock.seconds(partial(decode, statistics), device)
             seconds[name] = min(found, seconds.get(name, np.inf))
             memory[name] = (torch.cuda.max_memory_allocated(device) / 1e6
                             if device.type == 'cuda' else np.nan)
@@ -164,7 +162,7 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
     tokens = torch.rand(1, config.dec_num_heads, first.rows * first.columns,
                         config.dec_embed_dim // config.dec_num_heads, device=device)
     # One for every step of both decoders
-    whole = 2 * config.dec_depth * _seconds(
+    whole = 2 * config.dec_depth * device_clock.seconds(
         lambda: (tokens @ tokens.transpose(-1, -2)).mean(-2), device)
     seconds['with statistics of whole matrices'] = seconds['without'] + whole
     kept = sum(view.attention.numel() * 2 / 1e6 for view in decode(True)
@@ -176,7 +174,7 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
     if device.type == 'cuda':
         peak = (' More memory at peak: '
                 f'{memory["with statistics"] - memory["without"]:.1f} MB (target < 10).')
-    return (f'## Statistics of attention, one directed pair, {_name(precision)}\n\n'
+    return (f'## Statistics of attention, one directed pair, {precision_name(precision)}\n\n'
             'Easi3R needs the mean of the cross-attention logits over the queries. That of a mean '
             'query is the same number without the matrix.\n\n'
             '| decoding | ms | more (target <= 5 %) |\n'
@@ -210,9 +208,9 @@ def _new_keyframe_table(rows: dict[str, _Row | str], flops: tuple[float, float],
         lines.append(f'| {mode} | {1e3 * row.encode_s:.4g} | {1e3 * row.decode_s:.4g} | {heads} | '
                      f'{1e3 * seconds:.4g} | {NEW_PAIRS / seconds:.3g} | '
                      f'{total / seconds / peak:.0%} | {memory} |\n')
-    return (f'## A new keyframe with {NEW_PAIRS} directed pairs, {_name(precision)}, heads in '
-            'float32\n\n| mode | encode, ms | decode, ms | of that heads, ms | all, ms | pairs a '
-            'second | of the matrix speed | peak memory, MB |\n' + 8 * '| --- ' + '|\n'
+    return (f'## A new keyframe with {NEW_PAIRS} directed pairs, {precision_name(precision)}, '
+            'heads in float32\n\n| mode | encode, ms | decode, ms | of that heads, ms | all, ms | '
+            'pairs a second | of the matrix speed | peak memory, MB |\n' + 8 * '| --- ' + '|\n'
             + ''.join(lines)
             + '| target, H200 | | | | <= 25 | | | <= 6000 |\n')
 
@@ -226,14 +224,14 @@ def _measured(engine: Engine, name: str, images: Images) -> _Row:
     if device.type == 'cuda':
         engine.decode(pairs)  # compiles, records, chooses kernels
         torch.cuda.reset_peak_memory_stats(device)
-    encode_s = _seconds(lambda: engine.encode(images[0]), device)
+    encode_s = device_clock.seconds(lambda: engine.encode(images[0]), device)
     heads_s = None
     if name == 'eager':
         with _clock(engine.network, device) as spent:
-            decode_s = _seconds(lambda: engine.decode(pairs), device)
+            decode_s = device_clock.seconds(lambda: engine.decode(pairs), device)
         heads_s = spent()
     if name != 'eager' or device.type == 'cuda':
-        decode_s = _seconds(lambda: engine.decode(pairs), device)
+        decode_s = device_clock.seconds(lambda: engine.decode(pairs), device)
     memory = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == 'cuda' else None
     return _Row(name, encode_s, decode_s, heads_s, memory)
 
@@ -245,11 +243,11 @@ def _clock(network: Dust3r, device: torch.device) -> Iterator[Callable[[], float
     spent: list[float] = []
 
     def before(*_: Any) -> None:
-        _synchronise(device)
+        device_clock.synchronise(device)
         begins.append(perf_counter())
 
     def after(*_: Any) -> None:
-        _synchronise(device)
+        device_clock.synchronise(device)
         spent.append(perf_counter() - begins[-1])
 
     hooks = [hook for head in (network.downstream_head1, network.downstream_head2)
@@ -261,24 +259,6 @@ def _clock(network: Dust3r, device: torch.device) -> Iterator[Callable[[], float
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Median duration."""
-    repeat = _REPEAT[device.type]
-    times = []
-    for _ in range(repeat):
-        _synchronise(device)
-        begin = perf_counter()
-        work()
-        _synchronise(device)
-        times.append(perf_counter() - begin)
-    return float(np.median(times))
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
 
 
 def _flops(network: Dust3r) -> tuple[float, float]:
@@ -297,15 +277,5 @@ def _matrix_speed(device: torch.device, precision: torch.dtype) -> float:
     a = torch.rand(size, size, device=device).to(precision)
     for _ in range(3):
         a @ a
-    best = min(_seconds(lambda: a @ a, device) for _ in range(5))
+    best = min(device_clock.seconds(lambda: a @ a, device) for _ in range(5))
     return 2.0 * size ** 3 / best
-
-
-def _name(precision: torch.dtype) -> str:
-    return str(precision).removeprefix('torch.')
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
-    return f'{os.cpu_count()} CPU cores ({platform.machine()})'

@@ -1,0 +1,182 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+`recon3r bench --model vggt`: what windows of views cost on this machine.
+
+A window that slides by one view against one that is computed anew, windows of all sizes beside the
+authors' times, and the memory that they take. Speed does not depend on what a network has learned:
+without a file, weights are random.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+import weakref
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.commands import device_clock
+from recon3r_ros.commands.console import output as console
+from recon3r_ros.inference.device import resolve
+from recon3r_ros.inference.registry import EngineConfig, Model
+from recon3r_ros.inference.types import Window
+from recon3r_ros.inference.window_engine import DENSE_VIEWS, ViewTokens, WindowEngine
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.nets.checkpoints import load_vggt
+from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+#: Rows and columns of the images: as published, and small ones for a CPU
+SHAPES = {'cuda': (392, 518), 'cpu': (168, 224)}
+#: Views of windows, and the authors' seconds for them on an H100 (VGGT, table 9)
+SIZES: dict[str, tuple[int, ...]] = {'cuda': (1, 2, 4, 8, 16, 32), 'cpu': (1, 2, 4, 8)}
+AUTHORS = {1: 0.04, 2: 0.05, 4: 0.07, 8: 0.11}
+#: Views, rows and columns that memory is stated for
+MEMORY = (16, 392, 518)
+Images = list[NDArray[np.uint8]]
+
+
+def measure(model: Model, output: Path) -> int:
+    """
+    Measure and write a page.
+
+    :param model: vggt
+    :param output: file of the page
+    :returns: the exit status
+    :raises Recon3rError: where the model or the device cannot be used
+    """
+    device, precision = resolve(model.engine)
+    torch.manual_seed(0)
+    network = load_vggt(model.weights).network if model.weights else (
+        Vggt(VggtConfig()).requires_grad_(False).eval())
+    parameters = sum(p.numel() for p in network.parameters())
+    rows, columns = SHAPES[device.type]
+    size = Window(model.window_size, model.window_overlap).size
+    rng = np.random.default_rng(0)
+    images: Images = [rng.integers(0, 256, (rows, columns, 3), np.uint8)
+                      for _ in range(max(*SIZES[device.type], size + 1))]
+    sliding = _sliding(WindowEngine(network, EngineConfig(str(device), 'float32')), images, size)
+    engine = WindowEngine(network, model.engine)  # takes the network over, in its precision
+    windows = _windows(engine, images)
+    page = (f'# Windows of views: vggt on {device_clock.device_name(device)}\n\n'
+            f'Written by `recon3r bench --model vggt`; torch {torch.__version__}, images of '
+            f'{columns}x{rows}, {"given" if model.weights else "random"} weights, full-size '
+            f'network with {parameters / 1e6:.0f} million parameters.\n\n'
+            + ('' if device.type == 'cuda' else
+               'No GPU was at hand; the same command measures one where there is.\n\n')
+            + '\n'.join([sliding, windows, _memory(network.config)]))
+    write_bytes(output, page.encode())
+    console().print(page, soft_wrap=True)
+    return 0
+
+
+def _sliding(engine: WindowEngine, images: Images, size: int) -> str:
+    """Compare a window that slides by one view with the same window computed anew."""
+    known = [engine.encode(image) for image in images[1:size]]
+    engine.look(known[-1:], 1)  # chooses kernels
+
+    def anew() -> None:
+        engine.look([engine.encode(image) for image in images[1:size + 1]], size)
+
+    def slid() -> None:
+        engine.look([engine.encode(images[size]), *known], 1)
+
+    def all_dense() -> None:
+        engine.look([engine.encode(images[size]), *known], size)
+
+    seconds = [device_clock.seconds(work, engine.device) for work in (anew, all_dense, slid)]
+    return (f'## A window of {size} slides by one view, float32\n\n'
+            'A view keeps what DINOv2 says of it; depth is computed for the view that is new.\n\n'
+            '| | DINOv2 runs for | depth of | seconds | times as fast |\n'
+            f'{5 * "| --- "}|\n'
+            f'| computed anew | {size} views | {size} views | {seconds[0]:.3g} | |\n'
+            f'| views encoded once | 1 view | {size} views | {seconds[1]:.3g} | '
+            f'{seconds[0] / seconds[1]:.2f} |\n'
+            f'| and depth where it is needed (target >= 1.5) | 1 view | 1 view | '
+            f'{seconds[2]:.3g} | {seconds[0] / seconds[2]:.2f} |\n')
+
+
+def _windows(engine: WindowEngine, images: Images) -> str:
+    """Measure windows of all sizes, everything included."""
+    lines = []
+    for count in SIZES[engine.device.type]:
+        def whole(count: int = count) -> list[ViewTokens]:
+            tokens = [engine.encode(image) for image in images[:count]]
+            engine.look(tokens, count)
+            return tokens
+
+        if engine.device.type == 'cuda':
+            whole()
+            torch.cuda.reset_peak_memory_stats(engine.device)
+        seconds = device_clock.seconds(whole, engine.device)
+        peak = (f'{torch.cuda.max_memory_allocated(engine.device) / 1e6:.0f}'
+                if engine.device.type == 'cuda' else '')
+        authors = f'{AUTHORS[count]:.2f}' if count in AUTHORS else ''
+        lines.append(f'| {count} | {seconds:.3g} | {authors} | {peak} |\n')
+    precision = device_clock.precision_name(engine.precision)
+    return (f'## Whole windows, trunk in {precision}, heads in float32\n\n'
+            'All views encoded, all depths and cameras. The times of its authors are for images '
+            'of about 518x392 on an H100.\n\n'
+            f'| views | seconds | authors, H100, s | peak memory, MB |\n{4 * "| --- "}|\n'
+            + ''.join(lines))
+
+
+def _memory(config: VggtConfig) -> str:
+    """State what a large window takes: tensors alive at once, counted without computing them."""
+    views, rows, columns = MEMORY
+    lines = []
+    with torch.device('meta'), torch.inference_mode():
+        network = Vggt(config).lower_precision(torch.bfloat16)
+        weights = sum(p.numel() * p.element_size() for p in network.parameters())
+        # The encodings are made one by one
+        patches = torch.empty(views, rows * columns // PATCH ** 2, config.embed_dim,
+                              dtype=torch.bfloat16)
+        with Alive() as look:
+            steps = network.aggregate(patches, rows // PATCH)
+            network.cameras(steps)
+        kept = sum(t.numel() * t.element_size() for t in steps.dense)
+        for name, count in DENSE_VIEWS.items():
+            with Alive() as dense:
+                network.depth(steps.of(slice(0, count)))
+            peak = weights + max(look.peak, kept + dense.peak)
+            lines.append(f'| {name} | {count} | {weights / 1e6:.0f} | {look.peak / 1e6:.0f} | '
+                         f'{kept / 1e6:.0f} | {dense.peak / 1e6:.0f} | {peak / 1e6:.0f} |\n')
+    return (f'## Memory for {views} views of {columns}x{rows}, trunk in bfloat16\n\n'
+            'Counted: all tensors that are alive at the same time, without what libraries take '
+            'for themselves. MB.\n\n'
+            '| on | views that get depth at a time | weights | attention among all views | kept '
+            f'for depth | depth | peak |\n{7 * "| --- "}|\n' + ''.join(lines))
+
+
+class Alive(TorchDispatchMode):
+    """Adds up the memory of the tensors that operations make, for as long as these live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._now = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return out
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        size = storage.nbytes()
+        self._now += size
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self._now -= size
