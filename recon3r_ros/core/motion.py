@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.core.mask_refinement import grabcut, MaskRefiner
 from recon3r_ros.core.regions import large_regions
+from recon3r_ros.core.resting import Resting
 from recon3r_ros.core.types import Keyframe
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
@@ -186,7 +187,7 @@ class MotionDetector:
         #: Evidence (h, w) for motion in the newest frame's cells, and what it says by itself
         self.score = np.zeros((self._cells[1], self._cells[0]), np.float32)
         self.votes = np.zeros_like(self.score)
-        self._settles_s = np.full(self.score.shape, -np.inf)
+        self._resting = Resting(self.score.shape, self._rest_s)
 
     def detect(self, gray: NDArray[np.uint8], T_ref_cam: Array, reference: Keyframe,
                stamp_ns: int = 0) -> Mask:
@@ -217,24 +218,17 @@ class MotionDetector:
         self._past.append(_Past(small, T_ref_cam))
         self._count += 1
         mask = self.segment(self.score)
-        self._note_moved(mask, before, stamp_ns)
+        self._resting.update(cv2.resize(mask.astype(np.uint8) * 255, self._cells,
+                                        interpolation=cv2.INTER_AREA) > 0, before, stamp_ns * 1e-9)
         return mask
-
-    def _note_moved(self, mask: Mask, before: Map, stamp_ns: int) -> None:
-        """Remember when what moves now will have been at rest for long enough."""
-        moving = cv2.resize(mask.astype(np.uint8) * 255, self._cells,
-                            interpolation=cv2.INTER_AREA) > 0
-        carried = cv2.remap(self._settles_s, before, None, cv2.INTER_NEAREST,
-                            borderMode=cv2.BORDER_REPLICATE)
-        self._settles_s = np.where(moving, stamp_ns * 1e-9 + self._rest_s, carried)
 
     def unsettled(self, stamp_ns: int) -> Mask:
         """
-        Mask what moves in the newest frame, or did not long ago: it has no place in the map yet.
+        Mask what moves in the newest frame, or rests not for long: it has no place in the map yet.
 
         :return: (H // 3, W // 3), at least 16 each
         """
-        mask = (self._settles_s > stamp_ns * 1e-9).astype(np.uint8)
+        mask = self._resting.unsettled(stamp_ns * 1e-9).astype(np.uint8)
         return cv2.resize(mask, self._size, interpolation=cv2.INTER_NEAREST) > 0
 
     def _cells_before(self, flow: Map, lag: int, T_past_cam: Array, T_ref_cam: Array,

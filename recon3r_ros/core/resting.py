@@ -1,0 +1,95 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What moved and came to rest, told from what a moving thing has uncovered.
+
+Both stand still where something moved a moment ago. A thing that came to rest has no place in the
+map until it has rested for a while; what it uncovers on its way was always there. The thing itself
+tells: as long as it goes on elsewhere, it has not come to rest here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Map = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: A thing goes on while it has this share of the largest area that it had of late
+GOES_ON = 0.5
+#: What it uncovered this many seconds ago, and still goes on, is there for good: masks lag behind
+UNCOVERED_S = 0.3
+#: Share of a moving region that a thing known before must have of it for the two to be the same
+SAME = 0.1
+
+
+class Resting:
+    """
+    Follows moving things, frame by frame.
+
+    :param shape: rows and columns of the frames' cells
+    :param rest_s: seconds for which what moved must stand still
+    """
+
+    def __init__(self, shape: tuple[int, int], rest_s: float) -> None:
+        self._rest_s = rest_s
+        self._moving = np.zeros(shape, bool)
+        self._moved_s = np.full(shape, -np.inf)
+        # Which thing was seen last in each cell, 0 for none; how large each has been
+        self._thing = np.zeros(shape, np.int32)
+        self._areas: dict[int, deque[tuple[float, int]]] = {}
+        self._next = 1
+
+    def update(self, moving: Mask, before: Map, stamp_s: float) -> None:
+        """
+        Take in a frame.
+
+        :param moving: (h, w) what moves in it
+        :param before: (h, w, 2) where, in cells, the previous frame saw what each cell shows
+        :param stamp_s: its time
+        """
+        moved_s, thing = (cv2.remap(x, before, None, cv2.INTER_NEAREST,
+                                    borderMode=cv2.BORDER_REPLICATE)
+                          for x in (self._moved_s, self._thing.astype(np.float32)))
+        self._thing = thing.astype(np.int32)
+        self._moved_s = np.where(moving, stamp_s, moved_s)
+        self._moving = moving
+        count, regions = cv2.connectedComponents(moving.astype(np.uint8))
+        now: dict[int, int] = {}
+        for region in range(1, count):
+            cells = regions == region
+            which = self._same(cells)
+            self._thing[cells] = which
+            now[which] = now.get(which, 0) + int(cells.sum())
+        for which in {*now, *self._areas}:
+            self._areas.setdefault(which, deque()).append((stamp_s, now.get(which, 0)))
+        for which, areas in list(self._areas.items()):
+            while areas and areas[0][0] < stamp_s - self._rest_s:
+                areas.popleft()
+            if not any(area for _, area in areas):
+                del self._areas[which]
+        uncovered = (~moving & np.isin(self._thing, self._going_on())
+                     & (self._moved_s < stamp_s - UNCOVERED_S))
+        self._moved_s[uncovered], self._thing[uncovered] = -np.inf, 0
+
+    def unsettled(self, stamp_s: float) -> Mask:
+        """Tell what moves (h, w), or came to rest not long ago."""
+        recent = self._moved_s > stamp_s - self._rest_s
+        return self._moving | (recent & ~np.isin(self._thing, self._going_on()))
+
+    def _going_on(self) -> list[int]:
+        return [which for which, areas in self._areas.items()
+                if areas[-1][1] >= GOES_ON * max(area for _, area in areas)]
+
+    def _same(self, cells: Mask) -> int:
+        """Find the thing that a moving region (h, w) belongs to, or begin a new one."""
+        known = np.bincount(self._thing[cells])
+        known[:1] = 0
+        if known.max(initial=0) >= SAME * cells.sum():
+            return int(known.argmax())
+        self._next += 1
+        return self._next - 1
