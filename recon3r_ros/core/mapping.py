@@ -129,9 +129,7 @@ class Mapper:
               moving: NDArray[np.bool_] | None = None) -> int:
         """Begin with a first keyframe and return its id; it has depth if one view gives any."""
         self.clear()
-        keyframe, encoding = self._make(frame, view, gray, np.eye(4))
-        if moving is not None:
-            keyframe = replace(keyframe, mask=self._motion.masked(keyframe, moving))
+        keyframe, encoding = self._make(frame, view, gray, np.eye(4), moving)
         self._calibrated = view.calibrated
         self._motion.give(keyframe, encoding.features)
         self._insert(keyframe, encoding)
@@ -150,9 +148,7 @@ class Mapper:
         :param moving: (h, w) of any size, what moves in it
         :return: its id, or None where no partner shows the same scene with enough parallax
         """
-        keyframe, encoding = self._make(frame, view, gray, T_map_cam)
-        if moving is not None:
-            keyframe = replace(keyframe, mask=self._motion.masked(keyframe, moving))
+        keyframe, encoding = self._make(frame, view, gray, T_map_cam, moving)
         known = T_map_cam is not None or not self.started
         pairs, loop = self._pairing.with_partners(
             keyframe, encoding, self.keyframes, known, WINDOW, self.focal_factor)
@@ -245,15 +241,19 @@ class Mapper:
             self._drop_vanished(i)
 
     def _make(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
-              T_map_cam: Array | None) -> tuple[Keyframe, Encoding]:
-        encoding = self._pairing.encode(view)
+              T_map_cam: Array | None, moving: NDArray[np.bool_] | None
+              ) -> tuple[Keyframe, Encoding]:
+        encoding = self._pairing.encode(replace(view, moving=moving))
         count = len(encoding.keypoints)
         unknown = np.zeros(encoding.image.shape[:2], np.float32)
-        return Keyframe(
+        keyframe = Keyframe(
             self._next_id, frame.name, frame.stamp_ns, frame.index, encoding.camera,
             encoding.image, gray, encoding.descriptor, encoding.keypoints,
             np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
-            unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name), encoding
+            unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name)
+        if moving is not None:
+            keyframe = replace(keyframe, mask=self._motion.masked(keyframe, moving))
+        return keyframe, encoding
 
     def _insert(self, keyframe: Keyframe, encoding: Encoding) -> None:
         self.keyframes[keyframe.id] = keyframe

@@ -152,18 +152,25 @@ class Pairing:
 
     def _both_ways(self, partners: list[Encoding], new: Encoding, context: list[Encoding] | None
                    ) -> list[tuple[Prediction, Prediction]]:
-        """Predict a view with others, in each one's frame and in its own."""
-        group = (*partners, new)
-        if (isinstance(self.predictor, WindowPredictor) and context is not None and partners
-                and all(p.image.shape == new.image.shape for p in partners)):
+        """
+        Predict a view with others, in each one's frame and in its own.
+
+        :param context: of a window that they all share; None where each looks at the new one alone
+        """
+        if not isinstance(self.predictor, WindowPredictor) or any(
+                p.image.shape != new.image.shape for p in partners):
+            groups = [pair for p in partners for pair in ((p, new), (new, p))]
+            predictions = self.predictor.predict(groups)
+            return list(zip(predictions[::2], predictions[1::2]))
+        windows = [[p] for p in partners] if context is None else [partners] if partners else []
+        both = []
+        for window in windows:
+            group, last = (*window, new), len(window)
             together = self.predictor.predict_together(
-                group, context[:max(self.predictor.window.size - len(group), 0)])
-            last = len(partners)
-            return [(as_pair(together, group, n, last), as_pair(together, group, last, n))
-                    for n in range(last)]
-        groups = [pair for p in partners for pair in ((p, new), (new, p))]
-        predictions = self.predictor.predict(groups)
-        return list(zip(predictions[::2], predictions[1::2]))
+                group, (context or [])[:max(self.predictor.window.size - len(group), 0)])
+            both += [(as_pair(together, group, n, last), as_pair(together, group, last, n))
+                     for n in range(last)]
+        return both
 
     def _members(self, own: list[int], new: Encoding) -> list[int]:
         """

@@ -26,6 +26,8 @@ from recon3r_ros.inference.keypoints import detect_keypoints
 from recon3r_ros.inference.place import describe_place
 from recon3r_ros.inference.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
+#: Share of the matches that must be left where what moves is left aside: masks may be wrong
+MIN_STILL = 0.1
 #: Pixels of the image that keypoints are matched in; flow and pointmaps have half its width and
 #: height
 FINE_PIXELS = 640 * 480
@@ -72,6 +74,14 @@ class GeometricEncoding:
     @property
     def features(self) -> None:
         """Of patches there are none."""
+
+    def still(self, pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Tell where on the grid, at (N, 2) pixels, nothing is known to move."""
+        if self.view.moving is None:
+            return np.ones(len(pixels), bool)
+        moving = _resize(self.view.moving.astype(np.uint8) * 255, self.camera) >= 64
+        u, v = np.round(pixels).astype(int).T
+        return ~moving[v.clip(0, self.camera.height - 1), u.clip(0, self.camera.width - 1)]
 
     @cached_property
     def sparse(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -200,6 +210,10 @@ def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float
     backward, good_b = _grid_matches(b, flow_ba, flow_ab)
     total = len(pixels_a) + len(pixels_b)
     share = (good_a.sum() + good_b.sum()) / max(total, 1)
+    still_a = good_a & a.still(pixels_a) & b.still(flow_ab.targets)
+    still_b = good_b & b.still(pixels_b) & a.still(flow_ba.targets)
+    if still_a.sum() + still_b.sum() > MIN_STILL * (good_a.sum() + good_b.sum()):
+        good_a, good_b = still_a, still_b
     rays_a = np.vstack([a.camera.unproject(pixels_a[good_a]),
                         a.camera.unproject(flow_ba.targets[good_b])])
     rays_b = np.vstack([b.camera.unproject(flow_ab.targets[good_a]),

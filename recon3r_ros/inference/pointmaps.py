@@ -91,7 +91,8 @@ def as_pair(prediction: Prediction, group: Sequence[Encoding], i: int, j: int) -
     points, confidences = onto_camera(pointmaps, [prediction.confidences[k] for k in views],
                                       implied, group[i].camera)
     return Prediction(points, confidences, (implied.fx + implied.fy) / 2, prediction.metric,
-                      prediction.learned)
+                      prediction.learned,
+                      moving=None if prediction.moving is None else prediction.moving[i])
 
 
 def through(points: Points, implied: Camera, camera: Camera) -> Points:

@@ -26,11 +26,14 @@ class View:
     :param camera: pinhole camera of `image`; its focal length is a guess where `calibrated` is
         False
     :param calibrated: whether the intrinsics are known
+    :param moving: (h, w) of any size, what is known to move in it, for predictors that measure
+        the camera's motion; None where nothing is known
     """
 
     image: NDArray[np.uint8]
     camera: Camera
     calibrated: bool = True
+    moving: NDArray[np.bool_] | None = None
 
 
 class Encoding(Protocol):
@@ -99,7 +102,8 @@ class Prediction:
     :param attention: statistics of the pair's attention, where the predictor has any
     :param moving: (H, W) int8 of the first view: 1 where it is seen in the other one but, however
         deep it were, not where the camera's motion can have brought it; -1 where that explains it;
-        0 where nothing is known. None where the predictor does not tell
+        0 where nothing is known; (n, H, W) of all views of a larger group. None where the
+        predictor does not tell
     :param T_first_view: (4, 4) for each view of a larger group: its camera in the first one's
         frame. None for pairs. Confidences of a larger group are those of the points, whether or
         not the first view sees them; see `pointmaps.as_pair`
