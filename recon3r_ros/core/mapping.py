@@ -288,8 +288,9 @@ class Mapper:
             return None
         own = at(pair.forward.pointmaps[0], first.keypoints)[:, 2]
         unit = 1 / float(np.median(own[sure]))
+        static = ~at(first.mask, first.keypoints)
         self._set(first.id, landmarks=np.where(
-            at(pair.of_partner.confidence, first.keypoints) > 0, 1 / (own * unit), 0))
+            static & (at(pair.of_partner.confidence, first.keypoints) > 0), 1 / (own * unit), 0))
         _, rotation, translation = sim3.decompose(edge[0])
         return first.T_map_cam @ se3.from_rt(rotation, unit * translation)
 
