@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,9 +18,11 @@ Array = NDArray[np.float64]
 MIN_INLIERS = 6
 _ROUNDS = 4  # of choosing inliers and refining on them
 _RANSAC_ITERATIONS = 500
-#: Huber's constant: 95 % efficient on normal residuals; the kernel's least width, pixels
-_HUBER, _MIN_WIDTH = 1.345, 0.05
-_RAYLEIGH_MEDIAN = 1.1774
+# Cauchy's constant for an efficiency of 95 %, and the least deviation that is believed, pixels
+_CAUCHY, _MIN_SIGMA = 2.385, 0.03
+_BETTER = 0.8  # share of a median residual that makes another pose a better one
+_RAYLEIGH_MEDIAN = 1.1774  # of the length of two normal residuals
+_POLISHING, _CONVERGED = 15, 0.005  # iterations at most, and what the last one gains
 _UNSEEN = 1e4  # residual, pixels, of a point that is not in front of the camera
 _SINGULAR = 1e-12  # smallest over largest eigenvalue of the scaled normal matrix
 
@@ -172,6 +174,7 @@ def _ransac(problem: _Problem) -> Array | None:
 def _refine(problem: _Problem, valid: NDArray[np.bool_], T: Array) -> PnPResult | None:
     if valid.sum() < MIN_INLIERS or not np.isfinite(T).all():
         return None
+    guess = T
     T = _levenberg_marquardt(problem.chosen(valid), T, iterations=10, tolerance=1e-3)
     inliers = np.zeros(len(valid), dtype=bool)
     for _ in range(_ROUNDS):
@@ -180,19 +183,46 @@ def _refine(problem: _Problem, valid: NDArray[np.bool_], T: Array) -> PnPResult 
             return None
         if np.array_equal(inliers, previous):
             break
-        T = _levenberg_marquardt(_narrowed(problem.chosen(inliers), T), T, iterations=5,
-                                 tolerance=1e-6)
+        T = _levenberg_marquardt(problem.chosen(inliers), T, iterations=5, tolerance=1e-6)
+    T, other = (_polished(problem, valid, start) for start in (T, guess))
+    # A good guess knows already what all together were pulled away from
+    if _typical(problem.chosen(valid), other) < _BETTER * _typical(problem.chosen(valid), T):
+        T = other
+    inliers = valid & (_residuals(problem, T) < problem.threshold)
+    if inliers.sum() < MIN_INLIERS:
+        return None
     return _result(problem, inliers, T)
 
 
-def _narrowed(problem: _Problem, T: Array) -> _Problem:
+def _polished(everything: _Problem, valid: NDArray[np.bool_], T: Array) -> Array:
     """
-    Have the kernel be as wide as most residuals ask for.
+    Iterate with a Cauchy kernel as wide as most residuals ask for.
 
-    What moves slowly stays within the threshold for a while, and pulls all to one side.
+    What moves slowly, or slides along an occlusion, stays within the threshold for a while, and
+    pulls all to one side.
     """
-    sigma = float(np.median(_residuals(problem, T))) / _RAYLEIGH_MEDIAN
-    return replace(problem, threshold=min(max(_HUBER * sigma, _MIN_WIDTH), problem.threshold))
+    inliers = valid & (_residuals(everything, T) < everything.threshold)
+    if inliers.sum() < MIN_INLIERS:
+        return T
+    problem, median = everything.chosen(inliers), np.inf
+    for _ in range(_POLISHING):
+        residuals, J = _linearise(problem, T)
+        squared = problem.weights * np.sum(residuals**2, axis=-1)
+        last, median = median, float(np.sqrt(np.median(squared)))
+        if median > (1 - _CONVERGED) * last:
+            break
+        width = _CAUCHY * max(median / _RAYLEIGH_MEDIAN, _MIN_SIGMA)
+        weights = problem.weights / (1 + squared / width**2)
+        H = _normal_matrix(J, weights)
+        H[np.diag_indices(6)] += 1e-9 * np.diagonal(H) + 1e-12 * H.trace() + 1e-300
+        T = se3.exp(-np.linalg.solve(
+            H, (weights[:, None] * residuals).ravel() @ J.reshape(-1, 6))) @ T
+    return T
+
+
+def _typical(problem: _Problem, T: Array) -> float:
+    """Median of the weighted residuals."""
+    return float(np.median(np.sqrt(problem.weights) * _residuals(problem, T)))
 
 
 def _result(problem: _Problem, inliers: NDArray[np.bool_], T: Array) -> PnPResult | None:

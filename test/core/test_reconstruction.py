@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.core.types import TrackingState, Update
 from recon3r_ros.errors import InputError
@@ -20,7 +21,7 @@ from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.inference.geometric import GeometricPredictor
 from recon3r_ros.inference.keypoints import detect_keypoints
 from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, Predictor, View
-from recon3r_ros.sim import SimulatedSequence
+from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from simulated import absolute_error, as_frame, path_length, render, still_scene, TrueView
 
 Array = NDArray[np.float64]
@@ -250,6 +251,24 @@ def test_no_frames() -> None:
     reconstruction = Reconstruction(GeometricPredictor())
     assert reconstruction.finish().frames == ()
     assert reconstruction.trajectory() == []
+
+
+def test_masks_of_the_user_hold_from_the_first_frame_on() -> None:
+    """Without looking for what moves, and in the first pair's landmarks, too."""
+    scene = SimulatedSequence(SceneConfig(seed=1, frames=20, width=480, height=360,
+                                          moving_objects=1, moving_size=0.25))
+    reconstruction = Reconstruction(GeometricPredictor(), motion=MotionConfig(detect=False))
+    for index in range(20):
+        mask = render(scene, index).motion_mask
+        reconstruction.add(replace(as_frame(scene, index), mask=mask))
+        for keyframe in reconstruction.map.keyframes.values():
+            u, v = keyframe.keypoints.T
+            moving = cv2.resize(render(scene, keyframe.index).motion_mask.astype(np.uint8),
+                                keyframe.mask.shape[::-1]).astype(bool)
+            assert not keyframe.landmarks[moving[v, u]].any()
+            assert not keyframe.inverse_depth[moving].any()
+    assert len(reconstruction.map.keyframes) >= 2
+    assert error_over_path(reconstruction, scene) < 0.005
 
 
 @dataclass(frozen=True, eq=False)

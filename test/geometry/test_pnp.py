@@ -50,6 +50,21 @@ def test_noise_and_outliers_from_a_guess(camera, rng):
     np.testing.assert_array_equal(same.T_cam_world, result.T_cam_world)
 
 
+def test_what_moves_slowly_does_not_pull(rng):
+    """A quarter of the points drifts together, by less than the threshold."""
+    camera = Camera.guess(640, 480)
+    moved, still = [], []
+    for _ in range(20):
+        T, points, pixels, _ = scene(camera, rng, count=90, noise=0.1)
+        drifted = pixels + np.where(np.arange(90)[:, None] < 25, [1.3, 0.5], 0)
+        for found, errors in ((drifted, moved), (pixels, still)):
+            result = solve_pnp(points, found, camera, T)
+            assert result.inliers.mean() > 0.95, 'they are within the threshold'
+            errors.append(np.linalg.norm(se3.log(T @ se3.inverse(result.T_cam_world))))
+    # By least squares alone the ratio is 7
+    assert np.median(moved) < 2 * np.median(still)
+
+
 def test_wrong_guess_falls_back_to_ransac(camera, rng):
     T, points, pixels, _ = scene(camera, rng, noise=0.3, outliers=0.2)
     for guess in (se3.exp([0, 2.0, 1.0, 4, -3, 2]) @ T, se3.exp([0, np.pi, 0, 0, 0, 0]) @ T):
