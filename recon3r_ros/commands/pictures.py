@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 import json
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from recon3r_ros.commands.trajectory_errors import aligning_similarity
-from recon3r_ros.core.types import Map
+from recon3r_ros.core.types import Keyframe, Map
 from recon3r_ros.geometry import se3, sim3
+from recon3r_ros.inference.geometric import GeometricPredictor
+from recon3r_ros.inference.types import View
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.trajectory import read_tum
@@ -33,6 +37,7 @@ from recon3r_ros.sim import SimulatedFrame
 Array = NDArray[np.float64]
 
 _DPI = 120
+_PALETTE = 256
 _ROWS = 3
 _INK_AREA = 1.6e5  # of all points of a view together, typographic points squared
 _INK, _UNKNOWN = '#20262c', '#c9ced3'
@@ -174,30 +179,45 @@ def draw_motion(maps: list[Map], frames: list[SimulatedFrame], path: Path) -> No
     keyframes = list(maps[0].keyframes.values())
     shown = max(keyframes, key=lambda k: float(frames[k.index].motion_mask.mean()))
     frame = frames[shown.index]
-    with _figure(path, (14.0, 9.0)) as figure:
-        rows = figure.subplots(2, 6, height_ratios=[1.0, 1.6])
-        grid = rows[0, 0].get_gridspec()
-        for axis in rows.ravel():
-            axis.remove()
-        image, depth, mask = (figure.add_subplot(grid[0, 2 * n:2 * n + 2]) for n in range(3))
+    with _figure(path, (15.0, 8.6)) as figure:
+        grid = figure.add_gridspec(2, 4, height_ratios=[1.0, 2.0])
+        image, evidence, mask, depth = (figure.add_subplot(grid[0, n]) for n in range(4))
         image.imshow(frame.image)
         image.set_title('keyframe', weight='bold')
+        evidence.imshow(_pair_evidence(shown, keyframes), cmap='coolwarm', vmin=-1, vmax=1)
+        evidence.set_title('votes of its pairs', weight='bold')
+        _draw_mask(mask, shown.image, shown.mask, true_mask(frame, shown))
+        mask.set_title('left out (red), truth (outline)', weight='bold')
         with np.errstate(divide='ignore'):
             known = np.where(shown.inverse_depth > 0, 1 / shown.inverse_depth, np.nan)
         depth.imshow(known, cmap=_colors('turbo_r'))
         depth.set_title('depth that enters the map', weight='bold')
-        small = cv2.resize(frame.motion_mask.astype(np.uint8), shown.mask.shape[::-1],
-                           interpolation=cv2.INTER_NEAREST) > 0
-        _draw_mask(mask, shown.image, shown.mask, small)
-        mask.set_title('left out (red), truth (outline)', weight='bold')
-        for axis in (image, depth, mask):
+        for axis in (image, evidence, mask, depth):
             axis.set_xticks([])
             axis.set_yticks([])
         for n, (known_map, title) in enumerate(zip(
                 reversed(maps), ('map without looking for what moves', 'map'))):
-            axis = figure.add_subplot(grid[1, 3 * n:3 * n + 3])
+            axis = figure.add_subplot(grid[1, 2 * n:2 * n + 2])
             _draw_moving_points(axis, known_map, frames)
             axis.set_title(title, weight='bold')
+
+
+def true_mask(frame: SimulatedFrame, keyframe: Keyframe) -> NDArray[np.bool_]:
+    """Mask what moves in a simulated frame on the grid (H, W) of the keyframe made of it."""
+    return cv2.resize(frame.motion_mask.astype(np.uint8), keyframe.mask.shape[::-1],
+                      interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _pair_evidence(shown: Keyframe, keyframes: list[Keyframe]) -> NDArray[np.float64]:
+    """Average what the pairs of a keyframe with those next to it say (H, W), 1 for motion."""
+    predictor = GeometricPredictor()
+    place = keyframes.index(shown)
+    near = [k for k in keyframes[max(place - 1, 0):place + 2] if k is not shown]
+    own, *others = (predictor.encode(View(k.image, k.camera)) for k in (shown, *near))
+    votes = [cv2.resize(p.moving.astype(np.float32), shown.mask.shape[::-1])
+             for p in predictor.predict([(own, other) for other in others])
+             if p.moving is not None]
+    return np.mean(votes, axis=0) if votes else np.zeros(shown.mask.shape)
 
 
 def _draw_moving_points(axis: Axes, known: Map, frames: list[SimulatedFrame]) -> None:
@@ -206,8 +226,7 @@ def _draw_moving_points(axis: Axes, known: Map, frames: list[SimulatedFrame]) ->
     for keyframe in known.keyframes.values():
         frame = frames[keyframe.index]
         points = keyframe.pointmap()[::3, ::3].reshape(-1, 3)
-        truth = cv2.resize(frame.motion_mask.astype(np.uint8), keyframe.mask.shape[::-1],
-                           interpolation=cv2.INTER_NEAREST)[::3, ::3].ravel() > 0
+        truth = true_mask(frame, keyframe)[::3, ::3].ravel()
         use = np.isfinite(points[:, 0])
         positions.append(se3.transform(keyframe.T_map_cam, points[use]))
         own = keyframe.image[::3, ::3].reshape(-1, 3)[use] / 255.0
@@ -257,7 +276,11 @@ def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         yield figure
-        figure.savefig(path, dpi=_DPI, facecolor='white')
+        drawn = BytesIO()
+        figure.savefig(drawn, dpi=_DPI, facecolor='white')
+        # A quarter of the size, and no difference to see
+        picture = Image.open(drawn).convert('RGB').quantize(_PALETTE, dither=Image.Dither.NONE)
+        picture.save(path, format='PNG', optimize=True)
 
 
 def _align(output: Path, pack: Path) -> _Aligned:

@@ -317,12 +317,13 @@ class MotionDetector:
         low, high, front = self._render(self._surface, T_ref_cam)
         known = high > 0
         around = np.ones((2 * round(SURROUNDINGS * len(high)) + 1,) * 2, np.uint8)
-        likely_low = np.where(known, low, cv2.erode(low, around))
-        likely_high = np.where(known, high, cv2.dilate(high, around))
+        far, near = cv2.erode(low, around), cv2.dilate(high, around)
+        likely_low, likely_high = np.where(known, low, far), np.where(known, high, near)
         nothing = likely_high <= 0
         likely_low[nothing], likely_high[nothing] = 0, self._surface.nearest
-        return _Bounds(np.where(known, low, np.float32(0)),
-                       np.where(known, front, np.float32(self._surface.nearest)),
+        # A depth may be wrong; it then is one of those around it
+        return _Bounds(np.where(known, far, np.float32(0)),
+                       np.where(known, np.maximum(front, near), np.float32(self._surface.nearest)),
                        likely_low, likely_high, known)
 
     def _render(self, surface: _Surface, T_ref_cam: Array) -> tuple[Map, Map, Map]:

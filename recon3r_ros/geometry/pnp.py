@@ -20,7 +20,6 @@ _ROUNDS = 4  # of choosing inliers and refining on them
 _RANSAC_ITERATIONS = 500
 # Cauchy's constant for an efficiency of 95 %, and the least deviation that is believed, pixels
 _CAUCHY, _MIN_SIGMA = 2.385, 0.03
-_BETTER = 0.8  # share of a median residual that makes another pose a better one
 _RAYLEIGH_MEDIAN = 1.1774  # of the length of two normal residuals
 _POLISHING, _CONVERGED = 15, 0.005  # iterations at most, and what the last one gains
 _UNSEEN = 1e4  # residual, pixels, of a point that is not in front of the camera
@@ -184,10 +183,11 @@ def _refine(problem: _Problem, valid: NDArray[np.bool_], T: Array) -> PnPResult 
         if np.array_equal(inliers, previous):
             break
         T = _levenberg_marquardt(problem.chosen(inliers), T, iterations=5, tolerance=1e-6)
-    T, other = (_polished(problem, valid, start) for start in (T, guess))
-    # A good guess knows already what all together were pulled away from
-    if _typical(problem.chosen(valid), other) < _BETTER * _typical(problem.chosen(valid), T):
-        T = other
+    T = _polished(problem, valid, T)
+    known = problem.chosen(valid)
+    if _typical(known, guess) < _typical(known, T):
+        # A good guess knows already what all together were pulled away from
+        T = _polished(problem, valid, guess)
     inliers = valid & (_residuals(problem, T) < problem.threshold)
     if inliers.sum() < MIN_INLIERS:
         return None
