@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from recon3r_ros.commands import device_clock
 from recon3r_ros.commands.console import output as console
 from recon3r_ros.commands.device_clock import device_name, precision_name
+from recon3r_ros.commands.device_memory import Alive
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.inference.device import resolve
 from recon3r_ros.inference.engine import Engine, Pair
@@ -170,15 +171,29 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
     base = seconds['without']
     lines = ''.join(f'| {name} | {1e3 * value:.4g} | {value / base - 1:+.1%} |\n'
                     for name, value in seconds.items())
-    peak = ''
     if device.type == 'cuda':
-        peak = (' More memory at peak: '
-                f'{memory["with statistics"] - memory["without"]:.1f} MB (target < 10).')
+        more = f'{memory["with statistics"] - memory["without"]:.1f} MB'
+    else:
+        more = f'{_more_memory(network):.1f} MB, counted'
+    peak = f' More memory at peak: {more} (target < 10).'
     return (f'## Statistics of attention, one directed pair, {precision_name(precision)}\n\n'
             'Easi3R needs the mean of the cross-attention logits over the queries. That of a mean '
             'query is the same number without the matrix.\n\n'
             '| decoding | ms | more (target <= 5 %) |\n'
             f'{3 * "| --- "}|\n{lines}\nWhat is kept of a pair takes {kept:.2f} MB.{peak}\n')
+
+
+def _more_memory(network: Dust3r) -> float:
+    """Count the megabytes that statistics add to the peak of a decoding, trunk in bfloat16."""
+    peaks = []
+    with torch.device('meta'), torch.inference_mode():
+        ghost = Dust3r(network.config).lower_precision(torch.bfloat16)
+        tokens = ghost.encode(torch.empty(1, 3, *SHAPE))
+        for statistics in (False, True):
+            with Alive() as alive:
+                ghost.decode(tokens, tokens, statistics)
+            peaks.append(alive.peak)
+    return (peaks[1] - peaks[0]) / 1e6
 
 
 def _new_keyframe(network: Dust3r, images: Images, model: Model) -> dict[str, _Row | str]:

@@ -11,13 +11,12 @@ without a file, weights are random.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-import weakref
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.commands import device_clock
 from recon3r_ros.commands.console import output as console
+from recon3r_ros.commands.device_memory import Alive
 from recon3r_ros.inference.device import resolve
 from recon3r_ros.inference.registry import EngineConfig, Model
 from recon3r_ros.inference.types import Window
@@ -26,7 +25,6 @@ from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.nets.checkpoints import load_vggt
 from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 #: Rows and columns of the images: as published, and small ones for a CPU
 SHAPES = {'cuda': (392, 518), 'cpu': (168, 224)}
@@ -148,35 +146,3 @@ def _memory(config: VggtConfig) -> str:
             'for themselves. MB.\n\n'
             '| on | views that get depth at a time | weights | attention among all views | kept '
             f'for depth | depth | peak |\n{7 * "| --- "}|\n' + ''.join(lines))
-
-
-class Alive(TorchDispatchMode):
-    """Adds up the memory of the tensors that operations make, for as long as these live."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._now = 0
-        self._seen: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation."""
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage())
-        return out
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        size = storage.nbytes()
-        self._now += size
-        self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._remove, key, size)
-
-    def _remove(self, key: int, size: int) -> None:
-        self._seen.discard(key)
-        self._now -= size

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the page about windows is made of."""
+"""How memory is counted."""
 
 from __future__ import annotations
 
-from recon3r_ros.commands.bench_windows import Alive
+from recon3r_ros.commands.device_memory import Alive
 import torch
 
 
