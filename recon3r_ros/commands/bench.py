@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 import tempfile
 
-from recon3r_ros.commands.bench_cases import Case, cases, KITCHEN, Result
+from recon3r_ros.commands.bench_cases import Case, cases, KITCHEN, KITCHEN_PACK, Result
 from recon3r_ros.commands.bench_table import CaseRun, Memory, results_page
 from recon3r_ros.commands.console import output as console
 from recon3r_ros.commands.console import progress_bar
@@ -112,7 +112,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return measure_motion(Path(arguments.output or 'docs/results_motion.md'))
     if arguments.model == 'vggt':
         from recon3r_ros.commands.bench_windows import measure as measure_windows
-        return measure_windows(asked_model(arguments),
+        return measure_windows(asked_model(arguments), shared / 'data' / KITCHEN_PACK,
                                Path(arguments.output or 'docs/results_windows.md'))
     if arguments.model != 'geometric':
         from recon3r_ros.commands.bench_network import measure as measure_network

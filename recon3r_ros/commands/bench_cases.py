@@ -11,7 +11,7 @@ from recon3r_ros.commands.evaluation import Evaluation
 from recon3r_ros.commands.report import RunReport
 
 KITCHEN = 'kitchen'
-_KITCHEN_PACK = 'sevenscenes_redkitchen'
+KITCHEN_PACK = 'sevenscenes_redkitchen'
 _KITCHEN_FOCAL = 525.0
 SIMULATED_SEEDS = range(5)
 
@@ -162,12 +162,12 @@ def cases() -> tuple[Case, ...]:
         _jaccard_at_least(0.75),
     )
     return (
-        Case(KITCHEN, _KITCHEN_PACK, (
+        Case(KITCHEN, KITCHEN_PACK, (
             _tracked_at_least(98), _ate_at_most(0.05),
             Measure('AbsRel, confident half', _abs_rel, 0.10, digits=4),
             Measure('tracking a frame of 640x480, median', _track_ms, 10, ' ms', digits=1),
             Measure('time for everything / duration', _share_of_duration, 1, digits=2))),
-        Case('kitchen-uncalibrated', _KITCHEN_PACK, (
+        Case('kitchen-uncalibrated', KITCHEN_PACK, (
             _ate_at_most(0.10),
             Measure('focal length off 525 by', _focal_error, 15, ' %', digits=1)),
             calibrated=False),

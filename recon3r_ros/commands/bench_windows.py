@@ -10,18 +10,25 @@ without a file, weights are random.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.commands import device_clock
 from recon3r_ros.commands.console import output as console
 from recon3r_ros.commands.device_memory import Alive
+from recon3r_ros.commands.report import resident_memory_mb
+from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.inference.device import resolve
 from recon3r_ros.inference.registry import EngineConfig, Model
-from recon3r_ros.inference.types import Window
+from recon3r_ros.inference.types import Predictor, Window
+from recon3r_ros.inference.vggt import VggtPredictor
 from recon3r_ros.inference.window_engine import DENSE_VIEWS, ViewTokens, WindowEngine
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.nets.checkpoints import load_vggt
 from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
 import torch
@@ -33,14 +40,17 @@ SIZES: dict[str, tuple[int, ...]] = {'cuda': (1, 2, 4, 8, 16, 32), 'cpu': (1, 2,
 AUTHORS = {1: 0.04, 2: 0.05, 4: 0.07, 8: 0.11}
 #: Views, rows and columns that memory is stated for
 MEMORY = (16, 392, 518)
+#: Images that a small network runs over, to see whether memory grows
+FRAMES, SMALL = 500, VggtConfig(64, 4, 1, 1, (0, 1, 2, 3), 4)
 Images = list[NDArray[np.uint8]]
 
 
-def measure(model: Model, output: Path) -> int:
+def measure(model: Model, pack: Path, output: Path) -> int:
     """
     Measure and write a page.
 
     :param model: vggt
+    :param pack: images to run over
     :param output: file of the page
     :returns: the exit status
     :raises Recon3rError: where the model or the device cannot be used
@@ -64,7 +74,7 @@ def measure(model: Model, output: Path) -> int:
             f'network with {parameters / 1e6:.0f} million parameters.\n\n'
             + ('' if device.type == 'cuda' else
                'No GPU was at hand; the same command measures one where there is.\n\n')
-            + '\n'.join([sliding, windows, _memory(network.config)]))
+            + '\n'.join([sliding, windows, _memory(network.config), _growth(pack)]))
     write_bytes(output, page.encode())
     console().print(page, soft_wrap=True)
     return 0
@@ -119,6 +129,28 @@ def _windows(engine: WindowEngine, images: Images) -> str:
             'of about 518x392 on an H100.\n\n'
             f'| views | seconds | authors, H100, s | peak memory, MB |\n{4 * "| --- "}|\n'
             + ''.join(lines))
+
+
+def _growth(pack: Path) -> str:
+    """Run over many images with a small network, and see whether memory grows."""
+    head = f'## Memory over {FRAMES} images\n\n'
+    if not pack.is_dir():
+        return f'{head}{pack.name} is not at hand.\n'
+    network = Vggt(SMALL).requires_grad_(False)
+    predictor = VggtPredictor(WindowEngine(network, EngineConfig('cpu')), SMALL.image_size)
+    reconstruction = Reconstruction(cast(Predictor, predictor))
+    frames = list(open_sequence(images=pack))
+    memory = {}
+    for index in range(FRAMES):
+        frame = frames[index % len(frames)]
+        reconstruction.add(replace(frame, index=index, name=f'{index}',
+                                   stamp_ns=round(index * NS_PER_S / 30)))
+        memory[index + 1] = resident_memory_mb() or 0.0
+    reconstruction.finish()
+    lines = ''.join(f'| {n} | {memory[n]:.0f} |\n' for n in (50, 150, 250, FRAMES))
+    return (f'{head}The whole pipeline over {pack.name}, again from its beginning at its end, '
+            'with a small network that has learned nothing: it is lost most of the time, and '
+            f'keeps looking.\n\n| images | resident memory, MB |\n| --- | --- |\n{lines}')
 
 
 def _memory(config: VggtConfig) -> str:
