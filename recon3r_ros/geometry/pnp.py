@@ -18,8 +18,9 @@ Array = NDArray[np.float64]
 MIN_INLIERS = 6
 _ROUNDS = 4  # of choosing inliers and refining on them
 _RANSAC_ITERATIONS = 500
-# Cauchy's constant for an efficiency of 95 %, and the least deviation that is believed, pixels
-_CAUCHY, _MIN_SIGMA = 2.385, 0.03
+# Cauchy's constant for an efficiency of 95 %, and how exact tracked pixels are at best: points
+# whose depth was borrowed agree perfectly with the pose it came with, and must not outvote others
+_CAUCHY, _MIN_SIGMA = 2.385, 0.15
 _RAYLEIGH_MEDIAN = 1.1774  # of the length of two normal residuals
 _POLISHING, _CONVERGED = 15, 0.005  # iterations at most, and what the last one gains
 _UNSEEN = 1e4  # residual, pixels, of a point that is not in front of the camera
