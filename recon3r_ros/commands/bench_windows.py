@@ -23,7 +23,7 @@ from recon3r_ros.commands.report import resident_memory_mb
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.inference.device import resolve
 from recon3r_ros.inference.registry import EngineConfig, Model
-from recon3r_ros.inference.types import Predictor, Window
+from recon3r_ros.inference.types import Predictor
 from recon3r_ros.inference.vggt import VggtPredictor
 from recon3r_ros.inference.window_engine import DENSE_VIEWS, ViewTokens, WindowEngine
 from recon3r_ros.io.atomic import write_bytes
@@ -61,11 +61,11 @@ def measure(model: Model, pack: Path, output: Path) -> int:
         Vggt(VggtConfig()).requires_grad_(False).eval())
     parameters = sum(p.numel() for p in network.parameters())
     rows, columns = SHAPES[device.type]
-    size = Window(model.window_size, model.window_overlap).size
     rng = np.random.default_rng(0)
     images: Images = [rng.integers(0, 256, (rows, columns, 3), np.uint8)
-                      for _ in range(max(*SIZES[device.type], size + 1))]
-    sliding = _sliding(WindowEngine(network, EngineConfig(str(device), 'float32')), images, size)
+                      for _ in range(max(*SIZES[device.type], model.window.size + 1))]
+    sliding = _sliding(WindowEngine(network, EngineConfig(str(device), 'float32')), images,
+                       model.window.size)
     engine = WindowEngine(network, model.engine)  # takes the network over, in its precision
     windows = _windows(engine, images)
     page = (f'# Windows of views: vggt on {device_clock.device_name(device)}\n\n'

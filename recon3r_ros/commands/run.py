@@ -19,7 +19,7 @@ from recon3r_ros.commands.session import Session
 from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
+from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model, Window
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.masks import MaskedSequence
 from recon3r_ros.io.sequences import open_sequence
@@ -111,7 +111,7 @@ def asked_model(arguments: argparse.Namespace) -> Model:
     """Return what --model and the options of networks ask for."""
     return Model(arguments.model, arguments.weights or '', EngineConfig(
         arguments.device, arguments.precision, arguments.mode),
-        arguments.window, arguments.overlap)
+        Window(arguments.window, arguments.overlap))
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -75,13 +75,19 @@ class GeometricEncoding:
     def features(self) -> None:
         """Of patches there are none."""
 
+    @cached_property
+    def _moving(self) -> NDArray[np.bool_] | None:
+        """What is known to move (H, W) on the grid."""
+        if self.view.moving is None:
+            return None
+        return np.asarray(_resize(self.view.moving.astype(np.uint8) * 255, self.camera) >= 64)
+
     def still(self, pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Tell where on the grid, at (N, 2) pixels, nothing is known to move."""
-        if self.view.moving is None:
+        if self._moving is None:
             return np.ones(len(pixels), bool)
-        moving = _resize(self.view.moving.astype(np.uint8) * 255, self.camera) >= 64
         u, v = np.round(pixels).astype(int).T
-        return ~moving[v.clip(0, self.camera.height - 1), u.clip(0, self.camera.width - 1)]
+        return ~self._moving[v.clip(0, self.camera.height - 1), u.clip(0, self.camera.width - 1)]
 
     @cached_property
     def sparse(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -39,6 +39,20 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class Window:
+    """
+    How many views are looked at together.
+
+    :param size: at most
+    :param overlap: views that a full window shares with the next one, less than `size`; `size - 1`
+        slides it view by view
+    """
+
+    size: int = 8
+    overlap: int = 2
+
+
+@dataclass(frozen=True)
 class Model:
     """
     What to predict with.
@@ -46,15 +60,13 @@ class Model:
     :param name: one of `MODELS`
     :param weights: file; '' for a model that needs none
     :param engine: where and how its network runs
-    :param window_size: views that a network of many views looks at together
-    :param window_overlap: of these, how many a full window shares with the next one
+    :param window: of a network of many views
     """
 
     name: str = 'geometric'
     weights: str = ''
     engine: EngineConfig = EngineConfig()
-    window_size: int = 8
-    window_overlap: int = 2
+    window: Window = Window()
 
 
 def make_predictor(model: Model) -> Predictor:
@@ -76,14 +88,12 @@ def make_predictor(model: Model) -> Predictor:
         raise Recon3rError(f'model {model.name} needs a file of weights; recon3r weights lists '
                            'what is published')
     elif model.name == 'vggt':
-        from recon3r_ros.inference.types import Window
         from recon3r_ros.inference.vggt import VggtPredictor
-        if not 0 < model.window_overlap < model.window_size:
-            raise Recon3rError(f'a window of {model.window_size} views cannot share '
-                               f'{model.window_overlap} with the next: give an overlap of at '
+        if not 0 < model.window.overlap < model.window.size:
+            raise Recon3rError(f'a window of {model.window.size} views cannot share '
+                               f'{model.window.overlap} with the next: give an overlap of at '
                                'least 1 and less than its size')
-        predictor = VggtPredictor.from_file(
-            model.weights, model.engine, Window(model.window_size, model.window_overlap))
+        predictor = VggtPredictor.from_file(model.weights, model.engine, model.window)
     else:
         from recon3r_ros.inference.dust3r import Dust3rPredictor
         predictor = Dust3rPredictor.from_file(model.weights, model.name, model.engine)

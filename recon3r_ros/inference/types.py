@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.inference.registry import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,20 +146,6 @@ class Predictor(Protocol):
     def predict(self, groups: Sequence[tuple[Encoding, ...]],
                 moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None
                 ) -> list[Prediction]: ...
-
-
-@dataclass(frozen=True)
-class Window:
-    """
-    How many views are looked at together.
-
-    :param size: at most
-    :param overlap: views that a full window shares with the next one, less than `size`; `size - 1`
-        slides it view by view
-    """
-
-    size: int = 8
-    overlap: int = 2
 
 
 @runtime_checkable

@@ -25,8 +25,8 @@ from recon3r_ros.inference.keypoints import detect_keypoints
 from recon3r_ros.inference.place import describe_place
 from recon3r_ros.inference.pointmaps import as_pair, finite, information
 from recon3r_ros.inference.preprocess import prepare
-from recon3r_ros.inference.registry import EngineConfig
-from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View, Window
+from recon3r_ros.inference.registry import EngineConfig, Window
+from recon3r_ros.inference.types import NO_CONFIDENCE, Prediction, View
 from recon3r_ros.inference.window_engine import ViewTokens, WindowEngine
 from recon3r_ros.nets.checkpoints import load_vggt
 from recon3r_ros.nets.vggt import PATCH

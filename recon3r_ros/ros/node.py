@@ -30,7 +30,7 @@ from recon3r_ros.core.fusion import fuse
 from recon3r_ros.core.mapping_host import MapperProcess
 from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.errors import InputError, Recon3rError
-from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model
+from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model, Window
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.ros import conversions, parameters, qos
@@ -178,7 +178,7 @@ class Recon3rNode(LifecycleNode):
     def _make_host(self) -> MapperProcess:
         c = self.config
         model = Model(c.model, c.weights, EngineConfig(c.device, c.precision, c.mode),
-                      c.window_size, c.window_overlap)
+                      Window(c.window_size, c.window_overlap))
         return MapperProcess(partial(make_predictor, model), c.max_keyframes,
                              motion_config(c))
 

@@ -22,7 +22,8 @@ from recon3r_ros.core.types import TrackedFrame
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.inference.pointmaps import as_pair
-from recon3r_ros.inference.types import Prediction, View, Window
+from recon3r_ros.inference.registry import Window
+from recon3r_ros.inference.types import Prediction, View
 from simulated import absolute_error, path_length
 
 Array = NDArray[np.float64]
