@@ -22,3 +22,8 @@ class OutputError(Recon3rError):
 
 class GeometryError(Recon3rError):
     """Degenerate geometry: too few points, a singular configuration."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message in one line; its type where it has none."""
+    return ' '.join(str(error).split()) or type(error).__name__

@@ -273,8 +273,7 @@ class Session:
 
 
 def _no_points() -> PointCloud:
-    return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
-                      np.zeros(0, np.float32))
+    return PointCloud.empty()
 
 
 def _median_ms(seconds: list[float]) -> float | None:

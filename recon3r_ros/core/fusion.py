@@ -73,8 +73,7 @@ def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> Poin
         keep = _stands(world, own.confidences, witnesses)
         gathered.append(PointCloud(world[keep], own.colors[keep], own.confidences[keep]))
     if not any(len(g.points) for g in gathered):
-        return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
-                          np.zeros(0, np.float32))
+        return PointCloud.empty()
     points = np.concatenate([g.points for g in gathered])
     size = _default_voxel(points) if voxel_size is None else voxel_size
     return _average(points, np.concatenate([g.colors for g in gathered]),
@@ -118,8 +117,7 @@ class LiveCloud:
             elif old is None or old.source.inverse_depth is not keyframe.inverse_depth:
                 self._shares[keyframe.id] = self._share(i, frames, scale, voxel_size)
         clouds = [self._shares[k.id].cloud for k in frames]
-        nothing = PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
-                             np.zeros(0, np.float32))
+        nothing = PointCloud.empty()
         return PointCloud(
             np.concatenate([nothing.points] + [
                 _moved(k.T_map_cam, c.points) for k, c in zip(frames, clouds)]),

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where moving things are, in space."""
+"""Where dynamic objects are in space, and the static scene around them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from recon3r_ros.geometry.camera import Camera
 
 Array = NDArray[np.float64]
 
-#: Points of all moving things at most
-MAX_POINTS = 20_000
+#: Points of all dynamic objects at most, and of the static scene
+MAX_POINTS, MAX_STATIC_POINTS = 20_000, 5_000
 #: Height of the strip below a moving region that shows what it stands on, share of the image's
 STRIP = 0.04
 #: Share of that strip that must have depth
@@ -54,12 +54,49 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     rows, cols = np.nonzero(np.isfinite(depth) & (depth > 0))
     step = 1 + len(rows) // MAX_POINTS
     rows, cols = rows[::step], cols[::step]
+    return _cloud(rows, cols, depth[rows, cols], image, camera, float(confidence))
+
+
+def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Camera,
+                  measured: NDArray[np.float32] | None, keyframe: Keyframe,
+                  T_cam_keyframe: Array) -> PointCloud:
+    """
+    Points of the static scene in a frame, in its camera's frame: what rays reach that see it.
+
+    Their depth is the measured one where there is any, else the keyframe's, on a coarse grid. A
+    camera that stands makes no keyframes, but costmaps want to know where nobody is any more.
+
+    :param mask: (H, W) dynamic objects, which are left out
+    :param image: (H, W) or (H, W, 3)
+    :param camera: pinhole camera of both
+    :param measured: (H, W) depth in map units, NaN where unknown; or None
+    :param keyframe: whose depth is taken
+    :param T_cam_keyframe: (4, 4)
+    """
+    step = max(1, round(np.sqrt(mask.size / MAX_STATIC_POINTS)))
+    rows, cols = (a.ravel() for a in np.mgrid[
+        step // 2:mask.shape[0]:step, step // 2:mask.shape[1]:step])
+    static = ~mask[rows, cols]
+    rows, cols = rows[static], cols[static]
+    if measured is not None:
+        depth, confidence = measured[rows, cols], MEASURED_CONFIDENCE
+    else:
+        pixels = np.stack([cols, rows], axis=1).astype(np.float32)
+        depth = np.asarray(surface_depth(keyframe, T_cam_keyframe, pixels, camera), np.float32)
+        confidence = STANDING_CONFIDENCE
+    known = np.isfinite(depth) & (depth > 0)
+    return _cloud(rows[known], cols[known], depth[known], image, camera, confidence)
+
+
+def _cloud(rows: NDArray[np.int64], cols: NDArray[np.int64], depth: NDArray[np.float32],
+           image: NDArray[np.uint8], camera: Camera, confidence: float) -> PointCloud:
+    """Points of pixels (N,) whose depths (N,) are known, of one confidence."""
     pixels = np.stack([cols, rows], axis=1)
-    points = (camera.unproject(pixels) * depth[rows, cols, None]).astype(np.float32)
+    points = (camera.unproject(pixels) * depth[:, None]).astype(np.float32)
     colors = image[rows, cols]
     if colors.ndim == 1:
         colors = np.repeat(colors[:, None], 3, axis=1)
-    return PointCloud(points, colors, np.full(len(points), confidence))
+    return PointCloud(points, colors, np.full(len(points), confidence, np.float32))
 
 
 def _standing_depth(region: NDArray[np.bool_], mask: NDArray[np.bool_], camera: Camera,

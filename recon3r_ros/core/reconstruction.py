@@ -25,7 +25,7 @@ from recon3r_ros.core.motion_smoothing import PlacedFrame, smooth
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.core.scale import DepthScale, OdometryScale
-from recon3r_ros.core.tracking import Track
+from recon3r_ros.core.tracking import landmark_covariance, Track
 from recon3r_ros.core.trajectory import PLAUSIBLE_SHARE, Trajectory
 from recon3r_ros.core.types import (
     Frame,
@@ -235,6 +235,11 @@ class Reconstruction:
         if not self.map.started:
             self.reset()
 
+    @property
+    def requested_ns(self) -> int | None:
+        """Stamp of the frame that is becoming a keyframe; None where there is none."""
+        return None if self._request is None else self._request.frame.stamp_ns
+
     def state_of(self, camera_name: str) -> TrackingState | None:
         """State of one camera's tracker; None before its first frame."""
         stream = self._streams.get(camera_name)
@@ -443,7 +448,7 @@ class Reconstruction:
     def _record_keyframe(self, stream: CameraStream, keyframe: Keyframe) -> TrackedFrame:
         return self._record(stream, TrackedFrame(
             keyframe.name, keyframe.stamp_ns, keyframe.index, keyframe.id,
-            camera_name=keyframe.camera_name))
+            covariance=landmark_covariance(keyframe), camera_name=keyframe.camera_name))
 
     def _record_tracked(self, stream: CameraStream, frame: Frame, track: Track,
                         mask: NDArray[np.bool_]) -> TrackedFrame:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.core.types import Keyframe
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.pnp import PnPResult, solve_pnp
+from recon3r_ros.geometry.pnp import expected_covariance, PnPResult, solve_pnp
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,9 @@ MIN_INLIERS = 25
 MIN_INLIER_SHARE = 0.5
 #: Reprojection error of an inlier, pixels of the tracking image
 MAX_ERROR = 2.0
+#: Standard deviation (pixels of the grid) of a keyframe's own keypoints, and where they cannot
+#: tell its pose, of the rotation (rad) and of the position, share of the median depth
+KEYPOINT_SIGMA, UNKNOWN_ROTATION, UNKNOWN_POSITION = 1.0, 0.1, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,22 @@ class Track:
     def inlier_count(self) -> int:
         """Number of keypoints that agree with the pose."""
         return 0 if self.pose is None else int(self.pose.inliers.sum())
+
+
+def landmark_covariance(keyframe: Keyframe) -> Array:
+    """
+    Covariance of a pose at a keyframe, as its own landmarks would give it.
+
+    A frame that became a keyframe was placed by other means than PnP, or defines the map: its pose
+    is known no better than those of the frames beside it.
+
+    :return: (6, 6) of [omega, v], left perturbation in the camera frame, map units
+    """
+    known = expected_covariance(keyframe.landmark_points(), keyframe.camera, KEYPOINT_SIGMA)
+    if known is not None:
+        return known
+    sigmas = [UNKNOWN_ROTATION] * 3 + [UNKNOWN_POSITION * keyframe.median_depth()] * 3
+    return np.diag(np.square(sigmas))
 
 
 class Tracker:

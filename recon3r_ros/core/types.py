@@ -63,6 +63,12 @@ class PointCloud:
     colors: NDArray[np.uint8]
     confidences: NDArray[np.float32]
 
+    @classmethod
+    def empty(cls) -> PointCloud:
+        """Return a cloud without points."""
+        return cls(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
+                   np.zeros(0, np.float32))
+
     def __len__(self) -> int:
         """Return the number of points."""
         return len(self.points)

@@ -124,6 +124,29 @@ def refine_pnp(
     return _refine(problem, valid, se3.as_array(T_cam_world_init, (4, 4), 'T_cam_world_init'))
 
 
+def expected_covariance(
+    points_cam: ArrayLike, camera: Camera, sigma_px: float
+) -> Array | None:
+    """
+    Covariance of the pose that points would give, for a pose that is known in another way.
+
+    :param points_cam: (N, 3) in the camera's frame, metres; rows that are not finite do not count
+    :param camera: the camera that sees them
+    :param sigma_px: standard deviation of the pixels that they are seen at
+    :returns: (6, 6) as of `PnPResult`, or None if fewer than 6 points count or they leave the pose
+        undetermined
+    :raises GeometryError: if the points are not (N, 3)
+    """
+    points = se3.as_array(points_cam, (None, 3), 'points_cam')
+    points = points[np.isfinite(points).all(-1)]
+    if len(points) < MIN_INLIERS:
+        return None
+    pixels = camera.project(points)
+    problem = _Problem(points, pixels, np.ones(len(points)), camera, 1.0)
+    inverse = _inverse_normal(problem.chosen(np.asarray(np.isfinite(pixels).all(-1))), np.eye(4))
+    return None if inverse is None else sigma_px**2 * inverse
+
+
 def _checked(
     points_world: ArrayLike,
     pixels: ArrayLike,
@@ -228,19 +251,26 @@ def _typical(problem: _Problem, T: Array) -> float:
 
 def _result(problem: _Problem, inliers: NDArray[np.bool_], T: Array) -> PnPResult | None:
     used = problem.chosen(inliers)
-    residuals, J = _linearise(used, T)
-    squared = np.sum(residuals**2, axis=-1)
-    H = _normal_matrix(J, used.weights)
+    inverse = _inverse_normal(used, T)
+    if inverse is None:
+        return None
+    squared = _residuals(used, T)**2
+    variance = float(used.weights @ squared) / (2 * len(squared) - 6)
+    return PnPResult(se3.normalized(T), inliers, variance * inverse,
+                     float(np.sqrt(squared.mean())))
+
+
+def _inverse_normal(problem: _Problem, T: Array) -> Array | None:
+    """Inverse of the normal matrix, symmetric; None if it is singular."""
+    H = _normal_matrix(_linearise(problem, T)[1], problem.weights)
     scales = np.sqrt(np.diagonal(H))
     if not scales.min() > 0:
         return None
     eigenvalues = np.linalg.eigvalsh(H / np.outer(scales, scales))
     if not eigenvalues[0] > _SINGULAR * eigenvalues[-1]:
         return None
-    variance = float(used.weights @ squared) / (2 * len(squared) - 6)
-    covariance = variance * np.linalg.inv(H)
-    return PnPResult(se3.normalized(T), inliers, (covariance + covariance.T) / 2,
-                     float(np.sqrt(squared.mean())))
+    inverse = np.linalg.inv(H)
+    return (inverse + inverse.T) / 2
 
 
 def _levenberg_marquardt(

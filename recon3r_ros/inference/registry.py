@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PAIR_NETWORKS = ('dust3r', 'monst3r', 'mast3r')
 MODELS = ('geometric', *PAIR_NETWORKS, 'vggt')
+#: Whose predictions are in metres
+METRIC_MODELS = ('mast3r',)
 PRECISIONS = ('auto', 'float32', 'bfloat16', 'float16')
 MODES = ('eager', 'compile', 'graphs')
 

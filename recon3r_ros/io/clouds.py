@@ -79,9 +79,7 @@ def read_ply(path: str | Path) -> PointCloud:
     source = Path(path)
     count = _vertex_count(source)
     if count == 0:
-        return PointCloud(
-            np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros(0, np.float32)
-        )
+        return PointCloud.empty()
     o3d = _open3d()
     with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from recon3r_ros.core.types import MetricScale, TrackingState
 from recon3r_ros.ros import conversions
+from recon3r_ros.ros.scale_gate import ScaleGate
 
 #: Share of recent images that may be dropped or rejected before it is worth a warning
 MAX_LOST_SHARE = 0.1
@@ -89,9 +90,29 @@ def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int,
     return DiagnosticArray(header=conversions.header(stamp_ns, ''), status=statuses)
 
 
+def scale_status(gate: ScaleGate) -> DiagnosticStatus:
+    """
+    Put the published scale into the latched message of ~/scale.
+
+    All lengths that are published from now on have it; whoever keeps clouds of an earlier revision
+    drops them, as those of the newest keyframes and the whole map follow once more.
+    """
+    scale = gate.metric
+    values = {'revision': str(gate.revision), **_scale_values(scale),
+              'metres per map unit': 'nan' if scale is None else repr(scale.value)}
+    return _status('scale', '', DiagnosticStatus.WARN if scale is None else DiagnosticStatus.OK,
+                   f'scale: {values["scale"]}', values)
+
+
+def _scale_values(scale: MetricScale | None) -> dict[str, str]:
+    if scale is None:
+        return {'scale': 'unknown', 'scale uncertainty': '', 'scale source': ''}
+    return {'scale': f'{scale.value:.5g} m per map unit',
+            'scale uncertainty': f'{100 * scale.sigma:.1f} %', 'scale source': scale.source}
+
+
 def _node_status(health: Health) -> DiagnosticStatus:
     states = {c.state for c in health.cameras}
-    scale = health.scale
     level, message = DiagnosticStatus.OK, 'initialising'
     if health.error:
         level, message = DiagnosticStatus.ERROR, health.error
@@ -105,9 +126,7 @@ def _node_status(health: Health) -> DiagnosticStatus:
         level, message = DiagnosticStatus.WARN, health.notice
     values = {
         'keyframes': str(health.keyframes),
-        'scale': 'unknown' if scale is None else f'{scale.value:.5g} m per map unit',
-        'scale uncertainty': '' if scale is None else f'{100 * scale.sigma:.1f} %',
-        'scale source': '' if scale is None else scale.source,
+        **_scale_values(health.scale),
         'memory': f'{health.memory_mb:.0f} MB',
         **{f'{stage} time': f'{ms:.1f} ms' for stage, ms in health.latencies_ms.items()},
     }

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.time import Time
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.parameters import Config
+from recon3r_ros.ros.static_transforms import StaticTransform, StaticTransforms
 
 try:
     import tf2_ros
@@ -19,30 +22,46 @@ except ImportError:  # not on PyPI
 
 class Extrinsics:
     """
-    Poses of the cameras' optical frames in the robot's base frame.
+    The cameras' optical frames: their names, and their poses in the robot's base frame.
 
-    :param node: that listens to TF where a camera has no parameter
+    :param node: that listens to TF where a camera has no parameter, and broadcasts where it has
+    :param warn: told of a frame with two parents, in one line
     """
 
-    def __init__(self, node: Node, config: Config) -> None:
+    def __init__(self, node: Node, config: Config, warn: Callable[[str], None]) -> None:
         self._base = config.base_frame
+        self._clock = node.get_clock()
         self._given = {c.name: c.T_base_cam for c in config.cameras if c.T_base_cam is not None}
+        self._frames: dict[str, str] = {}
         self._found: dict[str, NDArray[np.float64]] = {}
         self._buffer, self._listener = None, None
         if self._base and len(self._given) < len(config.cameras) and tf2_ros is not None:
             self._buffer = tf2_ros.Buffer()
             self._listener = tf2_ros.TransformListener(self._buffer, node)
+        self._static = StaticTransforms(
+            node, len(self._given) if self._base and config.publish_tf else 0, warn)
 
-    def of(self, camera: str, frame_id: str) -> NDArray[np.float64] | None:
+    def see(self, camera: str, frame_id: str) -> None:
         """
-        Pose T_base_cam (4, 4) of a camera, metres; None where it is not known, or not needed.
+        Take note of the frame that a camera's images are in.
 
         :param frame_id: its optical frame
         """
+        self._frames[camera] = frame_id
+        if self._base and camera in self._given:
+            self._static.add(StaticTransform(self._base, frame_id, self._given[camera]))
+
+    def frame_id(self, camera: str) -> str:
+        """Optical frame of a camera; empty before its first image."""
+        return self._frames.get(camera, '')
+
+    def T_base_cam(self, camera: str) -> NDArray[np.float64] | None:
+        """Pose (4, 4) of a camera, metres; None where it is not known, or not needed."""
         if not self._base:
             return None
         if camera in self._given:
             return self._given[camera]
+        frame_id = self.frame_id(camera)
         if frame_id not in self._found and self._buffer is not None:
             try:
                 transform = self._buffer.lookup_transform(self._base, frame_id, Time())
@@ -51,7 +70,12 @@ class Extrinsics:
             self._found[frame_id] = conversions.matrix_from_transform(transform.transform)
         return self._found.get(frame_id)
 
+    def settle(self) -> None:
+        """Broadcast extrinsics of the parameters that are due; to be called now and then."""
+        self._static.settle(self._clock.now().nanoseconds)
+
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening and broadcasting."""
+        self._static.close()
         if self._listener is not None:
             self._listener.unregister()

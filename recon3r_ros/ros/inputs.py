@@ -91,7 +91,8 @@ class CameraInput:
         self._rejected = 0
         self._reason = ''
         self._index = 0
-        self._stamped = True
+        self._stamped: bool | None = None
+        self._undecided: tuple[Image | CompressedImage, float, int] | None = None
         self._first_arrival_s: float | None = None
         self._last_stamp_ns: int | None = None
         self._arrivals: deque[float] = deque(maxlen=30)
@@ -114,13 +115,26 @@ class CameraInput:
             self._arrivals.append(arrival_s)
             if self._first_arrival_s is None:
                 self._first_arrival_s = arrival_s
-                self._stamped = stamp_ns != 0
+        first = self._undecided
+        if self._stamped is None:
+            if first is None and stamp_ns == 0:
+                # A recording may begin at zero: the second image tells
+                self._undecided = (message, arrival_s, now_ns)
+                return
+            self._stamped, self._undecided = stamp_ns != 0, None
+            if not self._stamped:
+                self._warn('images have no stamp: the time of their arrival is taken')
+            if first is not None:
+                self._judge(first[0], 0 if self._stamped else first[2], first[1])
         if stamp_ns == 0:
             if self._stamped:
                 self.reject('image without a stamp, unlike those before')
                 return
             stamp_ns = now_ns
-            self._warn('images have no stamp: the time of their arrival is taken')
+        self._judge(message, stamp_ns, arrival_s)
+
+    def _judge(self, message: Image | CompressedImage, stamp_ns: int, arrival_s: float) -> None:
+        """Queue an image, unless its stamp cannot be believed."""
         judgement = self._guard.judge(stamp_ns, round(arrival_s * 1e9))
         if judgement.verdict is Verdict.REJECT:
             self.reject(f'image at {stamp_ns}: {judgement.reason}')

@@ -14,35 +14,28 @@ from functools import partial
 from pathlib import Path
 import re
 import sys
-from threading import Thread
 import time
 from typing import Any
 
-import cv2
 from nav_msgs.msg import Odometry
 import numpy as np
 import rclpy
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.task import Future
-from recon3r_ros.commands.results import write_results
-from recon3r_ros.core.fusion import fuse
+from recon3r_ros.commands.exit_status import BAD_INPUT
 from recon3r_ros.core.mapping_host import MapperProcess
-from recon3r_ros.core.saved_map import SavedMap
-from recon3r_ros.errors import InputError, Recon3rError
+from recon3r_ros.errors import one_line, Recon3rError
 from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model, Window
-from recon3r_ros.io.map_store import MAP_FILE, read_map
-from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.outputs import Outputs
 from recon3r_ros.ros.pipeline import motion_config, Pipeline
+from recon3r_ros.ros.publication import held_back
+from recon3r_ros.ros.services import load_map, Services
 from recon3r_ros.ros.spinning import run
 from recon3r_ros.ros.worker import Worker
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_srvs.srv import SetBool, Trigger
 
 #: Seconds between two log lines that differ in nothing but numbers
 LOG_PERIOD_S = 5.0
@@ -69,7 +62,7 @@ class Recon3rNode(LifecycleNode):
         self._healths: deque[Health] = deque(maxlen=RECENT)
         self._subscriptions_made: list[Any] = []
         self._inputs: list[CameraInput] = []
-        self._services_made: list[Any] = []
+        self._offered: Services | None = None
         self._timer: Any = None
         self._outputs: Outputs | None = None
         self._extrinsics: Extrinsics | None = None
@@ -83,27 +76,25 @@ class Recon3rNode(LifecycleNode):
         try:
             self.config = parameters.read(self)
             self._outputs = Outputs(self, self.config, self._failed)
-            self._extrinsics = Extrinsics(self, self.config)
+            self._extrinsics = Extrinsics(self, self.config, self._warn)
             self._pipeline = Pipeline(self.config, self._make_host, self._outputs,
-                                      self._extrinsics, self._warn)
+                                      self._extrinsics, self._info, self._warn)
             self._worker = Worker('recon3r-worker', self._handle, self.config.queue_size,
                                   self._failed, self._idle)
             self._inputs = [CameraInput(c, self._queue, self._about(c.name))
                             for c in self.config.cameras]
             if self.config.load_on_start:
-                self._pipeline.load(self._read_map())
+                self._pipeline.load(load_map(self))
         except Recon3rError as error:
-            self.get_logger().error(str(error))
+            self.get_logger().error(f'cannot be configured: {one_line(error)}')
             self._free()
             return TransitionCallbackReturn.FAILURE
         self._healths.clear()
-        # Saving takes seconds, in which images are to be received all the same
-        aside = ReentrantCallbackGroup()
-        self._services_made = [
-            self.create_service(kind, f'~/{name}', callback, callback_group=aside)
-            for kind, name, callback in (
-                (Trigger, 'reset', self._on_reset), (SetBool, 'pause', self._on_pause),
-                (Trigger, 'save_map', self._on_save), (Trigger, 'load_map', self._on_load))]
+        self._offered = Services(self, self._worker, self._pipeline, self._pause, self._info)
+        names = ', '.join(c.name for c in self.config.cameras)
+        self._info(f'configured: model {self.config.model}, cameras: {names}')
+        if self.config.metres_demanded:
+            self._info(held_back(self.config))
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -122,6 +113,9 @@ class Recon3rNode(LifecycleNode):
             self._subscribe(Odometry, 'odom', self._on_odometry, ODOMETRY_DEPTH)
         self._active_since = time.monotonic()
         self._timer = self.create_timer(self.config.diagnostics_period, self._diagnose)
+        topics = ', '.join(self.resolve_topic_name(self._topics(c.name)[0])
+                           for c in self.config.cameras)
+        self._info(f'active: waiting for images on {topics}')
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -151,13 +145,12 @@ class Recon3rNode(LifecycleNode):
 
     def _free(self) -> None:
         self._unsubscribe()
-        for service in self._services_made:
-            self.destroy_service(service)
-        self._services_made = []
-        for part in (self._worker, self._pipeline, self._outputs, self._extrinsics):
+        for part in (self._offered, self._worker, self._pipeline, self._outputs,
+                     self._extrinsics):
             if part is not None:
                 part.close()
-        self._worker = self._pipeline = self._outputs = self._extrinsics = None
+        self._offered = self._worker = self._pipeline = None
+        self._outputs = self._extrinsics = None
         self._inputs = []
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], profile: Any
@@ -202,6 +195,12 @@ class Recon3rNode(LifecycleNode):
         if self._worker is not None and not self._paused:
             self._worker.put(arrival.camera.name, arrival)
 
+    def _pause(self, paused: bool) -> None:
+        self._paused = paused
+        if paused and self._worker is not None:
+            self._worker.clear()
+        self._info('paused' if paused else 'resumed')
+
     def _handle(self, arrival: Arrival) -> None:
         assert self._pipeline is not None
         self._pipeline.handle(arrival)
@@ -227,11 +226,14 @@ class Recon3rNode(LifecycleNode):
 
     def _failed(self, error: Exception) -> None:
         known = isinstance(error, Recon3rError)
-        self._error = _one_line(error) if known else f'{type(error).__name__}: {_one_line(error)}'
+        self._error = one_line(error) if known else f'{type(error).__name__}: {one_line(error)}'
         self._warn(self._error)
 
     def _about(self, camera: str) -> Callable[[str], None]:
         return lambda text: self._warn(f'{camera}: {text}')
+
+    def _info(self, text: str) -> None:
+        self.get_logger().info(text)
 
     def _warn(self, text: str) -> None:
         """Log a line, unless one like it has been logged shortly before."""
@@ -241,94 +243,6 @@ class Recon3rNode(LifecycleNode):
             self.get_logger().warning(text)
         if len(self._warned) > 1000:
             self._warned.clear()
-
-    # Services
-
-    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._ordered(lambda pipeline: pipeline.reset(), 'the map is forgotten', response)
-
-    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._paused = request.data
-        if request.data and self._worker is not None:
-            self._worker.clear()
-        response.success = True
-        response.message = 'paused' if request.data else 'resumed'
-        return response
-
-    async def _on_save(self, request: Trigger.Request, response: Trigger.Response
-                       ) -> Trigger.Response:
-        path = self.get_parameter('map_path').value
-        done: Future[tuple[bool, str]] = Future()
-
-        def answer(success: bool, message: str) -> None:
-            done.set_result((success, message))
-            if self.executor is not None:
-                self.executor.wake()
-
-        def write(saved: SavedMap, trajectory: list[Any], metres: float) -> None:
-            try:
-                answer(True, _write(path, saved, trajectory, metres))
-            except Exception as error:
-                answer(False, _one_line(error))
-
-        def collect() -> None:
-            try:
-                if not path:
-                    raise InputError('the parameter map_path is empty: set it to a folder')
-                assert self._pipeline is not None
-                saved, trajectory = self._pipeline.save()
-                metres = 1.0 if saved.metric is None else saved.metric.value
-            except Exception as error:
-                answer(False, _one_line(error))
-                return
-            Thread(target=write, args=(saved, trajectory, metres), name='recon3r-save').start()
-
-        if self._worker is None:
-            return response
-        self._worker.do(collect)
-        result = await done
-        assert result is not None
-        response.success, response.message = result
-        return response
-
-    def _on_load(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
-            saved = self._read_map()
-        except Recon3rError as error:
-            response.success, response.message = False, str(error)
-            return response
-        count = len(saved.map.keyframes)
-        return self._ordered(lambda pipeline: pipeline.load(saved),
-                             f'{count} keyframes; looking for the camera in them', response)
-
-    def _read_map(self) -> SavedMap:
-        path = self.get_parameter('map_path').value
-        if not path:
-            raise InputError('the parameter map_path is empty: set it to the folder of a map')
-        return read_map(Path(path) / MAP_FILE)
-
-    def _ordered(self, order: Callable[[Pipeline], None], success: str,
-                 response: Trigger.Response) -> Trigger.Response:
-        """Have the worker do something and answer when it is done."""
-        done: Future[str] = Future()
-
-        def work() -> None:
-            try:
-                assert self._pipeline is not None
-                order(self._pipeline)
-                done.set_result('')
-            except Exception as error:
-                done.set_result(_one_line(error))
-
-        if self._worker is None:
-            response.message = 'the node is not configured'
-            return response
-        self._worker.do(work)
-        while not done.done():
-            time.sleep(0.002)
-        response.success = not done.result()
-        response.message = done.result() or success
-        return response
 
     # Diagnostics
 
@@ -358,26 +272,6 @@ class Recon3rNode(LifecycleNode):
         self._healths.append(health)
 
 
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__
-
-
-def _write(path: str, saved: SavedMap, trajectory: list[Any], metres: float) -> str:
-    """Write a map as `recon3r run` does; what has been written, in words."""
-    keyframes = list(saved.map.keyframes.values())
-    with ResultWriter(path) as writer:
-        for keyframe in keyframes:
-            camera = saved.views[keyframe.id].camera
-            writer.mask(keyframe.name, cv2.resize(
-                keyframe.mask.astype(np.uint8), (camera.width, camera.height),
-                interpolation=cv2.INTER_NEAREST))
-        write_results(writer, keyframes, trajectory, fuse(keyframes), saved, metres)
-        writer.close()
-        writer.report({'frames_tracked': len(trajectory), 'keyframes': len(keyframes),
-                       'scale': 'unknown' if saved.metric is None else saved.metric})
-    return f'{len(keyframes)} keyframes and {len(trajectory)} poses are in {path}'
-
-
 def _memory_mb(pid: int | str = 'self') -> float:
     """Resident memory of a process, megabytes; 0 where it cannot be told."""
     try:
@@ -394,13 +288,16 @@ def main(args: list[str] | None = None) -> int:
     :param args: command line; that of the process where None
     :return: the exit status
     """
-    def work() -> None:
+    def work() -> int:
         node = Recon3rNode()
         try:
             if node.config.autostart:
-                node.trigger_configure()
-                node.trigger_activate()
+                # A lifecycle manager could try again; without one a node that idles helps nobody
+                for transition in (node.trigger_configure, node.trigger_activate):
+                    if transition() is not TransitionCallbackReturn.SUCCESS:
+                        return BAD_INPUT
             rclpy.spin(node)
+            return 0
         finally:
             node.close()
 

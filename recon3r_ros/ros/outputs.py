@@ -1,20 +1,21 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What the node publishes. Stamps and frames are those of the source image.
+The node's publishers. Stamps and frames are those of the source image.
 
-Poses and transforms go out at once. Clouds, depth and markers take longer to build than a frame
-may wait: another thread builds them, only where someone listens, and only the newest of each.
+Transforms and poses go out at once. Clouds, depth, masks and markers take longer to build than a
+frame may wait: another thread builds them, only where someone listens. What belongs to a keyframe
+is never dropped; of all else only the newest of each topic is built.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-import logging
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, Twist
 from nav_msgs.msg import Odometry, Path
 import numpy as np
@@ -38,11 +39,15 @@ try:
 except ImportError:  # the pip environment had no compiler to build it
     TFMessage = None
 
-logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 #: Variance of a velocity that is not measured
 _UNKNOWN = 1e6
+#: Stamps of transforms and masks that are remembered, so that none goes out twice
+_REMEMBERED = 300
+#: Latched topics with geometry: after a reset none of them may show the map before
+_MAP_TOPICS = ('~/map', '~/path', '~/graph')
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +84,24 @@ class Outputs:
         self._config = config
         self._publishers: dict[str, Publisher] = {}
         self._listeners: dict[str, int] = {}
-        self._last_tf_ns: dict[str, int] = {}
+        self._tf_stamps: dict[str, deque[int]] = {}
+        self._mask_stamps: dict[str, deque[int]] = {}
+        self._shown: set[str] = set()
         self._add('~/pose', PoseWithCovarianceStamped, qos.POSES)
         self._add('~/odometry', Odometry, qos.POSES)
         self._add('~/path', Path, qos.LATCHED)
         self._add('~/map', PointCloud2, qos.LATCHED)
         self._add('~/graph', MarkerArray, qos.LATCHED)
+        self._add('~/scale', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
         for camera in config.cameras:
             name = f'~/{camera.name}'
             self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
-            self._add(f'{name}/depth/image', Image, qos.SENSOR)
-            self._add(f'{name}/depth/camera_info', CameraInfo, qos.SENSOR)
-            self._add(f'{name}/dynamic_mask', Image, qos.SENSOR)
+            self._add(f'{name}/depth/image', Image, qos.RELIABLE)
+            self._add(f'{name}/depth/camera_info', CameraInfo, qos.RELIABLE)
+            self._add(f'{name}/dynamic_mask', Image, qos.RELIABLE)
             self._add(f'{name}/dynamic_points', PointCloud2, qos.RELIABLE)
+            self._add(f'{name}/static_points', PointCloud2, qos.RELIABLE)
         if TFMessage is not None:
             self._add('/tf', TFMessage, qos.TF)
         elif config.publish_tf:
@@ -114,7 +123,7 @@ class Outputs:
         publisher = self._publishers.get(topic)
         return publisher is not None and publisher.get_subscription_count() > 0
 
-    def newcomers(self, topic: str) -> bool:
+    def joined(self, topic: str) -> bool:
         """Tell whether more listen than when this was asked last."""
         publisher = self._publishers.get(topic)
         count = 0 if publisher is None else publisher.get_subscription_count()
@@ -140,45 +149,80 @@ class Outputs:
         self._publish('~/odometry', odometry)
 
     def transform(self, broadcast: Broadcast, stamp_ns: int) -> None:
-        """Publish a transform, unless a newer one of the same child has been."""
-        if TFMessage is None or stamp_ns <= self._last_tf_ns.get(broadcast.child, 0):
+        """
+        Publish a transform with its image's stamp, unless one of this child and stamp has been.
+
+        Of map -> odom alone, which changes slowly, others need not wait for the next one: it is
+        stamped `tf_tolerance` later, as Nav2's localisers do; the first one also with its own
+        stamp, so that the first image's pose can be looked up.
+        """
+        if TFMessage is None:
             return
-        self._last_tf_ns[broadcast.child] = stamp_ns
-        tolerance_ns = round(self._config.tf_tolerance * 1e9)
-        self._publish('/tf', TFMessage(transforms=[conversions.transform_message(
-            broadcast.T_parent_child, broadcast.parent, broadcast.child,
-            stamp_ns + tolerance_ns)]))
+        sent = self._tf_stamps.get(broadcast.child)
+        stamps = [stamp_ns]
+        if broadcast.predicted:
+            later_ns = stamp_ns + round(self._config.tf_tolerance * 1e9)
+            stamps = [later_ns] if sent else sorted({stamp_ns, later_ns})
+        if sent is None:
+            sent = self._tf_stamps[broadcast.child] = deque(maxlen=_REMEMBERED)
+        stamps = [s for s in stamps if s not in sent]
+        sent.extend(stamps)
+        if stamps:
+            self._publish('/tf', TFMessage(transforms=[conversions.transform_message(
+                broadcast.T_parent_child, broadcast.parent, broadcast.child, s) for s in stamps]))
 
     def restart_clock(self) -> None:
-        """Time has gone back: transforms older than those published follow."""
-        self._last_tf_ns.clear()
+        """Time has gone back: what follows has stamps that have been before."""
+        self._tf_stamps.clear()
+        self._worker.do(self._mask_stamps.clear)
 
-    def mask(self, camera: str, build: Callable[[], NDArray[np.bool_]], stamp_ns: int,
-             frame_id: str) -> None:
-        """Publish what moves in an image; `build` makes the mask (H, W), at its size."""
+    def mask(self, camera: str, build: Callable[[], Mask], stamp_ns: int, frame_id: str,
+             of_keyframe: bool) -> None:
+        """
+        Publish the dynamic mask of an image, unless it has been.
+
+        :param build: makes the mask (H, W), at the image's size
+        :param of_keyframe: whether it may not be dropped
+        """
         topic = f'~/{camera}/dynamic_mask'
-        if self.wanted(topic):
-            self._later(topic, lambda: conversions.mask_message(build(), stamp_ns, frame_id))
+        if not self.wanted(topic):
+            return
 
-    def moving(self, camera: str, build: Callable[[], PointCloud], stamp_ns: int, frame_id: str
-               ) -> None:
-        """Publish points of what moves; `build` makes them, in the camera's frame, in metres."""
-        topic = f'~/{camera}/dynamic_points'
+        def publish() -> None:
+            # In the thread that publishes: only there is it known what has been published
+            sent = self._mask_stamps.setdefault(camera, deque(maxlen=_REMEMBERED))
+            if stamp_ns not in sent:
+                sent.append(stamp_ns)
+                self._publish(topic, conversions.mask_message(build(), stamp_ns, frame_id))
+        if of_keyframe:
+            self._worker.do(publish)
+        else:
+            self._worker.put(topic, publish)
+
+    def cloud(self, topic: str, build: Callable[[], PointCloud], stamp_ns: int, frame_id: str
+              ) -> None:
+        """Publish a cloud of an image; `build` makes it, in the camera's frame, in metres."""
         if self.wanted(topic):
             self._later(topic, lambda: conversions.cloud_message(build(), stamp_ns, frame_id))
 
-    def keyframe(self, keyframe: Keyframe, metres: float, frame_id: str) -> None:
-        """Publish points and depth of a keyframe, in its camera's frame."""
+    def keyframe(self, keyframe: Keyframe, metres: float, frame_id: str, mask: Callable[[], Mask]
+                 ) -> None:
+        """
+        Publish points, depth, camera_info and mask of a keyframe, all with its stamp.
+
+        :param mask: makes the dynamic mask at the image's size, for where its own is missing
+        """
         name, stamp_ns = f'~/{keyframe.camera_name}', keyframe.stamp_ns
-        if self.wanted(f'{name}/points'):
-            self._later(f'{name}/points', lambda: conversions.cloud_message(
-                keyframe_cloud(keyframe).scaled(metres), stamp_ns, frame_id))
-        if not (self.wanted(f'{name}/depth/image') or self.wanted(f'{name}/depth/camera_info')):
-            return
-        self._later(f'{name}/depth/image', lambda: conversions.depth_message(
-            _depth(keyframe, metres), stamp_ns, frame_id))
-        self._later(f'{name}/depth/camera_info', lambda: conversions.camera_info_message(
-            keyframe.camera, stamp_ns, frame_id))
+        for topic, build in (
+                (f'{name}/points', lambda: conversions.cloud_message(
+                    keyframe_cloud(keyframe).scaled(metres), stamp_ns, frame_id)),
+                (f'{name}/depth/image', lambda: conversions.depth_message(
+                    _depth(keyframe, metres), stamp_ns, frame_id)),
+                (f'{name}/depth/camera_info', lambda: conversions.camera_info_message(
+                    keyframe.camera, stamp_ns, frame_id))):
+            if self.wanted(topic):
+                self._surely(topic, build)
+        self.mask(keyframe.camera_name, mask, stamp_ns, frame_id, of_keyframe=True)
 
     def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
             stamp_ns: int) -> None:
@@ -193,19 +237,33 @@ class Outputs:
 
     def graph(self, known: Map, T_rosmap_map: Array, metres: float, stamp_ns: int) -> None:
         """Publish keyframes and edges as markers."""
-        if self.wanted('~/graph'):
-            self._later('~/graph', lambda: graph_markers(
-                known, T_rosmap_map, metres, stamp_ns, self._config.map_frame))
+        self._later('~/graph', lambda: graph_markers(
+            known, T_rosmap_map, metres, stamp_ns, self._config.map_frame))
 
     def path(self, poses: list[tuple[int, Array]], stamp_ns: int) -> None:
-        """Publish the way so far: stamps and poses (4, 4) in the ROS map frame, metres."""
-        def build() -> Path:
-            frame = self._config.map_frame
-            return Path(header=conversions.header(stamp_ns, frame), poses=[
+        """Publish the path so far: stamps and poses (4, 4) in the ROS map frame, metres."""
+        frame = self._config.map_frame
+        self._later('~/path', lambda: Path(
+            header=conversions.header(stamp_ns, frame), poses=[
                 PoseStamped(header=conversions.header(s, frame), pose=conversions.pose_message(T))
-                for s, T in poses])
-        if self.wanted('~/path'):
-            self._later('~/path', build)
+                for s, T in poses]))
+
+    def forget_map(self, stamp_ns: int) -> None:
+        """Publish an empty map, path and graph in place of those that are latched."""
+        self._worker.clear()
+        frame = self._config.map_frame
+        empty: tuple[Callable[[], Any], ...] = (
+            lambda: conversions.cloud_message(PointCloud.empty(), stamp_ns, frame),
+            lambda: Path(header=conversions.header(stamp_ns, frame)),
+            lambda: graph_markers(Map(), np.eye(4), 1.0, stamp_ns, frame))
+        for topic, build in zip(_MAP_TOPICS, empty):
+            if topic in self._shown:
+                self._surely(topic, build)
+        self._shown.clear()
+
+    def scale(self, status: DiagnosticStatus) -> None:
+        """Publish the scale of all lengths."""
+        self._publish('~/scale', status)
 
     def diagnostics(self, message: DiagnosticArray) -> None:
         """Publish how the node fares."""
@@ -215,7 +273,14 @@ class Outputs:
         self._publishers[topic] = self._node.create_publisher(kind, topic, profile)
 
     def _later(self, topic: str, build: Callable[[], Any]) -> None:
+        """Build and publish soon; a newer message of the topic takes the place of one waiting."""
+        if topic in _MAP_TOPICS:
+            self._shown.add(topic)
         self._worker.put(topic, lambda: self._publish(topic, build()))
+
+    def _surely(self, topic: str, build: Callable[[], Any]) -> None:
+        """Build and publish before all that may be dropped."""
+        self._worker.do(lambda: self._publish(topic, build()))
 
     def _publish(self, topic: str, message: Any) -> None:
         publisher = self._publishers.get(topic)

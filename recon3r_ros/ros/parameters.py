@@ -23,13 +23,13 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import ParameterException, ParameterUninitializedException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.registry import MODELS, MODES, PRECISIONS
+from recon3r_ros.inference.registry import METRIC_MODELS, MODELS, MODES, PRECISIONS
 from recon3r_ros.plugins import mask_refiner
 
 Value = bool | int | float | str | list[str] | list[float]
@@ -40,6 +40,7 @@ _TYPES = {
     float: RosParameter.Type.DOUBLE,
     str: RosParameter.Type.STRING,
 }
+_NO_CAMERA = "parameter cameras is empty: name a camera, such as ['camera']"
 _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 
@@ -89,10 +90,10 @@ class Parameter:
         """Describe it as ROS does."""
         unit = f' [{self.unit}]' if self.unit else ''
         descriptor = ParameterDescriptor(
-            description=self.description + unit, read_only=self.read_only,
+            type=self.type.value, description=self.description + unit, read_only=self.read_only,
             additional_constraints=f'one of {self.limits}' if self.choices else '',
             # Whoever writes 1 for 1.0 means it; anything else is refused by `problem`
-            dynamic_typing=isinstance(self.default, float))
+            dynamic_typing=self.type in (RosParameter.Type.DOUBLE, RosParameter.Type.DOUBLE_ARRAY))
         if self.low is not None and self.high is not None:
             if isinstance(self.default, float):
                 descriptor.floating_point_range = [FloatingPointRange(
@@ -154,11 +155,13 @@ PARAMETERS = (
     Parameter('odometry', False, 'Use odometry from the topic odom: for metric scale, and to '
               'publish map -> odom instead of map -> base_frame. Needs base_frame.'),
     Parameter('publish_tf', True, 'Publish transforms on /tf.', read_only=False),
-    Parameter('tf_tolerance', 0.1, 'How far into the future transforms are stamped, so that '
-              'others need not wait for the next one.', 's', 0.0, 5.0),
+    Parameter('tf_tolerance', 0.1, 'How far into the future map -> odom is stamped, so that '
+              'others need not wait for the next one; all else has the stamp of its image.', 's',
+              0.0, 5.0),
     Parameter('scale_source', 'auto', 'Where metres come from: odometry, depth (a depth camera), '
               'model (a network that predicts metres), auto (the most certain of those there '
-              'are) or none.',
+              'are) or none. With odometry, a base_frame or a source named here, poses, TF and '
+              'clouds are held back until the scale is known.',
               choices=('auto', 'none', 'odometry', 'depth', 'model')),
     Parameter('max_keyframes', 500, 'Keyframes of the map; beyond, the most redundant ones go. '
               'Each takes about 1.5 MB.', 'keyframes', 20, 100000),
@@ -177,8 +180,9 @@ PARAMETERS = (
 )
 
 CAMERA_PARAMETERS = (
-    Parameter('extrinsics', [], 'Pose of the optical frame (x right, y down, z forward) in '
-              'base_frame: x y z in metres, quaternion qx qy qz qw; empty: looked up in TF.'),
+    Parameter('extrinsics', [0.0] * 7, 'Pose of the optical frame (x right, y down, z forward) '
+              'in base_frame: x y z in metres, quaternion qx qy qz qw; broadcast on /tf_static '
+              'unless the frame has a parent there. All zero: looked up in TF.'),
     Parameter('calibration', '', 'camera.json of the images; empty: from <camera>/camera_info; '
               'none: the focal length is estimated.'),
     Parameter('rectified', False, 'Whether the images had their lens distortion removed: P of '
@@ -255,6 +259,28 @@ class Config:
     diagnostics_period: float
     autostart: bool
 
+    @property
+    def metres_demanded(self) -> bool:
+        """
+        Whether consumers take lengths for metres.
+
+        Odometry and a base frame, with extrinsics to it, are in metres and cannot be combined with
+        map units; and whoever names a source of the scale wants metres.
+        """
+        return (self.odometry or bool(self.base_frame)
+                or self.scale_source not in ('auto', 'none'))
+
+    @property
+    def scale_sources(self) -> tuple[str, ...]:
+        """What the scale may become known from, in words, with what it takes."""
+        found = {
+            'odometry': 'odometry, when the robot has driven a metre' if self.odometry else '',
+            'depth': 'measured depth' if any(c.use_depth for c in self.cameras) else '',
+            'model': 'the network' if self.model in METRIC_MODELS else '',
+        }
+        return tuple(words for source, words in found.items()
+                     if words and self.scale_source in ('auto', source))
+
 
 def declare(node: Node) -> None:
     """
@@ -307,18 +333,23 @@ def _declare(node: Node, name: str, parameter: Parameter) -> None:
     if node.has_parameter(name):
         return
     descriptor = parameter.descriptor()
-    default: Any = parameter.default
-    if default == []:
-        # The type of an empty list cannot be told
-        descriptor.dynamic_typing, default = True, None
+    changeable = parameter.descriptor()
+    changeable.read_only = False
     try:
-        node.declare_parameter(name, default, descriptor)
+        node.declare_parameter(name, parameter.default, changeable)
+        problem = parameter.problem(node.get_parameter(name).value)
+    except ParameterUninitializedException:
+        # ROS cannot tell the type of an empty list, and takes it for no value
+        if name == 'cameras':
+            raise InputError(_NO_CAMERA) from None
+        node.set_parameters([RosParameter(name, parameter.type, parameter.default)])
+        problem = ''
     except ParameterException as error:
         reason = str(error).removesuffix(f': {name}')
         raise InputError(f'parameter {name}: {reason}') from error
-    problem = parameter.problem(node.get_parameter(name).value)
     if problem and not isinstance(parameter.default, list):
         raise InputError(f'parameter {name}: {problem}')
+    node.set_descriptor(name, descriptor)
 
 
 def _value(node: Node, name: str, parameter: Parameter) -> Any:
@@ -329,7 +360,7 @@ def _value(node: Node, name: str, parameter: Parameter) -> Any:
 def _camera_names(node: Node) -> list[str]:
     names = list(node.get_parameter('cameras').value or [])
     if not names:
-        raise InputError("parameter cameras is empty: name a camera, such as ['camera']")
+        raise InputError(_NO_CAMERA)
     for name in names:
         if not _NAME.fullmatch(name):
             raise InputError(f'parameter cameras: {name!r} cannot name topics: use letters, '
@@ -349,7 +380,7 @@ def _camera(node: Node, name: str) -> CameraConfig:
 
 
 def _extrinsics(name: str, given: Any) -> NDArray[np.float64] | None:
-    if given is None or len(given) == 0:
+    if given is None or len(given) == 0 or not any(given):
         return None
     try:
         values = np.array([float(x) for x in given])

@@ -19,19 +19,23 @@ def images(reliability: str) -> QoSProfile:
                      else ReliabilityPolicy.BEST_EFFORT))
 
 
-#: Depth and masks going out: whoever is late takes the next one
+#: As consumers subscribe to images: whoever is late takes the next one
 SENSOR = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-#: Clouds
+#: Clouds, depth and masks. Best-effort subscriptions hear them too; others miss no keyframe
 RELIABLE = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
+    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 #: Poses and odometry: when tracking begins, those of the images before come all at once
 POSES = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
-#: What a late joiner needs too: the map, the path, the graph
+#: What a late joiner needs too: the map, the path, the graph, the scale, static transforms
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL)
 #: As tf2 subscribes to /tf
 TF = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+#: As tf2 subscribes to /tf_static: every publisher's newest message
+TF_STATIC = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -18,19 +18,27 @@ def run(work: Callable[[], Any], args: list[str] | None = None) -> int:
     """
     Do something between rclpy's init and shutdown.
 
-    :param work: ends by itself, or with KeyboardInterrupt or ExternalShutdownException
+    :param work: ends by itself, perhaps with an exit status, or with KeyboardInterrupt or
+        ExternalShutdownException
     :param args: command line; that of the process where None
-    :return: the exit status: 0, also where it was told to stop; 2 for input that cannot be used
+    :return: the exit status: that of `work`, else 0, also where it was told to stop; 2 for input
+        that cannot be used
     """
     prepare_process()
+    running = False
     try:
         rclpy.init(args=args)
-        work()
+        running = True
+        return work() or 0
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Recon3rError as error:
         sys.stderr.write(f'recon3r: error: {" ".join(str(error).split())}\n')
         return 2
+    except Exception:
+        # A signal shuts the context down, whatever is being made of it: that has many names
+        if not running or rclpy.ok():
+            raise
     finally:
         rclpy.try_shutdown()
         # Frees the shared memory that messages went through

@@ -43,11 +43,17 @@ class FrameNames:
 
 @dataclass(frozen=True, eq=False)
 class Broadcast:
-    """A transform to publish: T_parent_child (4, 4), metres."""
+    """
+    A transform to publish.
+
+    :param T_parent_child: (4, 4), metres
+    :param predicted: whether it changes so slowly that it holds for the near future, too
+    """
 
     parent: str
     child: str
     T_parent_child: Array
+    predicted: bool = False
 
 
 class OdometryBuffer:
@@ -68,6 +74,12 @@ class OdometryBuffer:
                 self._poses.clear()
             self._stamps.append(stamp_ns)
             self._poses.append(T_odom_base)
+
+    def clear(self) -> None:
+        """Forget everything: time has gone back."""
+        with self._lock:
+            self._stamps.clear()
+            self._poses.clear()
 
     def at(self, stamp_ns: int) -> Array | None:
         """
@@ -118,4 +130,4 @@ def broadcast(names: FrameNames, camera_frame: str, T_map_cam: Array, T_base_cam
         return Broadcast(names.map, names.base, T_map_base)
     if T_odom_base is None:
         return f'no odometry {names.odom} -> {names.base} at the time of the image'
-    return Broadcast(names.map, names.odom, T_map_base @ se3.inverse(T_odom_base))
+    return Broadcast(names.map, names.odom, T_map_base @ se3.inverse(T_odom_base), predicted=True)

@@ -17,12 +17,18 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.ros import conversions, qos
 from ros_helpers import Collector, TIMEOUT, wait_for
 from sensor_msgs.msg import CameraInfo, Image
-from simulated import as_frame, still_scene
+from simulated import as_frame, render, still_scene
 
 #: A walk forth and back, so that it never ends
 SCENE, FRAMES = 3, 40
 PERIOD_NS = 33_333_333
 FRAME_ID = 'camera_optical_frame'
+
+
+def walk_index(count: int) -> int:
+    """Return which frame of the scene an image of the walk shows."""
+    index = count % (2 * FRAMES - 2)
+    return min(index, 2 * FRAMES - 2 - index)
 
 
 class LiveCamera:
@@ -41,6 +47,8 @@ class LiveCamera:
         self.name = name
         self.images = node.create_publisher(Image, f'/{name}/image_raw', qos.POSES)
         self.infos = node.create_publisher(CameraInfo, f'/{name}/camera_info', qos.POSES)
+        self.depths = node.create_publisher(Image, f'/{name}/depth', qos.POSES)
+        self.with_depth = False
         self.poses = Collector(node, PoseWithCovarianceStamped, f'{recon3r}/pose', qos.POSES)
         self.diagnostics = Collector(node, DiagnosticArray, '/diagnostics', qos.POSES)
         self.stamp_ns = time.time_ns()
@@ -49,8 +57,7 @@ class LiveCamera:
 
     def frame(self) -> Frame:
         """Return the next frame of the walk, stamped."""
-        index = self.count % (2 * FRAMES - 2)
-        index = min(index, 2 * FRAMES - 2 - index)
+        index = walk_index(self.count)
         self.count += 1
         self.stamp_ns += PERIOD_NS
         return replace(as_frame(still_scene(SCENE, FRAMES), index), stamp_ns=self.stamp_ns)
@@ -58,6 +65,9 @@ class LiveCamera:
     def message(self) -> Image:
         """Return the next image."""
         frame = self.frame()
+        if self.with_depth:
+            depth = render(still_scene(SCENE, FRAMES), frame.index).depth
+            self.depths.publish(conversions.depth_message(depth, frame.stamp_ns, FRAME_ID))
         return conversions.image_message(frame.image, frame.stamp_ns, FRAME_ID)
 
     def connect(self) -> None:

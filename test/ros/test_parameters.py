@@ -71,7 +71,7 @@ def test_every_parameter_is_described(make_node):
     ({'cameras': ['left', 'left']}, ('cameras', 'twice')),
     ({'autostart': 'yes'}, ('autostart', 'BOOL')),
     ({'camera__extrinsics': [1.0, 2.0]}, ('camera.extrinsics', 'seven')),
-    ({'camera__extrinsics': [0.0] * 7}, ('camera.extrinsics', 'quaternion')),
+    ({'camera__extrinsics': [1.0] + [0.0] * 6}, ('camera.extrinsics', 'quaternion')),
     ({'camera__calibration': '/nowhere.json'}, ('camera.calibration', '/nowhere.json')),
     ({'odometry': True}, ('odometry', 'base_frame')),
     ({'base_frame': 'map'}, ('base_frame', 'map')),

@@ -1,0 +1,65 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Log lines of what a user wants to know as it happens: map started, lost, relocalised, loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recon3r_ros.core.types import Map, MetricScale, TrackingState
+
+
+class EventLog:
+    """
+    Compares what is known after each image with what was known before.
+
+    :param info: writes a line
+    """
+
+    def __init__(self, info: Callable[[str], None]) -> None:
+        self._info = info
+        self._states: dict[str, TrackingState] = {}
+        self._loops: set[tuple[int, int]] = set()
+
+    def tracked(self, camera: str, state: TrackingState | None, known: Map) -> None:
+        """
+        Log a change of a camera's state.
+
+        :param known: the map
+        """
+        before = self._states.get(camera)
+        if state is None or state is before:
+            return
+        self._states[camera] = state
+        count = len(known.keyframes)
+        if state is TrackingState.LOST:
+            if before is None:
+                self._info(f'{camera}: relocalising in a map of {count} keyframes')
+            else:
+                self._info(f'{camera}: tracking lost, relocalising')
+        elif state is TrackingState.TRACKING and before is TrackingState.LOST:
+            self._info(f'{camera}: relocalised')
+        elif state is TrackingState.TRACKING:
+            self._info(f'{camera}: map started with {count} keyframes, tracking')
+        else:
+            self._info(f'{camera}: initialising: move the camera sideways to start the map')
+
+    def mapped(self, known: Map) -> None:
+        """Log loops that have been closed since the last call."""
+        loops = {(edge.i, edge.j) for edge in known.edges if edge.loop}
+        for i, j in sorted(loops - self._loops):
+            self._info(f'loop closed between keyframes {i} and {j}')
+        self._loops = loops
+
+    def scaled(self, metric: MetricScale | None) -> None:
+        """Log that the published scale has changed."""
+        if metric is None:
+            self._info('scale: unknown')
+        else:
+            self._info(f'scale: {metric.value:.4g} m per map unit, within {metric.sigma:.1%}, '
+                       f'from {metric.source}')
+
+    def forget(self) -> None:
+        """Begin again: the map has been reset or replaced."""
+        self._states.clear()
+        self._loops.clear()

@@ -1,0 +1,66 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which metric scale the outputs have, and whether they may go out at all.
+
+Estimates of the scale improve with every metre of travel. Outputs that followed each of them would
+disagree with those before, so that the published scale changes in steps, each with a revision.
+"""
+
+from __future__ import annotations
+
+from recon3r_ros.core.types import MetricScale
+
+#: The published scale changes when the estimate differs by more than this factor
+STEP = 1.02
+
+
+class ScaleGate:
+    """
+    Owner of the published scale.
+
+    :param demanded: whether consumers take lengths for metres, so that outputs wait for the scale
+    """
+
+    def __init__(self, demanded: bool) -> None:
+        self._demanded = demanded
+        self._metric: MetricScale | None = None
+        self._revision = 0
+
+    def update(self, estimate: MetricScale | None) -> bool:
+        """
+        Take over an estimate.
+
+        :param estimate: the newest one; None where the scale is unknown
+        :return: whether the published scale has changed
+        """
+        before = self._metric
+        if estimate is None:
+            changed = before is not None
+        else:
+            changed = before is None or not (
+                1 / STEP <= estimate.value / before.value <= STEP)
+        if changed:
+            self._metric = estimate
+            self._revision += 1
+        return changed
+
+    @property
+    def metric(self) -> MetricScale | None:
+        """The published scale; None where it is unknown."""
+        return self._metric
+
+    @property
+    def metres(self) -> float:
+        """Metres per map unit, as published; 1 where unknown."""
+        return 1.0 if self._metric is None else self._metric.value
+
+    @property
+    def revision(self) -> int:
+        """How often the published scale has changed."""
+        return self._revision
+
+    @property
+    def closed(self) -> bool:
+        """Whether outputs with lengths are held back."""
+        return self._demanded and self._metric is None
