@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.parameters import Config
-from recon3r_ros.ros.static_transforms import StaticTransform, StaticTransforms
+from recon3r_ros.ros.tf_tree import StaticTransform, TfTree
 
 try:
     import tf2_ros
@@ -30,7 +30,6 @@ class Extrinsics:
 
     def __init__(self, node: Node, config: Config, warn: Callable[[str], None]) -> None:
         self._base = config.base_frame
-        self._clock = node.get_clock()
         self._given = {c.name: c.T_base_cam for c in config.cameras if c.T_base_cam is not None}
         self._frames: dict[str, str] = {}
         self._found: dict[str, NDArray[np.float64]] = {}
@@ -38,8 +37,8 @@ class Extrinsics:
         if self._base and len(self._given) < len(config.cameras) and tf2_ros is not None:
             self._buffer = tf2_ros.Buffer()
             self._listener = tf2_ros.TransformListener(self._buffer, node)
-        self._static = StaticTransforms(
-            node, len(self._given) if self._base and config.publish_tf else 0, warn)
+        self._publish = config.publish_tf
+        self._tree = TfTree(node, config.map_frame, warn)
 
     def see(self, camera: str, frame_id: str) -> None:
         """
@@ -48,8 +47,8 @@ class Extrinsics:
         :param frame_id: its optical frame
         """
         self._frames[camera] = frame_id
-        if self._base and camera in self._given:
-            self._static.add(StaticTransform(self._base, frame_id, self._given[camera]))
+        if self._base and self._publish and camera in self._given:
+            self._tree.add(StaticTransform(self._base, frame_id, self._given[camera]))
 
     def frame_id(self, camera: str) -> str:
         """Optical frame of a camera; empty before its first image."""
@@ -70,12 +69,24 @@ class Extrinsics:
             self._found[frame_id] = conversions.matrix_from_transform(transform.transform)
         return self._found.get(frame_id)
 
+    def fixed_root(self, camera: str) -> tuple[str, NDArray[np.float64]]:
+        """
+        Frame that carries a camera, by static transforms of other nodes: its own where none do.
+
+        :return: the frame, and the camera's pose T_root_cam (4, 4) in it, metres
+        """
+        return self._tree.fixed_root(self.frame_id(camera))
+
+    def parent_of(self, frame: str) -> str:
+        """Parent that other nodes have given to a frame on TF; empty where none is known."""
+        return self._tree.parent_of(frame)
+
     def settle(self) -> None:
         """Broadcast extrinsics of the parameters that are due; to be called now and then."""
-        self._static.settle(self._clock.now().nanoseconds)
+        self._tree.settle()
 
     def close(self) -> None:
         """Stop listening and broadcasting."""
-        self._static.close()
+        self._tree.close()
         if self._listener is not None:
             self._listener.unregister()

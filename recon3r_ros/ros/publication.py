@@ -232,9 +232,21 @@ class Publication:
     def _publish_transform(self, camera: str, stamp_ns: int, T_map_cam: Array) -> None:
         if not self._config.publish_tf:
             return
-        found = broadcast(self._names, self._extrinsics.frame_id(camera), T_map_cam,
-                          self._extrinsics.T_base_cam(camera),
+        if self._names.base:
+            frame_id, T_map_frame = self._extrinsics.frame_id(camera), T_map_cam
+        else:
+            # Drivers fix the optical frame of a camera to that of its housing
+            frame_id, T_root_cam = self._extrinsics.fixed_root(camera)
+            T_map_frame = T_map_cam @ se3.inverse(T_root_cam)
+        found = broadcast(self._names, frame_id, T_map_frame, self._extrinsics.T_base_cam(camera),
                           self._odometry.at(stamp_ns) if self._names.odometry else None)
+        if not isinstance(found, str):
+            parent = self._extrinsics.parent_of(found.child)
+            if parent:
+                found = (f'{found.parent} -> {found.child} is not published: on TF {found.child} '
+                         f'has the parent {parent} already; '
+                         + ('set odometry to publish map -> odom' if self._names.base else
+                            "set base_frame to the robot's body to publish map -> base_frame"))
         if isinstance(found, str):
             self._problem = found
             self._warn(found)

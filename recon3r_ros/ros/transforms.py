@@ -110,22 +110,23 @@ def T_rosmap_map(T_base_cam: Array | None) -> Array:
     return T_BODY_OPTICAL if T_base_cam is None else T_base_cam
 
 
-def broadcast(names: FrameNames, camera_frame: str, T_map_cam: Array, T_base_cam: Array | None,
+def broadcast(names: FrameNames, frame: str, T_map_frame: Array, T_base_frame: Array | None,
               T_odom_base: Array | None) -> Broadcast | str:
     """
-    Decide what to publish of a camera's pose; no frame ever gets a second parent.
+    Decide what to publish of a pose.
 
-    :param T_map_cam: (4, 4) in the ROS map frame, metres
-    :param T_base_cam: (4, 4) the camera's extrinsics, or None where they are not known
+    :param frame: a camera's, or one that carries it
+    :param T_map_frame: (4, 4) in the ROS map frame, metres
+    :param T_base_frame: (4, 4) its extrinsics, or None where they are not known
     :param T_odom_base: (4, 4) odometry at the same time, or None where there is none
     :return: the transform, or why there is none
     """
     if not names.base:
-        return Broadcast(names.map, camera_frame, T_map_cam)
-    if T_base_cam is None:
-        return (f'where {camera_frame} is in {names.base} is not known: publish it on TF or set '
+        return Broadcast(names.map, frame, T_map_frame)
+    if T_base_frame is None:
+        return (f'where {frame} is in {names.base} is not known: publish it on TF or set '
                 'the parameter extrinsics')
-    T_map_base = T_map_cam @ se3.inverse(T_base_cam)
+    T_map_base = T_map_frame @ se3.inverse(T_base_frame)
     if not names.odometry:
         return Broadcast(names.map, names.base, T_map_base)
     if T_odom_base is None:

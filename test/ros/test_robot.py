@@ -176,6 +176,53 @@ def test_a_frame_that_has_a_parent_gets_no_second_one(ros_node, spawn, tf_messag
     assert parents <= {('camera_mount', FRAME_ID)}
 
 
+def test_the_housing_of_a_bare_camera_is_what_moves_in_the_map(ros_node, spawn, tf_message):
+    """Drivers publish camera_link -> camera_optical_frame; nobody knows of a robot."""
+    transforms = listen_to_transforms(ros_node)
+    driver = ros_node.create_publisher(tf_message, '/tf_static', qos.LATCHED)
+    driver.publish(tf_message(transforms=[
+        conversions.transform_message(T_BASE_CAM, 'camera_link', FRAME_ID, time.time_ns())]))
+    camera = LiveCamera(ros_node)
+    spawn(*NODE)
+    camera.connect()
+    transforms.wait_for_matched()
+    camera.start()
+    camera.play(5)
+    found = {stamp(t): t for m in transforms.messages for t in m.transforms}
+    assert {(t.header.frame_id, t.child_frame_id) for t in found.values()} == {
+        ('map', 'camera_link')}
+    for message in camera.poses.messages:  # of the optical frame
+        T = conversions.matrix_from_transform(found[stamp(message)].transform) @ T_BASE_CAM
+        assert np.abs(T - conversions.matrix_from_pose(message.pose.pose)).max() < 1e-6
+
+
+@pytest.mark.parametrize('arguments, parent, child, remedy', [
+    ((), 'odom', FRAME_ID, 'base_frame'),
+    ((*WITH_BASE, *WITH_DEPTH), 'odom', 'base_link', 'odometry')])
+def test_a_frame_of_another_tree_is_not_torn_out(
+        ros_node, spawn, tf_message, arguments, parent, child, remedy):
+    """Odometry of the camera, or of the base, is on TF, but was not asked for."""
+    transforms = Collector(ros_node, tf_message, '/tf', qos.TF)
+    other = ros_node.create_publisher(tf_message, '/tf', qos.TF)
+    camera = LiveCamera(ros_node)
+    camera.with_depth = True
+    spawn(*NODE, *arguments)
+    camera.connect()
+
+    def driven() -> bool:
+        other.publish(tf_message(transforms=[
+            conversions.transform_message(np.eye(4), parent, child, time.time_ns())]))
+        camera.play(1, 0.1)
+        return bool(camera.poses.messages)
+
+    wait_for(driven, 60, 'poses')
+    status = camera.wait_for_status(
+        'reconstruction', lambda s: 'not published' in s.message, 'a warning')
+    assert all(word in status.message for word in (parent, child, remedy))
+    camera.assert_tracks()
+    assert {t.header.frame_id for m in transforms.messages for t in m.transforms} == {parent}
+
+
 def assert_latched(node, kind: type, topic: str, accept: Callable[[object], bool]) -> None:
     """Somebody who comes late, and listens to this topic alone, gets what it holds."""
     late = Collector(node, kind, topic, qos.LATCHED)
