@@ -1,16 +1,20 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Start the reconstruction node, and RViz where it is asked for."""
+"""
+Start the reconstruction node, and RViz where it is asked for.
+
+What is not given here is as in the parameter file. All names are relative, so that a namespace
+holds for all of them: `namespace:=robot1 tf:=tf` gives a robot topics and transforms of its own.
+"""
 
 import os
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
-from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, PythonExpression
-from launch_ros.actions import LifecycleNode, Node
-from recon3r_ros.ros.environment import profile_path, profile_variable, PROFILE_VARIABLES
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+from recon3r_ros.ros import launching
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -20,48 +24,40 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('params_file', default_value=os.path.join(
             share, 'config', 'recon3r.yaml'), description='parameters of the node'),
         DeclareLaunchArgument('namespace', default_value='', description='of all its topics'),
-        DeclareLaunchArgument('image', default_value='camera/image_raw',
-                              description='topic of the images'),
-        DeclareLaunchArgument('camera_info', default_value='camera/camera_info',
-                              description='topic of their intrinsics'),
-        DeclareLaunchArgument('odom', default_value='odom', description='topic of the odometry'),
-        DeclareLaunchArgument('use_sim_time', default_value='false',
-                              description='take the time from /clock'),
-        DeclareLaunchArgument('autostart', default_value='true',
-                              description='configure and activate without a lifecycle manager'),
+        DeclareLaunchArgument('camera', default_value='',
+                              description='name of the only camera, instead of the parameter '
+                                          'cameras'),
+        DeclareLaunchArgument('image', default_value='',
+                              description='topic of the images, instead of <camera>/image_raw'),
+        DeclareLaunchArgument('camera_info', default_value='',
+                              description='topic of their intrinsics, instead of '
+                                          '<camera>/camera_info'),
+        DeclareLaunchArgument('odom', default_value='',
+                              description='topic of the odometry, instead of odom'),
+        DeclareLaunchArgument('tf', default_value='',
+                              description='topic of transforms, instead of /tf; static ones are '
+                                          'on <tf>_static'),
+        DeclareLaunchArgument('use_sim_time', default_value='',
+                              description='true: take the time from /clock'),
+        DeclareLaunchArgument('autostart', default_value='',
+                              description='false: a lifecycle manager configures and activates'),
         DeclareLaunchArgument('rviz', default_value='false', description='start RViz too'),
         DeclareLaunchArgument('log_level', default_value='info',
                               description='debug, info, warn or error'),
     ]
+    return LaunchDescription([*arguments, *launching.transport(), OpaqueFunction(function=start)])
+
+
+def start(context) -> list:
+    """Start the node and RViz with the arguments that were given."""
+    given = launching.given_booleans(context, ['use_sim_time', 'autostart'])
+    camera = launching.text(context, 'camera')
+    if camera:
+        given['cameras'] = [camera]
     node = LifecycleNode(
         package='recon3r_ros', executable='recon3r_node', name='recon3r',
         namespace=LaunchConfiguration('namespace'), output='screen',
-        parameters=[LaunchConfiguration('params_file'), {
-            'use_sim_time': _boolean('use_sim_time'),
-            'autostart': _boolean('autostart'),
-        }],
-        remappings=[
-            ('camera/image_raw', LaunchConfiguration('image')),
-            ('camera/image_raw/compressed', [LaunchConfiguration('image'), '/compressed']),
-            ('camera/camera_info', LaunchConfiguration('camera_info')),
-            ('odom', LaunchConfiguration('odom')),
-        ],
-        arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')])
-    rviz = Node(
-        package='rviz2', executable='rviz2', output='log',
-        arguments=['-d', os.path.join(share, 'rviz', 'recon3r.rviz')],
-        parameters=[{'use_sim_time': _boolean('use_sim_time')}],
-        condition=IfCondition(LaunchConfiguration('rviz')))
-    return LaunchDescription([*arguments, *_transport(), node, rviz])
-
-
-def _boolean(name: str) -> PythonExpression:
-    return PythonExpression(["'", LaunchConfiguration(name), "'.lower() == 'true'"])
-
-
-def _transport() -> list:
-    """Send images through shared memory, unless the user has chosen a transport."""
-    chosen = (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
-    if any(os.environ.get(name) for name in chosen):
-        return []
-    return [SetEnvironmentVariable(profile_variable(), str(profile_path()))]
+        parameters=[launching.parameter_file(context), *([given] if given else [])],
+        remappings=launching.remappings(context),
+        arguments=['--ros-args', '--log-level', launching.text(context, 'log_level')])
+    return [node, launching.required(node), *launching.rviz(context)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 import logging
 import sys
+import time
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +21,8 @@ from rich.progress import (
 )
 
 _PACKAGE = 'recon3r_ros'
+#: Seconds between two lines of progress where there is no terminal
+LINE_PERIOD_S = 5.0
 
 
 def output() -> Console:
@@ -92,17 +95,51 @@ class ProgressBar:
             self._progress.update(self._task, completed=done, total=total)
 
 
+class _ProgressLines(ProgressBar):
+    """
+    The same in lines, some seconds apart, for logs.
+
+    :param console: that they are written to
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(None)
+        self._console = console
+        self._description = ''
+        self._done = 0
+        self._total: int | None = None
+        self._due = 0.0
+
+    def stage(self, description: str, total: int | None = None) -> None:
+        """Begin a stage."""
+        self._description, self._done, self._total = description, 0, total
+        self._due = 0.0
+
+    def advance(self) -> None:
+        """Count one step."""
+        self.update(self._done + 1, self._total or 0)
+
+    def update(self, done: int, total: int) -> None:
+        """Set the steps done."""
+        self._done, self._total = done, total or None
+        if time.monotonic() >= self._due or done == total:
+            self._due = time.monotonic() + LINE_PERIOD_S
+            of = f' of {total}' if total else ''
+            self._console.print(f'recon3r: {self._description}: {done}{of}', soft_wrap=True)
+
+
 @contextmanager
-def progress_bar(wanted: bool = True) -> Iterator[ProgressBar]:
+def progress_bar(wanted: bool = True, lines: bool = False) -> Iterator[ProgressBar]:
     """
     Show a progress bar on standard error if that is a terminal.
 
     :param wanted: False never shows it
+    :param lines: write a line now and then where it is no terminal
     """
     handlers = [h for h in logging.getLogger(_PACKAGE).handlers if isinstance(h, _LineHandler)]
     console = handlers[0].console if handlers else Console(stderr=True)
     if not wanted or not console.is_terminal:
-        yield ProgressBar(None)
+        yield _ProgressLines(console) if wanted and lines else ProgressBar(None)
         return
     columns = (SpinnerColumn(), TextColumn('{task.description}'), BarColumn(),
                MofNCompleteColumn(), TimeRemainingColumn())

@@ -11,12 +11,10 @@ import tempfile
 
 from recon3r_ros.commands.console import output as console
 from recon3r_ros.commands.console import progress_bar
-from recon3r_ros.commands.simulated import simulated_pack
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.environment import require_rclpy
-from recon3r_ros.sim import SceneConfig
 
 #: Begins the line that says how stamps were shifted
 OFFSET = 'shifted    '
@@ -40,10 +38,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _simulated(arguments: argparse.Namespace) -> Path:
     """Render a room, unless it has been before."""
+    from recon3r_ros.commands.simulated import simulated_pack  # PyTorch is needed for this alone
+    from recon3r_ros.sim import SceneConfig
     pack = (Path(tempfile.gettempdir()) / f'recon3r-play-{os.getuid()}'
             / f'{arguments.simulated}-{arguments.frames}')
-    with progress_bar() as bar:
-        bar.stage('simulating', arguments.frames)
+    with progress_bar(lines=True) as bar:
+        bar.stage('rendering images of the simulated camera', arguments.frames)
         simulated_pack(SceneConfig(seed=arguments.simulated, frames=arguments.frames,
                                    moving_objects=1), pack, bar.update)
     return pack

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+#: Encodings of depth images, and words in the names of topics with images that are no pictures
+_DEPTH_ENCODINGS = ('16UC1', '32FC1')
+_NO_PICTURES = ('depth', 'disparity', 'mask', 'confidence', 'label', 'segmentation')
 
 
 class BagDamagedError(Exception):
@@ -61,7 +64,11 @@ def opened(path: Path) -> Iterator[Reader]:
 
 
 def choose_topic(path: Path, reader: Reader, wanted: str | None) -> str:
-    """Return the image topic wanted, or the only one."""
+    """
+    Return the image topic wanted, or the only one that shows what a camera sees.
+
+    :raises InputError: where there is none, or where several could be meant
+    """
     topics = sorted(
         {
             c.topic
@@ -78,9 +85,25 @@ def choose_topic(path: Path, reader: Reader, wanted: str | None) -> str:
         if wanted not in topics:
             raise InputError(f'{path}: no images on {wanted}; its image topics are {listed}')
         return wanted
-    if len(topics) > 1:
+    if len(topics) == 1:
+        return topics[0]
+    pictures = [topic for topic in topics if _is_picture(reader, topic)]
+    # A camera's images may have been recorded raw and compressed
+    pictures = [topic for topic in pictures if topic.removesuffix('/compressed') == topic
+                or topic.removesuffix('/compressed') not in pictures]
+    if len(pictures) != 1:
         raise InputError(f'{path}: has several image topics, choose one of {listed}')
-    return topics[0]
+    logger.info('%s: taking the images on %s', path, pictures[0])
+    return pictures[0]
+
+
+def _is_picture(reader: Reader, topic: str) -> bool:
+    """Tell by name and encoding whether a topic has what a camera sees, not depth or masks."""
+    if any(word in topic.lower() for word in _NO_PICTURES):
+        return False
+    for _, message in messages(reader, topic):
+        return getattr(message, 'encoding', '') not in _DEPTH_ENCODINGS
+    return False
 
 
 def recorded_camera(

@@ -22,7 +22,7 @@ _PACKAGE = 'recon3r_ros'
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 _WITH_FAST_DDS_2 = ('foxy', 'galactic', 'humble', 'iron', 'jazzy')
 #: With one of these set, the user has chosen the transports
-_CHOICES_OF_TRANSPORT = (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
+CHOICES_OF_TRANSPORT = (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
 #: Says that the wheels' libraries are in LD_LIBRARY_PATH: those of one Python environment
 _WHEELS_READY = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
 
@@ -93,7 +93,7 @@ def require_rclpy() -> None:
 
 def _complete(environment: MutableMapping[str, str]) -> None:
     """Add what is missing; nothing that the user has set changes."""
-    if not any(environment.get(name) for name in _CHOICES_OF_TRANSPORT):
+    if not any(environment.get(name) for name in CHOICES_OF_TRANSPORT):
         environment[profile_variable()] = str(profile_path())
     if not environment.get('AMENT_PREFIX_PATH') and _rclpy_is_a_wheel():
         environment['AMENT_PREFIX_PATH'] = sys.prefix

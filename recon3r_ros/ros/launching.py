@@ -1,0 +1,117 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files share: arguments that were given, processes that must not fail, RViz."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import os
+from typing import Any
+
+from ament_index_python.packages import (
+    get_package_prefix,
+    get_package_share_directory,
+    PackageNotFoundError,
+)
+from launch.actions import LogInfo, RegisterEventHandler, SetEnvironmentVariable
+from launch.event_handlers import OnProcessExit
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from recon3r_ros.ros.environment import CHOICES_OF_TRANSPORT, profile_path, profile_variable
+
+#: Topics of the RViz layout that have the camera's name in them
+_CAMERA_TOPICS = ('points', 'dynamic_points', 'dynamic_mask', 'depth/image')
+_BOOLEANS = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
+
+
+def text(context: Any, name: str) -> str:
+    """Value of a launch argument; empty where it was not given and has no default."""
+    return str(LaunchConfiguration(name).perform(context))
+
+
+def is_true(context: Any, name: str) -> bool:
+    """
+    Value of a launch argument that is true or false.
+
+    :raises RuntimeError: where it is neither
+    """
+    value = text(context, name).lower()
+    if value not in _BOOLEANS:
+        raise RuntimeError(f'launch argument {name}:={value}: expected true or false')
+    return _BOOLEANS[value]
+
+
+def given_booleans(context: Any, names: Iterable[str]) -> dict[str, bool]:
+    """Return those launch arguments that were given: the others are up to the parameter file."""
+    return {name: is_true(context, name) for name in names if text(context, name)}
+
+
+def parameter_file(context: Any) -> str:
+    """
+    Return the parameter file of the node.
+
+    :raises RuntimeError: where there is none: launch would leave it out, and start with defaults
+    """
+    path = text(context, 'params_file')
+    if not os.path.isfile(path):
+        raise RuntimeError(f'launch argument params_file:={path}: there is no such file')
+    return path
+
+
+def remappings(context: Any) -> list[tuple[str, str]]:
+    """
+    Topics that launch arguments rename, for every process that uses them.
+
+    Renamed here rather than by absolute names, a namespace holds for all of them.
+    """
+    camera = text(context, 'camera') or 'camera'
+    found = []
+    image, info = text(context, 'image'), text(context, 'camera_info')
+    odom, tf = text(context, 'odom'), text(context, 'tf')
+    if image:
+        found += [(f'{camera}/image_raw', image),
+                  (f'{camera}/image_raw/compressed', f'{image}/compressed')]
+    if info:
+        found.append((f'{camera}/camera_info', info))
+    if odom:
+        found.append(('odom', odom))
+    if tf:
+        found += [('/tf', tf), ('/tf_static', f'{tf}_static')]
+    return found
+
+
+def required(process: Node) -> RegisterEventHandler:
+    """Shut the launch down, with a status that is not 0, when a process fails."""
+    def check(event: Any, context: Any) -> None:
+        if event.returncode != 0 and not context.is_shutdown:
+            # launch itself ends with 1 when a handler raises, and in no other way
+            raise RuntimeError(f'process {event.process_name} failed with status '
+                               f'{event.returncode}: shutting down')
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=check))
+
+
+def rviz(context: Any) -> list[Any]:
+    """Start RViz where it is asked for and installed; a robot's computer often has none."""
+    if not is_true(context, 'rviz'):
+        return []
+    try:
+        get_package_prefix('rviz2')
+    except PackageNotFoundError:
+        return [LogInfo(msg='RViz is left out: the package rviz2 is not installed')]
+    layout = os.path.join(get_package_share_directory('recon3r_ros'), 'rviz', 'recon3r.rviz')
+    names = remappings(context)
+    camera = text(context, 'camera')
+    if camera and camera != 'camera':
+        names += [(f'recon3r/camera/{t}', f'recon3r/{camera}/{t}') for t in _CAMERA_TOPICS]
+        names.append(('camera/image_raw', dict(names).get(
+            f'{camera}/image_raw', f'{camera}/image_raw')))
+    return [Node(package='rviz2', executable='rviz2', output='log',
+                 namespace=LaunchConfiguration('namespace'), arguments=['-d', layout],
+                 parameters=[given_booleans(context, ['use_sim_time'])], remappings=names)]
+
+
+def transport() -> list[Any]:
+    """Send images through shared memory, unless the user has chosen a transport."""
+    if any(os.environ.get(name) for name in CHOICES_OF_TRANSPORT):
+        return []
+    return [SetEnvironmentVariable(profile_variable(), str(profile_path()))]
