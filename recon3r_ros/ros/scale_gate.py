@@ -9,10 +9,13 @@ disagree with those before, so that the published scale changes in steps, each w
 
 from __future__ import annotations
 
+import math
+
 from recon3r_ros.core.types import MetricScale
 
-#: The published scale changes when the estimate differs by more than this factor
-STEP = 1.02
+#: The published scale changes when the estimate differs by more than this share, and by more than
+#: this part of its own uncertainty
+STEP, SIGMAS = 0.02, 0.5
 
 
 class ScaleGate:
@@ -38,8 +41,8 @@ class ScaleGate:
         if estimate is None:
             changed = before is not None
         else:
-            changed = before is None or not (
-                1 / STEP <= estimate.value / before.value <= STEP)
+            changed = before is None or (
+                abs(math.log(estimate.value / before.value)) > max(STEP, SIGMAS * estimate.sigma))
         if changed:
             self._metric = estimate
             self._revision += 1
