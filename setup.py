@@ -8,6 +8,17 @@ from setuptools import find_packages, setup
 
 package_name = 'recon3r_ros'
 
+# What only some users need: `import` is done where it is used, and says what to install
+networks = [
+    'safetensors',
+    'scikit-image',
+    'torch>=2.0',
+]
+# evo is GPL, which this package is not: it is called by `recon3r eval`, `bench` and `demo` alone
+evaluation = [
+    'evo',
+    'matplotlib>=3.7',
+]
 test_requires = [
     'hypothesis',
     'pytest',
@@ -37,11 +48,9 @@ setup(
     python_requires='>=3.10',
     # Bounds only where a known version fails; constraints.txt has the versions that are tested.
     install_requires=[
-        'evo',
         # Older ones lack Similarity3 in iSAM2; 4.3a1 is the newest built for Python 3.10.
         'gtsam>=4.3a1',
-        'matplotlib',
-        'numpy>=1.26',
+        'numpy>=1.24',
         'open3d>=0.18',
         # The headless build of opencv-python: no window is opened here, and robots often have no
         # libGL. Both hold the same cv2, so that either serves, but never both: they overwrite
@@ -50,10 +59,7 @@ setup(
         'pillow',
         'rich',
         'rosbags>=0.10',
-        'safetensors',
-        'scikit-image',
         'scipy',
-        'torch>=2.0',
     ],
     extras_require={
         # The real ROS 2 client library as wheels (Kilted, x86-64), for machines without ROS. Not
@@ -72,8 +78,12 @@ setup(
             'ros-std-srvs==5.5.1',
             'ros-visualization-msgs==5.5.1',
         ],
-        'test': test_requires,
-        'dev': [*test_requires, 'mypy', 'pre-commit', 'ruff'],
+        # networks of the DUSt3R family, and the simulator that the demonstration looks at
+        'networks': networks,
+        'eval': evaluation,
+        'demo': [*networks, *evaluation],
+        'test': [*test_requires, *networks, *evaluation],
+        'dev': [*test_requires, *networks, *evaluation, 'mypy', 'pre-commit', 'ruff'],
     },
     entry_points={
         'console_scripts': [

@@ -15,7 +15,7 @@ import sys
 
 from recon3r_ros import __version__
 from recon3r_ros.commands.exit_status import BAD_INPUT, BUG, INTERRUPTED, NOTHING_PRODUCED
-from recon3r_ros.errors import Recon3rError
+from recon3r_ros.errors import missing_package, Recon3rError
 from recon3r_ros.inference.registry import MODELS, MODES, PRECISIONS
 
 _STATUS = """\
@@ -141,6 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _execute(arguments)
     except Recon3rError as error:
         return _fail(f'error: {error}', BAD_INPUT)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(__package__):
+            raise
+        return _fail(f'error: {missing_package(error, f"recon3r {arguments.command}")}', BAD_INPUT)
     except KeyboardInterrupt:
         return _fail('interrupted', INTERRUPTED)
     except BrokenPipeError:

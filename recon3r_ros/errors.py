@@ -24,6 +24,26 @@ class GeometryError(Recon3rError):
     """Degenerate geometry: too few points, a singular configuration."""
 
 
+#: Packages that not everybody needs, and the extra of this package that brings them
+OPTIONAL_PACKAGES = {
+    'torch': 'networks', 'safetensors': 'networks', 'skimage': 'networks',
+    'evo': 'eval', 'matplotlib': 'eval',
+}
+
+
+def missing_package(error: ModuleNotFoundError, what: str) -> Recon3rError:
+    """
+    Say which package is missing, and how to get it.
+
+    :param what: needs it
+    """
+    name = (error.name or '').split('.')[0]
+    extra = OPTIONAL_PACKAGES.get(name)
+    wanted = name if extra is None else f'"recon3r_ros[{extra}]"'
+    return Recon3rError(f'{what} needs the Python package {name}, which is not installed: '
+                        f'pip install {wanted}')
+
+
 def one_line(error: BaseException) -> str:
     """Return an exception's message in one line; its type where it has none."""
     return ' '.join(str(error).split()) or type(error).__name__

@@ -185,6 +185,21 @@ def test_relative_import_in_a_package_file():
     assert len(violations('recon3r_ros.geometry', 'from ..core import x', is_package=True)) == 1
 
 
+def test_the_node_loads_what_it_needs_alone():
+    """The mapping process solves graphs and interpolates; networks and files come on demand."""
+    pytest.importorskip('rclpy', reason='rclpy is missing')
+    program = (
+        'import sys; import recon3r_ros.ros.node\n'
+        'heavy = {"torch", "gtsam", "scipy.optimize", "open3d", "skimage", "matplotlib", "evo",'
+        ' "rosbags"}\n'
+        'print(*sorted(heavy & set(sys.modules)))\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
+
+
 def test_lower_layers_load_nothing_heavy():
     program = (
         'import importlib, sys\n'

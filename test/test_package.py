@@ -12,8 +12,11 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import cv2
+import numpy as np
 import pytest
 import recon3r_ros
+from recon3r_ros.errors import OPTIONAL_PACKAGES
 import setuptools
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +108,66 @@ def test_every_dependency_is_declared_once(manifest):
 def test_python_imports_are_declared(setup_arguments):
     needed = {DISTRIBUTIONS.get(name, name).lower()
               for name in third_party_imports() if not ROS_MODULES.fullmatch(name)}
-    assert needed - requirement_names(setup_arguments['install_requires']) == set()
+    required = requirement_names(setup_arguments['install_requires'])
+    optional = {DISTRIBUTIONS.get(name, name) for name in OPTIONAL_PACKAGES}
+    assert needed - required - optional == set()
+    assert not required & optional
+    for name, extra in OPTIONAL_PACKAGES.items():
+        assert DISTRIBUTIONS.get(name, name) in requirement_names(
+            setup_arguments['extras_require'][extra])
+
+
+@pytest.fixture
+def without(tmp_path, monkeypatch):
+    """Return a function that has child processes find a package missing."""
+    def hide(package: str) -> None:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / '__init__.py').write_text(
+            f'raise ModuleNotFoundError("No module named {package!r}", name={package!r})')
+        monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    return hide
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, '-m', 'recon3r_ros.cli', *command], cwd=cwd,
+                          capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('package, extra, command', [
+    ('torch', 'networks', ['bench', '--packs', '/nowhere', '--output', 'x.md']),
+    ('torch', 'networks', ['demo']),
+    ('torch', 'networks', ['weights', 'FILE']),
+    ('evo', 'eval', ['eval', 'OUT', 'TRUTH'])])
+def test_a_package_that_is_missing_is_named(without, tmp_path, package, extra, command):
+    without(package)
+    result = run(*command, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    line, = result.stderr.splitlines()
+    assert all(word in line for word in (package, extra, 'pip install', command[0]))
+
+
+def test_a_model_says_what_it_needs(without, tmp_path):
+    without('torch')
+    program = ('from recon3r_ros.inference.registry import make_predictor, Model; '
+               'make_predictor(Model("dust3r", "x.pth"))')
+    result = subprocess.run([sys.executable, '-c', program], cwd=tmp_path, capture_output=True,
+                            text=True)
+    assert 'Recon3rError: model dust3r needs the Python package torch' in result.stderr
+
+
+def test_the_geometric_model_needs_no_networks(without, tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(rng.integers(0, 256, (300, 600), np.uint8), (0, 0), 2)
+    for i in range(8):  # a wall that is passed: too flat for a map, but not for a run
+        cv2.imwrite(str(images / f'{i}.png'), wall[20:260, 20 + 8 * i:340 + 8 * i])
+    for package in ('torch', 'safetensors', 'skimage', 'evo', 'matplotlib'):
+        without(package)
+    result = run('run', '--images', str(images), '--output', str(tmp_path / 'out'), cwd=tmp_path)
+    assert result.returncode in (0, 1), result.stderr
+    assert 'Traceback' not in result.stderr and 'bug' not in result.stderr
+    assert (tmp_path / 'out' / 'report.json').is_file()
 
 
 def test_ros_imports_are_declared(manifest):

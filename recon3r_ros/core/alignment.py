@@ -12,14 +12,18 @@ Large Scale Monocular SLAM', RSS 2010).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import gtsam
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import sim3
 from recon3r_ros.geometry.procrustes import robust_procrustes
 from recon3r_ros.inference.types import Prediction
+
+# GTSAM is loaded when the first graph is made: the node, whose mapper is another process, has none
+if TYPE_CHECKING:
+    import gtsam
 
 Array = NDArray[np.float64]
 
@@ -110,6 +114,7 @@ class PoseGraph:
     """Keyframes as similarities T_map_keyframe, edges as robust measurements, solved by iSAM2."""
 
     def __init__(self) -> None:
+        import gtsam
         parameters = gtsam.ISAM2Params()
         # The defaults relinearise so rarely that a closed loop falls short of the optimum
         parameters.relinearizeSkip = 1
@@ -127,6 +132,7 @@ class PoseGraph:
         :param edges: measurements; one between the same keyframes takes the place of an older one
         :return: S_map_keyframe (4, 4) of all keyframes
         """
+        import gtsam
         graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
         keys: list[tuple[int, int] | None] = []
         for node, S in initial.items():
@@ -168,6 +174,7 @@ class PoseGraph:
 
 def _to_gtsam(S: Array) -> gtsam.Similarity3:
     """Both act as s R p + t; GTSAM's stores t / s."""
+    import gtsam
     scale, rotation, translation = sim3.decompose(S)
     return gtsam.Similarity3(gtsam.Rot3(rotation), translation / scale, float(scale))
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
 #: Seeds are interpolated on a grid this many times coarser than the image
 SEED_GRID_STEP = 8
@@ -162,6 +161,8 @@ def seed_flow(pixels_a: NDArray[np.float32], pixels_b: NDArray[np.float32],
     :param pixels_b: (N, 2) in b
     :return: (height, width, 2) float32 flow from a to b
     """
+    # Takes a third of the node's time to load, and only the mapping process needs it
+    from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
     rows = int(np.ceil(height / SEED_GRID_STEP)) + 1
     cols = int(np.ceil(width / SEED_GRID_STEP)) + 1
     grid = pixel_positions(rows, cols) * SEED_GRID_STEP

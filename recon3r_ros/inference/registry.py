@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast, TYPE_CHECKING
 
-from recon3r_ros.errors import Recon3rError
+from recon3r_ros.errors import missing_package, Recon3rError
 
 if TYPE_CHECKING:
     from recon3r_ros.inference.types import Predictor
@@ -75,8 +75,16 @@ def make_predictor(model: Model) -> Predictor:
     """
     Make a predictor.
 
-    :raises Recon3rError: for a name there is none of, or weights or a device that cannot be used
+    :raises Recon3rError: for a name there is none of, weights or a device that cannot be used, or
+        a package that is not installed
     """
+    try:
+        return _make_predictor(model)
+    except ModuleNotFoundError as error:
+        raise missing_package(error, f'model {model.name}') from error
+
+
+def _make_predictor(model: Model) -> Predictor:
     predictor: Any
     if model.name == 'geometric':
         if model.weights:
