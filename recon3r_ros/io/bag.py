@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from recon3r_ros.io.base import check_camera, PrefetchedSequence, size_text
 from recon3r_ros.io.decode import decode_compressed
 from recon3r_ros.io.encodings import image_to_array, ToneMap
 from recon3r_ros.io.stamps import NS_PER_S
+
+if TYPE_CHECKING:
+    from rosbags.rosbag2 import Reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +52,20 @@ class Bag(PrefetchedSequence):
     leaves a gap there as it does in the stamps.
     """
 
-    def __init__(self, path: Path, topic: str, count: int) -> None:
+    def __init__(self, path: Path, topic: str, count: int, stamped: bool) -> None:
         """
         Prepare to read.
 
         :param path: rosbag2 folder or file
         :param topic: an image topic of the bag
         :param count: messages on it
+        :param stamped: whether its driver stamps images; else the recording does
         """
         super().__init__(f'{path} {topic}')
         self._path = path
         self._topic = topic
         self._count = count
+        self._stamped = stamped
         self._tone_map = ToneMap()
         self._camera: Camera | None = None
         self._size: tuple[int, ...] = ()
@@ -122,7 +128,7 @@ class Bag(PrefetchedSequence):
                     if isinstance(message, InputError):
                         self._skip(f'{self._label(recorded_ns)}: {message}')
                         continue
-                    stamp_ns = _stamp_ns(message, recorded_ns)
+                    stamp_ns = _stamp_ns(message) if self._stamped else recorded_ns
                     try:
                         image = self._tone_map(_pixels(message))
                     except InputError as error:
@@ -162,15 +168,25 @@ def open_bag(
         if camera is None and (calibrated or camera_info_topic is not None):
             camera_source, camera = recorded_camera(bag_path, reader, topic, camera_info_topic)
         count = sum(c.msgcount for c in reader.connections if c.topic == topic)
-    sequence = Bag(bag_path, topic, count)
+        stamped = _is_stamped(reader, topic)
+    sequence = Bag(bag_path, topic, count, stamped)
     sequence.settle(camera, camera_source)
     return sequence
 
 
-def _stamp_ns(message: Any, recorded_ns: int) -> int:
-    """Return the header's stamp, or the recording time where the driver left it zero."""
+def _is_stamped(reader: Reader, topic: str) -> bool:
+    """Tell whether images have stamps; the first may be zero, where a clock began with them."""
+    try:
+        readable = (m for _, m in messages(reader, topic) if not isinstance(m, InputError))
+        return any(_stamp_ns(message) != 0 for message in islice(readable, 2))
+    except BagDamagedError:
+        return False
+
+
+def _stamp_ns(message: Any) -> int:
+    """Return the header's stamp; 0 where the driver does not stamp."""
     stamp = message.header.stamp
-    return (int(stamp.sec) * NS_PER_S + int(stamp.nanosec)) or recorded_ns
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
 def _pixels(message: Any) -> NDArray[np.generic]:

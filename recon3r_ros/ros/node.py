@@ -295,7 +295,7 @@ def main(args: list[str] | None = None) -> int:
                 # A lifecycle manager could try again; without one a node that idles helps nobody
                 for transition in (node.trigger_configure, node.trigger_activate):
                     if transition() is not TransitionCallbackReturn.SUCCESS:
-                        return BAD_INPUT
+                        return BAD_INPUT if rclpy.ok() else 0
             rclpy.spin(node)
             return 0
         finally:

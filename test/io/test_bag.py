@@ -68,7 +68,9 @@ def write_bag(path, topics, storage='mcap'):
                     entries.append((START_NS + i * 10**8, connection, message))
                     continue
                 stamp = message.header.stamp
-                stamp_ns = stamp.sec * 10**9 + stamp.nanosec or START_NS + i * 10**8
+                stamp_ns = stamp.sec * 10**9 + stamp.nanosec
+                if not any(m.header.stamp.sec for m in messages if hasattr(m, 'header')):
+                    stamp_ns = START_NS + i * 10**8
                 data = STORE.serialize_cdr(message, message.__msgtype__)
                 entries.append((stamp_ns + 10**6, connection, data))
         for stamp_ns, connection, data in sorted(entries, key=lambda entry: entry[0]):
@@ -98,8 +100,7 @@ def test_raw_and_compressed_in_both_storages(tmp_path, save, block_image, storag
         '/cam/camera_info': [info_message(s) for s in stamps(5)],
     }, storage)
     path = bare_file(path) if bare else path
-    with pytest.raises(InputError, match='choose one of /cam/image_raw, /cam/image_raw/compr'):
-        open_bag(path)
+    assert open_bag(path).name.endswith(' /cam/image_raw')  # the same images, untouched
     for topic in ('/cam/image_raw', '/cam/image_raw/compressed'):
         sequence = open_bag(path, topic)
         frames = list(sequence)
@@ -179,6 +180,32 @@ def test_zero_stamps_fall_back_to_the_recording_time(tmp_path, block_image):
     grey = block_image(channels=1)
     path = write_bag(tmp_path / 'bag', {'/i': [image_message(0, grey, 'mono8')] * 3})
     assert [f.stamp_ns for f in open_bag(path)] == [s + 10**6 for s in stamps(3)]
+
+
+def test_a_recording_may_begin_at_zero(tmp_path, block_image):
+    """A simulation's clock does."""
+    grey = block_image(channels=1)
+    path = write_bag(tmp_path / 'bag', {'/i': [
+        image_message(i * 10**9, grey, 'mono8') for i in range(4)]})
+    assert [f.stamp_ns for f in open_bag(path)] == [i * 10**9 for i in range(4)]
+
+
+def test_depth_and_masks_are_no_pictures(tmp_path, block_image):
+    """A recording of an RGB-D camera, and one of this node's own."""
+    grey = block_image(channels=1)
+    pictures = [image_message(s, grey, 'mono8') for s in stamps(2)]
+    range_images = [image_message(s, grey.astype(np.uint16), '16UC1') for s in stamps(2)]
+    path = write_bag(tmp_path / 'own', {
+        '/camera/image_raw': pictures, '/recon3r/camera/dynamic_mask': pictures,
+        '/recon3r/camera/depth/image': [image_message(s, grey.astype(np.float32), '32FC1')
+                                        for s in stamps(2)]})
+    assert open_bag(path).name.endswith(' /camera/image_raw')
+    path = write_bag(tmp_path / 'rgbd', {
+        '/rgb/image': pictures, '/ir/image': range_images, '/depth/image': range_images})
+    assert open_bag(path).name.endswith(' /rgb/image')
+    path = write_bag(tmp_path / 'two', {'/left/image_raw': pictures, '/right/image_raw': pictures})
+    with pytest.raises(InputError, match='choose one of /left/image_raw, /right/image_raw'):
+        open_bag(path)
 
 
 def test_camera_choices(tmp_path, block_image, caplog):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What processes get: the profile, paths, and errors that say what to install."""
 
+import importlib.util
 import os
 from pathlib import Path
 import shutil
@@ -17,6 +18,7 @@ from recon3r_ros.ros import environment
 from ros_helpers import Collector, wait_for_matched
 from rosbags.typesys import get_typestore, Stores
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = '{http://www.eprosima.com}'
 TRANSPORTS = [*environment.PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS']
 
@@ -184,3 +186,28 @@ def test_tf_goes_out_as_everybody_else_sends_it(ros_node):
     theirs = typestore.deserialize_cdr(serialized, 'tf2_msgs/msg/TFMessage')
     assert theirs.transforms[0].transform.translation.x == 1.5
     assert theirs.transforms[0].child_frame_id == 'camera'
+
+
+@pytest.fixture
+def script():
+    """Return the script that builds the messages of TF, as a module."""
+    spec = importlib.util.spec_from_file_location(
+        'build_tf2_msgs', ROOT / 'scripts' / 'build_tf2_msgs.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('version', ['7.1.6', '9.1.2'])
+def test_messages_of_tf_are_built_for_jazzy_and_kilted(script, monkeypatch, version):
+    monkeypatch.setattr(script.importlib.metadata, 'version', lambda name: version)
+    script.require_supported()
+
+
+@pytest.mark.parametrize('version', ['3.3.13', '8.0.0', '10.0.1'])
+def test_other_client_libraries_are_refused_by_name(script, monkeypatch, capsys, version):
+    monkeypatch.setattr(script.importlib.metadata, 'version', lambda name: version)
+    monkeypatch.setattr(script, 'is_built', lambda: False)
+    assert script.main() == 1
+    said = capsys.readouterr().err
+    assert all(word in said for word in (version, 'Jazzy', 'Kilted'))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import time
 
 import numpy as np
 import pytest
@@ -74,6 +75,15 @@ def test_nothing_to_play(spawn, tmp_path):
         child = spawn('recon3r', 'play', *arguments)
         assert child.wait(30) == 2
         assert word in child.stderr and 'Traceback' not in child.output
+
+
+@pytest.mark.parametrize('delay', [0.3, 0.45, 0.6, 0.75, 0.9, 1.2])
+def test_interrupted_at_any_time_it_ends_in_silence(spawn, pack, delay):
+    """While it loads, while the node is made, while it waits for listeners."""
+    child = spawn('recon3r', 'play', str(pack), '--loop')
+    time.sleep(delay)
+    assert child.stop() in (0, 130), child.output
+    assert 'Traceback' not in child.output and 'bug' not in child.output
 
 
 def test_what_is_published_is_recorded(ros_node, spawn, tmp_path):

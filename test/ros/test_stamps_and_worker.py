@@ -6,7 +6,11 @@ from __future__ import annotations
 
 from threading import Event
 
+import numpy as np
 import pytest
+from recon3r_ros.ros import conversions
+from recon3r_ros.ros.inputs import CameraInput
+from recon3r_ros.ros.parameters import CameraConfig
 from recon3r_ros.ros.stamps import NS_PER_S, StampGuard, Verdict
 from recon3r_ros.ros.worker import Worker
 from ros_helpers import wait_for
@@ -55,6 +59,31 @@ def test_slow_motion_is_no_jump():
     guard, last, came = guarded()
     for i in range(1, 20):
         assert guard.judge(last + i * STEP, came + 50 * i * STEP).verdict is Verdict.ACCEPT
+
+
+def input_of(stamps: list[int]) -> tuple[list[int], list[str], CameraInput]:
+    """Send images with these stamps, a second apart on the clock; return what is processed."""
+    taken: list[int] = []
+    warnings: list[str] = []
+    camera = CameraInput(CameraConfig('camera'), lambda a: taken.append(a.stamp_ns),
+                         warnings.append)
+    image = np.zeros((4, 4), np.uint8)
+    for i, stamp_ns in enumerate(stamps):
+        camera.on_image(conversions.image_message(image, stamp_ns, 'c'), (100 + i) * NS_PER_S)
+    return taken, warnings, camera
+
+
+def test_a_recording_may_begin_at_zero():
+    taken, warnings, camera = input_of([0, STEP, 2 * STEP, 0, 3 * STEP])
+    assert taken == [0, STEP, 2 * STEP, 3 * STEP]
+    assert camera.counts().rejected == 1  # one image without a stamp among others
+    assert not any('no stamp' in w for w in warnings)
+
+
+def test_without_stamps_images_have_the_time_of_their_arrival():
+    taken, warnings, _ = input_of([0, 0, 0])
+    assert taken[0] == 100 * NS_PER_S and len(taken) >= 2
+    assert sum('no stamp' in w for w in warnings) == 1
 
 
 def test_newest_wins_and_drops_are_counted():
