@@ -16,7 +16,7 @@ from recon3r_ros.core.motion import MotionConfig, MotionDetector
 from recon3r_ros.core.motion_smoothing import PlacedFrame, smooth
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
-from recon3r_ros.core.types import Frame, Keyframe, TrackedFrame, TrackingState
+from recon3r_ros.core.types import Frame, Keyframe, Map, TrackedFrame, TrackingState
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.pnp import PnPResult, solve_pnp
 
@@ -96,6 +96,11 @@ class _Tracked:
         return replace(self, T_reference_cam=T_new_old @ self.T_reference_cam,
                        landmarks=np.full(len(self.landmarks), -1))
 
+    def stretched(self, factor: float) -> _Tracked:
+        """Express it in another unit of length."""
+        return replace(self, T_reference_cam=se3.stretched(self.T_reference_cam, factor),
+                       points=self.points * factor)
+
 
 class CameraStream:
     """
@@ -161,6 +166,23 @@ class CameraStream:
         if T_cam_ref is not None:
             self.detector.follow(keyframe, T_cam_ref)
         self.reference = keyframe.id
+
+    def take_over_scale(self, before: Map, known: Map) -> None:
+        """
+        Go on in a map in which another camera has closed a loop, which scaled the reference.
+
+        :param before: the map until now
+        """
+        if self.reference is None or self.reference not in known.keyframes:
+            return
+        factor = known.scale_of(self.reference) / before.scale_of(self.reference)
+        if factor == 1.0:
+            return
+        self.tracker.rescale(factor)
+        self._T_reference_tracked = se3.stretched(self._T_reference_tracked, factor)
+        if self._last is not None:
+            self._last = self._last.stretched(factor)
+        self.detector.follow(known.keyframes[self.reference], np.eye(4))
 
     def track(self, gray: Gray, keyframe: Keyframe) -> Track:
         """

@@ -72,8 +72,8 @@ def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]]) -> lis
     return recent + alike[:LOST_CANDIDATES]
 
 
-def most_redundant(poses: NDArray[np.float64], depths: NDArray[np.float64], begin: int, end: int
-                   ) -> tuple[int, int]:
+def most_redundant(poses: NDArray[np.float64], depths: NDArray[np.float64],
+                   candidates: list[int]) -> tuple[int, int]:
     """
     Find the keyframe whose neighbour shows nearly the same.
 
@@ -82,14 +82,13 @@ def most_redundant(poses: NDArray[np.float64], depths: NDArray[np.float64], begi
 
     :param poses: (N, 4, 4) T_map_cam
     :param depths: (N,) typical depths, in the poses' units
-    :param begin: the first that may be chosen
-    :param end: the first that may no longer be
+    :param candidates: indices of those that may be chosen, one or more
     :return: its index, and its neighbour's
     """
-    centres, rotations = poses[:, :3, 3], poses[begin:end, :3, :3]
-    shift = np.linalg.norm(centres[begin:end, None] - centres[None], axis=2)
+    centres, rotations = poses[:, :3, 3], poses[candidates, :3, :3]
+    shift = np.linalg.norm(centres[candidates, None] - centres[None], axis=2)
     cosine = (np.einsum('nij,mij->nm', rotations, poses[:, :3, :3]) - 1) / 2
-    apart = shift / depths[begin:end, None] + np.arccos(np.clip(cosine, -1, 1))
-    apart[np.arange(end - begin), np.arange(begin, end)] = np.inf
+    apart = shift / depths[candidates, None] + np.arccos(np.clip(cosine, -1, 1))
+    apart[np.arange(len(candidates)), candidates] = np.inf
     lost, kept = np.unravel_index(int(np.argmin(apart)), apart.shape)
-    return begin + int(lost), int(kept)
+    return candidates[int(lost)], int(kept)

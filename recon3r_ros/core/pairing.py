@@ -61,6 +61,13 @@ class Pairing:
         self._encodings: dict[int, Encoding] = {}
         self._focals: deque[float] = deque(maxlen=MAX_FOCALS)
 
+    def copy(self) -> Pairing:
+        """Return what is known now, to be tried on; the predictor is shared."""
+        out = Pairing(self.predictor)
+        out.archive, out._encodings = dict(self.archive), dict(self._encodings)
+        out._focals = self._focals.copy()
+        return out
+
     def encode(self, view: View) -> Encoding:
         """Encode a view that may become a keyframe."""
         return self.predictor.encode(view)

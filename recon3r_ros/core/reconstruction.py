@@ -350,8 +350,9 @@ class Reconstruction:
             T_map_cam = self.map.keyframes[stream.reference].T_map_cam @ T_reference_cam
         if moving is None and frame.mask is not None:
             moving = stream.rectifier.mask_from_source(frame.mask, gray.shape)
+        in_use = [s.reference for s in self._streams.values() if s.reference is not None]
         made = self._host.call(Mapper.add, untracked(frame), stream.rectifier.view(frame), gray,
-                               T_map_cam, moving)
+                               T_map_cam, moving, in_use)
         self._request = _Request(stream, frame, T_reference_cam, shift, perf_counter(), made)
         return self.poll()
 
@@ -368,6 +369,9 @@ class Reconstruction:
                                     + PATIENCE * (perf_counter() - request.begin))
             return Update(stream.state, (), None)
         before, self.map = self.map, known
+        for other in self._streams.values():
+            if other is not stream:
+                other.take_over_scale(before, known)
         keyframe = known.keyframes[made]
         stream.refocus(known.focal_factor)
         if request.shift is not None:

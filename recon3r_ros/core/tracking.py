@@ -9,7 +9,7 @@ image, so that nothing drifts between keyframes; the previous pose only says whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -118,6 +118,14 @@ class Tracker:
     def resume(self, T_cam_ref: Array) -> None:
         """Go on from a pose (4, 4) of the reference that was found out of turn."""
         self._motion, self._T_cam_ref = np.eye(4), T_cam_ref
+
+    def rescale(self, factor: float) -> None:
+        """Make all lengths longer by a factor: the reference's depths have been corrected."""
+        if self.reference is None or self._T_cam_ref is None:
+            return
+        self.reference = replace(self.reference, points=self.reference.points * factor)
+        self._T_cam_ref = se3.stretched(self._T_cam_ref, factor)
+        self._motion = se3.stretched(self._motion, factor)
 
     def track(self, gray: NDArray[np.uint8]) -> Track:
         """

@@ -107,7 +107,9 @@ def test_redundant_keyframes_retire_and_frames_keep_their_places(monkeypatch):
     mapper = small._mapper
     mapper._max_keyframes = len(many.keyframes) - 1
     before = [T for _, T in capped.trajectory()]
-    mapper._retire()
+    mapper._cull(mapper._state, list(many.keyframes))
+    assert mapper.snapshot().keyframes == many.keyframes, 'all are tracked against'
+    mapper._cull(mapper._state, ())
     after = mapper.snapshot()
     assert len(after.keyframes) == len(many.keyframes) - 1
     gone, = set(many.keyframes) - set(after.keyframes)
