@@ -57,6 +57,7 @@ setup(
         # each other. OpenCV 5 renumbers the type codes, which breaks cv_bridge.
         'opencv-python-headless>=4.6,<5',
         'pillow',
+        'pyyaml',
         'rich',
         'rosbags>=0.10',
         'scipy',

@@ -38,5 +38,5 @@ def play(context) -> list:
         namespace=LaunchConfiguration('namespace'), remappings=launching.remappings(context),
         arguments=['play', '--simulated', launching.text(context, 'seed'),
                    '--frames', launching.text(context, 'frames'),
-                   '--camera', launching.text(context, 'camera') or 'camera'])
+                   '--camera', launching.camera_name(context)])
     return [camera, launching.required(camera)]

@@ -42,7 +42,7 @@ def play(context) -> list:
     """Start the player."""
     arguments = ['play', launching.text(context, 'bag'), '--stamps', 'original',
                  '--rate', launching.text(context, 'rate'),
-                 '--camera', launching.text(context, 'camera') or 'camera']
+                 '--camera', launching.camera_name(context)]
     topic = launching.text(context, 'image_topic')
     if topic:
         arguments += ['--image-topic', topic]

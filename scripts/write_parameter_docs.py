@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 import textwrap
 
-from recon3r_ros.ros.parameters import CAMERA_PARAMETERS, Parameter, PARAMETERS
+from recon3r_ros.ros.parameter_table import CAMERA_PARAMETERS, Parameter, PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
 _LICENCE = '# Copyright 2026 The recon3r_ros authors\n# SPDX-License-Identifier: Apache-2.0\n'

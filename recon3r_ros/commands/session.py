@@ -166,8 +166,8 @@ class Session:
         keyframes = self._keyframes()
         trajectory = self._reconstruction.trajectory()
         _, poses, indices = self._trajectory()
-        cloud = fuse(keyframes, self._voxel_size) if keyframes else _no_points()
-        metric = self._reconstruction.map.metric
+        cloud = fuse(keyframes, self._voxel_size) if keyframes else PointCloud.empty()
+        metric = self._reconstruction.metric()
         saved = self._reconstruction.saved(metric) if keyframes else None
         write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
@@ -192,7 +192,7 @@ class Session:
     @property
     def _metres(self) -> float:
         """Metres per map unit; 1 where that is unknown."""
-        metric = self._reconstruction.map.metric
+        metric = self._reconstruction.metric()
         return 1.0 if metric is None else metric.value
 
     def _trajectory(self) -> tuple[list[int], list[NDArray[np.float64]], list[int]]:
@@ -246,7 +246,7 @@ class Session:
             self.warn(f'tracking was lost at the end; {poses} of {self._count} images have a pose')
 
     def _scale(self) -> str:
-        metric = self._reconstruction.map.metric
+        metric = self._reconstruction.metric()
         if metric is None:
             return 'unknown'
         return f'metres, from the {metric.source}, within {100 * metric.sigma:.0f} %'
@@ -270,10 +270,6 @@ class Session:
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
             peak_memory_mb=peak_memory_mb(), interrupted=self.interrupted,
             warnings=tuple(self._warnings))
-
-
-def _no_points() -> PointCloud:
-    return PointCloud.empty()
 
 
 def _median_ms(seconds: list[float]) -> float | None:

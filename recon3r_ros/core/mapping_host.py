@@ -25,7 +25,7 @@ from typing import Any, Callable, Concatenate, ParamSpec, Protocol, TypeVar
 from recon3r_ros.core.mapping import Mapper
 from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.types import Keyframe, Map
-from recon3r_ros.errors import Recon3rError
+from recon3r_ros.errors import missing_package, one_line, Recon3rError
 from recon3r_ros.inference.types import Predictor
 
 P = ParamSpec('P')
@@ -194,6 +194,10 @@ class MapperProcess:
             return self._process.wait(_PATIENCE_S)
         return None
 
+    def _ended(self, broken: Exception) -> Recon3rError:
+        return Recon3rError(f'the mapping process has ended (status {self._status()}, '
+                            f'{type(broken).__name__})')
+
     def _pump(self) -> None:
         """Hand calls over one by one; runs in a thread, because a pipe may block."""
         while True:
@@ -202,13 +206,28 @@ class MapperProcess:
                 return
             try:
                 self._connection.send((call.method, call.args, call.kwargs))
-                result, error, difference = self._connection.recv()
-            except (EOFError, OSError) as broken:
-                call.future.set_exception(Recon3rError(
-                    f'the process that makes keyframes has ended (status {self._status()}, '
-                    f'{type(broken).__name__}); reset the map to start it again'))
+            except OSError as broken:
+                call.future.set_exception(self._ended(broken))
                 continue
-            self._map = difference.apply(self._map)
+            except Exception as broken:
+                # It is pickled whole before anything is sent
+                call.future.set_exception(Recon3rError(
+                    f'the mapping process cannot be given this: {one_line(broken)}'))
+                continue
+            try:
+                result, error, difference = self._connection.recv()
+                known = difference.apply(self._map)
+            except (EOFError, OSError) as broken:
+                call.future.set_exception(self._ended(broken))
+                continue
+            except Exception as broken:
+                # The two maps differ from now on: only a new process can be trusted
+                self._process.kill()
+                call.future.set_exception(Recon3rError(
+                    'the answer of the mapping process cannot be read, it is ended: '
+                    f'{type(broken).__name__}: {one_line(broken)}'))
+                continue
+            self._map = known
             if error is not None:
                 call.future.set_exception(error)
             else:
@@ -234,11 +253,14 @@ def serve(descriptor: int) -> None:
             method, args, kwargs = connection.recv()
         except (EOFError, OSError):
             return
-        result, error = None, None
+        result: Any = None
+        error: Exception | None = None
         try:
             if mapper is None:
                 mapper = Mapper(predictor(), max_keyframes, motion)
             result = method(mapper, *args, **kwargs)
+        except ModuleNotFoundError as missing:
+            error = missing_package(missing, 'mapping')
         except Exception as raised:
             error = raised
         known = Map() if mapper is None else mapper.snapshot()

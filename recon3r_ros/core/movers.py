@@ -64,7 +64,8 @@ def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     Points of the static scene in a frame, in its camera's frame: what rays reach that see it.
 
     Their depth is the measured one where there is any, else the keyframe's, on a coarse grid. A
-    camera that stands makes no keyframes, but costmaps want to know where nobody is any more.
+    camera that stands makes no keyframes, but costmaps need the free space where dynamic objects
+    were.
 
     :param mask: (H, W) dynamic objects, which are left out
     :param image: (H, W) or (H, W, 3)

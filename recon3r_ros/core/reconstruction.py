@@ -24,7 +24,7 @@ from recon3r_ros.core.motion import MotionConfig, MotionDetector
 from recon3r_ros.core.motion_smoothing import PlacedFrame, smooth
 from recon3r_ros.core.rectification import Rectifier
 from recon3r_ros.core.saved_map import SavedMap
-from recon3r_ros.core.scale import DepthScale, OdometryScale
+from recon3r_ros.core.scale import choose, DepthScale, OdometryScale
 from recon3r_ros.core.tracking import landmark_covariance, Track
 from recon3r_ros.core.trajectory import PLAUSIBLE_SHARE, Trajectory
 from recon3r_ros.core.types import (
@@ -234,6 +234,15 @@ class Reconstruction:
         self._streams.pop(camera_name, None)
         if not self.map.started:
             self.reset()
+
+    def metric(self, source: str = 'auto') -> MetricScale | None:
+        """
+        Metres per map unit, where known.
+
+        :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
+        """
+        return choose(source, self.odometry_scale.estimate, self.depth_scale.estimate,
+                      self.map.metric)
 
     @property
     def requested_ns(self) -> int | None:

@@ -33,14 +33,14 @@ class EventLog:
         self._states[camera] = state
         count = len(known.keyframes)
         if state is TrackingState.LOST:
-            if before is None:
-                self._info(f'{camera}: relocalising in a map of {count} keyframes')
-            else:
+            if before is TrackingState.TRACKING:
                 self._info(f'{camera}: tracking lost, relocalising')
+            else:
+                self._info(f'{camera}: relocalising in a map of {count} keyframes')
         elif state is TrackingState.TRACKING and before is TrackingState.LOST:
             self._info(f'{camera}: relocalised')
         elif state is TrackingState.TRACKING:
-            self._info(f'{camera}: map started with {count} keyframes, tracking')
+            self._info(f'{camera}: map started with {count} keyframe{"s" * (count > 1)}, tracking')
         else:
             self._info(f'{camera}: initialising: move the camera sideways to start the map')
 
@@ -63,3 +63,7 @@ class EventLog:
         """Begin again: the map has been reset or replaced."""
         self._states.clear()
         self._loops.clear()
+
+    def restored(self, known: Map) -> None:
+        """Take over a saved map, whose loops are old."""
+        self._loops = {(edge.i, edge.j) for edge in known.edges if edge.loop}

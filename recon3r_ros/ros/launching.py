@@ -18,6 +18,7 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from recon3r_ros.ros.environment import CHOICES_OF_TRANSPORT, profile_path, profile_variable
+import yaml
 
 #: Topics of the RViz layout that have the camera's name in them
 _CAMERA_TOPICS = ('points', 'dynamic_points', 'dynamic_mask', 'depth/image')
@@ -58,13 +59,33 @@ def parameter_file(context: Any) -> str:
     return path
 
 
+def camera_name(context: Any) -> str:
+    """
+    Return the name of the only camera: as given, else as in the parameter file.
+
+    :raises RuntimeError: where topics are given and the parameter file has several cameras
+    """
+    camera = text(context, 'camera')
+    if camera:
+        return camera
+    with open(parameter_file(context), encoding='utf-8') as file:
+        content = yaml.safe_load(file) or {}
+    named = [given['ros__parameters']['cameras'] for given in content.values()
+             if isinstance(given, dict) and 'cameras' in (given.get('ros__parameters') or {})]
+    cameras = named[-1] if named else ['camera']
+    if len(cameras) > 1 and (text(context, 'image') or text(context, 'camera_info')):
+        raise RuntimeError(f'image and camera_info name the topics of one camera, but the '
+                           f'parameter file has {", ".join(cameras)}: remap each of their topics')
+    return str(cameras[0]) if cameras else 'camera'
+
+
 def remappings(context: Any) -> list[tuple[str, str]]:
     """
     Topics that launch arguments rename, for every process that uses them.
 
     Renamed here rather than by absolute names, a namespace holds for all of them.
     """
-    camera = text(context, 'camera') or 'camera'
+    camera = camera_name(context)
     found = []
     image, info = text(context, 'image'), text(context, 'camera_info')
     odom, tf = text(context, 'odom'), text(context, 'tf')
@@ -100,8 +121,8 @@ def rviz(context: Any) -> list[Any]:
         return [LogInfo(msg='RViz is left out: the package rviz2 is not installed')]
     layout = os.path.join(get_package_share_directory('recon3r_ros'), 'rviz', 'recon3r.rviz')
     names = remappings(context)
-    camera = text(context, 'camera')
-    if camera and camera != 'camera':
+    camera = camera_name(context)
+    if camera != 'camera':
         names += [(f'recon3r/camera/{t}', f'recon3r/{camera}/{t}') for t in _CAMERA_TOPICS]
         names.append(('camera/image_raw', dict(names).get(
             f'{camera}/image_raw', f'{camera}/image_raw')))

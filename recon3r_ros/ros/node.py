@@ -19,8 +19,10 @@ from typing import Any
 
 from nav_msgs.msg import Odometry
 import numpy as np
+from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from recon3r_ros.commands.exit_status import BAD_INPUT
 from recon3r_ros.core.mapping_host import MapperProcess
 from recon3r_ros.errors import one_line, Recon3rError
@@ -34,6 +36,7 @@ from recon3r_ros.ros.pipeline import motion_config, Pipeline
 from recon3r_ros.ros.publication import held_back
 from recon3r_ros.ros.services import load_map, Services
 from recon3r_ros.ros.spinning import run
+from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.worker import Worker
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -54,7 +57,7 @@ class Recon3rNode(LifecycleNode):
         super().__init__('recon3r', **options)
         parameters.declare(self)
         self.config = parameters.read(self)
-        self.add_on_set_parameters_callback(parameters.validate)
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._warned: dict[str, float] = {}
         self._error = ''
         self._paused = False
@@ -62,12 +65,14 @@ class Recon3rNode(LifecycleNode):
         self._healths: deque[Health] = deque(maxlen=RECENT)
         self._subscriptions_made: list[Any] = []
         self._inputs: list[CameraInput] = []
-        self._offered: Services | None = None
+        self._tree: TfTree | None = None
         self._timer: Any = None
         self._outputs: Outputs | None = None
         self._extrinsics: Extrinsics | None = None
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Arrival] | None = None
+        # For as long as the node lives: an answer may still be waited for when it is cleaned up
+        self._offered = Services(self, self._configured, self._pause, self._info)
 
     # Transitions
 
@@ -75,26 +80,32 @@ class Recon3rNode(LifecycleNode):
         """Load the model, make publishers and services."""
         try:
             self.config = parameters.read(self)
+            self._paused, self._error = False, ''
             self._outputs = Outputs(self, self.config, self._failed)
-            self._extrinsics = Extrinsics(self, self.config, self._warn)
-            self._pipeline = Pipeline(self.config, self._make_host, self._outputs,
+            self._tree = TfTree(self, self.config.publish_tf,
+                                round(self.config.tf_tolerance * 1e9), self._warn)
+            self._extrinsics = Extrinsics(self, self.config, self._tree)
+            self._pipeline = Pipeline(self.config, self._make_host, self._outputs, self._tree,
                                       self._extrinsics, self._info, self._warn)
+            if self.config.load_on_start:
+                self._pipeline.load(load_map(self))
             self._worker = Worker('recon3r-worker', self._handle, self.config.queue_size,
                                   self._failed, self._idle)
             self._inputs = [CameraInput(c, self._queue, self._about(c.name))
                             for c in self.config.cameras]
-            if self.config.load_on_start:
-                self._pipeline.load(load_map(self))
-        except Recon3rError as error:
-            self.get_logger().error(f'cannot be configured: {one_line(error)}')
+        except Exception as error:
+            # rclpy would drop an exception without a word
+            self.get_logger().error(f'cannot be configured: {_described(error)}')
             self._free()
             return TransitionCallbackReturn.FAILURE
         self._healths.clear()
-        self._offered = Services(self, self._worker, self._pipeline, self._pause, self._info)
         names = ', '.join(c.name for c in self.config.cameras)
         self._info(f'configured: model {self.config.model}, cameras: {names}')
-        if self.config.metres_demanded:
+        if self.config.metres_demanded and self._pipeline.metric is None:
             self._info(held_back(self.config))
+        for camera in self.config.cameras:
+            if camera.T_base_cam is not None and not self.config.base_frame:
+                self._warn(f'parameter {camera.name}.extrinsics is without effect: set base_frame')
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -116,11 +127,13 @@ class Recon3rNode(LifecycleNode):
         topics = ', '.join(self.resolve_topic_name(self._topics(c.name)[0])
                            for c in self.config.cameras)
         self._info(f'active: waiting for images on {topics}')
+        self._in_worker(lambda pipeline: pipeline.publication.activate(True))
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening; the map stays."""
+        """Stop listening and publishing; the map stays."""
         self._unsubscribe()
+        self._in_worker(lambda pipeline: pipeline.publication.activate(False))
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -145,12 +158,11 @@ class Recon3rNode(LifecycleNode):
 
     def _free(self) -> None:
         self._unsubscribe()
-        for part in (self._offered, self._worker, self._pipeline, self._outputs,
-                     self._extrinsics):
+        for part in (self._worker, self._pipeline, self._outputs, self._extrinsics, self._tree):
             if part is not None:
                 part.close()
-        self._offered = self._worker = self._pipeline = None
-        self._outputs = self._extrinsics = None
+        self._worker = self._pipeline = None
+        self._outputs = self._extrinsics = self._tree = None
         self._inputs = []
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], profile: Any
@@ -195,6 +207,26 @@ class Recon3rNode(LifecycleNode):
         if self._worker is not None and not self._paused:
             self._worker.put(arrival.camera.name, arrival)
 
+    def _configured(self) -> tuple[Worker[Arrival], Pipeline] | None:
+        """Return what works; None while the node is not configured."""
+        if self._worker is None or self._pipeline is None:
+            return None
+        return self._worker, self._pipeline
+
+    def _in_worker(self, do: Callable[[Pipeline], None]) -> None:
+        """Have the worker, which owns the map, do something."""
+        configured = self._configured()
+        if configured is not None:
+            worker, pipeline = configured
+            worker.do(lambda: do(pipeline))
+
+    def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:
+        result = parameters.validate(given)
+        if result.successful:
+            self.config = config = parameters.changed(self.config, given)
+            self._in_worker(lambda pipeline: pipeline.publication.configure(config))
+        return result
+
     def _pause(self, paused: bool) -> None:
         self._paused = paused
         if paused and self._worker is not None:
@@ -225,8 +257,7 @@ class Recon3rNode(LifecycleNode):
         return guarded
 
     def _failed(self, error: Exception) -> None:
-        known = isinstance(error, Recon3rError)
-        self._error = one_line(error) if known else f'{type(error).__name__}: {one_line(error)}'
+        self._error = _described(error)
         self._warn(self._error)
 
     def _about(self, camera: str) -> Callable[[str], None]:
@@ -263,13 +294,20 @@ class Recon3rNode(LifecycleNode):
         latencies = {stage: 1e3 * float(np.median(list(times)))
                      for stage, times in list(pipeline.latencies.items())}
         health = Health(
-            self.get_name(), tuple(cameras), self._paused, self._error, pipeline.notice,
-            len(pipeline.map.keyframes), pipeline.metric, latencies,
+            self.get_fully_qualified_name().lstrip('/'), tuple(cameras), self._paused,
+            self._error, pipeline.publication.notice,
+            len(pipeline.map.keyframes), pipeline.publication.metric, latencies,
             _memory_mb() + _memory_mb(pipeline.host_pid))
         outputs.diagnostics(diagnostic_array(
             health, self.config.image_timeout, self.get_clock().now().nanoseconds,
             self._healths[0] if self._healths else None))
         self._healths.append(health)
+
+
+def _described(error: Exception) -> str:
+    """Return an exception in one line, with its type where it was not raised on purpose."""
+    known = isinstance(error, Recon3rError)
+    return one_line(error) if known else f'{type(error).__name__}: {one_line(error)}'
 
 
 def _memory_mb(pid: int | str = 'self') -> float:

@@ -29,22 +29,16 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions, qos
 from recon3r_ros.ros.markers import graph_markers
 from recon3r_ros.ros.parameters import Config
-from recon3r_ros.ros.transforms import Broadcast
 from recon3r_ros.ros.worker import Worker
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
-
-try:
-    from tf2_msgs.msg import TFMessage
-except ImportError:  # the pip environment had no compiler to build it
-    TFMessage = None
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 #: Variance of a velocity that is not measured
 _UNKNOWN = 1e6
-#: Stamps of transforms and masks that are remembered, so that none goes out twice
+#: Stamps of masks that are remembered, so that none goes out twice
 _REMEMBERED = 300
 #: Latched topics with geometry: after a reset none of them may show the map before
 _MAP_TOPICS = ('~/map', '~/path', '~/graph')
@@ -80,11 +74,12 @@ class Outputs:
     """
 
     def __init__(self, node: Node, config: Config, failed: Callable[[Exception], None]) -> None:
+        #: Whether the node is: an inactive one publishes nothing
+        self.active = False
         self._node = node
         self._config = config
         self._publishers: dict[str, Publisher] = {}
         self._listeners: dict[str, int] = {}
-        self._tf_stamps: dict[str, deque[int]] = {}
         self._mask_stamps: dict[str, deque[int]] = {}
         self._shown: set[str] = set()
         self._add('~/pose', PoseWithCovarianceStamped, qos.POSES)
@@ -102,12 +97,6 @@ class Outputs:
             self._add(f'{name}/dynamic_mask', Image, qos.RELIABLE)
             self._add(f'{name}/dynamic_points', PointCloud2, qos.RELIABLE)
             self._add(f'{name}/static_points', PointCloud2, qos.RELIABLE)
-        if TFMessage is not None:
-            self._add('/tf', TFMessage, qos.TF)
-        elif config.publish_tf:
-            node.get_logger().warning(
-                'tf2_msgs is not installed: nothing is published on /tf. Install a C compiler and '
-                'run `make env`, or source a ROS installation')
         self._worker: Worker[Callable[[], None]] = Worker(
             'recon3r-outputs', lambda build: build(), 1, failed)
 
@@ -148,41 +137,18 @@ class Outputs:
         odometry.twist.covariance = [float(x) for x in (variance * np.eye(6)).ravel()]
         self._publish('~/odometry', odometry)
 
-    def transform(self, broadcast: Broadcast, stamp_ns: int) -> None:
-        """
-        Publish a transform with its image's stamp, unless one of this child and stamp has been.
-
-        Of map -> odom alone, which changes slowly, others need not wait for the next one: it is
-        stamped `tf_tolerance` later, as Nav2's localisers do; the first one also with its own
-        stamp, so that the first image's pose can be looked up.
-        """
-        if TFMessage is None:
-            return
-        sent = self._tf_stamps.get(broadcast.child)
-        stamps = [stamp_ns]
-        if broadcast.predicted:
-            later_ns = stamp_ns + round(self._config.tf_tolerance * 1e9)
-            stamps = [later_ns] if sent else sorted({stamp_ns, later_ns})
-        if sent is None:
-            sent = self._tf_stamps[broadcast.child] = deque(maxlen=_REMEMBERED)
-        stamps = [s for s in stamps if s not in sent]
-        sent.extend(stamps)
-        if stamps:
-            self._publish('/tf', TFMessage(transforms=[conversions.transform_message(
-                broadcast.T_parent_child, broadcast.parent, broadcast.child, s) for s in stamps]))
-
     def restart_clock(self) -> None:
         """Time has gone back: what follows has stamps that have been before."""
-        self._tf_stamps.clear()
         self._worker.do(self._mask_stamps.clear)
 
     def mask(self, camera: str, build: Callable[[], Mask], stamp_ns: int, frame_id: str,
-             of_keyframe: bool) -> None:
+             of_keyframe: bool, again: bool = False) -> None:
         """
         Publish the dynamic mask of an image, unless it has been.
 
         :param build: makes the mask (H, W), at the image's size
         :param of_keyframe: whether it may not be dropped
+        :param again: whether to publish it once more where it has been
         """
         topic = f'~/{camera}/dynamic_mask'
         if not self.wanted(topic):
@@ -191,7 +157,7 @@ class Outputs:
         def publish() -> None:
             # In the thread that publishes: only there is it known what has been published
             sent = self._mask_stamps.setdefault(camera, deque(maxlen=_REMEMBERED))
-            if stamp_ns not in sent:
+            if again or stamp_ns not in sent:
                 sent.append(stamp_ns)
                 self._publish(topic, conversions.mask_message(build(), stamp_ns, frame_id))
         if of_keyframe:
@@ -205,12 +171,13 @@ class Outputs:
         if self.wanted(topic):
             self._later(topic, lambda: conversions.cloud_message(build(), stamp_ns, frame_id))
 
-    def keyframe(self, keyframe: Keyframe, metres: float, frame_id: str, mask: Callable[[], Mask]
-                 ) -> None:
+    def keyframe(self, keyframe: Keyframe, metres: float, frame_id: str, mask: Callable[[], Mask],
+                 again: bool) -> None:
         """
         Publish points, depth, camera_info and mask of a keyframe, all with its stamp.
 
         :param mask: makes the dynamic mask at the image's size, for where its own is missing
+        :param again: whether its mask has been published and shall be once more
         """
         name, stamp_ns = f'~/{keyframe.camera_name}', keyframe.stamp_ns
         for topic, build in (
@@ -222,7 +189,7 @@ class Outputs:
                     keyframe.camera, stamp_ns, frame_id))):
             if self.wanted(topic):
                 self._surely(topic, build)
-        self.mask(keyframe.camera_name, mask, stamp_ns, frame_id, of_keyframe=True)
+        self.mask(keyframe.camera_name, mask, stamp_ns, frame_id, of_keyframe=True, again=again)
 
     def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
             stamp_ns: int) -> None:
@@ -284,7 +251,7 @@ class Outputs:
 
     def _publish(self, topic: str, message: Any) -> None:
         publisher = self._publishers.get(topic)
-        if publisher is not None:
+        if publisher is not None and self.active:
             publisher.publish(message)
 
 

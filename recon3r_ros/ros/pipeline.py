@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core import scale
 from recon3r_ros.core.mapping_host import MapperProcess
 from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.reconstruction import Reconstruction
@@ -32,6 +31,7 @@ from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.outputs import Outputs
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.publication import Publication
+from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer
 
 #: Images of another size or lens in a row after which a camera is taken for changed
@@ -55,7 +55,7 @@ class Pipeline:
     """
 
     def __init__(self, config: Config, make_host: Callable[[], MapperProcess], outputs: Outputs,
-                 extrinsics: Extrinsics, info: Callable[[str], None],
+                 tree: TfTree, extrinsics: Extrinsics, info: Callable[[str], None],
                  warn: Callable[[str], None]) -> None:
         self.config = config
         self.odometry = OdometryBuffer()
@@ -70,16 +70,11 @@ class Pipeline:
         self._info = info
         self._warn = warn
         self._log = EventLog(info)
-        self._publication = Publication(
-            config, outputs, extrinsics, self._motion, self.odometry, self._log, warn)
-        self._publication.follow(self._reconstruction)
+        self.publication = Publication(
+            config, outputs, tree, extrinsics, self._motion, self.odometry, self._log, warn)
+        self.publication.follow(self._reconstruction)
         self._saved_metric: MetricScale | None = None
         self._changed: dict[str, int] = {}
-
-    @property
-    def notice(self) -> str:
-        """What the user should know, or ''."""
-        return self._publication.notice
 
     @property
     def map(self) -> Map:
@@ -98,9 +93,7 @@ class Pipeline:
     @property
     def metric(self) -> MetricScale | None:
         """Metres per map unit, where known."""
-        r = self._reconstruction
-        return scale.choose(self.config.scale_source, r.odometry_scale.estimate,
-                            r.depth_scale.estimate, r.map.metric) or self._saved_metric
+        return self._reconstruction.metric(self.config.scale_source) or self._saved_metric
 
     def handle(self, arrival: Arrival) -> None:
         """
@@ -114,7 +107,7 @@ class Pipeline:
         if arrival.reset:
             self.reset()
             self.odometry.clear()
-            self._publication.restart_clock()
+            self.publication.restart_clock()
         try:
             frame = camera.frame(arrival)
             if frame is None:
@@ -131,7 +124,7 @@ class Pipeline:
             return
         self._publish(update, frame)
         self._count(update, frame, arrival)
-        self._publication.latched()
+        self.publication.latched()
         self.note('image', time.monotonic() - begin)
         if failure is not None:
             raise failure
@@ -140,7 +133,7 @@ class Pipeline:
         """Take over what has been made in the meantime; publish what is due."""
         self._revive()
         failure = self._settle()
-        self._publication.latched()
+        self.publication.latched()
         if failure is not None:
             raise failure
 
@@ -160,7 +153,7 @@ class Pipeline:
             changed.add(frame.camera_name)
         for camera in sorted(changed):
             self._log.tracked(camera, self.state_of(camera), self.map)
-        self._publication.update(update, frame, self.metric)
+        self.publication.update(update, frame, self.metric)
 
     def _count(self, update: Update, frame: Frame | None, arrival: Arrival | None) -> None:
         """Take note of poses and of how long they took, for diagnostics."""
@@ -188,7 +181,7 @@ class Pipeline:
         """Forget the map."""
         self._reconstruction.reset()
         self._saved_metric = None
-        self._publication.reset()
+        self.publication.reset()
 
     def save(self) -> tuple[SavedMap, list[tuple[TrackedFrame, NDArray[np.float64]]]]:
         """
@@ -206,6 +199,7 @@ class Pipeline:
         self.reset()
         self._reconstruction.restore(saved)
         self._saved_metric = saved.metric
+        self._log.restored(self.map)
 
     def close(self) -> None:
         """Free everything."""
@@ -223,7 +217,7 @@ class Pipeline:
         if known.started:
             self._reconstruction.restore(SavedMap.salvaged(known, metric))
             self._saved_metric = metric
-        self._publication.follow(self._reconstruction)
+        self.publication.follow(self._reconstruction)
 
     def _check(self, frame: Frame) -> None:
         """Refuse images unlike those before; when they go on, the camera has changed."""
@@ -254,7 +248,7 @@ class Pipeline:
         T_odom_base = self.odometry.at(frame.stamp_ns) if self.config.odometry else None
         if T_odom_base is None:
             return frame
-        T_base_cam = self._extrinsics.T_base_cam(frame.camera_name)
+        T_base_cam = self._extrinsics.T_base_cam(frame.camera_name, frame.stamp_ns)
         if T_base_cam is None:
             return frame
         return replace(frame, T_odom_cam=T_odom_base @ T_base_cam)

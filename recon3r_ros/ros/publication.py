@@ -4,8 +4,8 @@
 What is published of an update: in which frame, in which unit, and when; in the worker's thread.
 
 Where consumers take lengths for metres, nothing that has lengths is published before the metric
-scale is known. When the published scale changes, the map, its path and graph, and the keyframes
-that TF still reaches are published once more, and `~/scale` tells consumers.
+scale is known. When the published scale changes, `~/scale` tells consumers, and the map, its path
+and graph, and the keyframes that TF still reaches are published in the new scale.
 """
 
 from __future__ import annotations
@@ -36,18 +36,20 @@ from recon3r_ros.ros import conversions
 from recon3r_ros.ros.diagnostics import scale_status
 from recon3r_ros.ros.event_log import EventLog
 from recon3r_ros.ros.extrinsics import Extrinsics
+from recon3r_ros.ros.frames import Frames
 from recon3r_ros.ros.outputs import Outputs, PosedImage
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.scale_gate import ScaleGate
-from recon3r_ros.ros.transforms import broadcast, FrameNames, OdometryBuffer, T_rosmap_map
+from recon3r_ros.ros.tf_tree import TfTree
+from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 #: Poses of ~/path at most, and seconds between two of them at least
 MAX_PATH, PATH_PERIOD_S = 500, 1.0
-#: Seconds between two clouds of dynamic objects at least: as often as costmaps look
-MOVING_PERIOD_S = 0.2
+#: Seconds between two clouds of an image at least: as often as costmaps look
+CLOUD_PERIOD_S = 0.2
 #: Edge of the map's voxels where none is given, share of the depth at which the map began
 VOXEL = 0.01
 #: Two poses further apart in time than this say nothing about velocity
@@ -91,27 +93,43 @@ class Publication:
     :param warn: told what the user should know, in one line
     """
 
-    def __init__(self, config: Config, outputs: Outputs, extrinsics: Extrinsics,
+    def __init__(self, config: Config, outputs: Outputs, tree: TfTree, extrinsics: Extrinsics,
                  motion: MotionConfig, odometry: OdometryBuffer, log: EventLog,
                  warn: Callable[[str], None]) -> None:
         self._config = config
         self._outputs = outputs
+        self._tree = tree
         self._extrinsics = extrinsics
         self._motion = motion
-        self._odometry = odometry
         self._log = log
         self._warn = warn
-        self._names = FrameNames(config.map_frame, config.odom_frame, config.base_frame,
-                                 config.odometry)
+        self._frames = Frames(config, tree, extrinsics, odometry)
+        self._names = self._frames.names
         self._gate = ScaleGate(config.metres_demanded)
         self._latched = (
             _Latched('~/map', config.map_period, self._publish_map),
             _Latched('~/path', PATH_PERIOD_S, self._publish_path),
             _Latched('~/graph', 0.0, self._publish_graph))
-        self._moving_due: dict[str, float] = {}
+        self._clouds_due: dict[str, float] = {}
         self._problem = ''
         self._forget()
-        outputs.scale(scale_status(self._gate))
+
+    def configure(self, config: Config) -> None:
+        """Take over parameters that have been changed while the node runs."""
+        if config.voxel_size != self._config.voxel_size:
+            self._cloud, self._voxel_size = LiveCloud(), 0.0
+        self._config = config
+        self._tree.publish_tf = config.publish_tf
+        self._latched[0].period = config.map_period
+        self._latched[0].due, self._latched[0].shown = 0.0, None
+
+    def activate(self, active: bool) -> None:
+        """Publish from now on, or nothing more."""
+        self._outputs.active = self._tree.active = active
+        if active:
+            self._outputs.scale(scale_status(self._gate))
+            for latched in self._latched:
+                latched.due, latched.shown = 0.0, None
 
     def _forget(self) -> None:
         self._T_rosmap_map: Array | None = None
@@ -122,21 +140,33 @@ class Publication:
             latched.due, latched.shown = 0.0, None
 
     @property
+    def metric(self) -> MetricScale | None:
+        """The published scale; None where it is unknown."""
+        return self._gate.metric
+
+    @property
     def notice(self) -> str:
         """What the user should know, or ''."""
         if self._gate.closed:
             return held_back(self._config)
         return self._problem
 
+    @property
+    def _closed(self) -> bool:
+        """Whether what has lengths is held back."""
+        return self._gate.closed or self._origin() is None
+
     def reset(self) -> None:
         """Take back from the latched topics a map that has been reset or replaced."""
         self._outputs.forget_map(self._stamp_ns)
+        self._tree.restart(clock=False)
         self._forget()
         self._log.forget()
 
     def restart_clock(self) -> None:
         """Time has gone back."""
         self._outputs.restart_clock()
+        self._tree.restart(clock=True)
 
     def update(self, update: Update, frame: Frame | None, metric: MetricScale | None) -> None:
         """
@@ -148,26 +178,27 @@ class Publication:
         if frame is not None:
             self._stamp_ns = max(self._stamp_ns, frame.stamp_ns)
         keyframe = update.keyframe
+        before = self._gate.metric
         if self._gate.update(metric):
-            self._rescale(keyframe)
+            self._rescale(before, keyframe)
         becoming = {self._reconstruction.requested_ns,
                     None if keyframe is None else keyframe.stamp_ns}
         for tracked in sorted(update.frames, key=lambda f: f.stamp_ns):
-            if not self._gate.closed:
+            if not self._closed:
                 self._publish_pose(tracked)
             if tracked.mask is not None:
                 self._publish_motion(tracked, frame, tracked.stamp_ns in becoming)
         if keyframe is not None:
-            self._publish_keyframe(keyframe)
+            self._publish_keyframe(keyframe, again=False)
             self._log.mapped(self._reconstruction.map)
 
     def latched(self) -> None:
         """Publish latched topics that are due, or that somebody has joined."""
-        self._extrinsics.settle()
+        self._tree.settle()
         known = self._reconstruction.map
         for latched in self._latched:
             joined = self._outputs.joined(latched.topic)
-            if self._gate.closed or not known.started or not self._outputs.wanted(latched.topic):
+            if not known.started or not self._outputs.wanted(latched.topic) or self._closed:
                 continue
             now = time.monotonic()
             if joined or (known is not latched.shown and now >= latched.due):
@@ -178,10 +209,11 @@ class Publication:
         """Publish the map of this reconstruction from now on."""
         self._reconstruction = reconstruction
 
-    def _rescale(self, newest: Keyframe | None) -> None:
+    def _rescale(self, before: MetricScale | None, newest: Keyframe | None) -> None:
         """
-        Publish again, in the scale that is known now, what had another one or was held back.
+        Publish in the new scale what had another one or was held back.
 
+        :param before: the scale until now
         :param newest: keyframe that is about to be published, if any
         """
         self._outputs.scale(scale_status(self._gate))
@@ -189,70 +221,71 @@ class Publication:
         self._last_pose.clear()
         for latched in self._latched:
             latched.due, latched.shown = 0.0, None
-        if self._gate.closed:
+        if self._closed:
             return
-        recent = [k for k in self._reconstruction.map.keyframes.values()
-                  if self._stamp_ns - k.stamp_ns < TF_HISTORY_NS
-                  and (newest is None or k.id != newest.id)]
-        for keyframe in recent:
-            self._publish_keyframe(keyframe)
+        for keyframe in self._reconstruction.map.keyframes.values():
+            if (newest is not None and keyframe.id == newest.id
+                    or not 0 <= self._stamp_ns - keyframe.stamp_ns < TF_HISTORY_NS):
+                continue
+            # In map units until now, the transforms of a bare camera do not fit clouds in metres
+            if before is not None or self._config.metres_demanded:
+                self._publish_keyframe(keyframe, again=True)
 
-    def _origin(self) -> Array:
-        """Pose of the core's map in the ROS map frame; fixed once the map has begun."""
+    def _origin(self) -> Array | None:
+        """
+        Pose of the core's map in the ROS map frame; fixed once the map has begun.
+
+        :return: None while it is not known where the camera that began it is on the robot
+        """
         if self._T_rosmap_map is not None:
             return self._T_rosmap_map
         known = self._reconstruction.map
         if not known.keyframes:
             return T_rosmap_map(None)
-        first = next(iter(known.keyframes.values())).camera_name
-        T = T_rosmap_map(self._extrinsics.T_base_cam(first))
+        first = next(iter(known.keyframes.values()))
+        T_base_cam = self._extrinsics.T_base_cam(first.camera_name, first.stamp_ns)
+        if self._names.base and T_base_cam is None:
+            self._problem = unplaced(self._names, first.camera_name)
+            return None
+        T = T_rosmap_map(T_base_cam)
         if known.started:
             self._T_rosmap_map = T
         return T
 
     def _in_metres(self, T_map_cam: Array) -> Array:
-        return self._origin() @ se3.stretched(T_map_cam, self._gate.metres)
+        return self._placed_origin @ se3.stretched(T_map_cam, self._gate.metres)
+
+    @property
+    def _placed_origin(self) -> Array:
+        """The same where nothing is held back."""
+        origin = self._origin()
+        assert origin is not None
+        return origin
 
     def _publish_pose(self, tracked: TrackedFrame) -> None:
         camera, metric = tracked.camera_name, self._gate.metric
         frame_id = self._extrinsics.frame_id(camera)
-        T_base_cam = self._extrinsics.T_base_cam(camera)
+        T_base_cam = self._extrinsics.T_base_cam(camera, tracked.stamp_ns)
+        if self._names.base and T_base_cam is None:
+            self._say(unplaced(self._names, camera))
+            return
         T_map_cam = self._in_metres(self._reconstruction.pose_of(tracked))
         T_cam_body = np.eye(4) if T_base_cam is None else se3.inverse(T_base_cam)
         T_map_body = T_map_cam @ T_cam_body
         covariance = conversions.pose_covariance(
             tracked.covariance, T_map_cam, T_cam_body, self._gate.metres,
-            0.0 if metric is None else metric.sigma, tuple(self._origin()[:3, 3].tolist()))
+            0.0 if metric is None else metric.sigma, tuple(self._placed_origin[:3, 3].tolist()))
         # TF first: who hears the pose may look its transform up at once
-        self._publish_transform(camera, tracked.stamp_ns, T_map_cam)
+        self._say(self._frames.send(camera, tracked.stamp_ns, T_map_cam, metric is not None))
         self._outputs.pose(PosedImage(
-            tracked.stamp_ns, frame_id, frame_id if T_base_cam is None else self._names.base,
-            T_map_body, covariance, self._velocity(tracked, T_map_body)))
+            tracked.stamp_ns, frame_id, self._names.base or frame_id, T_map_body, covariance,
+            self._velocity(tracked, T_map_body)))
 
-    def _publish_transform(self, camera: str, stamp_ns: int, T_map_cam: Array) -> None:
-        if not self._config.publish_tf:
-            return
-        if self._names.base:
-            frame_id, T_map_frame = self._extrinsics.frame_id(camera), T_map_cam
-        else:
-            # Drivers fix the optical frame of a camera to that of its housing
-            frame_id, T_root_cam = self._extrinsics.fixed_root(camera)
-            T_map_frame = T_map_cam @ se3.inverse(T_root_cam)
-        found = broadcast(self._names, frame_id, T_map_frame, self._extrinsics.T_base_cam(camera),
-                          self._odometry.at(stamp_ns) if self._names.odometry else None)
-        if not isinstance(found, str):
-            parent = self._extrinsics.parent_of(found.child)
-            if parent:
-                found = (f'{found.parent} -> {found.child} is not published: on TF {found.child} '
-                         f'has the parent {parent} already; '
-                         + ('set odometry to publish map -> odom' if self._names.base else
-                            "set base_frame to the robot's body to publish map -> base_frame"))
-        if isinstance(found, str):
-            self._problem = found
-            self._warn(found)
-        else:
-            self._problem = ''
-            self._outputs.transform(found, stamp_ns)
+    def _say(self, problem: str) -> None:
+        """Show in diagnostics what is wrong with the newest image, and log it."""
+        self._problem = problem
+        if problem:
+            self._warn(problem)
 
     def _velocity(self, tracked: TrackedFrame, T_map_body: Array) -> Array | None:
         last = self._last_pose.get(tracked.camera_name)
@@ -262,15 +295,21 @@ class Publication:
         step = se3.log(se3.normalized(se3.inverse(last[1]) @ T_map_body))
         return np.roll(step, 3) / ((tracked.stamp_ns - last[0]) * 1e-9)
 
-    def _publish_keyframe(self, keyframe: Keyframe) -> None:
+    def _publish_keyframe(self, keyframe: Keyframe, again: bool) -> None:
+        """
+        Publish what belongs to a keyframe.
+
+        :param again: whether it has been published, or was held back
+        """
         camera = keyframe.camera_name
         frame_id, lens = self._extrinsics.frame_id(camera), self._reconstruction.lens(camera)
-        if self._gate.closed or not frame_id or lens is None:
+        if self._closed or not frame_id or lens is None:
             return
         # Where its image was posed before the scale was known, it has no transform yet
-        self._publish_transform(camera, keyframe.stamp_ns, self._in_metres(keyframe.T_map_cam))
+        self._frames.send(camera, keyframe.stamp_ns, self._in_metres(keyframe.T_map_cam),
+                          self._gate.metric is not None)
         self._outputs.keyframe(keyframe, self._gate.metres, frame_id,
-                               lambda: lens.mask_to_source(keyframe.mask))
+                               lambda: lens.mask_to_source(keyframe.mask), again)
 
     def _publish_motion(self, tracked: TrackedFrame, frame: Frame | None, becomes_keyframe: bool
                         ) -> None:
@@ -288,9 +327,9 @@ class Publication:
 
         self._outputs.mask(camera, outlined, tracked.stamp_ns, frame_id, becomes_keyframe)
         now = time.monotonic()
-        if own is None or self._gate.closed or now < self._moving_due.get(camera, 0.0):
+        if own is None or self._closed or now < self._clouds_due.get(camera, 0.0):
             return
-        self._moving_due[camera] = now + MOVING_PERIOD_S
+        self._clouds_due[camera] = now + CLOUD_PERIOD_S
         self._publish_image_clouds(tracked, own, outlined, frame_id)
 
     def _publish_image_clouds(self, tracked: TrackedFrame, frame: Frame,
@@ -318,17 +357,18 @@ class Publication:
     def _publish_map(self) -> None:
         known = self._reconstruction.map
         voxel_size = self._config.voxel_size / self._gate.metres or self._default_voxel(known)
-        self._outputs.map(lambda: self._cloud.update(known, voxel_size),
-                          self._origin(), self._gate.metres, self._stamp_ns)
+        # Handed over: after a reset a build that still waits must not touch the new map's cloud
+        self._outputs.map(partial(self._cloud.update, known, voxel_size),
+                          self._placed_origin, self._gate.metres, self._stamp_ns)
 
     def _publish_graph(self) -> None:
-        self._outputs.graph(self._reconstruction.map, self._origin(), self._gate.metres,
+        self._outputs.graph(self._reconstruction.map, self._placed_origin, self._gate.metres,
                             self._stamp_ns)
 
     def _publish_path(self) -> None:
         poses = []
         for tracked, T_map_cam in self._reconstruction.trajectory(MAX_PATH):
-            T_base_cam = self._extrinsics.T_base_cam(tracked.camera_name)
+            T_base_cam = self._extrinsics.T_base_cam(tracked.camera_name, tracked.stamp_ns)
             T = self._in_metres(T_map_cam)
             poses.append((tracked.stamp_ns, T if T_base_cam is None
                           else T @ se3.inverse(T_base_cam)))

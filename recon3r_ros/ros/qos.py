@@ -19,12 +19,9 @@ def images(reliability: str) -> QoSProfile:
                      else ReliabilityPolicy.BEST_EFFORT))
 
 
-#: As consumers subscribe to images: whoever is late takes the next one
-SENSOR = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 #: Clouds, depth and masks. Best-effort subscriptions hear them too; others miss no keyframe
 RELIABLE = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
+    history=HistoryPolicy.KEEP_LAST, depth=20, reliability=ReliabilityPolicy.RELIABLE)
 #: Poses and odometry: when tracking begins, those of the images before come all at once
 POSES = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)

@@ -9,6 +9,7 @@ disagree with those before, so that the published scale changes in steps, each w
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 from recon3r_ros.core.types import MetricScale
@@ -46,6 +47,10 @@ class ScaleGate:
         if changed:
             self._metric = estimate
             self._revision += 1
+        elif before is not None and estimate is not None:
+            # The published value stays; what is known of its error improves
+            difference = math.log(estimate.value / before.value)
+            self._metric = replace(before, sigma=math.hypot(estimate.sigma, difference))
         return changed
 
     @property

@@ -3,8 +3,8 @@
 """
 The node's services: reset, pause, save and load a map.
 
-The worker owns the map, so that it does what is asked, between two images; what takes long, such
-as writing files, is done in a thread of its own. The executor waits for neither.
+The worker owns the map, so that it does what is asked, between two images; reading and writing
+files is done in a thread of its own. The executor waits for neither.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from recon3r_ros.ros.pipeline import Pipeline
 from recon3r_ros.ros.worker import Worker
 from std_srvs.srv import SetBool, Trigger
 
-#: What the worker does of a service: the answer, or what is left to do elsewhere to get it
-Work = Callable[[], str | Callable[[], str]]
+#: Takes what the part before it returned; the last one returns the answer
+Part = Callable[[Any], Any]
+#: Has something done: the worker, or a thread of its own
+Runner = Callable[[Callable[[], None]], None]
 
 
 def map_folder(node: Node) -> Path:
@@ -56,32 +58,26 @@ def load_map(node: Node) -> SavedMap:
 
 class Services:
     """
-    Offers the services of a configured node.
+    Offers the node's services for as long as it lives.
 
+    :param configured: the worker and the pipeline; None while the node is not configured
     :param pause: told whether images are to be ignored
     :param info: told what has been done, in one line
     """
 
-    def __init__(self, node: Node, worker: Worker[Any], pipeline: Pipeline,
+    def __init__(self, node: Node,
+                 configured: Callable[[], tuple[Worker[Any], Pipeline] | None],
                  pause: Callable[[bool], None], info: Callable[[str], None]) -> None:
         self._node = node
-        self._worker = worker
-        self._pipeline = pipeline
+        self._configured = configured
         self._pause = pause
         self._info = info
         # An answer may take seconds, in which images are to be received all the same
         group = ReentrantCallbackGroup()
-        self._services = [
-            node.create_service(kind, f'~/{name}', callback, callback_group=group)
-            for kind, name, callback in (
+        for kind, name, callback in (
                 (Trigger, 'reset', self._on_reset), (SetBool, 'pause', self._on_pause),
-                (Trigger, 'save_map', self._on_save), (Trigger, 'load_map', self._on_load))]
-
-    def close(self) -> None:
-        """Withdraw the services."""
-        for service in self._services:
-            self._node.destroy_service(service)
-        self._services = []
+                (Trigger, 'save_map', self._on_save), (Trigger, 'load_map', self._on_load)):
+            node.create_service(kind, f'~/{name}', callback, callback_group=group)
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._pause(request.data)
@@ -91,43 +87,58 @@ class Services:
 
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response
                         ) -> Trigger.Response:
-        def reset() -> str:
-            self._pipeline.reset()
-            return 'the map is reset'
-        return await self._answered(reset, response)
+        def parts(worker: Worker[Any], pipeline: Pipeline) -> list[tuple[Runner, Part]]:
+            def reset(_: None) -> str:
+                pipeline.reset()
+                return 'the map is reset'
+            return [(worker.do, reset)]
+        return await self._answered(response, parts)
 
     async def _on_save(self, request: Trigger.Request, response: Trigger.Response
                        ) -> Trigger.Response:
-        def collect() -> Callable[[], str]:
-            folder = map_folder(self._node)
-            saved, trajectory = self._pipeline.save()
-            return lambda: _write(folder, saved, trajectory)
-        return await self._answered(collect, response)
+        def parts(worker: Worker[Any], pipeline: Pipeline) -> list[tuple[Runner, Part]]:
+            def collect(_: None) -> tuple[Path, Any]:
+                return map_folder(self._node), pipeline.save()
+
+            def write(collected: tuple[Path, Any]) -> str:
+                folder, (saved, trajectory) = collected
+                return _write(folder, saved, trajectory)
+            return [(worker.do, collect), (_aside, write)]
+        return await self._answered(response, parts)
 
     async def _on_load(self, request: Trigger.Request, response: Trigger.Response
                        ) -> Trigger.Response:
-        def load() -> str:
-            saved = load_map(self._node)
-            self._pipeline.load(saved)
-            return f'{len(saved.map.keyframes)} keyframes loaded; relocalising in them'
-        return await self._answered(load, response)
+        def parts(worker: Worker[Any], pipeline: Pipeline) -> list[tuple[Runner, Part]]:
+            def load(saved: SavedMap) -> str:
+                pipeline.load(saved)
+                return f'{len(saved.map.keyframes)} keyframes loaded; relocalising in them'
+            return [(_aside, lambda _: load_map(self._node)), (worker.do, load)]
+        return await self._answered(response, parts)
 
-    async def _answered(self, work: Work, response: Trigger.Response) -> Trigger.Response:
-        """Have the worker do something, and answer when all of it is done."""
+    async def _answered(
+            self, response: Trigger.Response,
+            parts_of: Callable[[Worker[Any], Pipeline], list[tuple[Runner, Part]]]
+    ) -> Trigger.Response:
+        """Have something done part by part, and answer when all of it is."""
+        configured = self._configured()
+        if configured is None:
+            response.message = 'the node is not configured'
+            return response
+        parts = parts_of(*configured)
         done: Future[tuple[bool, str]] = Future()
 
-        def attempt(part: Work) -> None:
+        def attempt(number: int, given: Any) -> None:
             try:
-                result = part()
+                result = parts[number][1](given)
             except Exception as error:
                 known = isinstance(error, Recon3rError)
                 answer(False, one_line(error) if known
                        else f'{type(error).__name__}: {one_line(error)}')
                 return
-            if isinstance(result, str):
-                answer(True, result)
+            if number + 1 < len(parts):
+                parts[number + 1][0](lambda: attempt(number + 1, result))
             else:
-                Thread(target=attempt, args=(result,), name='recon3r-service').start()
+                answer(True, result)
 
         def answer(success: bool, message: str) -> None:
             if success:
@@ -136,11 +147,16 @@ class Services:
             if self._node.executor is not None:
                 self._node.executor.wake()
 
-        self._worker.do(lambda: attempt(work))
+        parts[0][0](lambda: attempt(0, None))
         result = await done
         assert result is not None
         response.success, response.message = result
         return response
+
+
+def _aside(work: Callable[[], None]) -> None:
+    """Do what takes long in a thread of its own."""
+    Thread(target=work, name='recon3r-service').start()
 
 
 def _write(folder: Path, saved: SavedMap, trajectory: list[Any]) -> str:

@@ -1,17 +1,19 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which frames have a parent on TF already: none ever gets a second one from this node.
+Transforms in and out, without tf2: no frame ever gets a second parent from this node.
 
-Static transforms, such as extrinsics of the parameters, are broadcast on /tf_static once it is
-known that their frame has no parent there, in a URDF say.
+What other nodes publish on /tf and /tf_static is listened to, for the parents of frames and for
+the static chains that carry cameras. Extrinsics of the parameters are broadcast on /tf_static once
+it is known that their frame has no parent there, in a URDF say.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+import math
 from threading import Lock
 import time
 from typing import Any
@@ -19,127 +21,205 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from recon3r_ros.errors import InputError
 from recon3r_ros.ros import conversions, qos
+from recon3r_ros.ros.transforms import Broadcast
 
 try:
     from tf2_msgs.msg import TFMessage
 except ImportError:  # the pip environment had no compiler to build it
     TFMessage = None
 
-#: How long others' transforms are listened to before ours are broadcast: latched ones of a URDF
-#: arrive as soon as their publisher is discovered, moving ones some times a second
+#: How long others' static transforms are waited for before ours are broadcast: latched ones of a
+#: URDF arrive as soon as their publisher is discovered
 LISTENING_S = 1.5
-
-
-@dataclass(frozen=True, eq=False)
-class StaticTransform:
-    """T_parent_child (4, 4), metres."""
-
-    parent: str
-    child: str
-    T_parent_child: NDArray[np.float64]
+#: Afterwards messages on /tf, of which hundreds come in a second, are looked at this far apart
+SAMPLING_S = 0.1
+#: A parent that was heard on /tf is forgotten when it has not been heard for so long
+FORGETTING_S = 5.0
+#: Stamps that are remembered for each child, so that none goes out twice, and transforms by which
+#: our own are recognised
+_REMEMBERED, _RECOGNISED = 300, 3000
 
 
 class TfTree:
     """
-    Knows the parents of frames that other nodes publish.
+    The only publisher of transforms, and what it knows of those of others.
 
     Callbacks run in the executor's thread, the rest in the worker's.
 
     :param node: that listens and broadcasts
-    :param map_frame: parent of what this node publishes on /tf
-    :param warn: told of a frame with two parents, in one line
+    :param publish_tf: whether transforms are wanted at all
+    :param tolerance_ns: how far into the future predicted transforms are stamped
+    :param warn: told what the user should know, in one line
     """
 
-    def __init__(self, node: Node, map_frame: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, node: Node, publish_tf: bool, tolerance_ns: int,
+                 warn: Callable[[str], None]) -> None:
+        self.active = False
+        self.publish_tf = publish_tf
         self._node = node
-        self._map_frame = map_frame
+        self._tolerance_ns = tolerance_ns
         self._warn = warn
         self._lock = Lock()
-        self._parents: dict[str, str] = {}
-        self._fixed: dict[str, StaticTransform] = {}
-        self._waiting: dict[str, StaticTransform] = {}
-        self._broadcast: dict[str, StaticTransform] = {}
+        self._parents: dict[str, tuple[str, float]] = {}  # and until when it is believed
+        self._fixed: dict[str, Broadcast] = {}
+        self._sent: dict[str, deque[int]] = {}
+        self._predicted: set[str] = set()
+        self._own: deque[tuple[str, int]] = deque(maxlen=_RECOGNISED)
+        self._waiting: dict[str, Broadcast] = {}
+        self._broadcast: dict[str, Broadcast] = {}
         self._decide_at = time.monotonic() + LISTENING_S
-        self._publisher: Any = None
-        self._static: Any = None
-        self._moving: Any = None
-        if TFMessage is not None:
-            self._static = node.create_subscription(
-                TFMessage, '/tf_static', partial(self._heard, fixed=True), qos.TF_STATIC)
-            self._moving = node.create_subscription(
-                TFMessage, '/tf', partial(self._heard, fixed=False), qos.TF)
+        self._listen_at = 0.0
+        self._publishers: dict[str, Any] = {}
+        self._subscriptions: list[Any] = []
+        if TFMessage is None:
+            if publish_tf:
+                node.get_logger().warning(
+                    'tf2_msgs is not installed: nothing is published on /tf. Source a ROS '
+                    'installation, or install a C compiler and run `make env`')
+            return
+        self._publishers = {
+            '/tf': node.create_publisher(TFMessage, '/tf', qos.TF),
+            '/tf_static': node.create_publisher(TFMessage, '/tf_static', qos.LATCHED)}
+        self._subscriptions = [
+            node.create_subscription(TFMessage, '/tf_static', partial(self._heard, fixed=True),
+                                     qos.TF_STATIC),
+            node.create_subscription(TFMessage, '/tf', self._sampled, qos.TF, raw=True)]
+
+    def close(self) -> None:
+        """Stop listening and broadcasting."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._subscriptions, self._publishers = [], {}
 
     def parent_of(self, child: str) -> str:
         """Parent that other nodes have given to a frame; empty where none is known."""
         with self._lock:
-            return self._parents.get(child, '')
+            parent, until = self._parents.get(child, ('', 0.0))
+        return parent if time.monotonic() < until else ''
 
-    def fixed_root(self, frame: str) -> tuple[str, NDArray[np.float64]]:
+    def fixed_root(self, frame: str, end: str = '') -> tuple[str, NDArray[np.float64]]:
         """
         Follow static transforms of other nodes upwards.
 
+        :param end: a frame to stop at
         :return: the frame that they begin at, and T_root_frame (4, 4), metres
         """
         T_root_frame = np.eye(4)
         passed: set[str] = set()
         with self._lock:
-            while frame in self._fixed and frame not in passed:
+            while frame in self._fixed and frame not in passed and frame != end:
                 passed.add(frame)  # a tree on TF may be no tree
                 T_root_frame = self._fixed[frame].T_parent_child @ T_root_frame
                 frame = self._fixed[frame].parent
         return frame, T_root_frame
 
-    def add(self, transform: StaticTransform) -> None:
-        """Broadcast a transform, once it is certain that its child has no other parent."""
-        if transform.child not in self._broadcast:
-            self._waiting[transform.child] = transform
+    def was_sent(self, child: str, stamp_ns: int) -> bool:
+        """Tell whether a transform of an image has been published."""
+        offset_ns = self._tolerance_ns if child in self._predicted else 0
+        with self._lock:
+            return stamp_ns + offset_ns in self._sent.get(child, ())
+
+    def send(self, broadcast: Broadcast, stamp_ns: int) -> str:
+        """
+        Publish a transform with its image's stamp, unless one of this child and stamp has been.
+
+        Of map -> odom alone, which changes slowly, others need not wait for the next one: it is
+        stamped `tf_tolerance` later, as Nav2's localisers do; the first one also with its own
+        stamp, so that the first image's pose can be looked up.
+
+        :return: why it cannot be published; empty where it can
+        """
+        parent, child = broadcast.parent, broadcast.child
+        other = self.parent_of(child)
+        if other:
+            return (f'{parent} -> {child} is not published: on TF {child} has the parent {other} '
+                    'by another node already')
+        if not (self.active and self._publishers):
+            return ''
+        stamps = [stamp_ns]
+        with self._lock:
+            sent = self._sent.get(child)
+            if broadcast.predicted:
+                self._predicted.add(child)
+                later_ns = stamp_ns + self._tolerance_ns
+                stamps = [later_ns] if sent else sorted({stamp_ns, later_ns})
+            if sent is None:
+                sent = self._sent[child] = deque(maxlen=_REMEMBERED)
+            stamps = [s for s in stamps if s not in sent]
+            sent.extend(stamps)
+            self._own.extend((child, s) for s in stamps)
+        if stamps:
+            self._publishers['/tf'].publish(TFMessage(transforms=[
+                conversions.transform_message(broadcast.T_parent_child, parent, child, s)
+                for s in stamps]))
+        return ''
+
+    def restart(self, clock: bool) -> None:
+        """
+        Take what follows for new: the map is another one.
+
+        :param clock: whether time has gone back, too: stamps will be used once more
+        """
+        with self._lock:
+            for child in list(self._sent):
+                if clock or child in self._predicted:
+                    del self._sent[child]
+
+    def add_static(self, broadcast: Broadcast) -> None:
+        """Broadcast a static transform, once it is certain that its child has no parent."""
+        if self._broadcast.get(broadcast.child) is None:
+            self._waiting[broadcast.child] = broadcast
 
     def settle(self) -> None:
         """Broadcast what has waited long enough; to be called now and then."""
-        if TFMessage is None or time.monotonic() < self._decide_at:
-            return
-        if self._moving is not None:
-            # Hundreds of moving transforms come in a second; static ones, late ones too, seldom
-            self._node.destroy_subscription(self._moving)
-            self._moving = None
-        if not self._waiting:
+        if not (self.active and self.publish_tf and self._publishers and self._waiting
+                and time.monotonic() >= self._decide_at):
             return
         with self._lock:
             fresh = {child: t for child, t in self._waiting.items() if child not in self._parents}
             self._broadcast.update(fresh)
         self._waiting.clear()
-        if not fresh:
-            return
-        if self._publisher is None:
-            self._publisher = self._node.create_publisher(TFMessage, '/tf_static', qos.LATCHED)
         now_ns = self._node.get_clock().now().nanoseconds
-        # Latched with a depth of one: the newest message has to hold all of them
-        self._publisher.publish(TFMessage(transforms=[
-            conversions.transform_message(t.T_parent_child, t.parent, t.child, now_ns)
-            for t in self._broadcast.values()]))
+        if fresh:
+            # Latched with a depth of one: the newest message has to hold all of them
+            self._publishers['/tf_static'].publish(TFMessage(transforms=[
+                conversions.transform_message(t.T_parent_child, t.parent, t.child, now_ns)
+                for t in self._broadcast.values()]))
 
-    def close(self) -> None:
-        """Stop listening and broadcasting."""
-        for subscription in (self._static, self._moving):
-            if subscription is not None:
-                self._node.destroy_subscription(subscription)
-        self._static = self._moving = None
-        if self._publisher is not None:
-            self._node.destroy_publisher(self._publisher)
-            self._publisher = None
+    def _sampled(self, data: bytes) -> None:
+        """Look at some of the messages on /tf."""
+        now = time.monotonic()
+        if now >= self._listen_at:
+            self._listen_at = now + SAMPLING_S if now > self._decide_at else now
+            self._heard(deserialize_message(data, TFMessage), fixed=False)
 
     def _heard(self, message: Any, fixed: bool) -> None:
         with self._lock:
             for transform in message.transforms:
-                child, parent = transform.child_frame_id, transform.header.frame_id
-                own = self._broadcast.get(child)
-                if own is not None and own.parent != parent:
-                    self._warn(
-                        f'frame {child} has two parents: {own.parent} by the parameter extrinsics '
-                        f'and {parent} on TF: remove one of them')
-                elif own is None and parent != self._map_frame:
-                    self._parents[child] = parent
-                    if fixed:
-                        self._fixed[child] = StaticTransform(
-                            parent, child, conversions.matrix_from_transform(transform.transform))
+                self._note(transform, fixed)
+
+    def _note(self, transform: Any, fixed: bool) -> None:
+        child, parent = transform.child_frame_id, transform.header.frame_id
+        own = self._broadcast.get(child)
+        if own is not None:
+            if own.parent != parent:
+                self._warn(f'frame {child} has two parents: {own.parent} by the parameter '
+                           f'extrinsics and {parent} on TF: remove one of them')
+            return
+        stamp_ns = conversions.stamp_to_ns(transform.header.stamp)
+        if not fixed and (child, stamp_ns) in self._own:
+            return
+        self._parents[child] = (
+            parent, math.inf if fixed else time.monotonic() + FORGETTING_S)
+        if not fixed:
+            return
+        try:
+            self._fixed[child] = Broadcast(
+                parent, child, conversions.matrix_from_transform(transform.transform))
+        except InputError as error:
+            self._warn(f'transform {parent} -> {child} on /tf_static is ignored: {error}')

@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 #: Turns optical axes (x right, y down, z forward) into those of a body (x forward, y left, z up)
 T_BODY_OPTICAL = np.array([
     [0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-#: Odometry that is kept, messages
-HISTORY = 1000
+#: Odometry that is kept, messages: ten seconds at 500 Hz
+HISTORY = 5000
 #: How long the newest odometry stands for the present
 MAX_EXTRAPOLATION_NS = 200_000_000
 #: A message that is older than the last by less came late; by more, time went back
@@ -110,6 +110,12 @@ def T_rosmap_map(T_base_cam: Array | None) -> Array:
     return T_BODY_OPTICAL if T_base_cam is None else T_base_cam
 
 
+def unplaced(names: FrameNames, camera: str) -> str:
+    """Say that a camera's pose on the robot is unknown, and the remedy."""
+    return (f'the pose of {camera} in {names.base} is not known: publish it on TF or set the '
+            f'parameter {camera}.extrinsics')
+
+
 def broadcast(names: FrameNames, frame: str, T_map_frame: Array, T_base_frame: Array | None,
               T_odom_base: Array | None) -> Broadcast | str:
     """
@@ -124,8 +130,7 @@ def broadcast(names: FrameNames, frame: str, T_map_frame: Array, T_base_frame: A
     if not names.base:
         return Broadcast(names.map, frame, T_map_frame)
     if T_base_frame is None:
-        return (f'where {frame} is in {names.base} is not known: publish it on TF or set '
-                'the parameter extrinsics')
+        return unplaced(names, frame)
     T_map_base = T_map_frame @ se3.inverse(T_base_frame)
     if not names.odometry:
         return Broadcast(names.map, names.base, T_map_base)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 import os
 import signal
@@ -11,12 +12,12 @@ import time
 
 import numpy as np
 import pytest
-from recon3r_ros.core import mapping
+from recon3r_ros.core import mapping, mapping_host
 from recon3r_ros.core.mapping import Mapper
 from recon3r_ros.core.mapping_host import MapperAtOnce, MapperProcess
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.core.saved_map import SavedMap
-from recon3r_ros.core.types import Map, TrackingState
+from recon3r_ros.core.types import Map, TrackedFrame, TrackingState
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.inference.geometric import GeometricPredictor
 from simulated import as_frame, still_scene
@@ -89,6 +90,71 @@ def test_a_process_that_dies_says_so(process):
     assert not process.alive
     with pytest.raises(Recon3rError):
         process.call(Mapper.snapshot).result(30)
+
+
+def test_what_cannot_be_sent_harms_nothing(process):
+    with pytest.raises(Recon3rError, match='cannot be given'):
+        process.call(lambda mapper: None).result(30)
+    assert process.call(Mapper.snapshot).result(30)[1].keyframes == {}
+
+
+def test_an_answer_that_cannot_be_read_leaves_nobody_waiting(process, monkeypatch):
+    """Of another version of the package, say, or out of memory while it is taken apart."""
+    def unreadable(self, old):
+        raise MemoryError
+    monkeypatch.setattr(mapping_host._Difference, 'apply', unreadable)
+    with pytest.raises(Recon3rError, match='cannot be read'):
+        process.call(Mapper.snapshot).result(30)
+    with pytest.raises(Recon3rError, match='has ended'):
+        process.call(Mapper.snapshot).result(30)
+    assert not process.alive
+
+
+class TellsFocal(GeometricPredictor):
+    """Two-view geometry that claims to see the focal length, as networks do."""
+
+    def predict(self, groups, moving=()):
+        return [replace(p, focal=300.0) for p in super().predict(groups, moving)]
+
+
+def test_a_rejected_keyframe_leaves_no_trace(monkeypatch):
+    """Nor do the focal lengths that its predictions told."""
+    mapper = Mapper(TellsFocal())
+    host = MapperAtOnce(mapper)
+    reconstruction = Reconstruction(host=host)
+    for index in range(30):
+        reconstruction.add(replace(as_frame(SCENE, index), camera=None))
+    assert reconstruction.map.started
+    before, focals = mapper.snapshot(), list(mapper._state.pairing._focals)
+    assert focals
+    monkeypatch.setattr(mapping, 'MIN_AGREEMENT', 2.0)
+    lens = reconstruction.lens('camera')
+    frame = replace(as_frame(SCENE, 33), camera=None)
+    newest = before.newest
+    assert mapper.add(TrackedFrame('x', 33, 33), lens.view(frame), lens.tracking_image(frame),
+                      newest.T_map_cam) is None
+    after = mapper.snapshot()
+    assert after.keyframes == before.keyframes and after.focal_factor == before.focal_factor
+    assert list(mapper._state.pairing._focals) == focals
+
+
+def test_what_cameras_are_tracked_against_is_not_culled(monkeypatch):
+    """A second camera stands still while the first drives on, beyond the cap of keyframes."""
+    mapper = Mapper(GeometricPredictor())
+    reconstruction = Reconstruction(host=MapperAtOnce(mapper))
+    for index in range(20):
+        reconstruction.add(as_frame(SCENE, index))
+    standing = replace(as_frame(SCENE, 5), camera_name='standing')
+    reconstruction.add(standing)
+    assert reconstruction.state_of('standing') is TrackingState.TRACKING
+    monkeypatch.setattr(mapping, 'WINDOW', 1)
+    monkeypatch.setattr(mapping, 'ANCHORS', 0)
+    mapper._max_keyframes = len(reconstruction.map.keyframes) - 1
+    for count, index in enumerate([*range(20, 40), *range(39, -1, -1)]):
+        reconstruction.add(as_frame(SCENE, index))
+        posed = reconstruction.add(replace(standing, stamp_ns=10**12 + count, index=1000 + count))
+        assert any(f.camera_name == 'standing' for f in posed.frames)
+    assert reconstruction.map.retired
 
 
 def test_a_predictor_that_cannot_be_made():

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+from recon3r_ros.core.map_state import MapState
+from recon3r_ros.core.mapping import Mapper
 from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.core.types import TrackingState, Update
@@ -378,3 +380,59 @@ def test_pairs_are_predicted_once_more_without_what_moves(walk: SimulatedSequenc
     assert all(mask[5:70, 5:90].mean() > 0.95 for mask in oracle.told)
     edges = 2 * len(reconstruction.map.edges)
     assert edges <= len(oracle.again) <= 2 * edges, 'masks that stay as they are are no reason'
+
+
+def test_a_loop_that_one_camera_closes_is_told_to_the_others(monkeypatch):
+    """The graph makes all of the map larger; a second camera, which stands, goes on in it."""
+    scene = still_scene(3, 40)
+    reconstruction = Reconstruction(GeometricPredictor())
+    for index in range(20):
+        reconstruction.add(as_frame(scene, index))
+    away = 0.0
+    for index in range(4, 19):  # it leaves its keyframe, and stops
+        standing = replace(as_frame(scene, index), camera_name='standing')
+        update = reconstruction.add(standing)
+        tracked, = (f for f in update.frames if f.camera_name == 'standing')
+        away = float(np.linalg.norm(tracked.T_keyframe_cam[:3, 3]))
+        if away > 0.04 and update.keyframe is None:
+            break
+    before = reconstruction.pose_of(tracked)
+    scaled: list[bool] = []
+
+    def larger(mapper: Mapper, state: MapState, *_: object) -> None:
+        """Do to the map what closing a loop does."""
+        if scaled:
+            return
+        scaled.append(True)
+        for i, keyframe in state.keyframes.items():
+            state.graph.scales[i] = 1.25
+            T = se3.stretched(keyframe.T_map_cam, 1.25)
+            state.change(i, T_map_cam=T, landmarks=keyframe.landmarks / 1.25,
+                         inverse_depth=keyframe.inverse_depth / np.float32(1.25))
+
+    monkeypatch.setattr(Mapper, '_leave_window', larger)
+    for index in range(20, 40):
+        reconstruction.add(as_frame(scene, index))
+        if scaled:
+            break
+    assert scaled
+    update = reconstruction.add(replace(standing, stamp_ns=10**12, index=500))
+    after, = (reconstruction.pose_of(f) for f in update.frames if f.camera_name == 'standing')
+    assert away > 0.04, 'a scale that it was not told of would show'
+    assert np.linalg.norm((after - se3.stretched(before, 1.25))[:3, 3]) < 0.1 * away
+
+
+def test_metres_come_of_measured_depth_and_of_odometry():
+    """As the node uses them, and a run of files: one choice for both."""
+    scene = still_scene(3, 40)
+    reconstruction = Reconstruction(GeometricPredictor())
+    for index in range(40):
+        true = render(scene, index)
+        reconstruction.add(replace(as_frame(scene, index), depth=true.depth,
+                                   T_odom_cam=true.T_world_cam))
+    expected = map_scale(reconstruction, scene)
+    for source in ('auto', 'depth'):
+        metric = reconstruction.metric(source)
+        assert metric is not None and metric.source == 'depth'
+        assert metric.value == pytest.approx(expected, rel=0.03)
+    assert reconstruction.metric('none') is None and reconstruction.metric('model') is None

@@ -84,6 +84,18 @@ def test_covariance_is_that_of_the_errors(tracker: Tracker) -> None:
     assert 0.5 < np.median(distances) < 60
 
 
+def test_it_goes_on_when_the_depths_are_corrected(tracker: Tracker) -> None:
+    """A loop that another camera closed makes the reference a fifth larger."""
+    for index in range(1, 8):
+        tracker.track(gray(index))
+    tracker.rescale(1.2)
+    for index in range(8, 14):
+        track = tracker.track(gray(index))
+        assert track.pose is not None and track.inlier_count > 0.6 * len(track.pixels)
+        expected = se3.stretched(true_pose(index), 1.2)
+        assert np.linalg.norm((track.pose.T_cam_world - expected)[:3, 3]) < 0.01
+
+
 def test_a_static_camera_stays(tracker: Tracker) -> None:
     for _ in range(3):
         track = tracker.track(gray(0))

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 import recon3r_ros.ros
 from recon3r_ros.ros.environment import child_environment, PROFILE_VARIABLES
-from recon3r_ros.ros.parameters import PARAMETERS
+from recon3r_ros.ros.parameter_table import PARAMETERS
 from ros_helpers import wait_for
 import yaml
 

@@ -57,9 +57,9 @@ def all_outputs(node) -> dict[str, Collector]:
     """Listen to everything."""
     topics = {
         'points': (PointCloud2, '/recon3r/camera/points', qos.POSES),
-        'depth': (Image, '/recon3r/camera/depth/image', qos.SENSOR),
-        'depth_info': (CameraInfo, '/recon3r/camera/depth/camera_info', qos.SENSOR),
-        'mask': (Image, '/recon3r/camera/dynamic_mask', qos.SENSOR),
+        'depth': (Image, '/recon3r/camera/depth/image', qos.images('sensor_data')),
+        'depth_info': (CameraInfo, '/recon3r/camera/depth/camera_info', qos.images('sensor_data')),
+        'mask': (Image, '/recon3r/camera/dynamic_mask', qos.images('sensor_data')),
         'odometry': (Odometry, '/recon3r/odometry', qos.POSES),
         'path': (PathMessage, '/recon3r/path', qos.LATCHED),
         'map': (PointCloud2, '/recon3r/map', qos.LATCHED),
@@ -135,8 +135,9 @@ def listen_to_transforms(node) -> Collector | None:
 
 def test_depth_lies_on_the_published_cloud(ros_node, camera, spawn):
     points = Collector(ros_node, PointCloud2, '/recon3r/camera/points', qos.POSES)
-    depth = Collector(ros_node, Image, '/recon3r/camera/depth/image', qos.SENSOR)
-    infos = Collector(ros_node, CameraInfo, '/recon3r/camera/depth/camera_info', qos.SENSOR)
+    depth = Collector(ros_node, Image, '/recon3r/camera/depth/image', qos.images('sensor_data'))
+    infos = Collector(ros_node, CameraInfo, '/recon3r/camera/depth/camera_info',
+                      qos.images('sensor_data'))
     spawn(*NODE)
     camera.connect()
     for output in (points, depth, infos):

@@ -9,10 +9,13 @@ import math
 import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from live import FRAME_ID, LiveCamera, walk_index
 from nav_msgs.msg import Path as PathMessage
 import numpy as np
 import pytest
+from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import GetParameters, ListParameters
 from rclpy.parameter import parameter_value_to_python
 from recon3r_ros.geometry import se3
@@ -26,6 +29,7 @@ from test_node import (
     call,
     listen_to_transforms,
     NODE,
+    set_parameter,
     stamp,
 )
 from visualization_msgs.msg import Marker, MarkerArray
@@ -178,10 +182,11 @@ def test_a_frame_that_has_a_parent_gets_no_second_one(ros_node, spawn, tf_messag
 
 def test_the_housing_of_a_bare_camera_is_what_moves_in_the_map(ros_node, spawn, tf_message):
     """Drivers publish camera_link -> camera_optical_frame; nobody knows of a robot."""
+    T_housing_cam = se3.from_rt(T_BASE_CAM[:3, :3], np.array([0.01, 0.02, 0.0]))
     transforms = listen_to_transforms(ros_node)
     driver = ros_node.create_publisher(tf_message, '/tf_static', qos.LATCHED)
     driver.publish(tf_message(transforms=[
-        conversions.transform_message(T_BASE_CAM, 'camera_link', FRAME_ID, time.time_ns())]))
+        conversions.transform_message(T_housing_cam, 'camera_link', FRAME_ID, time.time_ns())]))
     camera = LiveCamera(ros_node)
     spawn(*NODE)
     camera.connect()
@@ -192,8 +197,25 @@ def test_the_housing_of_a_bare_camera_is_what_moves_in_the_map(ros_node, spawn, 
     assert {(t.header.frame_id, t.child_frame_id) for t in found.values()} == {
         ('map', 'camera_link')}
     for message in camera.poses.messages:  # of the optical frame
-        T = conversions.matrix_from_transform(found[stamp(message)].transform) @ T_BASE_CAM
+        T = conversions.matrix_from_transform(found[stamp(message)].transform) @ T_housing_cam
         assert np.abs(T - conversions.matrix_from_pose(message.pose.pose)).max() < 1e-6
+
+
+def test_what_carries_a_camera_far_away_is_not_placed_in_map_units(ros_node, spawn, tf_message):
+    """A URDF with metres between the base and a bare camera, whose map has none."""
+    transforms = Collector(ros_node, tf_message, '/tf', qos.TF)
+    urdf = ros_node.create_publisher(tf_message, '/tf_static', qos.LATCHED)
+    urdf.publish(tf_message(transforms=[
+        conversions.transform_message(T_BASE_CAM, 'base_link', FRAME_ID, time.time_ns())]))
+    camera = LiveCamera(ros_node)
+    spawn(*NODE)
+    camera.connect()
+    camera.start()
+    status = camera.wait_for_status(
+        'reconstruction', lambda s: 'not published' in s.message, 'a warning')
+    assert 'base_link' in status.message and 'base_frame' in status.message
+    camera.assert_tracks()
+    assert not transforms.messages
 
 
 @pytest.mark.parametrize('arguments, parent, child, remedy', [
@@ -221,6 +243,126 @@ def test_a_frame_of_another_tree_is_not_torn_out(
     assert all(word in status.message for word in (parent, child, remedy))
     camera.assert_tracks()
     assert {t.header.frame_id for m in transforms.messages for t in m.transforms} == {parent}
+
+
+def test_a_bad_transform_of_another_node_ends_nothing(ros_node, spawn, tf_message):
+    """Latched, it would come again at every start; a chain that bites its tail, too."""
+    other = ros_node.create_publisher(tf_message, '/tf_static', qos.LATCHED)
+    zero = conversions.transform_message(np.eye(4), 'a', FRAME_ID, 1)
+    zero.transform.rotation.w = 0.0
+    loop = [conversions.transform_message(np.eye(4), *pair, 1) for pair in ('xy', 'yx')]
+    unknown = conversions.transform_message(np.eye(4), 'b', 'c', 1)
+    unknown.transform.translation.x = math.nan
+    other.publish(tf_message(transforms=[zero, *loop, unknown]))
+    camera = LiveCamera(ros_node)
+    child = spawn(*NODE)
+    camera.connect()
+    camera.start()
+    camera.assert_tracks()
+    assert child.returncode is None and 'is ignored' in child.output
+
+
+def test_a_parent_that_comes_later_is_noticed(ros_node, spawn, tf_message):
+    """The robot's odometry starts when the node has published for a while."""
+    transforms = listen_to_transforms(ros_node)
+    camera = LiveCamera(ros_node)
+    camera.with_depth = True
+    spawn(*NODE, *WITH_BASE, *WITH_DEPTH)
+    camera.connect()
+    transforms.wait_for_matched()
+    camera.start()
+    camera.play(20)
+    odometry = ros_node.create_publisher(tf_message, '/tf', qos.TF)
+    own = len(transforms)
+    assert own
+
+    def noticed() -> bool:
+        odometry.publish(tf_message(transforms=[
+            conversions.transform_message(np.eye(4), 'odom', 'base_link', time.time_ns())]))
+        camera.play(1, 0.1)
+        status = camera.status('reconstruction')
+        return status is not None and 'not published' in status.message
+
+    wait_for(noticed, 30, 'a warning')
+    transforms.clear()
+    camera.assert_tracks()
+    assert {t.header.frame_id for m in transforms.messages for t in m.transforms} <= {'odom'}
+
+
+def test_parameters_that_may_be_changed_change_something(ros_node, spawn, tf_message):
+    transforms = listen_to_transforms(ros_node)
+    camera = LiveCamera(ros_node)
+    clouds = Collector(ros_node, PointCloud2, '/recon3r/map', qos.LATCHED)
+    spawn(*NODE, '-p', 'map_period:=0.1')
+    camera.connect()
+    transforms.wait_for_matched()
+    camera.start()
+    camera.play(20)
+    fine = clouds.wait(1)[-1].width
+    set_parameter(ros_node, 'voxel_size', ParameterValue(type=3, double_value=0.2))
+    wait_for(lambda: clouds.messages[-1].width < fine / 5, what='a coarse map')
+    set_parameter(ros_node, 'publish_tf', ParameterValue(type=1, bool_value=False))
+    camera.play(3)
+    transforms.clear()
+    camera.assert_tracks()
+    assert not transforms.messages
+    set_parameter(ros_node, 'publish_tf', ParameterValue(type=1, bool_value=True))
+    camera.play(3)
+    assert transforms.messages
+
+
+def change_state(node, *transitions: int) -> None:
+    for transition in transitions:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert call(node, ChangeState, '/recon3r/change_state', request).success
+
+
+def test_an_inactive_node_publishes_nothing(ros_node, spawn):
+    camera = LiveCamera(ros_node)
+    outputs = metric_outputs(ros_node)
+    scale = Collector(ros_node, DiagnosticStatus, '/recon3r/scale', qos.LATCHED)
+    spawn(*NODE, '-p', 'autostart:=false')
+    change_state(ros_node, Transition.TRANSITION_CONFIGURE)
+    time.sleep(0.5)
+    assert not scale.messages
+    change_state(ros_node, Transition.TRANSITION_ACTIVATE)
+    scale.wait(1)
+    camera.connect()
+    camera.start()
+    camera.play(20)
+    change_state(ros_node, Transition.TRANSITION_DEACTIVATE)
+    time.sleep(1.0)  # for what was on its way
+    for collector in (*outputs, camera.poses):
+        collector.clear()
+    late = Collector(ros_node, PathMessage, '/recon3r/path', qos.LATCHED)
+    for _ in range(20):
+        camera.play(1, 0.05)
+    assert not [o.topic for o in (*outputs, camera.poses) if o.messages]
+    assert len(late) <= 1  # what was latched before
+    change_state(ros_node, Transition.TRANSITION_ACTIVATE)
+    wait_for(lambda: camera.images.get_subscription_count() > 0, what='the node listens again')
+    camera.assert_tracks()
+
+
+def test_services_outlive_a_cleanup(ros_node, spawn, tmp_path):
+    """A lifecycle manager resets the node while a map is being saved."""
+    camera = LiveCamera(ros_node)
+    child = spawn(*NODE, '-p', f'map_path:={tmp_path / "map"}')
+    camera.connect()
+    camera.start()
+    camera.play(20)
+    client = ros_node.create_client(Trigger, '/recon3r/save_map')
+    wait_for(client.service_is_ready, what='save_map')
+    answer = client.call_async(Trigger.Request())
+    change_state(ros_node, Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP)
+    wait_for(answer.done, what='an answer')
+    refused = call(ros_node, Trigger, '/recon3r/save_map')
+    assert not refused.success and 'not configured' in refused.message
+    change_state(ros_node, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+    wait_for(lambda: camera.images.get_subscription_count() > 0, what='the node listens again')
+    camera.poses.clear()
+    camera.start()
+    assert child.returncode is None, child.output
 
 
 def assert_latched(node, kind: type, topic: str, accept: Callable[[object], bool]) -> None:
@@ -293,7 +435,8 @@ def values_of(node) -> dict[str, object]:
             else v for n, v in found.items()}
 
 
-@pytest.mark.parametrize('arguments', [(), (*WITH_BASE, *WITH_DEPTH)])
+@pytest.mark.parametrize('arguments', [
+    (), (*WITH_BASE, *WITH_DEPTH), ('-p', 'camera.extrinsics:=[]')])
 def test_dumped_parameters_load_again(ros_node, spawn, tmp_path, arguments):
     camera = LiveCamera(ros_node)
     child = spawn(*NODE, *arguments)
@@ -324,10 +467,6 @@ def test_what_cannot_be_configured_ends_it_with_one_line(spawn, arguments, words
 
 
 def test_without_autostart_a_lifecycle_manager_can_try_again(ros_node, spawn, tmp_path):
-    from lifecycle_msgs.msg import Transition
-    from lifecycle_msgs.srv import ChangeState
-    from rcl_interfaces.msg import ParameterValue
-    from test_node import set_parameter
     child = spawn(*NODE, '-p', 'autostart:=false', '-p', 'load_on_start:=true', '-p',
                   'map_path:=/nowhere')
     request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))

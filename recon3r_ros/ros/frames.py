@@ -1,0 +1,69 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A camera's pose as a transform on /tf: of the camera, what carries it, the base, or odometry."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.ros.extrinsics import Extrinsics
+from recon3r_ros.ros.parameters import Config
+from recon3r_ros.ros.tf_tree import TfTree
+from recon3r_ros.ros.transforms import broadcast, FrameNames, OdometryBuffer
+
+Array = NDArray[np.float64]
+
+#: A bare camera's housing is no larger, metres. What is carried further away cannot be placed in a
+#: map without metres
+HOUSING = 0.25
+
+
+class Frames:
+    """
+    Publishes poses of cameras on /tf.
+
+    :param tree: publishes, unless a frame has a parent already
+    :param extrinsics: of the cameras on the robot
+    :param odometry: of the robot
+    """
+
+    def __init__(self, config: Config, tree: TfTree, extrinsics: Extrinsics,
+                 odometry: OdometryBuffer) -> None:
+        self.names = FrameNames(config.map_frame, config.odom_frame, config.base_frame,
+                                config.odometry)
+        self._tree = tree
+        self._extrinsics = extrinsics
+        self._odometry = odometry
+        self._carried: dict[str, str] = {}
+
+    def send(self, camera: str, stamp_ns: int, T_map_cam: Array, metric: bool) -> str:
+        """
+        Publish a camera's pose.
+
+        :param T_map_cam: (4, 4) in the ROS map frame
+        :param metric: whether lengths are metres
+        :return: why it cannot be published, and the remedy; empty where it can
+        """
+        if not self._tree.publish_tf:
+            return ''
+        frame = self._extrinsics.frame_id(camera)
+        remedy = "set base_frame to the robot's body"
+        if self.names.base:
+            remedy = 'no other node may publish it' if self.names.odometry else (
+                'set odometry to publish map -> odom')
+        else:
+            # Drivers fix the optical frame of a camera to that of its housing
+            frame, T_frame_cam = self._tree.fixed_root(frame)
+            T_map_cam = T_map_cam @ se3.inverse(T_frame_cam)
+            owner = self._carried.setdefault(frame, camera)
+            far = not metric and np.linalg.norm(T_frame_cam[:3, 3]) > HOUSING
+            if owner != camera or far:
+                return f'{camera} is carried by {frame} on TF: not published; {remedy}'
+        found = broadcast(
+            self.names, frame, T_map_cam, self._extrinsics.T_base_cam(camera, stamp_ns),
+            self._odometry.at(stamp_ns) if self.names.odometry else None)
+        if isinstance(found, str):
+            return found
+        problem = self._tree.send(found, stamp_ns)
+        return problem and f'{problem}; {remedy}'
