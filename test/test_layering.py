@@ -46,7 +46,7 @@ LAYERS = {
     'geometry': layer('', 'numpy scipy torch cv2'),
     'nets': layer('', 'safetensors torch'),
     'inference': layer('nets geometry', 'numpy scipy torch cv2'),
-    'core': layer('inference geometry', 'numpy scipy skimage torch cv2 gtsam open3d'),
+    'core': layer('inference geometry', 'numpy scipy skimage cv2 gtsam'),
     'plugins': layer('core', '*'),
     'io': layer('__version__ core.types core.archive core.saved_map geometry',
                 'numpy cv2 open3d PIL rosbags'),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> Poin
     :param voxel_size: edge of the voxels that points are averaged in, map units; None takes
         1 / 300 of the map's robust extent
     :return: averaged positions, colours and confidences; empty where nothing is sure
-    :raises Recon3rError: where a voxel size is not positive, or Open3D cannot be loaded
+    :raises Recon3rError: where a voxel size is not positive
     """
     if voxel_size is not None and not voxel_size > 0:
         raise Recon3rError(f'voxel size: got {voxel_size}, expected a length above 0')
@@ -242,18 +243,13 @@ def _default_voxel(points: Map) -> float:
 
 def _average(points: Map, colors: NDArray[np.uint8], confidences: Map, size: float) -> PointCloud:
     """Mean position, colour and confidence of the points in each voxel."""
-    try:
-        import open3d as o3d
-    except (ImportError, OSError) as error:
-        raise Recon3rError(
-            f"Open3D cannot be loaded ({error}): install libusb-1.0-0, or Open3D by 'pip install "
-            "open3d'") from error
-    tensor = o3d.core.Tensor.from_numpy
-    cloud = o3d.t.geometry.PointCloud(tensor(points))
-    cloud.point['colors'] = tensor(colors.astype(np.float32))
-    cloud.point['confidences'] = tensor(np.ascontiguousarray(confidences[:, None]))
-    cloud = cloud.voxel_down_sample(size)
-    return PointCloud(
-        cloud.point['positions'].numpy(),
-        np.clip(np.rint(cloud.point['colors'].numpy()), 0, 255).astype(np.uint8),
-        cloud.point['confidences'].numpy()[:, 0])
+    _, voxel, counts = np.unique(
+        _voxels(points, size), return_inverse=True, return_counts=True)
+
+    def mean(values: NDArray[Any]) -> NDArray[np.float64]:
+        columns = values.reshape(len(values), -1).T
+        return np.stack([np.bincount(voxel, column) for column in columns],
+                        axis=1) / counts[:, None]
+
+    return PointCloud(mean(points).astype(np.float32), np.rint(mean(colors)).astype(np.uint8),
+                      mean(confidences)[:, 0].astype(np.float32))

@@ -250,18 +250,3 @@ def transform(T: ArrayLike, points: ArrayLike) -> Array:
     """
     T, points = as_array(T, (4, 4), 'T'), as_array(points, (None, 3), 'points')
     return np.asarray(points @ np.swapaxes(T[..., :3, :3], -1, -2) + T[..., None, :3, 3])
-
-
-def adjoint(T: ArrayLike) -> Array:
-    """
-    Matrix that moves a tangent vector through T: T exp(xi) = exp(adjoint(T) xi) T.
-
-    :param T: transforms (..., 4, 4)
-    :returns: matrices (..., 6, 6), for [omega, v]
-    """
-    T = as_array(T, (4, 4), 'T')
-    R = T[..., :3, :3]
-    out = np.zeros((*T.shape[:-2], 6, 6))
-    out[..., :3, :3] = out[..., 3:, 3:] = R
-    out[..., 3:, :3] = hat(T[..., :3, 3]) @ R
-    return out

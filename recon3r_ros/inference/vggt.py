@@ -152,11 +152,9 @@ class VggtPredictor:
             points = own if T is None else se3.transform(T, own.reshape(-1, 3)).reshape(own.shape)
             pointmaps.append(points.astype(np.float32))
             confidences.append(known.astype(np.float32))
-        moving = None if output.moving is None else np.kron(
-            output.moving[:len(group)], np.ones((1, PATCH, PATCH), np.int8))
         return Prediction(
             tuple(pointmaps), tuple(confidences), (cameras[0].fx + cameras[0].fy) / 2,
-            learned=True, moving=moving, cameras=tuple(cameras),
+            learned=True, cameras=tuple(cameras),
             T_first_view=tuple(np.eye(4) if T is None else T for T in T_first))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 import logging
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,27 +49,10 @@ class WindowOutput:
 
     :param cameras: (S, 9), see `Vggt.cameras`
     :param dense: for each of the first views, depth (H, W) and its confidence, > 1
-    :param moving: (S, rows, columns) votes on each patch, see `AttentionCue`
     """
 
     cameras: Values
     dense: tuple[tuple[Values, Values], ...]
-    moving: NDArray[np.int8] | None = None
-
-
-class AttentionCue(Protocol):
-    """
-    Tells from the attention among views what moves: where methods made for VGGT fit in.
-
-    `see` is called for every turn of a window with the queries and keys (heads, views * tokens,
-    C / heads) of attention among views, view by view; each view has `vggt.SPECIAL` tokens in front
-    of its patches. `votes` is called then, and returns (views, rows, columns) int8: 1 for a patch
-    that moves, -1 for one that stands still, 0 where nothing is known.
-    """
-
-    def see(self, turn: int, queries: Tensor, keys: Tensor) -> None: ...
-
-    def votes(self, views: int, rows: int, columns: int) -> NDArray[np.int8]: ...
 
 
 class WindowEngine:
@@ -77,20 +60,15 @@ class WindowEngine:
     A network on a device.
 
     :param network: moved there; belongs to the engine from now on
-    :param cue: told of the attention among views; it then runs as it is, whatever the mode
     :raises Recon3rError: where the configuration cannot be used
     """
 
-    def __init__(self, network: Vggt, config: EngineConfig = EngineConfig(),
-                 cue: AttentionCue | None = None) -> None:
+    def __init__(self, network: Vggt, config: EngineConfig = EngineConfig()) -> None:
         self._runner = Runner(config)
         self.device, self.precision = self._runner.device, self._runner.precision
         self.network = self._runner.moved(network).lower_precision(self.precision)
         self._encode = self._runner.prepared(self._encode_batch)
-        self._cue = cue
-        # A recorded or compiled function tells nobody of what it does
-        self._look = (self._runner.prepared(self._look_together) if cue is None
-                      else self._look_together)
+        self._look = self._runner.prepared(self._look_together)
         self._depth = self._runner.prepared(self._depth_of)
         self.dense_views = DENSE_VIEWS[self.device.type]
         #: Views of a window at most; less where memory did not suffice for more
@@ -122,9 +100,7 @@ class WindowEngine:
             chosen: list[Any] = [[t[n] for t in dense] for n in range(wanted)]
             found, self.dense_views = self._runner.halving(
                 chosen, self.dense_views, lambda some: self._dense(some, rows, columns))
-            moving = (None if self._cue is None
-                      else self._cue.votes(len(cameras), rows, columns))
-            return WindowOutput(cameras.cpu().numpy(), tuple(found), moving)
+            return WindowOutput(cameras.cpu().numpy(), tuple(found))
 
     def _fitting(self, views: Sequence[ViewTokens], wanted: int) -> Sequence[Tensor]:
         """Look at as many views as memory suffices for."""
@@ -151,7 +127,7 @@ class WindowEngine:
         return self.network.encode(images)
 
     def _look_together(self, patches: Tensor, rows: int) -> tuple[Tensor, ...]:
-        steps = self.network.aggregate(patches, rows, None if self._cue is None else self._cue.see)
+        steps = self.network.aggregate(patches, rows)
         return self.network.cameras(steps), *steps.dense
 
     def _depth_of(self, rows: int, columns: int, *dense: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,9 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Point clouds in PLY and PCD files, with colour and confidence."""
+"""Point clouds in PLY files, with colour and confidence."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 import re
 from typing import Any
@@ -12,10 +11,7 @@ from typing import Any
 import numpy as np
 from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
-from recon3r_ros.io.atomic import atomic_file, write_bytes
-
-# x y z float32, red green blue uint8, confidence float32; a PCD pads its colour to 4 bytes.
-_SMALLEST_POINT = 3 * 4 + 3 + 4
+from recon3r_ros.io.atomic import write_bytes
 
 _LONGEST_HEADER = 65536
 _PLY_BYTES = {
@@ -24,11 +20,10 @@ _PLY_BYTES = {
     'double': 8, 'float64': 8,
 }  # fmt: skip
 
-# Open3D refuses to write a cloud without points, so an empty file's header is written here.
-_EMPTY_PLY = b"""ply
+_HEADER = """ply
 format binary_little_endian 1.0
 comment Created by recon3r_ros
-element vertex 0
+element vertex {count}
 property float x
 property float y
 property float z
@@ -38,18 +33,7 @@ property uchar blue
 property float confidence
 end_header
 """
-_EMPTY_PCD = b"""# .PCD v0.7 - Point Cloud Data file format
-VERSION 0.7
-FIELDS x y z rgb confidence
-SIZE 4 4 4 4 4
-TYPE F F F U F
-COUNT 1 1 1 1 1
-WIDTH 0
-HEIGHT 1
-VIEWPOINT 0 0 0 1 0 0 0
-POINTS 0
-DATA binary
-"""
+_LAYOUT = np.dtype([('points', '<f4', 3), ('colors', 'u1', 3), ('confidences', '<f4')])
 
 
 def write_ply(path: str | Path, cloud: PointCloud) -> None:
@@ -58,16 +42,13 @@ def write_ply(path: str | Path, cloud: PointCloud) -> None:
 
     :raises OutputError: in one line that names the file
     """
-    _write(Path(path), cloud, '.ply', _EMPTY_PLY)
-
-
-def write_pcd(path: str | Path, cloud: PointCloud) -> None:
-    """
-    Write a binary PCD: x y z, rgb packed into an unsigned integer, confidence.
-
-    :raises OutputError: in one line that names the file
-    """
-    _write(Path(path), cloud, '.pcd', _EMPTY_PCD)
+    target = Path(path)
+    if target.suffix.lower() != '.ply':
+        raise OutputError(f'{target}: expected a name ending in .ply')
+    rows = np.empty(len(cloud), _LAYOUT)
+    for name in rows.dtype.names or ():
+        rows[name] = getattr(cloud, name)
+    write_bytes(target, _HEADER.format(count=len(cloud)).encode() + rows.tobytes())
 
 
 def read_ply(path: str | Path) -> PointCloud:
@@ -98,40 +79,6 @@ def read_ply(path: str | Path) -> PointCloud:
     if 'confidence' in point:
         confidences = point.confidence.numpy().astype(np.float32).reshape(-1)
     return PointCloud(points.astype(np.float32), colors, confidences)
-
-
-def _write(path: Path, cloud: PointCloud, suffix: str, empty: bytes) -> None:
-    """Write through Open3D, whose format follows from the suffix."""
-    if path.suffix.lower() != suffix:
-        raise OutputError(f'{path}: expected a name ending in {suffix}')
-    if len(cloud) == 0:
-        write_bytes(path, empty)
-        return
-    o3d = _open3d()
-    tensor = o3d.t.geometry.PointCloud()
-    tensor.point.positions = _tensor(o3d, cloud.points, np.float32, 3)
-    tensor.point.colors = _tensor(o3d, cloud.colors, np.uint8, 3)
-    tensor.point.confidence = _tensor(o3d, cloud.confidences, np.float32, 1)
-    with (
-        o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error),
-        atomic_file(path) as temporary,
-    ):
-        # A full disk is met here, for Open3D complains of it on the terminal, point by point.
-        with temporary.open('wb') as file:
-            os.posix_fallocate(file.fileno(), 0, len(cloud) * _SMALLEST_POINT)
-        written = o3d.t.io.write_point_cloud(str(temporary), tensor)
-        # Nor does it notice every failed write.
-        size = temporary.stat().st_size if temporary.exists() else 0
-        if not written or size < len(cloud) * _SMALLEST_POINT:
-            raise OutputError(
-                f'cannot write {path}: {size} bytes of {len(cloud)} points were written; free '
-                'space on that disk or choose another output folder'
-            )
-
-
-def _tensor(o3d: Any, values: np.ndarray[Any, Any], dtype: type, columns: int) -> Any:
-    """Return an Open3D tensor (N, columns)."""
-    return o3d.core.Tensor(np.ascontiguousarray(values, dtype=dtype).reshape(-1, columns))
 
 
 def _vertex_count(path: Path) -> int:

@@ -13,7 +13,7 @@ and shapes of the checkpoint's tensors. The track head is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from recon3r_ros.nets.layers.attention import empty_parameter, Mlp, MLP_RATIO, PatchEmbed
@@ -32,8 +32,6 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAMERA_HEADS, _CAMERA, _ITERATIONS, _TRUNK = 16, 9, 4, 4
 #: Channels of the dense heads' four maps, of their fusion, and of their last layers
 _MAPS, _FUSED, _HALF, _LAST = (256, 512, 1024, 1024), 256, 128, 32
-#: Attention among views, as it happens: the step, queries and keys (heads, S * T, C / heads)
-Observer = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -98,16 +96,13 @@ class Attention(nn.Module):
         self.q_norm = nn.LayerNorm(head, _EPS) if normalised else nn.Identity()
         self.k_norm = nn.LayerNorm(head, _EPS) if normalised else nn.Identity()
 
-    def forward(self, x: Tensor, rope: RopeTable | None = None,
-                observe: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: RopeTable | None = None) -> Tensor:
         """Transform tokens (B, N, C)."""
         # (B, N, 3 C) -> (3, B, heads, N, C / heads)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = rope.rotate(q), rope.rotate(k)
-        if observe is not None:
-            observe(q, k)
         out = scaled_dot_product_attention(q, k, v)
         # (B, heads, N, C / heads) -> (B, N, C)
         projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
@@ -139,10 +134,9 @@ class Block(nn.Module):
         self.mlp = Mlp(width, MLP_RATIO * width, width)
         self.ls2 = Scaled(width)
 
-    def forward(self, x: Tensor, rope: RopeTable | None = None,
-                observe: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: RopeTable | None = None) -> Tensor:
         """Transform tokens (B, N, C)."""
-        x = x + self.ls1(self.attn(self.norm1(x), rope, observe))
+        x = x + self.ls1(self.attn(self.norm1(x), rope))
         out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
         return out
 
@@ -201,12 +195,11 @@ class Aggregator(nn.Module):
             nn.ModuleList(Block(width, heads, normalised=True) for _ in range(config.depth))
             for _ in range(2))
 
-    def forward(self, patches: Tensor, rows: int, observe: Observer | None = None) -> Steps:
+    def forward(self, patches: Tensor, rows: int) -> Steps:
         """
         Have views look at each other.
 
         :param patches: (S, rows * columns, C) of `patch_embed`
-        :param observe: sees the queries and keys of attention among views
         """
         views, columns = len(patches), patches.shape[1] // rows
         special = torch.cat([self.camera_token, self.register_token], 2)[0]  # (2, 5, C)
@@ -218,15 +211,11 @@ class Aggregator(nn.Module):
         for n, (within, among) in enumerate(zip(self.frame_blocks, self.global_blocks)):
             frame = within(x, rope)
             # (S, T, C) -> (1, S * T, C) and back
-            x = among(frame.flatten(0, 1)[None], rope_all, _at_step(observe, n))[0].view_as(frame)
+            x = among(frame.flatten(0, 1)[None], rope_all)[0].view_as(frame)
             if n in self._layers:
                 dense[n] = torch.cat([frame, x], -1)[:, SPECIAL:]
         return Steps(tuple(dense[n] for n in self._layers),
                      torch.cat([frame, x], -1)[:, 0], rows, columns)
-
-
-def _at_step(observe: Observer | None, n: int) -> Callable[[Tensor, Tensor], None] | None:
-    return None if observe is None else lambda q, k: observe(n, q[0], k[0])
 
 
 class CameraHead(nn.Module):
@@ -386,14 +375,13 @@ class Vggt(nn.Module):
             ((images - mean) / deviation).to(self.dtype))
         return tokens
 
-    def aggregate(self, patches: Tensor, rows: int, observe: Observer | None = None) -> Steps:
+    def aggregate(self, patches: Tensor, rows: int) -> Steps:
         """
         Have views look at each other; the first is the reference.
 
         :param patches: (S, rows * columns, C) of views of one size
-        :param observe: sees the queries and keys of attention among views
         """
-        steps: Steps = self.aggregator(patches, rows, observe)
+        steps: Steps = self.aggregator(patches, rows)
         return steps
 
     def cameras(self, steps: Steps) -> Tensor:

@@ -13,6 +13,7 @@ from recon3r_ros.core.alignment import Edge, PoseGraph
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.inference.types import Prediction
+import similarities
 from simulated import degrees_between
 
 Array = NDArray[np.float64]
@@ -186,7 +187,7 @@ def test_a_loop_spreads_the_correction() -> None:
     scales = np.array([sim3.decompose(found[k])[0] for k in range(20)])
     assert scales[-1] == pytest.approx(1.0, abs=0.03)
     # the correction is spread, not put into one edge
-    steps = [sim3.log(sim3.inverse(e.S_i_j) @ sim3.inverse(found[e.i]) @ found[e.j])
+    steps = [similarities.log(sim3.inverse(e.S_i_j) @ sim3.inverse(found[e.i]) @ found[e.j])
              for e in edges]
     lengths = np.linalg.norm(steps, axis=1)
     assert lengths.max() < 4 * np.median(lengths)
@@ -240,7 +241,7 @@ def test_a_false_loop_does_not_tear_the_map() -> None:
              for i in range(12) for j in range(i + 1, min(i + 4, 12))]
     graph = PoseGraph()
     graph.update(dict(enumerate(nodes)), edges)
-    wrong = sim3.inverse(nodes[0]) @ nodes[11] @ sim3.exp([0, 0.5, 0, 1.0, 0, 0.5, 0.3])
+    wrong = sim3.inverse(nodes[0]) @ nodes[11] @ similarities.exp([0, 0.5, 0, 1.0, 0, 0.5, 0.3])
     graph.update({}, [Edge(0, 11, wrong, 0.01, 3.0)])
     found = graph.settle()
     assert np.linalg.norm(positions(found) - positions(nodes), axis=1).max() < 0.15

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-import sys
 
 import numpy as np
 import pytest
+from recon3r_ros.core import fusion
 from recon3r_ros.core.fusion import fuse
 from recon3r_ros.core.types import Keyframe, PointCloud
 from recon3r_ros.errors import Recon3rError
@@ -157,9 +157,27 @@ def test_nothing_gives_an_empty_cloud():
         assert cloud.confidences.shape == (0,)
 
 
-def test_errors_name_the_remedy(monkeypatch):
+def test_errors_name_the_remedy():
     with pytest.raises(Recon3rError, match='0'):
         fuse(scene(), 0.0)
-    monkeypatch.setitem(sys.modules, 'open3d', None)
-    with pytest.raises(Recon3rError, match='libusb-1.0-0'):
-        fuse(scene(), 0.1)
+
+
+def test_averages_are_those_of_open3d():
+    """Position, colour and confidence of each voxel, against a library that does the same."""
+    o3d = pytest.importorskip('open3d', exc_type=ImportError)
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(5000, 3)).astype(np.float32)
+    colors = rng.integers(0, 256, (5000, 3), dtype=np.uint8)
+    confidences = rng.uniform(1, 9, 5000).astype(np.float32)
+    found = fusion._average(points, colors, confidences, 0.3)
+    tensor = o3d.core.Tensor.from_numpy
+    cloud = o3d.t.geometry.PointCloud(tensor(points))
+    cloud.point['colors'] = tensor(colors.astype(np.float32))
+    cloud.point['confidences'] = tensor(confidences[:, None])
+    cloud = cloud.voxel_down_sample(0.3)
+    order, theirs = (np.lexsort(p.T.round(4)) for p in (
+        found.points, cloud.point['positions'].numpy()))
+    assert np.allclose(found.points[order], cloud.point['positions'].numpy()[theirs], atol=1e-5)
+    assert np.allclose(found.confidences[order],
+                       cloud.point['confidences'].numpy()[theirs, 0], atol=1e-4)
+    assert np.abs(found.colors[order] - cloud.point['colors'].numpy()[theirs]).max() <= 0.51

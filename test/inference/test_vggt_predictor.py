@@ -292,37 +292,3 @@ def test_depths_that_overflow_are_no_depths() -> None:
     assert all(np.isfinite(p).all() for p in pair.pointmaps)
     assert (pair.confidences[0][:80] == np.float32(NO_CONFIDENCE)).all()
     assert (pair.confidences[0][80:] > 1).all()
-
-
-class Corner:
-    """A cue that counts what it is told, and finds that the first view's first patch moves."""
-
-    def __init__(self) -> None:
-        self.told: list[int] = []
-
-    def see(self, turn: int, queries: torch.Tensor, keys: torch.Tensor) -> None:
-        """Take in a turn."""
-        assert queries.shape == keys.shape == (1, 2 * (5 + 6 * 8), 64)
-        self.told.append(turn)
-
-    def votes(self, views: int, rows: int, columns: int) -> NDArray[np.int8]:
-        """Vote."""
-        out = np.full((views, rows, columns), -1, np.int8)
-        out[0, 0, 0] = 1
-        return out
-
-
-@pytest.mark.parametrize('mode', ['eager', 'compile'])
-def test_attention_may_tell_what_moves(mode: str) -> None:
-    cue = Corner()
-    predictor = VggtPredictor(WindowEngine(tiny(), EngineConfig(mode=mode), cue), SIZE)
-    if mode == 'compile':  # the encoder is not what this is about
-        predictor.engine._encode = predictor.engine._encode_batch
-        predictor.engine._depth = predictor.engine._depth_of
-    group = tuple(predictor.encode(v) for v in views(2))
-    forward, = predictor.predict([group])
-    assert cue.told == [0, 1, 2, 3]
-    assert forward.moving.shape == (84, 112) and forward.moving.dtype == np.int8
-    assert (forward.moving[:14, :14] == 1).all() and (forward.moving == 1).sum() == 14 ** 2
-    together = predictor.predict_together(group)
-    assert (as_pair(together, group, 1, 0).moving == -1).all()
