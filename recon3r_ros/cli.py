@@ -16,7 +16,7 @@ import sys
 from recon3r_ros import __version__
 from recon3r_ros.commands.exit_status import BAD_INPUT, BUG, INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.errors import missing_package, Recon3rError
-from recon3r_ros.inference.registry import MODELS, MODES, PRECISIONS
+from recon3r_ros.models.registry import MODELS, MODES, PRECISIONS
 
 _STATUS = """\
 exit status:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import importlib
 from typing import Any, cast
 
-from recon3r_ros.core.mask_refinement import grabcut, MaskRefiner
 from recon3r_ros.errors import Recon3rError
+from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner
 
 
 def mask_refiner(name: str) -> MaskRefiner | None:

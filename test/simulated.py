@@ -10,12 +10,12 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import Frame
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.geometry.procrustes import weighted_procrustes
-from recon3r_ros.inference.types import View
+from recon3r_ros.models.types import View
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
+from recon3r_ros.slam.types import Frame
 import torch
 
 Array = NDArray[np.float64]

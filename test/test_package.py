@@ -146,9 +146,24 @@ def test_a_package_that_is_missing_is_named(without, tmp_path, package, extra, c
     assert all(word in line for word in (package, extra, 'pip install', command[0]))
 
 
+@pytest.mark.parametrize('module, name', [
+    ('core.reconstruction', 'Reconstruction'), ('core.types', 'Frame'),
+    ('inference.geometric', 'GeometricPredictor')])
+def test_names_of_the_release_before_work_with_a_warning(module, name):
+    program = (f'import warnings; warnings.simplefilter("error", DeprecationWarning)\n'
+               f'try: import recon3r_ros.{module}\n'
+               f'except DeprecationWarning as warning: print(warning)\n'
+               f'warnings.simplefilter("ignore")\n'
+               f'from recon3r_ros.{module} import {name}; print({name}.__module__)')
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    warned, home = result.stdout.splitlines()
+    assert home in warned and name in warned
+
+
 def test_a_model_says_what_it_needs(without, tmp_path):
     without('torch')
-    program = ('from recon3r_ros.inference.registry import make_predictor, Model; '
+    program = ('from recon3r_ros.models.registry import make_predictor, Model; '
                'make_predictor(Model("dust3r", "x.pth"))')
     result = subprocess.run([sys.executable, '-c', program], cwd=tmp_path, capture_output=True,
                             text=True)

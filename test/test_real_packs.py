@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 import pytest
-from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.geometry import se3
-from recon3r_ros.inference.geometric import GeometricPredictor
-from recon3r_ros.inference.types import Predictor
-from recon3r_ros.inference.vggt import VggtPredictor
-from recon3r_ros.inference.window_engine import WindowEngine
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.trajectory import read_tum
+from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.models.types import Predictor
+from recon3r_ros.models.vggt import VggtPredictor
+from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
+from recon3r_ros.slam.system import Reconstruction
 from simulated import absolute_error, path_length
 import torch
 

@@ -22,11 +22,11 @@ from recon3r_ros.commands.interruption import Interruption
 from recon3r_ros.commands.report import resident_memory_mb
 from recon3r_ros.commands.run import asked_model, reconstruct, RunOptions
 from recon3r_ros.commands.simulated import simulated_pack
-from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
 from recon3r_ros.io.atomic import output_error, write_bytes
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.sim import SceneConfig
+from recon3r_ros.slam.dynamics.motion import MotionConfig
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from recon3r_ros.commands.console import output as console
 from recon3r_ros.commands.console import progress_bar
 from recon3r_ros.commands.pictures import draw_motion, true_mask
 from recon3r_ros.commands.trajectory_errors import compare
-from recon3r_ros.core.motion import MotionConfig
-from recon3r_ros.core.reconstruction import Reconstruction
-from recon3r_ros.core.types import Frame
-from recon3r_ros.inference.registry import make_predictor, Model
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.types import Frame
 
 _FRAMES = 120
 _SIZE = {'frames': _FRAMES, 'width': 480, 'height': 360}

@@ -26,11 +26,11 @@ from recon3r_ros.commands.console import output as console
 from recon3r_ros.commands.device_clock import device_name, precision_name
 from recon3r_ros.commands.device_memory import Alive
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.inference.device import resolve
-from recon3r_ros.inference.engine import Engine, Pair
-from recon3r_ros.inference.preprocess import to_tensor
-from recon3r_ros.inference.registry import EngineConfig, Model
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.models.engine import Engine, Pair
+from recon3r_ros.models.preprocess import to_tensor
+from recon3r_ros.models.registry import EngineConfig, Model
+from recon3r_ros.models.runtime import resolve
 from recon3r_ros.nets.checkpoints import HEADS, load_dust3r
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, ViewOutput
 import torch

@@ -24,10 +24,10 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.environment import prepare_process
+from recon3r_ros.slam.types import PointCloud
 from sensor_msgs.msg import Image, PointCloud2
 
 #: Seconds that the reader may take to start

@@ -20,17 +20,17 @@ from recon3r_ros.commands import device_clock
 from recon3r_ros.commands.console import output as console
 from recon3r_ros.commands.device_memory import Alive
 from recon3r_ros.commands.report import resident_memory_mb
-from recon3r_ros.core.reconstruction import Reconstruction
-from recon3r_ros.inference.device import resolve
-from recon3r_ros.inference.registry import EngineConfig, Model
-from recon3r_ros.inference.types import Predictor
-from recon3r_ros.inference.vggt import VggtPredictor
-from recon3r_ros.inference.window_engine import DENSE_VIEWS, ViewTokens, WindowEngine
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.models.registry import EngineConfig, Model
+from recon3r_ros.models.runtime import resolve
+from recon3r_ros.models.types import Predictor
+from recon3r_ros.models.vggt import VggtPredictor
+from recon3r_ros.models.window_engine import DENSE_VIEWS, ViewTokens, WindowEngine
 from recon3r_ros.nets.checkpoints import load_vggt
 from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
+from recon3r_ros.slam.system import Reconstruction
 import torch
 
 #: Rows and columns of the images: as published, and small ones for a CPU

@@ -25,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from recon3r_ros.commands.trajectory_errors import aligning_similarity
-from recon3r_ros.core.types import Keyframe, Map
 from recon3r_ros.geometry import se3, sim3
-from recon3r_ros.inference.geometric import GeometricPredictor
-from recon3r_ros.inference.types import View
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.trajectory import read_tum
+from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.models.types import View
 from recon3r_ros.sim import SimulatedFrame
+from recon3r_ros.slam.types import Keyframe, Map
 
 Array = NDArray[np.float64]
 

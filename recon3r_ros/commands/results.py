@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.saved_map import SavedMap
-from recon3r_ros.core.types import Keyframe, PointCloud, TrackedFrame
 from recon3r_ros.geometry import se3
-from recon3r_ros.inference.types import NO_CONFIDENCE
 from recon3r_ros.io.map_store import MAP_FILE, write_map
 from recon3r_ros.io.writer import KeyframeRecord, ResultWriter
+from recon3r_ros.models.types import NO_CONFIDENCE
+from recon3r_ros.slam.saved_map import SavedMap
+from recon3r_ros.slam.types import Keyframe, PointCloud, TrackedFrame
 
 Array = NDArray[np.float64]
 

@@ -16,15 +16,15 @@ from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.commands.interruption import Interruption
 from recon3r_ros.commands.report import RunReport
 from recon3r_ros.commands.session import Session
-from recon3r_ros.core.motion import MotionConfig
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model, Window
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.masks import MaskedSequence
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.models.registry import EngineConfig, make_predictor, Model, Window
 from recon3r_ros.plugins import mask_refiner
+from recon3r_ros.slam.dynamics.motion import MotionConfig
 
 logger = logging.getLogger(__name__)
 

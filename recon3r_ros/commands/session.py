@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from recon3r_ros import __version__
 from recon3r_ros.commands.report import peak_memory_mb, RunReport, Timings
 from recon3r_ros.commands.results import write_results
-from recon3r_ros.core.fusion import fuse
-from recon3r_ros.core.mask_refinement import refined
-from recon3r_ros.core.motion import MotionConfig
-from recon3r_ros.core.reconstruction import Reconstruction
-from recon3r_ros.core.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.types import Predictor
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.colmap import ColmapImage, write_colmap
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.models.types import Predictor
+from recon3r_ros.slam.dynamics.mask_refinement import refined
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.products.cloud import fuse
+from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
 
 #: The user's masks of so many frames are kept for those that get a pose afterwards
 MAX_GIVEN = 100

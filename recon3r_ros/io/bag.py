@@ -12,7 +12,6 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import Frame
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.bag_storage import (
@@ -26,6 +25,7 @@ from recon3r_ros.io.base import check_camera, PrefetchedSequence, size_text
 from recon3r_ros.io.decode import decode_compressed
 from recon3r_ros.io.encodings import image_to_array, ToneMap
 from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.slam.types import Frame
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Reader

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import Frame
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.prefetch import prefetch
+from recon3r_ros.slam.types import Frame
 
 logger = logging.getLogger(__name__)
 

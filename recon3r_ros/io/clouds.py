@@ -9,9 +9,9 @@ import re
 from typing import Any
 
 import numpy as np
-from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.slam.types import PointCloud
 
 _LONGEST_HEADER = 65536
 _PLY_BYTES = {

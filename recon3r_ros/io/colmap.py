@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.se3 import inverse, quat_xyzw_from_matrix
 from recon3r_ros.io.atomic import output_error, write_bytes
+from recon3r_ros.slam.types import PointCloud
 
 _PIXEL_CENTRE = 0.5
 _POINTS_AT_ONCE = 100_000

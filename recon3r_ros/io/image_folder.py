@@ -11,13 +11,13 @@ import re
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import Frame
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import check_camera, check_fps, PrefetchedSequence, size_text
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.encodings import ToneMap
 from recon3r_ros.io.stamps import parse_seconds, stamp_at_rate
+from recon3r_ros.slam.types import Frame
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp')
 

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from recon3r_ros.core.archive import ArchivedView
-from recon3r_ros.core.saved_map import SavedMap, SavedObservations
-from recon3r_ros.core.types import Keyframe, Map
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.decode import check_complete
+from recon3r_ros.slam.archive import ArchivedView
+from recon3r_ros.slam.saved_map import SavedMap, SavedObservations
+from recon3r_ros.slam.types import Keyframe, Map
 
 #: Distance of a rotation from an orthogonal matrix that rounding may leave
 _RIGID = 1e-4

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
-from recon3r_ros.core.archive import ArchivedView
-from recon3r_ros.core.saved_map import SavedMap, SavedObservations
-from recon3r_ros.core.types import Keyframe, Map, MapEdge, MetricScale, Retired
 from recon3r_ros.errors import InputError, OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.array_file import ArrayFile, write_arrays
 from recon3r_ros.io.map_checks import check
+from recon3r_ros.slam.archive import ArchivedView
+from recon3r_ros.slam.saved_map import SavedMap, SavedObservations
+from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired
 
 #: Name of the file in a result folder
 MAP_FILE = 'map.npz'

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import Frame
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.decode import decode_image
+from recon3r_ros.slam.types import Frame
 
 _log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import Frame
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import check_camera, check_fps, PrefetchedSequence
 from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.slam.types import Frame
 
 
 class Video(PrefetchedSequence):

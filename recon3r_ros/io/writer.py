@@ -18,7 +18,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.atomic import output_error, write_bytes
@@ -26,6 +25,7 @@ from recon3r_ros.io.background import BackgroundWorker
 from recon3r_ros.io.clouds import write_ply
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
+from recon3r_ros.slam.types import PointCloud
 
 logger = logging.getLogger(__name__)
 

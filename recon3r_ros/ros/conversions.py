@@ -17,13 +17,13 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.decode import decode_compressed
 from recon3r_ros.io.encodings import ENCODINGS, image_to_array
 from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.slam.types import PointCloud
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from recon3r_ros.core.types import MetricScale, TrackingState
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.scale_gate import ScaleGate
+from recon3r_ros.slam.types import MetricScale, TrackingState
 
 #: Share of recent images that may be dropped or rejected before it is worth a warning
 MAX_LOST_SHARE = 0.1

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from recon3r_ros.core.types import Map, MetricScale, TrackingState
+from recon3r_ros.slam.types import Map, MetricScale, TrackingState
 
 
 class EventLog:

@@ -13,7 +13,6 @@ import time
 from typing import Any
 
 import numpy as np
-from recon3r_ros.core.types import Frame
 from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.camera_info import camera_from_info
@@ -21,6 +20,7 @@ from recon3r_ros.io.encodings import ToneMap
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.parameters import CameraConfig
 from recon3r_ros.ros.stamps import Judgement, StampGuard, Verdict
+from recon3r_ros.slam.types import Frame
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 #: Seconds that an image waits for a first CameraInfo before its focal length is estimated

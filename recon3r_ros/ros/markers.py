@@ -7,9 +7,9 @@ from __future__ import annotations
 from geometry_msgs.msg import Point
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.types import Keyframe, Map
 from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions
+from recon3r_ros.slam.types import Keyframe, Map
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 

@@ -24,9 +24,8 @@ import rclpy
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from recon3r_ros.commands.exit_status import BAD_INPUT
-from recon3r_ros.core.mapping_host import MapperProcess
 from recon3r_ros.errors import one_line, Recon3rError
-from recon3r_ros.inference.registry import EngineConfig, make_predictor, Model, Window
+from recon3r_ros.models.registry import EngineConfig, make_predictor, Model, Window
 from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
@@ -38,6 +37,7 @@ from recon3r_ros.ros.services import load_map, Services
 from recon3r_ros.ros.spinning import run
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.worker import Worker
+from recon3r_ros.slam.backend.mapping_host import MapperProcess
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 #: Seconds between two log lines that differ in nothing but numbers

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from recon3r_ros.core.fusion import keyframe_cloud
-from recon3r_ros.core.types import Keyframe, Map, PointCloud
 from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions, qos
 from recon3r_ros.ros.markers import graph_markers
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.worker import Worker
+from recon3r_ros.slam.products.cloud import keyframe_cloud
+from recon3r_ros.slam.types import Keyframe, Map, PointCloud
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter as RosParameter
-from recon3r_ros.inference.registry import MODELS, MODES, PRECISIONS
+from recon3r_ros.models.registry import MODELS, MODES, PRECISIONS
 
 Value = bool | int | float | str | list[str] | list[float]
 

@@ -23,7 +23,7 @@ from rclpy.parameter import Parameter as RosParameter
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.registry import METRIC_MODELS
+from recon3r_ros.models.registry import METRIC_MODELS
 from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.ros.parameter_table import CAMERA_PARAMETERS, Parameter, PARAMETERS
 

@@ -11,18 +11,6 @@ import time
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.mapping_host import MapperProcess
-from recon3r_ros.core.motion import MotionConfig
-from recon3r_ros.core.reconstruction import Reconstruction
-from recon3r_ros.core.saved_map import SavedMap
-from recon3r_ros.core.types import (
-    Frame,
-    Map,
-    MetricScale,
-    TrackedFrame,
-    TrackingState,
-    Update,
-)
 from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.ros.event_log import EventLog
@@ -33,6 +21,18 @@ from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.publication import Publication
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer
+from recon3r_ros.slam.backend.mapping_host import MapperProcess
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.saved_map import SavedMap
+from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.types import (
+    Frame,
+    Map,
+    MetricScale,
+    TrackedFrame,
+    TrackingState,
+    Update,
+)
 
 #: Images of another size or lens in a row after which a camera is taken for changed
 CHANGED_AFTER = 10

@@ -10,10 +10,10 @@ import time
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from recon3r_ros.core.types import Frame
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.ros import conversions, qos
+from recon3r_ros.slam.types import Frame
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 

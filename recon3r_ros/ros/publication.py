@@ -17,20 +17,6 @@ import time
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.core.fusion import LiveCloud
-from recon3r_ros.core.mask_refinement import refined
-from recon3r_ros.core.motion import MotionConfig
-from recon3r_ros.core.movers import moving_points, static_points
-from recon3r_ros.core.reconstruction import Reconstruction
-from recon3r_ros.core.types import (
-    Frame,
-    Keyframe,
-    Map,
-    MetricScale,
-    PointCloud,
-    TrackedFrame,
-    Update,
-)
 from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.diagnostics import scale_status
@@ -42,6 +28,20 @@ from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.scale_gate import ScaleGate
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
+from recon3r_ros.slam.dynamics.mask_refinement import refined
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.movers import moving_points, static_points
+from recon3r_ros.slam.products.cloud import LiveCloud
+from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.types import (
+    Frame,
+    Keyframe,
+    Map,
+    MetricScale,
+    PointCloud,
+    TrackedFrame,
+    Update,
+)
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

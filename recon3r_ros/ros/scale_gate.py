@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 import math
 
-from recon3r_ros.core.types import MetricScale
+from recon3r_ros.slam.types import MetricScale
 
 #: The published scale changes when the estimate differs by more than this share, and by more than
 #: this part of its own uncertainty

@@ -20,13 +20,13 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 from recon3r_ros.commands.results import write_results
-from recon3r_ros.core.fusion import fuse
-from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.errors import InputError, one_line, Recon3rError
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.ros.pipeline import Pipeline
 from recon3r_ros.ros.worker import Worker
+from recon3r_ros.slam.products.cloud import fuse
+from recon3r_ros.slam.saved_map import SavedMap
 from std_srvs.srv import SetBool, Trigger
 
 #: Takes what the part before it returned; the last one returns the answer

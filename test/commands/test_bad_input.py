@@ -14,8 +14,8 @@ from PIL import Image
 import pytest
 from recon3r_ros import cli
 from recon3r_ros.commands import run as run_command
-from recon3r_ros.core.reconstruction import Reconstruction
 from recon3r_ros.io.trajectory import read_tum
+from recon3r_ros.slam.system import Reconstruction
 
 as_root = pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
 

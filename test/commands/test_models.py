@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from recon3r_ros import cli
-from recon3r_ros.inference import registry
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.trajectory import read_tum
+from recon3r_ros.models import registry
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch

@@ -6,9 +6,9 @@ import builtins
 
 import numpy as np
 import pytest
-from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
 from recon3r_ros.io.clouds import read_ply, write_ply
+from recon3r_ros.slam.types import PointCloud
 
 
 def make(count):

@@ -4,11 +4,11 @@
 
 import numpy as np
 import pytest
-from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.colmap import ColmapImage, write_colmap
+from recon3r_ros.slam.types import PointCloud
 
 PINHOLE = Camera(64, 48, 50.0, 51.0, 31.5, 23.5)
 

@@ -17,17 +17,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
-from recon3r_ros.core.archive import ArchivedView
-from recon3r_ros.core.reconstruction import Reconstruction
-from recon3r_ros.core.saved_map import SavedMap, SavedObservations
-from recon3r_ros.core.types import Keyframe, Map, MapEdge, MetricScale, Retired
 from recon3r_ros.errors import InputError, OutputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.inference.geometric import GeometricPredictor
-from recon3r_ros.inference.types import View
 from recon3r_ros.io import array_file
 from recon3r_ros.io.map_store import MAP_FILE, read_map, write_map
+from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.models.types import View
+from recon3r_ros.slam.archive import ArchivedView
+from recon3r_ros.slam.saved_map import SavedMap, SavedObservations
+from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired
 from simulated import as_frame, still_scene
 
 W, H, K = 32, 24, 7

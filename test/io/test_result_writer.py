@@ -10,13 +10,13 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from recon3r_ros.core.types import PointCloud, TrackingState
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io import atomic
 from recon3r_ros.io import writer as writer_module
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.io.writer import KeyframeRecord, ResultWriter
+from recon3r_ros.slam.types import PointCloud, TrackingState
 
 pytestmark = pytest.mark.usefixtures('no_new_threads')
 

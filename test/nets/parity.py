@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 import recipe
-from recon3r_ros.core import attention_motion
-from recon3r_ros.inference.dust3r import by_token
-from recon3r_ros.inference.types import PairAttention
+from recon3r_ros.models.dust3r import by_token
+from recon3r_ros.models.types import PairAttention
 from recon3r_ros.nets import vggt as vggt_net
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH
+from recon3r_ros.slam.dynamics import attention_motion
 import torch
 from torch import nn
 

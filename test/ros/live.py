@@ -12,9 +12,9 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.node import Node
-from recon3r_ros.core.types import Frame
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.ros import conversions, qos
+from recon3r_ros.slam.types import Frame
 from ros_helpers import Collector, TIMEOUT, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from simulated import as_frame, render, still_scene

@@ -12,13 +12,13 @@ from geometry_msgs.msg import Pose, Quaternion, TransformStamped
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
-from recon3r_ros.core.types import PointCloud
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.camera_info import camera_from_info
 from recon3r_ros.io.encodings import ENCODINGS
 from recon3r_ros.ros import conversions
+from recon3r_ros.slam.types import PointCloud
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 
 STAMP_NS = 1_700_000_000_123_456_789

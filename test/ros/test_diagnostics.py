@@ -7,9 +7,9 @@ from dataclasses import replace
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
-from recon3r_ros.core.types import MetricScale, TrackingState
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.diagnostics import CameraHealth, diagnostic_array, Health
+from recon3r_ros.slam.types import MetricScale, TrackingState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 STAMP_NS = 1_700_000_000_123_456_789

@@ -5,10 +5,10 @@
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
-from recon3r_ros.core.types import Keyframe, Map, MapEdge
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.ros import conversions, markers, transforms
+from recon3r_ros.slam.types import Keyframe, Map, MapEdge
 from visualization_msgs.msg import Marker, MarkerArray
 
 STAMP_NS = 1_700_000_000_123_456_789

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from recon3r_ros.commands.demo_ros import reconstruct_live
 from recon3r_ros.commands.evaluation import evaluate
-from recon3r_ros.core.saved_map import SavedMap
 from recon3r_ros.io.map_store import MAP_FILE, read_map
+from recon3r_ros.slam.saved_map import SavedMap
 
 if TYPE_CHECKING:
     from conftest import SharedData  # several folders have a conftest: not to be imported by name

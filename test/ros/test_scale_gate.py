@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from recon3r_ros.core.types import MetricScale
 from recon3r_ros.ros.diagnostics import scale_status
 from recon3r_ros.ros.scale_gate import ScaleGate
+from recon3r_ros.slam.types import MetricScale
 
 
 def scale(value: float, sigma: float = 0.01) -> MetricScale:

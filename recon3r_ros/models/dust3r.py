@@ -1,0 +1,186 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""DUSt3R, MonST3R and MASt3R as a `Predictor`: see `pointmaps` for what becomes of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import GeometryError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.focal import estimate_focal_weiszfeld
+from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.keypoints import detect_keypoints
+from recon3r_ros.models.matching import match_reciprocally
+from recon3r_ros.models.place import describe_place
+from recon3r_ros.models.pointmaps import finite, information, onto_camera, Points
+from recon3r_ros.models.preprocess import prepare
+from recon3r_ros.models.registry import EngineConfig
+from recon3r_ros.models.runtime import resolve
+from recon3r_ros.models.types import NO_CONFIDENCE, PairAttention, Prediction, View
+from recon3r_ros.nets.checkpoints import load_dust3r
+from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
+
+#: The focal length is fitted to every n-th pixel: neighbours say the same
+FOCAL_STRIDE = 4
+#: Two views show one place if this share of the pixels that matching set out with find a partner
+#: whose point lies this close to theirs, relative to its distance
+MIN_MATCHED, SAME_POINT = 0.05, 0.1
+MATCHING_STRIDE = 16
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Dust3rEncoding:
+    """
+    A view on the network's grid, and its tokens.
+
+    :param camera: pinhole camera of the grid
+    :param image: (H, W, 3) uint8 on the grid
+    :param keypoints: (K, 2) salient grid pixels
+    :param tokens: on the network's device
+    """
+
+    camera: Camera
+    image: NDArray[np.uint8]
+    keypoints: NDArray[np.int32]
+    tokens: Tokens
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """Tokens (rows, columns, C), for grouping what belongs together."""
+        tokens = self.tokens.values[0].float().cpu().numpy()
+        return tokens.reshape(self.tokens.rows, self.tokens.columns, -1)
+
+    @cached_property
+    def descriptor(self) -> NDArray[np.float32]:
+        """What the place looks like, for loops and relocalisation."""
+        return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
+
+
+class Dust3rPredictor:
+    """
+    A network of DUSt3R's family: pairs, and single views as pairs with themselves.
+
+    :param engine: runs the network
+    :param image_size: that it was trained with, pixels
+    """
+
+    single_view, reweights = True, True
+
+    def __init__(self, engine: Engine, image_size: int) -> None:
+        self.engine = engine
+        self._image_size = image_size
+        self._metric = engine.config.head == 'catmlp+dpt'
+
+    @classmethod
+    def from_file(cls, weights: str | Path, model: str, config: EngineConfig = EngineConfig()
+                  ) -> Dust3rPredictor:
+        """
+        Load a network.
+
+        :param weights: .pth or .safetensors
+        :param model: dust3r, monst3r or mast3r
+        :raises Recon3rError: where the file or the device cannot be used
+        """
+        resolve(config)  # before a large file is read
+        checkpoint = load_dust3r(weights, model)
+        return cls(Engine(checkpoint.network, config, attention=True), checkpoint.image_size)
+
+    def encode(self, view: View) -> Dust3rEncoding:
+        """Bring a view to the network's grid and encode it: the only time that this is done."""
+        view = prepare(view, self._image_size, PATCH)
+        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
+        return Dust3rEncoding(
+            view.camera, view.image, detect_keypoints(gray, view.camera.width, view.camera.height),
+            self.engine.encode(view.image))
+
+    def predict(self, groups: Sequence[tuple[Dust3rEncoding, ...]],
+                moving: Sequence[tuple[Mask, ...]] | None = None) -> list[Prediction]:
+        """
+        Pointmaps of pairs and of single views, all decoded together.
+
+        :param moving: for each group, what moves in its views (H, W) on their grids: nothing
+            static is then explained by it (Easi3R, section 3.4)
+        :raises ValueError: for a group of another size
+        :raises Recon3rError: where the device's memory does not suffice
+        """
+        for group in groups:
+            if len(group) not in (1, 2):
+                raise ValueError(f'DUSt3R takes pairs or single views, got {len(group)} views')
+        tokens = None
+        if moving is not None:
+            first, second = ([by_token(m[k], g[k].tokens.rows, g[k].tokens.columns)
+                              for m, g in zip(moving, groups)] for k in (0, -1))
+            tokens = list(zip(first, second))
+        decoded = self.engine.decode([(g[0].tokens, g[-1].tokens) for g in groups], tokens)
+        return [self._prediction(group, *views) for group, views in zip(groups, decoded)]
+
+    def _prediction(self, group: tuple[Dust3rEncoding, ...], own: ViewOutput, other: ViewOutput
+                    ) -> Prediction:
+        camera = group[0].camera
+        views = (own, other)[:len(group)]
+        pointmaps = [finite(v.points.numpy()) for v in views]
+        confidences = [information(v.confidence.numpy()) for v in views]
+        focal = _focal(pointmaps[0], confidences[0])
+        implied = camera if focal is None else _centred(camera, focal)
+        points, confidence = onto_camera(pointmaps, confidences, implied, camera)
+        if len(group) == 2 and not _same_place(own, other):
+            confidence = tuple(np.full_like(c, NO_CONFIDENCE) for c in confidence)
+        return Prediction(points, confidence, focal, self._metric, learned=True,
+                          attention=_attention(own, other) if len(group) == 2 else None)
+
+
+def _attention(own: ViewOutput, other: ViewOutput) -> PairAttention | None:
+    if own.attention is None or other.attention is None:
+        return None
+    return PairAttention(own.attention.numpy(), other.attention.numpy())
+
+
+def by_token(mask: Mask, rows: int, columns: int) -> Mask:
+    """
+    Mask of tokens (rows, columns): those that contain anything of it.
+
+    :param mask: (H, W), sides multiples of `rows` and `columns`
+    """
+    height, width = mask.shape
+    patches = mask.reshape(rows, height // rows, columns, width // columns)
+    return np.asarray(patches.any((1, 3)))
+
+
+def _focal(points: Points, weights: Points) -> float | None:
+    """Focal length that the network saw the view with, pixels; None where its points have none."""
+    height, width = weights.shape
+    thin = slice(None, None, FOCAL_STRIDE)
+    middle = (width - 1) / 2 / FOCAL_STRIDE, (height - 1) / 2 / FOCAL_STRIDE
+    try:
+        focal = FOCAL_STRIDE * estimate_focal_weiszfeld(points[thin, thin], weights[thin, thin],
+                                                        middle)
+    except GeometryError:
+        return None
+    return focal if 0.1 < focal / max(width, height) < 20 else None
+
+
+def _centred(camera: Camera, focal: float) -> Camera:
+    """Camera of the grid as the network believes it to be."""
+    return Camera(camera.width, camera.height, focal, focal, (camera.width - 1) / 2,
+                  (camera.height - 1) / 2)
+
+
+def _same_place(own: ViewOutput, other: ViewOutput) -> bool:
+    """Whether descriptors, where there are any, say what the points say, often enough."""
+    if own.descriptors is None or other.descriptors is None:
+        return True
+    first, second = match_reciprocally(own.descriptors, other.descriptors, MATCHING_STRIDE)
+    points = own.points.numpy()[first[:, 1], first[:, 0]]
+    partners = other.points.numpy()[second[:, 1], second[:, 0]]
+    agree = (np.linalg.norm(points - partners, axis=1)
+             < SAME_POINT * np.linalg.norm(points, axis=1))
+    return int(agree.sum()) >= MIN_MATCHED * own.confidence.numel() / MATCHING_STRIDE ** 2

@@ -1,0 +1,120 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a pair network: views encoded once, pairs decoded in batches, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.models.preprocess import to_tensor
+from recon3r_ros.models.registry import EngineConfig
+from recon3r_ros.models.runtime import Runner
+from recon3r_ros.nets.dust3r import Dust3r, Tokens, ViewOutput
+import torch
+from torch import Tensor
+
+#: Pairs decoded together at most, before memory says less; a CPU is slower with more, because its
+#: caches hold less of them
+MAX_BATCH = {'cuda': 16, 'cpu': 4}
+Pair = tuple[Tokens, Tokens]
+#: Tokens (rows, columns) of a pair's views that show what moves
+Moving = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+
+
+class Engine:
+    """
+    A network on a device.
+
+    :param network: moved there; belongs to the engine from now on
+    :param attention: whether to collect attention's statistics
+    :raises Recon3rError: where the configuration cannot be used
+    """
+
+    def __init__(self, network: Dust3r, config: EngineConfig = EngineConfig(),
+                 attention: bool = False) -> None:
+        self._runner = Runner(config)
+        self.device, self.precision = self._runner.device, self._runner.precision
+        self.network = self._runner.moved(network).lower_precision(self.precision)
+        self.config = network.config
+        self._attention = attention
+        self._encode = self._runner.prepared(self._encode_batch)
+        self._decode = self._runner.prepared(self._decode_batch)
+        self.max_batch = MAX_BATCH[self.device.type]
+
+    def encode(self, image: NDArray[np.uint8]) -> Tokens:
+        """
+        Encode a view.
+
+        :param image: (H, W, 3) RGB on the network's grid
+        """
+        with torch.inference_mode(), self._runner.on_stream():
+            tokens = Tokens(*self._halving([image], self._encode_images)[0])
+        return tokens
+
+    def decode(self, pairs: Sequence[Pair], moving: Sequence[Moving] | None = None
+               ) -> list[tuple[ViewOutput, ViewOutput]]:
+        """
+        Decode directed pairs; those of the same shapes together.
+
+        :param moving: for each pair, which tokens of both views move: attention is re-weighted
+        :return: for each pair both views' outputs without a batch's axis, on the CPU
+        :raises Recon3rError: where memory does not suffice for a single pair
+        """
+        results: list[tuple[ViewOutput, ViewOutput] | None] = [None] * len(pairs)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for n, (a, b) in enumerate(pairs):
+            groups.setdefault((a.rows, a.columns, b.rows, b.columns), []).append(n)
+        with torch.inference_mode(), self._runner.on_stream():
+            for members in groups.values():
+                items = [(pairs[n], None if moving is None else moving[n]) for n in members]
+                for n, outputs in zip(members, self._halving(items, self._decode_pairs)):
+                    results[n] = outputs
+        return [r for r in results if r is not None]
+
+    def _halving(self, items: list[Any], work: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        done, self.max_batch = self._runner.halving(items, self.max_batch, work)
+        return done
+
+    def _encode_images(self, images: list[NDArray[np.uint8]]) -> list[tuple[Tensor, int, int]]:
+        batch = to_tensor(images, self.device)
+        values, rows, columns = self._encode(batch)
+        return [(value[None], rows, columns) for value in values]
+
+    def _encode_batch(self, batch: Tensor) -> tuple[Tensor, int, int]:
+        tokens = self.network.encode(batch)
+        return tokens.values, tokens.rows, tokens.columns
+
+    def _decode_pairs(self, items: list[tuple[Pair, Moving | None]]
+                      ) -> list[tuple[ViewOutput, ViewOutput]]:
+        pairs = [pair for pair, _ in items]
+        (a, b), = {((p.rows, p.columns), (q.rows, q.columns)) for p, q in pairs}
+        first, second = (torch.cat([pair[i].values for pair in pairs]) for i in range(2))
+        moving = [m for _, m in items if m is not None]
+        masks = [torch.from_numpy(np.stack([m[i] for m in moving])).flatten(1).to(self.device)
+                 for i in range(2)] if moving else [None, None]
+        outputs: list[Any] = [None if x is None else x.cpu()
+                              for x in self._decode(first, second, *a, *b, *masks)]
+        half = len(outputs) // 2
+        return [(_one(n, outputs[:half]), _one(n, outputs[half:])) for n in range(len(pairs))]
+
+    def _decode_batch(self, first: Tensor, second: Tensor, rows1: int, columns1: int,
+                      rows2: int, columns2: int, moving1: Tensor | None,
+                      moving2: Tensor | None) -> tuple[Tensor | None, ...]:
+        moving = None if moving1 is None or moving2 is None else (moving1, moving2)
+        outputs = self.network.decode(
+            Tokens(first, rows1, columns1), Tokens(second, rows2, columns2),
+            # A second pass is for its points
+            self._attention and moving is None, moving)
+        return tuple(x for o in outputs for x in (
+            o.points, o.confidence, o.descriptors, o.descriptor_confidence,
+            None if o.attention is None else o.attention.half()))
+
+
+def _one(n: int, outputs: list[Tensor | None]) -> ViewOutput:
+    """Take one view out of a batch."""
+    points, confidence, *rest = (None if x is None else x[n] for x in outputs)
+    assert points is not None and confidence is not None
+    return ViewOutput(points, confidence, *rest)

@@ -1,0 +1,119 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What networks' pointmaps and confidences mean to the rest of the system.
+
+A network looks through a camera of its own making: points are brought onto the rays of the camera
+that took the image, which is known or will be refined. Confidences become inverse variances:
+trained with C |error| - alpha log C (DUSt3R, equation 4; VGGT, equation 3), C settles at
+alpha / |error|.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera, pixel_grid
+from recon3r_ros.models.types import Encoding, NO_CONFIDENCE, Prediction
+
+#: Weight of the confidence's logarithm in the training loss (DUSt3R, section 4)
+ALPHA = 0.2
+#: A pixel is seen in the other view if its depth there is this close to that view's own
+OCCLUSION = 0.1
+#: Points are this deep at most, in the units of their view's median depth: beyond is sky
+FARTHEST = 1e3
+
+Points = NDArray[np.float32]
+
+
+def information(confidence: Points) -> Points:
+    """
+    Inverse variance of the relative depth that a confidence stands for.
+
+    :param confidence: (H, W), 1 where the network knows nothing
+    """
+    c = np.where(np.isfinite(confidence), confidence, np.float32(1)).clip(1, 1e3)
+    return np.maximum((c ** 2 - 1) / ALPHA ** 2, NO_CONFIDENCE).astype(np.float32)
+
+
+def finite(points: Points) -> Points:
+    """Exponentials may overflow: what is not finite lies behind the camera."""
+    z = points[..., 2]
+    front = z[np.isfinite(z) & (z > 0)]
+    limit = FARTHEST * float(np.median(front)) if len(front) else 1.0
+    usable = np.isfinite(points).all(-1) & (np.abs(points) <= limit).all(-1)
+    behind = np.array([0, 0, -1], np.float32)
+    return np.where(np.expand_dims(usable, -1), points, behind).astype(np.float32)
+
+
+def onto_camera(pointmaps: Sequence[Points], confidences: Sequence[Points], implied: Camera,
+                camera: Camera) -> tuple[tuple[Points, ...], tuple[Points, ...]]:
+    """
+    Bring what a network says of one view, or of two, to the camera that took the first one.
+
+    :param pointmaps: (H, W, 3) each, in the first view's frame, as `implied` sees them
+    :param confidences: (H, W) each, inverse variances
+    :param implied: the first view's camera as the network believes it to be
+    :param camera: the first view's camera
+    :return: as `Prediction` has them
+    """
+    moved = [through(p, implied, camera) for p in pointmaps]
+    sure = [np.where(p[..., 2] > 0, c, np.float32(NO_CONFIDENCE))
+            for p, c in zip(moved, confidences)]
+    for k in range(1, len(moved)):
+        sure[k] = np.where(visible(moved[k], moved[0], camera), sure[k],
+                           np.float32(NO_CONFIDENCE))
+    # What the own camera sees lies on its pixels' rays, and in front of it
+    depth = np.where(moved[0][..., 2] > 0, moved[0][..., 2], 1)
+    rays = camera.unproject(pixel_grid(camera.height, camera.width))
+    moved[0] = (rays * depth[..., None]).astype(np.float32)
+    return tuple(moved), tuple(sure)
+
+
+def as_pair(prediction: Prediction, group: Sequence[Encoding], i: int, j: int) -> Prediction:
+    """
+    Take two views out of a prediction of several.
+
+    :param prediction: with `T_first_view` and `cameras`
+    :param group: the views' encodings
+    :param i: which view comes first
+    :param j: which one comes second; the same one leaves one view
+    """
+    assert prediction.T_first_view is not None and prediction.cameras is not None
+    T_i_first = se3.inverse(prediction.T_first_view[i])
+    views = (i, j) if i != j else (i,)
+    pointmaps = [se3.transform(T_i_first, prediction.pointmaps[k].reshape(-1, 3)).reshape(
+        prediction.pointmaps[k].shape).astype(np.float32) for k in views]
+    implied = prediction.cameras[i]
+    points, confidences = onto_camera(pointmaps, [prediction.confidences[k] for k in views],
+                                      implied, group[i].camera)
+    return Prediction(points, confidences, (implied.fx + implied.fy) / 2, prediction.metric,
+                      prediction.learned,
+                      moving=None if prediction.moving is None else prediction.moving[i])
+
+
+def through(points: Points, implied: Camera, camera: Camera) -> Points:
+    """Move points at their depth so that `camera` sees them where `implied` does."""
+    z = points[..., 2]
+    x = (points[..., 0] * implied.fx + z * (implied.cx - camera.cx)) / camera.fx
+    y = (points[..., 1] * implied.fy + z * (implied.cy - camera.cy)) / camera.fy
+    return np.stack([x, y, z], -1).astype(np.float32)
+
+
+def visible(points: Points, seen: Points, camera: Camera) -> NDArray[np.bool_]:
+    """
+    Whether points are what the camera sees in their place, not something behind it.
+
+    :param points: (H', W', 3) in the camera's frame
+    :param seen: (H, W, 3) its own pointmap
+    """
+    z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
+    with np.errstate(invalid='ignore'):
+        u = np.round(points[..., 0] / z * camera.fx + camera.cx)
+        v = np.round(points[..., 1] / z * camera.fy + camera.cy)
+        inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    column, row = (np.where(inside, x, 0).astype(int) for x in (u, v))
+    return inside & (np.abs(seen[row, column, 2] / np.where(inside, z, 1) - 1) < OCCLUSION)

@@ -1,0 +1,198 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+VGGT as a `WindowPredictor`.
+
+Points come from depth and cameras, which its authors find more exact than the network's own points
+(VGGT, section 4.3). Known intrinsics take the place of estimated ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import tan
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera, pixel_grid
+from recon3r_ros.models.keypoints import detect_keypoints
+from recon3r_ros.models.place import describe_place
+from recon3r_ros.models.pointmaps import as_pair, finite, information
+from recon3r_ros.models.preprocess import prepare
+from recon3r_ros.models.registry import EngineConfig, Window
+from recon3r_ros.models.runtime import resolve
+from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.models.window_engine import ViewTokens, WindowEngine
+from recon3r_ros.nets.checkpoints import load_vggt
+from recon3r_ros.nets.vggt import PATCH
+
+#: Fields of view (radians) that a camera can have; others are taken for unknown
+_MIN_FIELD, _MAX_FIELD = 0.05, 3.0
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class VggtEncoding:
+    """
+    A view on the network's grid, and its tokens.
+
+    :param camera: pinhole camera of the grid
+    :param calibrated: whether its intrinsics are known
+    :param image: (H, W, 3) uint8 on the grid
+    :param keypoints: (K, 2) salient grid pixels
+    :param tokens: on the network's device
+    """
+
+    camera: Camera
+    calibrated: bool
+    image: NDArray[np.uint8]
+    keypoints: NDArray[np.int32]
+    tokens: ViewTokens
+
+    #: For Easi3R's statistics, which this network has none of
+    features = None
+
+    @cached_property
+    def descriptor(self) -> NDArray[np.float32]:
+        """What the place looks like, for loops and relocalisation."""
+        return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
+
+
+class VggtPredictor:
+    """
+    VGGT: windows of views, pairs, and single views.
+
+    :param engine: runs the network
+    :param image_size: width that it was trained with, pixels
+    :param window: views that it looks at together
+    """
+
+    single_view, reweights = True, False
+
+    def __init__(self, engine: WindowEngine, image_size: int, window: Window = Window()) -> None:
+        self.engine = engine
+        self.window = window
+        self._image_size = image_size
+
+    @classmethod
+    def from_file(cls, weights: str | Path, config: EngineConfig = EngineConfig(),
+                  window: Window = Window()) -> VggtPredictor:
+        """
+        Load the network.
+
+        :param weights: .pt or .safetensors
+        :raises Recon3rError: where the file or the device cannot be used
+        """
+        resolve(config)  # before a large file is read
+        checkpoint = load_vggt(weights)
+        return cls(WindowEngine(checkpoint.network, config), checkpoint.image_size, window)
+
+    def encode(self, view: View) -> VggtEncoding:
+        """Bring a view to the network's grid and encode it: the only time that this is done."""
+        view = prepare(_not_portrait(view), self._image_size, PATCH)
+        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
+        return VggtEncoding(
+            view.camera, view.calibrated, view.image,
+            detect_keypoints(gray, view.camera.width, view.camera.height),
+            self.engine.encode(view.image))
+
+    def predict(self, groups: Sequence[tuple[VggtEncoding, ...]],
+                moving: object = None) -> list[Prediction]:
+        """
+        Pointmaps of single views and pairs, each in a window of its own.
+
+        Views of different sizes cannot be looked at together: nothing is then seen in the other.
+
+        :param moving: is not heeded
+        :raises ValueError: for a larger group, see `predict_together`
+        :raises Recon3rError: where the device's memory does not suffice
+        """
+        for group in groups:
+            if len(group) not in (1, 2):
+                raise ValueError(f'predict takes pairs or single views, got {len(group)} views')
+        return [_apart(*(self._pair((view,)) for view in group)) if _differ(group)
+                else self._pair(group) for group in groups]
+
+    def _pair(self, group: tuple[VggtEncoding, ...]) -> Prediction:
+        return as_pair(self.predict_together(group), group, 0, len(group) - 1)
+
+    def predict_together(self, group: tuple[VggtEncoding, ...],
+                         context: Sequence[VggtEncoding] = ()) -> Prediction:
+        """
+        Pointmaps of a group, by a window that contains further views.
+
+        :param context: of which nothing is asked
+        :raises ValueError: for views of different sizes
+        :raises Recon3rError: where the device's memory does not suffice
+        """
+        views = [*group, *context]
+        if not group or _differ(views):
+            raise ValueError('VGGT takes views of one size, got '
+                             f'{[v.image.shape[:2] for v in views]}')
+        output = self.engine.look([v.tokens for v in views], len(group))
+        encodings = output.cameras[:len(group)].astype(float)
+        poses = [_pose(e) for e in encodings]
+        T_first = [None if T is None or poses[0] is None else poses[0] @ se3.inverse(T)
+                   for T in poses]
+        cameras = [_camera(e, v) for e, v in zip(encodings, group)]
+        pointmaps, confidences = [], []
+        for (depth, confidence), T, camera in zip(output.dense, T_first, cameras):
+            rays = camera.unproject(pixel_grid(camera.height, camera.width))
+            own = finite((rays * depth[..., None]).astype(np.float32))
+            known = information(confidence)
+            if T is None:
+                known = np.full_like(known, NO_CONFIDENCE)
+            known = np.where(own[..., 2] > 0, known, np.float32(NO_CONFIDENCE))
+            points = own if T is None else se3.transform(T, own.reshape(-1, 3)).reshape(own.shape)
+            pointmaps.append(points.astype(np.float32))
+            confidences.append(known.astype(np.float32))
+        return Prediction(
+            tuple(pointmaps), tuple(confidences), (cameras[0].fx + cameras[0].fy) / 2,
+            learned=True, cameras=tuple(cameras),
+            T_first_view=tuple(np.eye(4) if T is None else T for T in T_first))
+
+
+def _differ(views: Sequence[VggtEncoding]) -> bool:
+    """Whether views are not of one size."""
+    return len({v.image.shape for v in views}) > 1
+
+
+def _apart(own: Prediction, other: Prediction) -> Prediction:
+    """Make a pair of two predictions of single views that have nothing in common."""
+    unseen = np.full_like(other.confidences[0], NO_CONFIDENCE)
+    return replace(own, pointmaps=own.pointmaps + other.pointmaps,
+                   confidences=(*own.confidences, unseen))
+
+
+def _not_portrait(view: View) -> View:
+    """Crop an image that is higher than wide to a square: the network has not seen any other."""
+    camera = view.camera
+    if camera.height <= camera.width:
+        return view
+    top = (camera.height - camera.width) // 2
+    return View(np.ascontiguousarray(view.image[top:top + camera.width]),
+                camera.cropped(0, top, camera.width, camera.width), view.calibrated)
+
+
+def _pose(encoded: Array) -> Array | None:
+    """T_cam_first (4, 4) of an encoded camera (9,); None where it holds none."""
+    length = np.linalg.norm(encoded[3:7])
+    if not np.isfinite(encoded).all() or length < 1e-6:
+        return None
+    return se3.from_rt(se3.matrix_from_quat_xyzw(encoded[3:7] / length), encoded[:3])
+
+
+def _camera(encoded: Array, view: VggtEncoding) -> Camera:
+    """Camera of a view's grid: as it is known, or as the network believes it to be."""
+    width, height = view.camera.width, view.camera.height
+    vertical, horizontal = encoded[7:]
+    if view.calibrated or not all(_MIN_FIELD < f < _MAX_FIELD for f in (vertical, horizontal)):
+        return view.camera
+    return Camera(width, height, width / 2 / tan(horizontal / 2), height / 2 / tan(vertical / 2),
+                  width / 2, height / 2)

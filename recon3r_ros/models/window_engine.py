@@ -1,0 +1,134 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Runs VGGT: views encoded once, windows of them looked at together, dense outputs where asked.
+
+What DINOv2 says of a view does not depend on the window: it is kept, and only the attention among
+views runs again as the window slides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.models.preprocess import to_tensor
+from recon3r_ros.models.registry import EngineConfig
+from recon3r_ros.models.runtime import Runner, too_little_memory
+from recon3r_ros.nets.vggt import PATCH, Steps, Vggt
+import torch
+from torch import Tensor
+
+_log = logging.getLogger(__name__)
+#: Views that a dense head takes at once, before memory says less; a CPU's caches hold no more
+DENSE_VIEWS = {'cuda': 8, 'cpu': 1}
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewTokens:
+    """
+    A view's patches, encoded.
+
+    :param values: (rows * columns, C), on the network's device
+    """
+
+    values: Tensor
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, eq=False)
+class WindowOutput:
+    """
+    What the network says of a window.
+
+    :param cameras: (S, 9), see `Vggt.cameras`
+    :param dense: for each of the first views, depth (H, W) and its confidence, > 1
+    """
+
+    cameras: Values
+    dense: tuple[tuple[Values, Values], ...]
+
+
+class WindowEngine:
+    """
+    A network on a device.
+
+    :param network: moved there; belongs to the engine from now on
+    :raises Recon3rError: where the configuration cannot be used
+    """
+
+    def __init__(self, network: Vggt, config: EngineConfig = EngineConfig()) -> None:
+        self._runner = Runner(config)
+        self.device, self.precision = self._runner.device, self._runner.precision
+        self.network = self._runner.moved(network).lower_precision(self.precision)
+        self._encode = self._runner.prepared(self._encode_batch)
+        self._look = self._runner.prepared(self._look_together)
+        self._depth = self._runner.prepared(self._depth_of)
+        self.dense_views = DENSE_VIEWS[self.device.type]
+        #: Views of a window at most; less where memory did not suffice for more
+        self.max_views: int | None = None
+
+    def encode(self, image: NDArray[np.uint8]) -> ViewTokens:
+        """
+        Encode a view.
+
+        :param image: (H, W, 3) RGB on the network's grid
+        """
+        with torch.inference_mode(), self._runner.on_stream():
+            # From [-1, 1] to [0, 1]
+            values = self._encode(to_tensor([image], self.device).add(1).div(2))[0]
+        return ViewTokens(values, image.shape[0] // PATCH, image.shape[1] // PATCH)
+
+    def look(self, views: Sequence[ViewTokens], wanted: int) -> WindowOutput:
+        """
+        Have views look at each other.
+
+        :param views: of one size; the first is the reference
+        :param wanted: the first so many get dense outputs; the others are left out, last ones
+            first, where memory does not suffice for all
+        :raises Recon3rError: where it does not suffice for those that are wanted
+        """
+        rows, columns = views[0].rows, views[0].columns
+        with torch.inference_mode(), self._runner.on_stream():
+            cameras, *dense = self._fitting(views, wanted)
+            chosen: list[Any] = [[t[n] for t in dense] for n in range(wanted)]
+            found, self.dense_views = self._runner.halving(
+                chosen, self.dense_views, lambda some: self._dense(some, rows, columns))
+            return WindowOutput(cameras.cpu().numpy(), tuple(found))
+
+    def _fitting(self, views: Sequence[ViewTokens], wanted: int) -> Sequence[Tensor]:
+        """Look at as many views as memory suffices for."""
+        while True:
+            used = views if self.max_views is None else views[:max(self.max_views, wanted)]
+            try:
+                result: Sequence[Tensor] = self._look(
+                    torch.stack([view.values for view in used]), used[0].rows)
+                return result
+            except torch.OutOfMemoryError as error:
+                if len(used) <= wanted:
+                    raise too_little_memory() from error
+                self.max_views = max(wanted, len(used) // 2)
+                _log.warning('out of memory with %d views at once; going on with %d', len(used),
+                             self.max_views)
+            self._runner.free()
+
+    def _dense(self, views: list[list[Tensor]], rows: int, columns: int
+               ) -> list[tuple[Values, Values]]:
+        depth, confidence = self._depth(rows, columns, *(torch.stack(t) for t in zip(*views)))
+        return list(zip(depth.cpu().numpy(), confidence.cpu().numpy()))
+
+    def _encode_batch(self, images: Tensor) -> Tensor:
+        return self.network.encode(images)
+
+    def _look_together(self, patches: Tensor, rows: int) -> tuple[Tensor, ...]:
+        steps = self.network.aggregate(patches, rows)
+        return self.network.cameras(steps), *steps.dense
+
+    def _depth_of(self, rows: int, columns: int, *dense: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.depth(Steps(dense, dense[0][:, 0], rows, columns))

@@ -1,0 +1,30 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What predictions say about where one keyframe's pixels are seen in another."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.models.types import MATCHED
+from recon3r_ros.slam.types import Correspondence
+
+
+def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camera: Camera
+               ) -> Correspondence:
+    """
+    Project an anchor's pointmap into the camera whose frame it is given in.
+
+    :param seen: (H, W, 3) the anchor's pointmap in the observer's frame
+    :param confidence: (H, W)
+    :param camera: pinhole camera of the observer's grid
+    """
+    z = np.where(seen[..., 2] > 0, seen[..., 2], np.nan)
+    targets = np.dstack([seen[..., 0] / z * np.float32(camera.fx) + np.float32(camera.cx),
+                         seen[..., 1] / z * np.float32(camera.fy) + np.float32(camera.cy)])
+    inside = ((targets[..., 0] >= -0.5) & (targets[..., 0] <= camera.width - 0.5)
+              & (targets[..., 1] >= -0.5) & (targets[..., 1] <= camera.height - 0.5))
+    valid = inside & (confidence >= MATCHED)
+    return Correspondence(np.where(valid[..., None], targets, 0).astype(np.float32),
+                          np.where(valid, confidence, 0).astype(np.float32))

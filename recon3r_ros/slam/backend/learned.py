@@ -1,0 +1,161 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Depth that a network read off images: it needs no parallax, only a scale.
+
+Each prediction has a unit of length of its own. Landmarks, which bundle adjustment refines, say
+how long it is in the map; in turn they are held near what was learned where no parallax tells
+more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.models.types import Prediction
+from recon3r_ros.slam.backend.depth import LearnedVote, Vote
+from recon3r_ros.slam.types import at, Keyframe
+
+Array = NDArray[np.float64]
+
+#: Landmarks that tell the scale of a prediction, at least
+MIN_LANDMARKS = 15
+#: Neighbouring pixels share errors that no number of them averages out: a learned depth is worth
+#: no more than this inverse variance, a relative error of a tenth
+MAX_INFORMATION = 100.0
+#: Inverse variance of the relative depth below which a pixel's depth is no landmark's
+MIN_INFORMATION = 25.0
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedDepth:
+    """
+    A keyframe's depth as one prediction has it.
+
+    :param depth: (H, W) float32 along the optical axis, in the prediction's unit
+    :param confidence: (H, W) float32, inverse variance of the relative depth
+    :param metric: whether that unit is the metre
+    """
+
+    depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    metric: bool = False
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> LearnedDepth:
+        """Take the depth of a prediction's first view, in whose frame it is given."""
+        return cls(prediction.pointmaps[0][..., 2], prediction.confidences[0], prediction.metric)
+
+    def at(self, pixels: NDArray[np.int32]) -> tuple[Array, Array]:
+        """Depth and confidence (K,) at pixels (K, 2); a confidence of 0 where it is not to use."""
+        depth, confidence = (at(f, pixels).astype(float) for f in (self.depth, self.confidence))
+        return depth, np.where((depth > 0) & (confidence > MIN_INFORMATION), confidence, 0.0)
+
+
+def unit(depths: Array, confidences: Array, known: Array) -> float | None:
+    """
+    Length of a prediction's unit in map units.
+
+    :param depths: (K,) predicted
+    :param confidences: (K,) 0 where there is none
+    :param known: (K,) depths in map units, not positive where they are unknown
+    :return: the confidence-weighted median of the ratios, or None where there are too few
+    """
+    use = (confidences > 0) & (depths > 0) & (known > 0)
+    if use.sum() < MIN_LANDMARKS:
+        return None
+    ratios = np.log(known[use] / depths[use])
+    order = np.argsort(ratios)
+    weights = np.cumsum(np.minimum(confidences[use][order], MAX_INFORMATION))
+    return float(np.exp(ratios[order][np.searchsorted(weights, weights[-1] / 2)]))
+
+
+def in_scale_of(partner: Keyframe, new: Keyframe, prediction: Prediction) -> Array:
+    """
+    Give a new keyframe's landmarks their learned depth, in the scale of a partner's.
+
+    :param prediction: of both, in the new one's frame
+    :return: inverse depths (K,), as they were where there is nothing to take over
+    """
+    known = partner.landmarks > 0
+    points = se3.transform(se3.inverse(new.T_map_cam) @ partner.T_map_cam,
+                           partner.landmark_points()[known])
+    seen = at(prediction.pointmaps[1], partner.keypoints)[known]
+    confidence = at(prediction.confidences[1], partner.keypoints)[known]
+    length = unit(seen[:, 2].astype(float), confidence.astype(float), points[:, 2])
+    if length is None:
+        return new.landmarks
+    depths, confidences = LearnedDepth.of(prediction).at(new.keypoints)
+    take = (new.landmarks == 0) & (confidences > 0)
+    return np.where(take, 1 / (length * np.where(take, depths, 1.0)), new.landmarks)
+
+
+class LearnedDepths:
+    """What predictions say of the depths of the window's keyframes."""
+
+    def __init__(self, known: Mapping[tuple[int, int], LearnedDepth] = MappingProxyType({})
+                 ) -> None:
+        self._known = dict(known)
+
+    def copy(self) -> LearnedDepths:
+        """Return what is known now, to come back to."""
+        return LearnedDepths(self._known)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Keyframes and their partners."""
+        return list(self._known)
+
+    def add(self, i: int, partner: int, learned: LearnedDepth) -> None:
+        """Add what a prediction with a partner, or with itself, says of keyframe i."""
+        self._known[i, partner] = learned
+
+    def keep(self, window: Collection[int]) -> None:
+        """Let go of all keyframes but these."""
+        self._known = {pair: d for pair, d in self._known.items() if pair[0] in window}
+
+    def prior(self, keyframe: Keyframe) -> tuple[Array, Array]:
+        """
+        Sum up what is known of a keyframe's landmarks.
+
+        :return: inverse depths (K,) in map units, and their information (K,), 0 where there is
+            none
+        """
+        pixels = keyframe.keypoints
+        total, weighted = np.zeros(len(pixels)), np.zeros(len(pixels))
+        scaled = self._scaled(keyframe)
+        for learned, length in scaled:
+            depths, confidences = learned.at(pixels)
+            total += confidences
+            weighted += confidences * -np.log(length * np.where(depths > 0, depths, 1.0))
+        # Predictions of one image err alike: they are averaged, not added up
+        information = total / max(len(scaled), 1)
+        return (np.exp(weighted / np.maximum(total, 1e-9)),
+                information / (1 + information / MAX_INFORMATION))
+
+    def votes(self, keyframe: Keyframe) -> list[Vote]:
+        """Return what each prediction says of a keyframe's depths, in map units."""
+        scaled = self._scaled(keyframe)
+        votes: list[Vote] = []
+        for learned, length in scaled:
+            inverse = 1 / (length * np.where(learned.depth > 0, learned.depth, np.inf))
+            # As for the prior: together they are as sure as one
+            votes.append(LearnedVote(inverse.astype(np.float32),
+                                     learned.confidence / np.float32(len(scaled))))
+        return votes
+
+    def metres(self, keyframe: Keyframe) -> list[float]:
+        """Return the length of a map unit by each prediction that is metric."""
+        return [1 / length for learned, length in self._scaled(keyframe) if learned.metric]
+
+    def _scaled(self, keyframe: Keyframe) -> list[tuple[LearnedDepth, float]]:
+        """Return a keyframe's predictions, and their units in map units."""
+        known = 1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1)
+        lengths = [(learned, unit(*learned.at(keyframe.keypoints), known))
+                   for (i, _), learned in self._known.items() if i == keyframe.id]
+        return [(learned, length) for learned, length in lengths if length is not None]

@@ -1,0 +1,72 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The keyframes as nodes of a Sim(3) graph: what is refined goes in, corrections of loops out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import sim3
+from recon3r_ros.slam.backend import alignment
+from recon3r_ros.slam.types import Keyframe, Pair
+
+Array = NDArray[np.float64]
+
+#: Uncertainty of edges between keyframes refined together (radians, relative to depth)
+_REFINED_SIGMA = 0.002
+
+
+class MapGraph:
+    """Similarities of keyframes: `scales` says how far loops have scaled each one's depths."""
+
+    def __init__(self) -> None:
+        self.scales: dict[int, float] = {}
+        self._graph = alignment.PoseGraph()
+
+    def extend(self, keyframes: Mapping[int, Keyframe], links: Iterable[tuple[int, int]]) -> None:
+        """
+        Tell the graph of keyframes that it does not know, and what has been refined.
+
+        :param keyframes: all there are
+        :param links: ids of those that were refined together
+        """
+        edges = [self._refined_edge(keyframes[i], keyframes[j]) for i, j in links]
+        nodes = {i: self._similarity(k) for i, k in keyframes.items()
+                 if i not in self._graph.nodes}
+        self._graph.update(nodes, edges)
+
+    def loop_edge(self, pair: Pair, partner: Keyframe, new: Keyframe) -> alignment.Edge | None:
+        """Measure what closes a loop; None where the depths do not agree."""
+        to_partner = alignment.measure_edge(
+            pair.forward, pair.backward, (partner.pointmap(), partner.confidence))
+        to_own = alignment.align_pointmaps(
+            new.pointmap(), new.confidence, pair.backward.pointmaps[0],
+            pair.backward.confidences[0])
+        if to_partner is None or to_own is None:
+            return None
+        # From the keyframes' present depths to those that their nodes stand for
+        S = (np.diag([1, 1, 1, self.scales[partner.id]]) @ to_partner[0] @ to_own[0]
+             @ np.diag([1, 1, 1, 1 / self.scales[new.id]]))
+        return alignment.Edge(partner.id, new.id, S / S[3, 3],
+                              float(np.hypot(to_partner[1], to_own[1])),
+                              self._typical_depth(partner))
+
+    def close(self, edge: alignment.Edge) -> dict[int, Array]:
+        """Close a loop; the similarities (4, 4) of all nodes then, by id."""
+        self._graph.update({}, [edge])
+        return self._graph.settle()
+
+    def _similarity(self, keyframe: Keyframe) -> Array:
+        """Node of the graph: how far the keyframe's depths were scaled since it was added."""
+        T = keyframe.T_map_cam
+        return sim3.compose(self.scales.setdefault(keyframe.id, 1.0), T[:3, :3], T[:3, 3])
+
+    def _refined_edge(self, a: Keyframe, b: Keyframe) -> alignment.Edge:
+        return alignment.Edge(a.id, b.id, sim3.inverse(self._similarity(a)) @ self._similarity(b),
+                              _REFINED_SIGMA, self._typical_depth(a))
+
+    def _typical_depth(self, keyframe: Keyframe) -> float:
+        """Median depth in the units that the keyframe's node stands for."""
+        return keyframe.median_depth() / self.scales[keyframe.id]

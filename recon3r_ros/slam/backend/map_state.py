@@ -1,0 +1,114 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+All mutable data of a map in one value, with which a keyframe is tried, committed or dropped.
+
+A keyframe that does not fit leaves no trace: what it would add goes into a fork, which takes the
+place of the state it was forked from, or is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.slam.backend.learned import LearnedDepths
+from recon3r_ros.slam.backend.map_graph import MapGraph
+from recon3r_ros.slam.backend.pairing import Pairing
+from recon3r_ros.slam.backend.sightings import Sightings
+from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
+from recon3r_ros.slam.dynamics.vanished import Vanished
+from recon3r_ros.slam.scale import ModelScale
+from recon3r_ros.slam.types import at, Correspondence, Keyframe, Map, MapEdge, Retired
+
+
+@dataclass
+class MapState:
+    """
+    The data of one map.
+
+    :param pairing: views and encodings of the keyframes, and the focal lengths that predictions
+        tell
+    :param motion: dynamic objects in the keyframes of the window
+    :param keyframes: by id, oldest first
+    :param focal_factor: true over guessed focal length of an uncalibrated camera
+    :param calibrated: whether the focal length is known
+    :param next_id: of the next keyframe
+    :param seen: observations of landmarks
+    :param dense: correspondences of the window's pairs, by anchor and observer
+    :param learned: depths that networks predicted
+    :param vanished: what newer keyframes see through
+    :param model_scale: metres by networks that predict them
+    :param graph: Sim(3) graph of the keyframes. Its solver cannot be copied: it is told of a
+        keyframe once that has been committed
+    :param edges: keyframes that were predicted together
+    :param retired: keyframes that were culled, by id
+    """
+
+    pairing: Pairing
+    motion: KeyframeMotion
+    keyframes: dict[int, Keyframe] = field(default_factory=dict)
+    focal_factor: float = 1.0
+    calibrated: bool = True
+    next_id: int = 0
+    seen: Sightings = field(default_factory=Sightings)
+    dense: dict[tuple[int, int], Correspondence] = field(default_factory=dict)
+    learned: LearnedDepths = field(default_factory=LearnedDepths)
+    vanished: Vanished = field(default_factory=Vanished)
+    model_scale: ModelScale = field(default_factory=ModelScale)
+    graph: MapGraph = field(default_factory=MapGraph)
+    edges: list[MapEdge] = field(default_factory=list)
+    retired: dict[int, Retired] = field(default_factory=dict)
+
+    def fork(self) -> MapState:
+        """Return a copy that may be changed without changing this one; keyframes are values."""
+        return replace(
+            self, pairing=self.pairing.copy(), motion=self.motion.copy(),
+            keyframes=dict(self.keyframes), seen=self.seen.copy(), dense=dict(self.dense),
+            learned=self.learned.copy(), edges=list(self.edges), retired=dict(self.retired))
+
+    def snapshot(self) -> Map:
+        """Return the map as it is now."""
+        return Map(dict(self.keyframes), dict(self.graph.scales), tuple(self.edges),
+                   self.focal_factor, dict(self.retired), self.model_scale.estimate)
+
+    @property
+    def started(self) -> bool:
+        """Whether there is depth."""
+        return self.snapshot().started
+
+    @property
+    def ids(self) -> list[int]:
+        """Return the ids of the keyframes, oldest first."""
+        return list(self.keyframes)
+
+    def change(self, i: int, **changes: Any) -> None:
+        """Change fields of a keyframe."""
+        self.keyframes[i] = replace(self.keyframes[i], **changes)
+
+    def exclude(self, i: int, mask: NDArray[np.bool_]) -> None:
+        """Take a part of a keyframe (H, W) out of the map."""
+        keyframe = self.keyframes[i]
+        static = ~at(mask, keyframe.keypoints)
+        self.change(i, mask=mask, inverse_depth=keyframe.inverse_depth * ~mask,
+                    confidence=keyframe.confidence * ~mask, landmarks=keyframe.landmarks * static,
+                    information=keyframe.information * static)
+
+    def refocus(self, factor: float) -> None:
+        """Make the focal length of an uncalibrated camera longer by a factor."""
+        self.focal_factor *= factor
+        for i, k in self.keyframes.items():
+            self.change(i, camera=replace(k.camera, fx=k.camera.fx * factor,
+                                          fy=k.camera.fy * factor))
+
+    def forget(self, i: int) -> Keyframe:
+        """Take a keyframe out, with all that is known of it; return it."""
+        keyframe = self.keyframes.pop(i)
+        self.pairing.keep(self.keyframes, self.keyframes)
+        self.seen.forget(i)
+        self.dense = {pair: c for pair, c in self.dense.items() if i not in pair}
+        self.vanished.forget(i)
+        self.edges = [e for e in self.edges if i not in (e.i, e.j)]
+        return keyframe

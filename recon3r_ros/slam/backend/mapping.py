@@ -1,0 +1,401 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Local mapping: keyframes, windowed bundle adjustment, loop closure, culling."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3, sim3
+from recon3r_ros.geometry.pnp import solve_pnp
+from recon3r_ros.models.types import Encoding, Predictor, View
+from recon3r_ros.slam.archive import ArchivedView
+from recon3r_ros.slam.backend import alignment, pair_graph
+from recon3r_ros.slam.backend.learned import (
+    in_scale_of,
+    LearnedDepth,
+    LearnedDepths,
+    MAX_INFORMATION,
+)
+from recon3r_ros.slam.backend.map_graph import MapGraph
+from recon3r_ros.slam.backend.map_state import MapState
+from recon3r_ros.slam.backend.pairing import Pairing
+from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve, WINDOW
+from recon3r_ros.slam.backend.sightings import Sightings
+from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.options import TRACKED_INFORMATION
+from recon3r_ros.slam.saved_map import SavedMap
+from recon3r_ros.slam.types import (
+    at,
+    Keyframe,
+    Map,
+    MapEdge,
+    MetricScale,
+    Pair,
+    Retired,
+    TrackedFrame,
+)
+
+_log = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+#: Correspondences of keypoints that place a keyframe
+MIN_PLACED = 25
+#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with
+#: less, the error of the pair's pose, which no confidence contains, would rule its depths
+MIN_FIRST_SHARE, SURE = 0.25, 900.0
+#: Share of a new keyframe's observations that must agree with the map
+MIN_AGREEMENT = 0.5
+#: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
+_PLACING_ERROR = 2.0
+_GLOBAL_ITERATIONS = 15
+#: Keyframes this close to each other get an edge of the graph from their refined poses
+CHAINED = 2
+#: Keyframes of a map, each of which takes about 1.5 MB
+MAX_KEYFRAMES = 500
+
+
+class Mapper:
+    """
+    The keyframes of one map; all poses and depths are in map units.
+
+    :param predictor: what predicts pointmaps
+    :param max_keyframes: beyond which the most redundant ones are culled
+    :param motion: how dynamic objects are handled
+    """
+
+    def __init__(self, predictor: Predictor, max_keyframes: int = MAX_KEYFRAMES,
+                 motion: MotionConfig = MotionConfig()) -> None:
+        self._predictor = predictor
+        self._motion_config = motion
+        self._max_keyframes = max(max_keyframes, WINDOW + ANCHORS + 2)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all keyframes."""
+        self._state = MapState(Pairing(self._predictor), KeyframeMotion(self._motion_config))
+
+    @property
+    def keyframes(self) -> dict[int, Keyframe]:
+        """The keyframes, by id, oldest first."""
+        return self._state.keyframes
+
+    def snapshot(self) -> Map:
+        """Return the map as it is now."""
+        return self._state.snapshot()
+
+    def saved(self, metric: MetricScale | None) -> SavedMap:
+        """Return all that `restore` needs; depths contain all that is known by now."""
+        state = self._state
+        densify(state, state.ids[-WINDOW:])
+        return SavedMap(state.snapshot(), dict(state.pairing.archive), state.seen.saved(),
+                        state.calibrated, metric)
+
+    def restore(self, saved: SavedMap) -> None:
+        """Go on in a saved map in place of the present one."""
+        self.clear()
+        state = self._state
+        state.keyframes = dict(saved.map.keyframes)
+        state.focal_factor = saved.map.focal_factor
+        state.calibrated = saved.calibrated
+        state.next_id = max(state.keyframes) + 1
+        state.pairing.archive = dict(saved.views)
+        state.seen = Sightings(saved.observations)
+        state.edges = list(saved.map.edges)
+        ids = state.ids
+        # Depths are as they are: whatever loops scaled is part of them
+        state.graph.extend(state.keyframes, [(i, j) for n, i in enumerate(ids)
+                                             for j in ids[n + 1:n + 1 + CHAINED]])
+
+    def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
+              moving: NDArray[np.bool_] | None = None) -> int:
+        """Begin with a first keyframe and return its id; it has depth if one view gives any."""
+        self.clear()
+        state = self._state
+        keyframe, encoding = self._make(state, frame, view, gray, np.eye(4), moving)
+        state.calibrated = view.calibrated
+        self._insert(state, keyframe, encoding)
+        if self._predictor.single_view:
+            self._begin_alone(state, keyframe.id)
+        state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
+        return keyframe.id
+
+    def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
+            T_map_cam: Array | None, moving: NDArray[np.bool_] | None = None,
+            in_use: Collection[int] = ()) -> int | None:
+        """
+        Add a keyframe: predict it with its partners, place it, refine its neighbourhood.
+
+        :param gray: (H', W') uint8 tracking image
+        :param T_map_cam: (4, 4) its pose where tracking knows it
+        :param moving: (h, w) of any size, its dynamic mask
+        :param in_use: keyframes that cameras are tracked against, which are not culled
+        :return: its id, or None where no partner shows the same scene with enough parallax, or
+            where its observations contradict the map
+        """
+        state = self._state.fork()
+        keyframe, encoding = self._make(state, frame, view, gray, T_map_cam, moving)
+        known = T_map_cam is not None or not state.started
+        pairs, loop = state.pairing.with_partners(
+            keyframe, encoding, state.keyframes, known, WINDOW, state.focal_factor)
+        if not pairs:
+            return None
+        if not state.started:
+            T_map_cam = self._begin(state, pairs[0])
+        else:
+            T_map_cam = self._place(state, keyframe, pairs, T_map_cam)
+        if T_map_cam is None:
+            return None
+        self._insert(state, replace(keyframe, T_map_cam=T_map_cam), encoding)
+        pairs = self._mask_movers(state, pairs, keyframe.id)
+        for pair in pairs:
+            self._connect(state, pair, keyframe.id)
+        for i in state.ids[-WINDOW:]:
+            state.change(i, landmarks=state.seen.triangulated(state.keyframes[i], state.keyframes))
+        others = [k for i, k in state.keyframes.items() if i != keyframe.id]
+        partners = {p.partner for p in pairs} | state.seen.reobserve(
+            state.keyframes[keyframe.id], others)
+        agreement = refine(state, partners)
+        if agreement < MIN_AGREEMENT:
+            _log.info('keyframe %s rejected: %.0f %% of its observations agree with the map, '
+                      '%.0f %% are needed', frame.name, 100 * agreement, 100 * MIN_AGREEMENT)
+            return None
+        state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
+        state.edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
+        densify(state, state.ids[-1 if len(state.keyframes) > 2 else -2:])
+        self._compare_scale(state, state.ids[-WINDOW:])
+        self._state = state
+        self._close(state, keyframe.id, pairs, loop)
+        self._leave_window(state)
+        self._cull(state, in_use)
+        return keyframe.id
+
+    def take_back_first_pair(self) -> None:
+        """Forget the second keyframe and what it said about the first one's depths."""
+        state = self._state
+        first = state.keyframes[min(state.keyframes)]
+        nothing = np.zeros(len(first.keypoints))
+        unknown = np.zeros_like(first.inverse_depth)
+        state.keyframes = {first.id: replace(
+            first, T_map_cam=np.eye(4), landmarks=nothing, information=nothing,
+            inverse_depth=unknown, confidence=unknown)}
+        state.refocus(1 / state.focal_factor)
+        state.pairing.keep(state.keyframes, state.keyframes)
+        state.next_id = first.id + 1
+        state.seen, state.dense, state.edges = Sightings(), {}, []
+        state.learned = LearnedDepths()
+        state.change(first.id, mask=state.motion.given(first.id))
+        state.motion = KeyframeMotion(self._motion_config)
+        state.motion.give(state.keyframes[first.id], state.pairing.features(first.id))
+        state.graph = MapGraph()
+
+    def leave_out(self, masks: Mapping[int, NDArray[np.bool_]]) -> None:
+        """
+        Take dynamic objects out of the map.
+
+        :param masks: by keyframe, of any size
+        """
+        state = self._state
+        for i, mask in masks.items():
+            if i in state.keyframes:
+                state.exclude(i, state.motion.leave_out(state.keyframes[i], mask))
+
+    def finish(self) -> None:
+        """Refine all keyframes together and give each its final depth."""
+        state = self._state
+        if not state.started:
+            return
+        ids = state.ids
+        before = {i: state.keyframes[i].landmarks for i in ids}
+        solve(state, ids, {ids[0]}, _GLOBAL_ITERATIONS)
+        # The pairs of older keyframes are gone: their depths follow their landmarks in scale
+        for i in ids[:-WINDOW]:
+            keyframe = state.keyframes[i]
+            known = (before[i] > 0) & (keyframe.landmarks > 0)
+            if known.any():
+                change = np.float32(np.median(keyframe.landmarks[known] / before[i][known]))
+                state.change(i, inverse_depth=keyframe.inverse_depth * change)
+        densify(state, ids[-WINDOW:])
+        self.leave_out(state.motion.of_all(state.keyframes[max(state.keyframes)]))
+        for i in ids[-WINDOW:]:
+            self._drop_vanished(state, i)
+
+    def _make(self, state: MapState, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
+              T_map_cam: Array | None, moving: NDArray[np.bool_] | None
+              ) -> tuple[Keyframe, Encoding]:
+        encoding = state.pairing.encode(replace(view, moving=moving))
+        count = len(encoding.keypoints)
+        unknown = np.zeros(encoding.image.shape[:2], np.float32)
+        keyframe = Keyframe(
+            state.next_id, frame.name, frame.stamp_ns, frame.index, encoding.camera,
+            encoding.image, gray, encoding.descriptor, encoding.keypoints,
+            np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
+            unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name)
+        if moving is not None:
+            keyframe = replace(keyframe, mask=state.motion.masked(keyframe, moving))
+        return keyframe, encoding
+
+    def _insert(self, state: MapState, keyframe: Keyframe, encoding: Encoding) -> None:
+        state.keyframes[keyframe.id] = keyframe
+        state.pairing.insert(keyframe.id, encoding)
+        state.motion.give(keyframe, encoding.features)
+        state.next_id = keyframe.id + 1
+
+    def _begin_alone(self, state: MapState, i: int) -> None:
+        """Give the first keyframe the depth that its image shows; its median becomes the unit."""
+        prediction = state.pairing.predict_alone(state.keyframes[i], state.focal_factor)
+        focal = state.pairing.focal()
+        if focal is not None and not state.calibrated:
+            state.refocus(float(np.exp(focal)))
+        keyframe = state.keyframes[i]
+        learned = LearnedDepth.of(prediction)
+        depths, confidences = learned.at(keyframe.keypoints)
+        if (confidences > 0).sum() < MIN_PLACED:
+            return
+        state.learned.add(i, i, learned)
+        landmarks = np.where(confidences > 0, np.median(depths[confidences > 0]) / np.where(
+            depths > 0, depths, 1.0), 0.0)
+        state.change(i, landmarks=landmarks,
+                     information=np.minimum(confidences, MAX_INFORMATION))
+        densify(state, [i])
+        self._compare_scale(state, [i])
+
+    def _begin(self, state: MapState, pair: Pair) -> Array | None:
+        """Place the second keyframe; the first one's median depth becomes the unit of length."""
+        first = state.keyframes[pair.partner]
+        sure = at(pair.of_partner.confidence, first.keypoints) > SURE
+        edge = alignment.measure_edge(pair.forward, pair.backward, None)
+        if edge is None or sure.mean() < MIN_FIRST_SHARE:
+            return None
+        own = at(pair.forward.pointmaps[0], first.keypoints)[:, 2]
+        unit = 1 / float(np.median(own[sure]))
+        static = ~at(first.mask, first.keypoints)
+        state.change(first.id, landmarks=np.where(
+            static & (at(pair.of_partner.confidence, first.keypoints) > 0), 1 / (own * unit), 0))
+        _, rotation, translation = sim3.decompose(edge[0])
+        return first.T_map_cam @ se3.from_rt(rotation, unit * translation)
+
+    def _place(self, state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array | None
+               ) -> Array | None:
+        """Pose of a new keyframe from its partners' landmarks that it sees."""
+        points, pixels = [], []
+        for pair in pairs:
+            partner = state.keyframes[pair.partner]
+            known = (at(pair.of_partner.confidence, partner.keypoints) > 0) & (
+                partner.information > TRACKED_INFORMATION)
+            points.append(se3.transform(partner.T_map_cam, partner.landmark_points()[known]))
+            pixels.append(at(pair.of_partner.targets, partner.keypoints)[known])
+        result = solve_pnp(np.concatenate(points), np.concatenate(pixels), new.camera,
+                           None if T_map_cam is None else se3.inverse(T_map_cam), _PLACING_ERROR)
+        if result is None or result.inliers.sum() < MIN_PLACED:
+            return T_map_cam
+        return se3.inverse(result.T_cam_world)
+
+    def _mask_movers(self, state: MapState, pairs: list[Pair], new_id: int) -> list[Pair]:
+        """
+        Mask the dynamic objects that a new keyframe's pairs show, in it and in others.
+
+        :return: the pairs, predicted once more where the predictor can leave masks aside
+        """
+        changed = state.motion.update(pairs, state.keyframes[new_id], state.keyframes)
+        for i, mask in changed.items():
+            state.exclude(i, mask)
+        if not self._predictor.reweights:
+            return pairs
+        return self._predict_again(state, pairs, new_id, set(changed))
+
+    def _predict_again(self, state: MapState, pairs: list[Pair], new_id: int, changed: set[int]
+                       ) -> list[Pair]:
+        """Predict those pairs of the window again whose masks have changed."""
+        new = state.keyframes[new_id]
+        touched = [p for p in pairs if {p.partner, new_id} & changed
+                   and state.pairing.holds(p.partner)]
+        again = {p.partner: p for p in state.pairing.predict_again(
+            new, [state.keyframes[p.partner] for p in touched])} if touched else {}
+        for i, j in {(max(p), min(p)) for p in state.learned.pairs if p[0] != p[1]}:
+            if {i, j} & changed and state.pairing.holds(i) and state.pairing.holds(j):
+                pair, = state.pairing.predict_again(state.keyframes[i], [state.keyframes[j]])
+                state.learned.add(j, i, LearnedDepth.of(pair.forward))
+                state.learned.add(i, j, LearnedDepth.of(pair.backward))
+        return [again.get(p.partner, p) for p in pairs]
+
+    def _connect(self, state: MapState, pair: Pair, new_id: int) -> None:
+        """Record who sees which landmarks."""
+        for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
+                                          (new_id, pair.partner, pair.of_new)):
+            state.seen.record(state.keyframes[anchor_id], observer_id, c)
+            state.dense[anchor_id, observer_id] = c
+        if pair.forward.learned:
+            state.learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward))
+            state.learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward))
+            state.change(new_id, landmarks=in_scale_of(
+                state.keyframes[pair.partner], state.keyframes[new_id], pair.backward))
+
+    def _compare_scale(self, state: MapState, ids: list[int]) -> None:
+        """Learn the map unit's length from predictions that are metric."""
+        for i in ids:
+            state.model_scale.add(i, state.learned.metres(state.keyframes[i]))
+
+    def _close(self, state: MapState, new_id: int, pairs: list[Pair], loop: int | None) -> None:
+        """Tell the graph what has been refined; where a loop closes, take over what it says."""
+        recent = set(state.ids[-WINDOW:])
+        partners = {p.partner for p in pairs} - {loop}
+        state.graph.extend(state.keyframes, [
+            (i, j) for i, j in state.seen.pairs
+            if (i in recent and i < j <= i + CHAINED) or (j == new_id and i in partners)])
+        edge = None if loop is None else state.graph.loop_edge(
+            pairs[-1], state.keyframes[loop], state.keyframes[new_id])
+        if edge is None:
+            return
+        for i, S in state.graph.close(edge).items():
+            if i not in state.keyframes:
+                continue
+            scale, rotation, translation = sim3.decompose(S)
+            change = scale / state.graph.scales[i]
+            keyframe = state.keyframes[i]
+            state.graph.scales[i] = float(scale)
+            state.model_scale.rescale(i, float(change))
+            state.change(i, T_map_cam=se3.normalized(se3.from_rt(rotation, translation)),
+                      landmarks=keyframe.landmarks / change,
+                      inverse_depth=keyframe.inverse_depth / np.float32(change))
+        refine(state, {p.partner for p in pairs})
+        _log.info('loop closed between keyframes %d and %d', edge.i, edge.j)
+
+    def _leave_window(self, state: MapState) -> None:
+        """Give the keyframe that leaves the window its final depth, and let its images go."""
+        ids = state.ids
+        if len(ids) <= WINDOW:
+            return
+        densify(state, [ids[-WINDOW - 1]])
+        self._drop_vanished(state, ids[-WINDOW - 1])
+        recent = set(ids[-WINDOW:])
+        state.pairing.keep(recent, state.keyframes)
+        state.dense = {pair: c for pair, c in state.dense.items() if recent & set(pair)}
+        state.learned.keep(recent)
+        state.motion.keep(recent)
+
+    def _drop_vanished(self, state: MapState, new_id: int) -> None:
+        """Take out of older keyframes what a newer one, whose depth is final, sees through."""
+        older = [k for i, k in state.keyframes.items() if i < new_id]
+        for i, gone in state.vanished.update(older, state.keyframes[new_id]).items():
+            state.exclude(i, state.keyframes[i].mask | gone)
+
+    def _cull(self, state: MapState, in_use: Collection[int]) -> None:
+        """Take out the keyframe that shows least of its own, where there are too many."""
+        ids = state.ids
+        # The first one is the map's origin, the newest ones are still being refined
+        candidates = [n for n in range(1, len(ids) - WINDOW - ANCHORS) if ids[n] not in in_use]
+        if len(ids) <= self._max_keyframes or not candidates:
+            return
+        lost, kept = pair_graph.most_redundant(
+            np.stack([k.T_map_cam for k in state.keyframes.values()]),
+            np.array([k.median_depth() for k in state.keyframes.values()]), candidates)
+        old, near = state.forget(ids[lost]), state.keyframes[ids[kept]]
+        state.retired[old.id] = Retired(
+            near.id, se3.normalized(se3.inverse(near.T_map_cam) @ old.T_map_cam),
+            state.graph.scales[near.id], state.graph.scales[old.id])

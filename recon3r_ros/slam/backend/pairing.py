@@ -1,0 +1,242 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Keyframes predicted in pairs or windows; each is encoded once for as long as it is in the window.
+
+A prediction of a window is a hyper-edge: its views have one frame and one scale. It is taken apart
+into the pairs of its new view with each partner; as all these come from the same pointmaps, they
+tie the window to the map by all views that both have.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.models.pointmaps import as_pair
+from recon3r_ros.models.types import Encoding, Prediction, Predictor, View, WindowPredictor
+from recon3r_ros.slam.archive import ArchivedView
+from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend.correspondence import correspond
+from recon3r_ros.slam.types import at, Keyframe, Pair
+from recon3r_ros.slam.visibility import visible
+
+Mask = NDArray[np.bool_]
+
+#: Share of a partner's landmarks that a new keyframe should see
+MIN_OVERLAP = 0.4
+#: Standard deviation of the logarithm of a guessed focal length
+FOCAL_SIGMA = 0.3
+#: The same where predictions tell it
+LEARNED_FOCAL_SIGMA = 0.05
+#: Correspondences of keypoints, in both directions together, that make a pair
+MIN_COMMON = 30
+#: Focal lengths that are kept, the newest ones
+MAX_FOCALS = 50
+
+
+class Pairing:
+    """
+    Encodes keyframes and predicts them.
+
+    :param predictor: what predicts pointmaps
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.archive: dict[int, ArchivedView] = {}
+        self._encodings: dict[int, Encoding] = {}
+        self._focals: deque[float] = deque(maxlen=MAX_FOCALS)
+
+    def copy(self) -> Pairing:
+        """Return what is known now, to be tried on; the predictor is shared."""
+        out = Pairing(self.predictor)
+        out.archive, out._encodings = dict(self.archive), dict(self._encodings)
+        out._focals = self._focals.copy()
+        return out
+
+    def encode(self, view: View) -> Encoding:
+        """Encode a view that may become a keyframe."""
+        return self.predictor.encode(view)
+
+    def features(self, i: int) -> NDArray[np.float32] | None:
+        """Return the features of a keyframe's patches, where the predictor has any."""
+        return self._encodings[i].features if i in self._encodings else None
+
+    def holds(self, i: int) -> bool:
+        """Tell whether a keyframe's encoding is at hand."""
+        return i in self._encodings
+
+    def insert(self, i: int, encoding: Encoding) -> None:
+        """Keep a keyframe's encoding."""
+        self._encodings[i] = encoding
+
+    def keep(self, window: Collection[int], everything: Collection[int]) -> None:
+        """
+        Let go of what is no longer needed.
+
+        :param window: keyframes that keep their encodings
+        :param everything: those that keep their images
+        """
+        if isinstance(self.predictor, WindowPredictor):
+            window = {*window, *sorted(everything)[1 - self.predictor.window.size:]}
+        self._encodings = {i: e for i, e in self._encodings.items() if i in window}
+        self.archive = {i: v for i, v in self.archive.items() if i in everything}
+
+    def with_partners(self, new: Keyframe, encoding: Encoding, keyframes: dict[int, Keyframe],
+                      placed: bool, window: int, focal_factor: float
+                      ) -> tuple[list[Pair], int | None]:
+        """
+        Predict a new keyframe with partners among all there are.
+
+        :param placed: whether it is known where the new one is; else it is looked for by its looks
+        :param window: newest keyframes that are too near to close a loop with
+        :param focal_factor: see `predict`
+        :return: pairs that show the same scene, and which partner closes a loop, if one does
+        """
+        ids = list(keyframes)
+        descriptors = [keyframes[i].descriptor for i in ids] + [new.descriptor]
+
+        def predict(partners: Sequence[int], members: Sequence[int] = ()) -> list[Pair]:
+            return self.predict(new, encoding, [keyframes[i] for i in partners], focal_factor,
+                                members)
+
+        if placed:
+            own = [i for i in ids if keyframes[i].camera_name == new.camera_name]
+            members = self._members(own, encoding)
+            near = members[::-1] or own
+            partners = [near[p] for p in pair_graph.window_partners(len(near) + 1)]
+            if members and near[0] not in partners and len(near) < pair_graph.OFFSETS[-1]:
+                partners.append(near[0])  # a window that just began shares few views
+            loop = pair_graph.loop_candidate(descriptors, window)
+            pairs = predict([p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)],
+                            members)
+            loops = [] if loop is None else predict([ids[loop]], members)
+            return pairs + loops, loops[0].partner if loops else None
+        candidates = pair_graph.relocalisation_candidates(descriptors)
+        recent = predict([ids[p] for p in candidates[:2]])
+        return recent or predict([ids[p] for p in candidates[2:]]), None
+
+    def predict(self, new: Keyframe, encoding: Encoding, partners: Sequence[Keyframe],
+                focal_factor: float, members: Sequence[int] = ()) -> list[Pair]:
+        """
+        Predict a new keyframe with others, all pairs at once.
+
+        :param focal_factor: true over guessed focal length, as it is known now
+        :param members: keyframes that are looked at together with these, most important first;
+            without any, pairs are looked at for themselves
+        :return: those pairs that show the same scene
+        """
+        encodings = {k.id: self._encoding(k.id, focal_factor) for k in partners}
+        # Those of a salvaged map may have been made of smaller images
+        partners = [k for k in partners
+                    if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
+        context = [self._encodings[i] for i in members if i not in encodings]
+        pairs = []
+        for partner, (forward, backward) in zip(partners, self._both_ways(
+                [encodings[k.id] for k in partners], encoding, context if members else None)):
+            pair = _pair(partner.id, forward, backward, encodings[partner.id], encoding)
+            self._note_focal(forward, partner, focal_factor)
+            self._note_focal(backward, new, focal_factor)
+            common = sum(int((at(c.confidence, k.keypoints) > 0).sum())
+                         for c, k in ((pair.of_new, new), (pair.of_partner, partner)))
+            if common >= MIN_COMMON:
+                pairs.append(pair)
+        return pairs
+
+    def _both_ways(self, partners: list[Encoding], new: Encoding, context: list[Encoding] | None
+                   ) -> list[tuple[Prediction, Prediction]]:
+        """
+        Predict a view with others, in each one's frame and in its own.
+
+        :param context: of a window that they all share; None where each looks at the new one alone
+        """
+        if not isinstance(self.predictor, WindowPredictor) or any(
+                p.image.shape != new.image.shape for p in partners):
+            groups = [pair for p in partners for pair in ((p, new), (new, p))]
+            predictions = self.predictor.predict(groups)
+            return list(zip(predictions[::2], predictions[1::2]))
+        windows = [[p] for p in partners] if context is None else [partners] if partners else []
+        both = []
+        for window in windows:
+            group, last = (*window, new), len(window)
+            together = self.predictor.predict_together(
+                group, (context or [])[:max(self.predictor.window.size - len(group), 0)])
+            both += [(as_pair(together, group, n, last), as_pair(together, group, last, n))
+                     for n in range(last)]
+        return both
+
+    def _members(self, own: list[int], new: Encoding) -> list[int]:
+        """
+        List the keyframes of the window that a new one is in, newest first.
+
+        :param own: of its camera, oldest first
+        :return: none where the predictor looks at pairs
+        """
+        if not isinstance(self.predictor, WindowPredictor):
+            return []
+        window = self.predictor.window
+        start = pair_graph.window_start(len(own) + 1, window.size, window.overlap)
+        return [i for i in reversed(own[start:]) if i in self._encodings
+                and self._encodings[i].image.shape == new.image.shape]
+
+    def predict_again(self, new: Keyframe, partners: Sequence[Keyframe]) -> list[Pair]:
+        """
+        Predict a keyframe with others once more, now that it is known what moves in each.
+
+        :param new: with its mask, as the others; all still have their encodings
+        """
+        own = self._encodings[new.id]
+        groups: list[tuple[Encoding, Encoding]] = []
+        moving: list[tuple[Mask, Mask]] = []
+        for partner in partners:
+            other = self._encodings[partner.id]
+            groups += [(other, own), (own, other)]
+            moving += [(partner.mask, new.mask), (new.mask, partner.mask)]
+        predictions = self.predictor.predict(groups, moving)
+        return [_pair(partner.id, forward, backward, self._encodings[partner.id], own)
+                for partner, forward, backward in zip(
+                    partners, predictions[::2], predictions[1::2])]
+
+    def predict_alone(self, keyframe: Keyframe, focal_factor: float) -> Prediction:
+        """Predict what one view shows by itself."""
+        prediction, = self.predictor.predict([(self._encodings[keyframe.id],)])
+        self._note_focal(prediction, keyframe, focal_factor)
+        return prediction
+
+    def focal(self) -> float | None:
+        """Logarithm of true over guessed focal length by the predictions, if they tell."""
+        return float(np.median(self._focals)) if self._focals else None
+
+    def focal_prior(self, focal_factor: float) -> tuple[float, float]:
+        """Mean and sigma of the logarithm of what the focal length is still to change by."""
+        focal = self.focal()
+        if focal is None:
+            return -float(np.log(focal_factor)), FOCAL_SIGMA
+        return focal - float(np.log(focal_factor)), LEARNED_FOCAL_SIGMA
+
+    def _encoding(self, i: int, focal_factor: float) -> Encoding:
+        if i in self._encodings:
+            return self._encodings[i]
+        return self.predictor.encode(self.archive[i].view(focal_factor))
+
+    def _note_focal(self, prediction: Prediction, first: Keyframe, focal_factor: float) -> None:
+        if prediction.focal is not None:
+            guess = first.camera.fx / focal_factor
+            self._focals.append(float(np.log(prediction.focal / guess)))
+
+
+def _overlaps(partner: Keyframe, new: Keyframe) -> bool:
+    """Whether a keyframe shares enough with a new one, of known pose, to be predicted."""
+    known = int((partner.landmarks > 0).sum())
+    return known == 0 or len(visible(partner, new)[0]) > MIN_OVERLAP * known
+
+
+def _pair(partner: int, forward: Prediction, backward: Prediction, of_partner: Encoding,
+          of_new: Encoding) -> Pair:
+    return Pair(
+        partner, forward, backward,
+        correspond(forward.pointmaps[1], forward.confidences[1], of_partner.camera),
+        correspond(backward.pointmaps[1], backward.confidences[1], of_new.camera))

@@ -1,0 +1,84 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Windowed bundle adjustment of a map's keyframes, and fusion of their depths."""
+
+from __future__ import annotations
+
+import numpy as np
+from recon3r_ros.geometry import se3
+from recon3r_ros.slam.backend import bundle_adjustment, depth
+from recon3r_ros.slam.backend.map_state import MapState
+
+#: Newest keyframes that are refined whenever one is added, and older ones that hold them in place
+WINDOW, ANCHORS = 7, 3
+#: With unknown focal length, all keyframes are refined together until there are this many
+SELF_CALIBRATION_KEYFRAMES = 24
+
+
+def refine(state: MapState, partners: set[int]) -> float:
+    """
+    Adjust the window, held in place by older keyframes.
+
+    :param partners: keyframes that the newest one was predicted with
+    :return: share of the newest keyframe's observations that agree with the rest
+    """
+    ids = state.ids
+    if not state.calibrated and len(ids) <= SELF_CALIBRATION_KEYFRAMES:
+        return solve(state, ids, {ids[0]})
+    window = ids[-WINDOW:]
+    anchors = set(ids[-WINDOW - ANCHORS:-WINDOW]) | (partners - set(window))
+    return solve(state, sorted(anchors | set(window)), anchors or {ids[0]})
+
+
+def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5) -> float:
+    """
+    Adjust some keyframes, their landmarks and, where it is unknown, the focal length.
+
+    :param fixed: those whose poses stay
+    :return: share of the last one's observations that agree with the rest
+    """
+    keyframes = [state.keyframes[i] for i in ids]
+    observations = state.seen.among(keyframes)
+    if not observations:
+        return 0.0  # a first keyframe alone
+    solution = bundle_adjustment.solve(bundle_adjustment.Problem(
+        T_cam_map=np.stack([se3.inverse(k.T_map_cam) for k in keyframes]),
+        fixed=np.array([i in fixed for i in ids]),
+        intrinsics=np.array([[k.camera.fx, k.camera.fy, k.camera.cx, k.camera.cy]
+                             for k in keyframes]),
+        pixels=tuple(k.keypoints.astype(float) for k in keyframes),
+        inverse_depths=tuple(k.landmarks for k in keyframes),
+        observations=tuple(observations),
+        focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
+        depth_priors=tuple(state.learned.prior(k) for k in keyframes)),
+        iterations)
+    for n, i in enumerate(ids):
+        state.change(i, T_map_cam=se3.inverse(solution.T_cam_map[n]),
+                     landmarks=solution.inverse_depths[n], information=np.maximum(
+                         solution.information[n], state.keyframes[i].information * (i in fixed)))
+    if not state.calibrated:
+        state.refocus(solution.focal_factor)
+    agreement = [good for o, good in zip(observations, solution.inliers)
+                 if len(ids) - 1 in (o.anchor, o.observer)]
+    return float(np.concatenate(agreement).mean()) if agreement else 0.0
+
+
+def densify(state: MapState, ids: list[int]) -> None:
+    """Fuse what each prediction says of the depths of some keyframes."""
+    for i in ids:
+        votes = _votes(state, i)
+        if votes:
+            inverse_depth, confidence = depth.fuse(state.keyframes[i].rays(), votes)
+            static = ~state.keyframes[i].mask
+            state.change(i, inverse_depth=inverse_depth * static, confidence=confidence * static)
+
+
+def _votes(state: MapState, i: int) -> list[depth.Vote]:
+    keyframe = state.keyframes[i]
+    learned = state.learned.votes(keyframe)
+    if learned:
+        return learned
+    return [depth.TriangulatedVote(
+        se3.inverse(state.keyframes[observer].T_map_cam) @ keyframe.T_map_cam,
+        state.keyframes[observer].camera, c.targets, c.confidence)
+        for (anchor, observer), c in state.dense.items() if anchor == i]

@@ -1,0 +1,87 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Old landmarks found again in a new keyframe.
+
+Pairs of keyframes a few steps apart tie a map together only loosely: over a pause or a turn on the
+spot its scale would slip. So every landmark that should be visible in a new keyframe is looked for
+there, from its own anchor's image, by Lucas and Kanade's method started at its projection. That
+also ties the new keyframe to the ones of an earlier visit.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.slam.types import Keyframe
+from recon3r_ros.slam.visibility import visible
+
+Array = NDArray[np.float64]
+
+#: At most this many keyframes are searched: the newest ones, and old ones that overlap most
+NEWEST, OLD = 5, 5
+#: A keyframe is worth searching when this share of its landmarks should be seen
+MIN_VISIBLE = 0.25
+_WINDOW = (15, 15)
+_LEVELS = 2
+_STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.02)
+#: A landmark must find its way back to within this distance, and lie this near its projection
+#: (pixels of the tracking image)
+_ROUND_TRIP = 0.7
+_MAX_SURPRISE = 15.0
+
+
+def candidates(keyframes: list[Keyframe], new: Keyframe) -> list[Keyframe]:
+    """Keyframes whose landmarks the new one should see, in images of its own size."""
+    shares = {}
+    keyframes = [k for k in keyframes if k.gray.shape == new.gray.shape]
+    for keyframe in keyframes:
+        total = max(int((keyframe.landmarks > 0).sum()), 1)
+        share = len(visible(keyframe, new)[0]) / total
+        if share > MIN_VISIBLE:
+            shares[keyframe.id] = share
+    newest = [k for k in keyframes[-NEWEST:] if k.id in shares]
+    old = sorted((k for k in keyframes[:-NEWEST] if k.id in shares),
+                 key=lambda k: -shares[k.id])[:OLD]
+    return newest + old
+
+
+def reobserve(anchor: Keyframe, new: Keyframe) -> tuple[NDArray[np.int64], Array]:
+    """
+    Find an anchor's landmarks in a new keyframe.
+
+    :return: (n,) indices of landmarks, and (n, 2) where they are seen, pixels of the new one's
+        grid
+    """
+    indices, projections = visible(anchor, new)
+    if len(indices) == 0:
+        return indices, projections
+    start = _to_gray(anchor, anchor.keypoints[indices])
+    guess = _to_gray(new, projections)
+    found, status, _ = cv2.calcOpticalFlowPyrLK(
+        anchor.gray, new.gray, start[:, None], guess[:, None].copy(), winSize=_WINDOW,
+        maxLevel=_LEVELS, criteria=_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+    back, status_back, _ = cv2.calcOpticalFlowPyrLK(
+        new.gray, anchor.gray, found, start[:, None].copy(), winSize=_WINDOW,
+        maxLevel=0, criteria=_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+    height, width = new.gray.shape
+    found = found[:, 0]
+    good = ((status[:, 0] == 1) & (status_back[:, 0] == 1)
+            & (np.linalg.norm(back[:, 0] - start, axis=1) < _ROUND_TRIP)
+            & (np.linalg.norm(found - guess, axis=1) < _MAX_SURPRISE)
+            & np.all((found >= 0) & (found <= [width - 1, height - 1]), axis=1))
+    return indices[good], _to_grid(new, found[good])
+
+
+def _scale(keyframe: Keyframe) -> Array:
+    return np.array([keyframe.gray.shape[1] / keyframe.camera.width,
+                     keyframe.gray.shape[0] / keyframe.camera.height])
+
+
+def _to_gray(keyframe: Keyframe, pixels: Array | NDArray[np.int32]) -> NDArray[np.float32]:
+    return ((pixels + 0.5) * _scale(keyframe) - 0.5).astype(np.float32)
+
+
+def _to_grid(keyframe: Keyframe, pixels: NDArray[np.float32]) -> Array:
+    return (pixels + 0.5) / _scale(keyframe) - 0.5

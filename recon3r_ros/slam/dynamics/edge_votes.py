@@ -1,0 +1,66 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What moves in keyframes, by votes of the pairs they were predicted in.
+
+A pair tells which pixels were matched where no depth explains them (MonST3R, section 3.3; Easi3R,
+equation 11). One pair may err, and may not see a motion along its epipolar lines: all pairs of the
+window vote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.slam.dynamics.regions import large_regions
+
+Mask = NDArray[np.bool_]
+Votes = NDArray[np.int8]
+
+#: A pair that finds more than this share of what it matched in motion is wrong about the camera's
+MAX_SHARE = 0.6
+#: Share of the votes around a pixel that must be for motion, and how far around that is, as a
+#: share of the image's width
+MAJORITY, AROUND = 0.3, 0.02
+#: Share of the pixels around that must have a vote
+MIN_VOTES = 0.1
+#: Regions of a smaller share of the image are errors of matching
+MIN_REGION = 0.004
+
+
+class EdgeVotes:
+    """Votes of directed pairs on their first keyframe."""
+
+    def __init__(self, known: Mapping[tuple[int, int], Votes] = MappingProxyType({})) -> None:
+        self._known = dict(known)
+
+    def copy(self) -> EdgeVotes:
+        """Return what is known now, to come back to."""
+        return EdgeVotes(self._known)
+
+    def add(self, i: int, partner: int, votes: Votes) -> None:
+        """Add what the pair of keyframe i and a partner says of i (H, W): see `Prediction`."""
+        matched = int((votes != 0).sum())
+        if matched and int((votes > 0).sum()) < MAX_SHARE * matched:
+            self._known[i, partner] = votes
+
+    def keep(self, window: Collection[int]) -> None:
+        """Let go of all keyframes but these."""
+        self._known = {pair: v for pair, v in self._known.items() if pair[0] in window}
+
+    def mask(self, i: int) -> Mask | None:
+        """Return what moves in a keyframe (H, W); None where no pair says anything."""
+        votes = [v for (own, _), v in self._known.items() if own == i]
+        if not votes:
+            return None
+        moving = np.sum([v > 0 for v in votes], axis=0, dtype=np.float32)
+        known = np.sum([v != 0 for v in votes], axis=0, dtype=np.float32)
+        radius = max(1, round(AROUND * known.shape[1]))
+        size = (2 * radius + 1,) * 2
+        for_it, all_votes = cv2.blur(moving, size), cv2.blur(known, size)
+        found = (for_it > MAJORITY * all_votes) & (all_votes > MIN_VOTES)
+        return large_regions(found, MIN_REGION)

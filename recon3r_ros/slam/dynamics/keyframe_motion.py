@@ -1,0 +1,131 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What moves in the keyframes of the window, from all who say something about it.
+
+The detector and the user give a mask when a keyframe is made; pairs vote on it, and attention adds
+what it knows, as long as the keyframe is in the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+import copy
+from dataclasses import replace
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import Recon3rError
+from recon3r_ros.slam.dynamics.attention_motion import AttentionMotion
+from recon3r_ros.slam.dynamics.edge_votes import EdgeVotes
+from recon3r_ros.slam.dynamics.mask_refinement import refined
+from recon3r_ros.slam.dynamics.motion import keyframe_mask, MotionConfig
+from recon3r_ros.slam.types import Keyframe, Pair
+
+_log = logging.getLogger(__name__)
+Mask = NDArray[np.bool_]
+
+#: Share of a keyframe that must be found to move, or not to any more, for it to count
+MIN_CHANGE = 0.005
+
+
+class KeyframeMotion:
+    """
+    Masks of keyframes and what they are made of.
+
+    :param config: how what moves is handled
+    """
+
+    def __init__(self, config: MotionConfig) -> None:
+        self._config = config
+        self._votes = EdgeVotes()
+        self._attention = AttentionMotion(config.offline)
+        self._given: dict[int, Mask] = {}
+        self._found: dict[int, Mask] = {}
+
+    def copy(self) -> KeyframeMotion:
+        """Return what is known now, to come back to."""
+        out = copy.copy(self)
+        out._votes, out._attention = self._votes.copy(), self._attention.copy()
+        out._given, out._found = dict(self._given), dict(self._found)
+        return out
+
+    def keep(self, window: Collection[int]) -> None:
+        """Let go of all keyframes but these."""
+        self._votes.keep(window)
+        self._attention.keep(window)
+        self._given = {i: m for i, m in self._given.items() if i in window}
+        self._found = {i: m for i, m in self._found.items() if i in window}
+
+    def give(self, keyframe: Keyframe, features: NDArray[np.float32] | None) -> None:
+        """Take a keyframe in, with the mask that it has, and the features of its patches."""
+        self._given[keyframe.id] = keyframe.mask
+        if features is not None:
+            self._attention.see(keyframe.id, features)
+
+    def given(self, i: int) -> Mask:
+        """Return the mask (H, W) that a keyframe of the window has without its pairs."""
+        return self._given[i]
+
+    def masked(self, keyframe: Keyframe, moving: Mask) -> Mask:
+        """
+        Add what moves to a keyframe's mask: as it was found, and out to the image's edges.
+
+        :param moving: of any size
+        :return: (H, W) on the grid
+        """
+        mask = keyframe.mask | keyframe_mask(moving, keyframe)
+        try:
+            mask |= keyframe_mask(refined(self._config.refiner, keyframe.image, moving), keyframe)
+        except Recon3rError as error:  # a coarse mask is better than no keyframe
+            _log.warning('keyframe %s: %s', keyframe.name, error)
+        return mask
+
+    def leave_out(self, keyframe: Keyframe, moving: Mask) -> Mask:
+        """Give a keyframe more of what moves; its new mask."""
+        self._given[keyframe.id] = self.masked(keyframe, moving)
+        return self._given[keyframe.id]
+
+    def update(self, pairs: Sequence[Pair], new: Keyframe, keyframes: dict[int, Keyframe]
+               ) -> dict[int, Mask]:
+        """
+        Take in what a new keyframe's pairs say.
+
+        :param keyframes: all there are
+        :return: new masks of those whose masks changed
+        """
+        if not self._config.detect:
+            return {}
+        for pair in pairs:
+            for i, partner, prediction in ((pair.partner, new.id, pair.forward),
+                                           (new.id, pair.partner, pair.backward)):
+                if prediction.moving is not None:
+                    self._votes.add(i, partner, prediction.moving)
+                if prediction.attention is not None:
+                    self._attention.add(i, partner, prediction.attention)
+        found = {i: self._votes.mask(i) for i in (new.id, *(p.partner for p in pairs))}
+        size = (new.camera.width, new.camera.height)
+        found |= {i: mask.pixels(*size)
+                  for i, mask in self._attention.masks(new.id, size).items()}
+        changed = {}
+        for i, moving in found.items():
+            if moving is not None and self._is_news(i, moving):
+                self._found[i] = moving
+                given = self._given.get(i, keyframes[i].mask)
+                changed[i] = self.masked(replace(keyframes[i], mask=given), moving)
+        return changed
+
+    def of_all(self, newest: Keyframe) -> dict[int, Mask]:
+        """Find what moves by attention's statistics of all keyframes together (H, W), by id."""
+        if not (self._config.detect and self._config.offline):
+            return {}
+        size = (newest.camera.width, newest.camera.height)
+        return {i: mask.pixels(*size)
+                for i, mask in self._attention.all_masks(newest.id, size).items()}
+
+    def _is_news(self, i: int, moving: Mask) -> bool:
+        before = self._found.get(i)
+        if before is None:
+            return bool(moving.any())
+        return float((moving ^ before).mean()) > MIN_CHANGE

@@ -1,0 +1,117 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where dynamic objects are in space, and the static scene around them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.slam.types import Keyframe, PointCloud
+from recon3r_ros.slam.visibility import surface_depth
+
+Array = NDArray[np.float64]
+
+#: Points of all dynamic objects at most, and of the static scene
+MAX_POINTS, MAX_STATIC_POINTS = 20_000, 5_000
+#: Height of the strip below a moving region that shows what it stands on, share of the image's
+STRIP = 0.04
+#: Share of that strip that must have depth
+MIN_KNOWN = 0.2
+#: Inverse variance of the relative depth of a thing as thick as a person, seen from some metres
+STANDING_CONFIDENCE = 25.0
+#: And of a depth that a camera measured
+MEASURED_CONFIDENCE = 2500.0
+
+
+def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Camera,
+                  measured: NDArray[np.float32] | None, keyframe: Keyframe,
+                  T_cam_keyframe: Array) -> PointCloud:
+    """
+    Points of what moves in a frame, in its camera's frame.
+
+    Parallax says nothing of things that move by themselves. Their depth is the measured one where
+    there is any, else that of what they stand on, right below them: one depth for each region.
+
+    :param mask: (H, W) what moves
+    :param image: (H, W) or (H, W, 3)
+    :param camera: pinhole camera of both
+    :param measured: (H, W) depth in map units, NaN where unknown; or None
+    :param keyframe: whose depth shows what things stand on
+    :param T_cam_keyframe: (4, 4)
+    """
+    depth = np.full(mask.shape, np.nan, np.float32)
+    confidence = np.float32(STANDING_CONFIDENCE)
+    if measured is not None:
+        depth = np.where(mask, measured, np.float32(np.nan))
+        confidence = np.float32(MEASURED_CONFIDENCE)
+    else:
+        count, labels = cv2.connectedComponents(mask.astype(np.uint8))
+        for label in range(1, count):
+            region = labels == label
+            depth[region] = _standing_depth(region, mask, camera, keyframe, T_cam_keyframe)
+    rows, cols = np.nonzero(np.isfinite(depth) & (depth > 0))
+    step = 1 + len(rows) // MAX_POINTS
+    rows, cols = rows[::step], cols[::step]
+    return _cloud(rows, cols, depth[rows, cols], image, camera, float(confidence))
+
+
+def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Camera,
+                  measured: NDArray[np.float32] | None, keyframe: Keyframe,
+                  T_cam_keyframe: Array) -> PointCloud:
+    """
+    Points of the static scene in a frame, in its camera's frame: what rays reach that see it.
+
+    Their depth is the measured one where there is any, else the keyframe's, on a coarse grid. A
+    camera that stands makes no keyframes, but costmaps need the free space where dynamic objects
+    were.
+
+    :param mask: (H, W) dynamic objects, which are left out
+    :param image: (H, W) or (H, W, 3)
+    :param camera: pinhole camera of both
+    :param measured: (H, W) depth in map units, NaN where unknown; or None
+    :param keyframe: whose depth is taken
+    :param T_cam_keyframe: (4, 4)
+    """
+    step = max(1, round(np.sqrt(mask.size / MAX_STATIC_POINTS)))
+    rows, cols = (a.ravel() for a in np.mgrid[
+        step // 2:mask.shape[0]:step, step // 2:mask.shape[1]:step])
+    static = ~mask[rows, cols]
+    rows, cols = rows[static], cols[static]
+    if measured is not None:
+        depth, confidence = measured[rows, cols], MEASURED_CONFIDENCE
+    else:
+        pixels = np.stack([cols, rows], axis=1).astype(np.float32)
+        depth = np.asarray(surface_depth(keyframe, T_cam_keyframe, pixels, camera), np.float32)
+        confidence = STANDING_CONFIDENCE
+    known = np.isfinite(depth) & (depth > 0)
+    return _cloud(rows[known], cols[known], depth[known], image, camera, confidence)
+
+
+def _cloud(rows: NDArray[np.int64], cols: NDArray[np.int64], depth: NDArray[np.float32],
+           image: NDArray[np.uint8], camera: Camera, confidence: float) -> PointCloud:
+    """Points of pixels (N,) whose depths (N,) are known, of one confidence."""
+    pixels = np.stack([cols, rows], axis=1)
+    points = (camera.unproject(pixels) * depth[:, None]).astype(np.float32)
+    colors = image[rows, cols]
+    if colors.ndim == 1:
+        colors = np.repeat(colors[:, None], 3, axis=1)
+    return PointCloud(points, colors, np.full(len(points), confidence, np.float32))
+
+
+def _standing_depth(region: NDArray[np.bool_], mask: NDArray[np.bool_], camera: Camera,
+                    keyframe: Keyframe, T_cam_keyframe: Array) -> float:
+    """Depth of the static surface right below a region; NaN where it is not known."""
+    bottom = int(np.flatnonzero(region.any(axis=1))[-1])
+    strip = max(2, round(STRIP * len(mask)))
+    cols = np.flatnonzero(region[max(0, bottom - strip):bottom + 1].any(axis=0))
+    rows = np.arange(bottom + 1, min(bottom + 1 + strip, len(mask)))
+    v, u = (a.ravel() for a in np.meshgrid(rows, cols, indexing='ij'))
+    static = ~mask[v, u]
+    pixels = np.stack([u[static], v[static]], axis=1).astype(np.float32)
+    if len(pixels) == 0:
+        return float('nan')
+    depth = surface_depth(keyframe, T_cam_keyframe, pixels, camera)
+    known = np.isfinite(depth)
+    return float(np.median(depth[known])) if known.mean() > MIN_KNOWN else float('nan')

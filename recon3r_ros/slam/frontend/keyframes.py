@@ -1,0 +1,93 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""When a frame becomes a keyframe: on parallax, overlap and rotation, never on a blurred image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.two_view import fit_rotation, parallax
+from recon3r_ros.slam.frontend.tracking import Reference, Track
+
+Array = NDArray[np.float64]
+
+#: A keyframe is due when fewer than this share of the reference's keypoints are still seen,
+MIN_OVERLAP = 0.5
+#: when the camera turned this far (radians), or when keypoints moved by this parallax (radians)
+MAX_ROTATION = np.deg2rad(20.0)
+MAX_PARALLAX = np.deg2rad(3.0)
+#: A frame is blurred when it has less than this share of the recent frames' fine detail
+MIN_SHARPNESS = 0.6
+#: Below this overlap even a blurred keyframe is better than losing track
+CRITICAL_OVERLAP = 0.4
+#: Median shift that no rotation explains, from which a first pair is worth predicting: several
+#: times the noise of tracking (pixels), and so much of the image's width that what moves by itself
+#: does not fit into a wrong pose. It is no measure of the baseline, most of which a rotation can
+#: imitate; whether there is depth, the prediction itself says. After some frames of waiting the
+#: noise alone counts
+FIRST_SHIFT, FIRST_SHIFT_SHARE, PATIENT_FRAMES = 2.0, 0.01, 20
+#: Median parallax (pixels) below which a camera only turned
+STILL_PIXELS = 1.0
+#: Keypoints that a rotation is fitted to, at least
+MIN_TRACKED = 8
+#: Share of keypoints found again below which a first pair is tried whatever its parallax
+FIRST_OVERLAP = 0.5
+
+
+def sharpness(gray: NDArray[np.uint8]) -> float:
+    """Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000), half size against noise."""
+    half = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(half, cv2.CV_32F).var())
+
+
+def is_due(track: Track, reference: Reference, blurred: bool) -> bool:
+    """
+    Whether a tracked frame should become a keyframe.
+
+    :param track: the frame's, with a pose
+    :param reference: what it was tracked against
+    """
+    assert track.pose is not None
+    known = np.isfinite(reference.points[:, 0])
+    overlap = track.inlier_count / max(int(known.sum()), 1)
+    if blurred and overlap > CRITICAL_OVERLAP:
+        return False
+    T = track.pose.T_cam_world
+    points = reference.points[track.pose.inliers]
+    moved = se3.transform(T, points)
+    turned = points @ T[:3, :3].T
+    angles = np.arccos(np.clip(np.sum(moved * turned, axis=1) / np.maximum(
+        np.linalg.norm(moved, axis=1) * np.linalg.norm(turned, axis=1), 1e-12), -1, 1))
+    return bool(overlap < MIN_OVERLAP or np.median(angles) > MAX_PARALLAX
+                or se3.rotation_angle(T[:3, :3]) > MAX_ROTATION)
+
+
+def first_shift(track: Track, reference: Reference, camera: Camera) -> float:
+    """Median distance (pixels) that keypoints moved and that no rotation explains."""
+    turn, angles = _turned(track, reference, camera)
+    return 0.0 if turn is None else float(np.median(angles)) * camera.fx
+
+
+def pure_rotation(track: Track, reference: Reference, camera: Camera) -> Array | None:
+    """
+    Rotation (3, 3) R_cam_ref under which all but a few keypoints moved, if there is one.
+
+    :return: None where parallax shows that the camera moved, or too few keypoints were found
+    """
+    turn, angles = _turned(track, reference, camera)
+    if turn is None or np.median(angles) > STILL_PIXELS / camera.fx:
+        return None
+    return turn
+
+
+def _turned(track: Track, reference: Reference, camera: Camera) -> tuple[Array | None, Array]:
+    """Best rotation R_cam_ref, and what angles (N,) it leaves unexplained."""
+    if track.found.sum() < MIN_TRACKED:
+        return None, np.zeros(0)
+    rays_a = camera.unproject(reference.pixels[track.found])
+    rays_b = camera.unproject(track.pixels[track.found])
+    rotation = fit_rotation(rays_a, rays_b, 2.0 / camera.fx)
+    return rotation, parallax(rays_a, rays_b, rotation)

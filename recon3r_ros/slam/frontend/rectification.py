@@ -1,0 +1,131 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""From source images to pinhole views: lens distortion and size are dealt with once, here."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import InputError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.models.types import View
+from recon3r_ros.slam.types import Frame
+
+#: Pixels of the image that features are tracked in
+TRACKING_PIXELS = 640 * 480
+#: Focal length over the longer side where nothing is known: a horizontal view of about 60 degrees
+GUESSED_FOCAL = 0.85
+
+
+class Rectifier:
+    """
+    Turns one camera's frames into undistorted views, large for prediction, small for tracking.
+
+    :param source: camera of the source images
+    :param calibrated: whether its intrinsics are known
+    """
+
+    def __init__(self, source: Camera, calibrated: bool) -> None:
+        self.source = source
+        self.calibrated = calibrated
+        self.camera = source if source.is_pinhole else source.rectified()
+        factor = min(1.0, (TRACKING_PIXELS / (source.width * source.height)) ** 0.5)
+        self.tracking_camera = self.camera.resized(
+            round(source.width * factor), round(source.height * factor))
+        self._maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._tracking_maps = self._maps
+        self._mask_maps = self._maps
+        if not source.is_pinhole:
+            maps = source.rectification_maps()
+            size = (self.tracking_camera.width, self.tracking_camera.height)
+            self._maps = cv2.convertMaps(*maps, cv2.CV_16SC2)
+            self._tracking_maps = cv2.convertMaps(
+                *(cv2.resize(m, size, interpolation=cv2.INTER_LINEAR) for m in maps),
+                cv2.CV_16SC2)
+            self._mask_maps = source.distortion_maps()
+
+    def refocus(self, factor: float) -> None:
+        """Set the focal length of an uncalibrated camera to `factor` times the guess."""
+        if not self.calibrated:
+            guess = Camera.guess(self.source.width, self.source.height, GUESSED_FOCAL * factor)
+            self.camera = guess
+            self.tracking_camera = guess.resized(
+                self.tracking_camera.width, self.tracking_camera.height)
+
+    @classmethod
+    def of(cls, frame: Frame) -> Rectifier:
+        """
+        Make the rectifier for a frame and those like it.
+
+        :raises InputError: where the camera's size is not the image's
+        """
+        height, width = frame.image.shape[:2]
+        if frame.camera is None:
+            return cls(Camera.guess(width, height, GUESSED_FOCAL), calibrated=False)
+        if (frame.camera.width, frame.camera.height) != (width, height):
+            raise InputError(
+                f'image {frame.name} is {width}x{height} but its camera is calibrated for '
+                f'{frame.camera.width}x{frame.camera.height}: give intrinsics of the same size')
+        return cls(frame.camera, calibrated=True)
+
+    def check(self, frame: Frame) -> None:
+        """
+        Make sure that a frame is of this rectifier's kind.
+
+        :raises InputError: where its image has another size
+        """
+        height, width = frame.image.shape[:2]
+        if (width, height) != (self.source.width, self.source.height):
+            raise InputError(f'image {frame.name} is {width}x{height}, those before it are '
+                             f'{self.source.width}x{self.source.height}: give images of one size')
+
+    def view(self, frame: Frame) -> View:
+        """Full-size pinhole view, for a predictor."""
+        image = frame.image
+        if self._maps is not None:
+            image = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+        return View(image, self.camera, self.calibrated)
+
+    def tracking_image(self, frame: Frame) -> NDArray[np.uint8]:
+        """Grey (H, W) uint8 image of `tracking_camera`."""
+        image = frame.image
+        if image.ndim == 3:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        size = (self.tracking_camera.width, self.tracking_camera.height)
+        if self._tracking_maps is not None:
+            if self.source.width > 1.5 * size[0]:
+                # Bilinear look-up in a much larger image aliases
+                sigma = 0.4 * self.source.width / size[0]
+                image = cv2.GaussianBlur(image, (0, 0), sigma)
+            return cv2.remap(image, *self._tracking_maps, cv2.INTER_LINEAR)
+        if (image.shape[1], image.shape[0]) != size:
+            return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return image
+
+    def mask_to_source(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Bring a mask of any size on the rectified image to the source image's pixels."""
+        full = cv2.resize(mask.astype(np.uint8) * 255, (self.source.width, self.source.height),
+                          interpolation=cv2.INTER_LINEAR)
+        if self._mask_maps is not None:
+            full = cv2.remap(full, *self._mask_maps, cv2.INTER_LINEAR)
+        return full >= 128
+
+    def mask_from_source(self, mask: NDArray[np.bool_], shape: tuple[int, ...]
+                         ) -> NDArray[np.bool_]:
+        """Bring a mask of the source image to (h, w) pixels of the rectified one."""
+        full = mask.astype(np.uint8) * 255
+        if self._maps is not None:
+            full = cv2.remap(full, *self._maps, cv2.INTER_NEAREST)
+        full = cv2.resize(full, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+        return full >= 128
+
+    def depth(self, frame: Frame) -> NDArray[np.float32] | None:
+        """Measured depth (H, W) of a frame in the pixels of its full-size view, metres or NaN."""
+        if frame.depth is None:
+            return None
+        depth = cv2.resize(frame.depth, (self.source.width, self.source.height),
+                           interpolation=cv2.INTER_NEAREST)
+        if self._maps is None:
+            return depth
+        return cv2.remap(depth, *self._maps, cv2.INTER_NEAREST, borderValue=float('nan'))

@@ -1,0 +1,255 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One cloud from all keyframes: sure points only, seen through by nobody, averaged in voxels.
+
+Points stay anchored to their keyframe until they are fused, so a corrected pose moves them. A
+point that another keyframe looks through, because it measures something clearly farther away in
+the same direction, cannot be there: the free-space violations of Merrell et al. ('Real-Time
+Visibility-Based Fusion of Depth Maps', ICCV 2007). They are floaters of wrong depth, and trails of
+what moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import Recon3rError
+from recon3r_ros.geometry import se3
+from recon3r_ros.slam.types import Keyframe, PointCloud
+from recon3r_ros.slam.types import Map as KeyframeMap
+
+Array = NDArray[np.float64]
+Map = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: Inverse variance of the relative depth that a point needs: a relative error of a fifth
+MIN_CONFIDENCE = 25.0
+#: A pixel lies on a depth edge where a neighbour's depth differs by more than this share: a
+#: surface as steep as 85 degrees changes by 5 % per pixel at a focal length of 220 pixels
+MAX_JUMP = 0.05
+#: Points of one keyframe at most; of more, every second, third ... row and column is taken: at
+#: 320x240 pixels a quarter, as far apart as the default voxels' edges
+MAX_POINTS = 40_000
+#: Keyframes that a point is held against: the nearest in space that look the same way
+WITNESSES = 6
+#: Cosine between the viewing directions of keyframes that may see the same things
+MIN_COSINE = 0.3
+#: Standard deviations, and relative depth at least, by which a witness must look through a point,
+#: and within which it confirms the point
+CLEARLY, MIN_GAP = 3.0, 0.05
+#: Points surer than this stay though one witness looks through them, if another confirms them
+SURE = 400.0
+#: Default voxels across the map's robust extent
+RESOLUTION = 300
+#: Share of points at each end of each axis that do not count for the extent
+TAILS = 0.02
+
+
+def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> PointCloud:
+    """
+    Merge the keyframes' points into one cloud in the map frame.
+
+    :param voxel_size: edge of the voxels that points are averaged in, map units; None takes
+        1 / 300 of the map's robust extent
+    :return: averaged positions, colours and confidences; empty where nothing is sure
+    :raises Recon3rError: where a voxel size is not positive
+    """
+    if voxel_size is not None and not voxel_size > 0:
+        raise Recon3rError(f'voxel size: got {voxel_size}, expected a length above 0')
+    frames = list(keyframes)
+    reliable = [_reliable(k) for k in frames]
+    gathered = []
+    for i, keyframe in enumerate(frames):
+        own = _gather(keyframe, reliable[i])
+        if len(own.points) == 0:
+            continue
+        world = se3.transform(keyframe.T_map_cam, own.points).astype(np.float32)
+        witnesses = [(frames[j], reliable[j]) for j in _witnesses(i, frames)]
+        keep = _stands(world, own.confidences, witnesses)
+        gathered.append(PointCloud(world[keep], own.colors[keep], own.confidences[keep]))
+    if not any(len(g.points) for g in gathered):
+        return PointCloud.empty()
+    points = np.concatenate([g.points for g in gathered])
+    size = _default_voxel(points) if voxel_size is None else voxel_size
+    return _average(points, np.concatenate([g.colors for g in gathered]),
+                    np.concatenate([g.confidences for g in gathered]), size)
+
+
+def keyframe_cloud(keyframe: Keyframe) -> PointCloud:
+    """Sure and static points of one keyframe, in its camera frame."""
+    return _gather(keyframe, _reliable(keyframe))
+
+
+class LiveCloud:
+    """
+    The cloud of a map that grows, at the cost of what is new.
+
+    A point is in it unless a keyframe nearby has one in the same voxel already, or looks through
+    it. `fuse` takes more care, and averages, but all of the map passes through it every time.
+    """
+
+    def __init__(self) -> None:
+        self._shares: dict[int, _Share] = {}
+
+    def update(self, known: KeyframeMap, voxel_size: float) -> PointCloud:
+        """
+        Bring the cloud up to date.
+
+        :param voxel_size: edge of the voxels, map units
+        :return: points in the map frame
+        """
+        frames = list(known.keyframes.values()) if known.started else []
+        self._shares = {k.id: self._shares[k.id] for k in frames if k.id in self._shares}
+        for i, keyframe in enumerate(frames):
+            old, scale = self._shares.get(keyframe.id), known.scale_of(keyframe.id)
+            if old is not None and old.scale != scale:
+                # A closed loop has changed its size
+                cloud = old.cloud
+                points = cloud.points * np.float32(scale / old.scale)
+                self._shares[keyframe.id] = replace(
+                    old, source=keyframe, scale=scale,
+                    cloud=PointCloud(points, cloud.colors, cloud.confidences))
+            elif old is None or old.source.inverse_depth is not keyframe.inverse_depth:
+                self._shares[keyframe.id] = self._share(i, frames, scale, voxel_size)
+        clouds = [self._shares[k.id].cloud for k in frames]
+        nothing = PointCloud.empty()
+        return PointCloud(
+            np.concatenate([nothing.points] + [
+                _moved(k.T_map_cam, c.points) for k, c in zip(frames, clouds)]),
+            np.concatenate([nothing.colors] + [c.colors for c in clouds]),
+            np.concatenate([nothing.confidences] + [c.confidences for c in clouds]))
+
+    def _share(self, i: int, frames: list[Keyframe], scale: float, voxel_size: float) -> _Share:
+        keyframe = frames[i]
+        own = keyframe_cloud(keyframe)
+        world = _moved(keyframe.T_map_cam, own.points)
+        near = [frames[j] for j in _witnesses(i, frames)]
+        keep = _stands(world, own.confidences, [(k, _reliable(k)) for k in near])
+        voxels = _voxels(world, voxel_size)
+        keep &= _first_of_each(voxels)
+        for neighbour in near:
+            if neighbour.id in self._shares and neighbour.id != keyframe.id:
+                keep &= ~np.isin(voxels, self._shares[neighbour.id].voxels)
+        return _Share(keyframe, scale, PointCloud(
+            own.points[keep], own.colors[keep], own.confidences[keep]), voxels[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class _Share:
+    """
+    What a keyframe adds to a live cloud.
+
+    :param source: the keyframe as it was then, at this `scale`
+    :param cloud: in its camera frame
+    :param voxels: (N,) that the points were in
+    """
+
+    source: Keyframe
+    scale: float
+    cloud: PointCloud
+    voxels: NDArray[np.int64]
+
+
+def _moved(T: Array, points: Map) -> Map:
+    R, t = T[:3, :3].astype(np.float32), T[:3, 3].astype(np.float32)
+    moved: Map = points @ R.T + t
+    return moved
+
+
+def _voxels(points: Map, size: float) -> NDArray[np.int64]:
+    """Return the number (N,) of the voxel that each point is in: 21 bits for each axis."""
+    x, y, z = (np.floor(points / np.float32(size)).astype(np.int64) & 0x1fffff).T
+    return x << 42 | y << 21 | z
+
+
+def _first_of_each(values: NDArray[np.int64]) -> Mask:
+    first = np.zeros(len(values), bool)
+    first[np.unique(values, return_index=True)[1]] = True
+    return first
+
+
+def _reliable(keyframe: Keyframe) -> Mask:
+    """Pixels (H, W) with a sure depth, that do not move and do not lie on a depth edge."""
+    known = (keyframe.inverse_depth > 0) & np.isfinite(keyframe.inverse_depth)
+    use = known & (keyframe.confidence > MIN_CONFIDENCE) & ~keyframe.mask
+    kernel = np.ones((3, 3), np.uint8)
+    # A neighbour without depth says nothing
+    nearest = cv2.dilate(np.where(known, keyframe.inverse_depth, 0).astype(np.float32), kernel)
+    farthest = cv2.erode(np.where(known, keyframe.inverse_depth, 1e9).astype(np.float32), kernel)
+    return use & (nearest < (1 + MAX_JUMP) ** 2 * farthest)
+
+
+def _gather(keyframe: Keyframe, reliable: Mask) -> PointCloud:
+    count = int(reliable.sum())
+    if count > MAX_POINTS:
+        step = int(np.ceil(np.sqrt(count / MAX_POINTS)))
+        thin = np.zeros_like(reliable)
+        thin[::step, ::step] = True
+        reliable = reliable & thin
+    rows, cols = np.nonzero(reliable)
+    camera = keyframe.camera
+    depth = 1 / keyframe.inverse_depth[rows, cols]
+    points = np.stack([(cols - camera.cx) / camera.fx * depth,
+                       (rows - camera.cy) / camera.fy * depth, depth], axis=1)
+    return PointCloud(points.astype(np.float32), keyframe.image[rows, cols],
+                   keyframe.confidence[rows, cols])
+
+
+def _witnesses(i: int, frames: list[Keyframe]) -> list[int]:
+    """Nearest keyframes that look the same way."""
+    poses = np.stack([k.T_map_cam for k in frames])
+    distance = np.linalg.norm(poses[:, :3, 3] - poses[i, :3, 3], axis=1)
+    alike = poses[:, :3, 2] @ poses[i, :3, 2] > MIN_COSINE
+    alike[i] = False
+    order = np.argsort(np.where(alike, distance, np.inf))[:min(WITNESSES, int(alike.sum()))]
+    return [int(j) for j in order]
+
+
+def _stands(world: Map, confidences: Map, witnesses: list[tuple[Keyframe, Mask]]) -> Mask:
+    """Which points (N, 3), in the map frame, no other keyframe looks through."""
+    confirmed, violated = np.zeros(len(world), np.int8), np.zeros(len(world), np.int8)
+    for witness, reliable in witnesses:
+        T = se3.inverse(witness.T_map_cam).astype(np.float32)
+        x, y, z = (world @ T[:3, :3].T + T[:3, 3]).T
+        camera = witness.camera
+        z_safe = np.where(z > 1e-6, z, 1)
+        u = np.rint(x / z_safe * np.float32(camera.fx) + np.float32(camera.cx))
+        v = np.rint(y / z_safe * np.float32(camera.fy) + np.float32(camera.cy))
+        seen = np.flatnonzero((z > 1e-6) & (u >= 0) & (u < camera.width)
+                              & (v >= 0) & (v < camera.height))
+        cols, rows = u[seen].astype(np.int32), v[seen].astype(np.int32)
+        measured = reliable[rows, cols]
+        seen, rows, cols = seen[measured], rows[measured], cols[measured]
+        # Above 1: the witness measures something behind the point
+        ratio = 1 / (z[seen] * witness.inverse_depth[rows, cols])
+        gap = np.maximum(MIN_GAP, CLEARLY * np.sqrt(
+            1 / witness.confidence[rows, cols] + 1 / confidences[seen]))
+        violated[seen[ratio > 1 + gap]] += 1
+        confirmed[seen[np.abs(ratio - 1) < gap]] += 1
+    return (violated == 0) | ((confirmed > violated) & (confidences > SURE))
+
+
+def _default_voxel(points: Map) -> float:
+    sample = points[::max(1, len(points) // 20_000)]
+    low, high = np.quantile(sample, [TAILS, 1 - TAILS], axis=0)
+    return max(float(np.max(high - low)) / RESOLUTION, 1e-6)
+
+
+def _average(points: Map, colors: NDArray[np.uint8], confidences: Map, size: float) -> PointCloud:
+    """Mean position, colour and confidence of the points in each voxel."""
+    _, voxel, counts = np.unique(
+        _voxels(points, size), return_inverse=True, return_counts=True)
+
+    def mean(values: NDArray[Any]) -> NDArray[np.float64]:
+        columns = values.reshape(len(values), -1).T
+        return np.stack([np.bincount(voxel, column) for column in columns],
+                        axis=1) / counts[:, None]
+
+    return PointCloud(mean(points).astype(np.float32), np.rint(mean(colors)).astype(np.uint8),
+                      mean(confidences)[:, 0].astype(np.float32))

@@ -1,0 +1,58 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""All that it takes to go on in a map another day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.models.types import View
+from recon3r_ros.slam.archive import ArchivedView
+from recon3r_ros.slam.types import Map, MetricScale
+
+
+@dataclass(frozen=True, eq=False)
+class SavedObservations:
+    """
+    Where one keyframe sees the landmarks of another.
+
+    :param anchor: id of the keyframe that owns the landmarks
+    :param observer: id of the one that sees them
+    :param landmarks: (n,) which of the anchor's
+    :param targets: (n, 2) where, pixels of the observer's grid
+    """
+
+    anchor: int
+    observer: int
+    landmarks: NDArray[np.int64]
+    targets: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SavedMap:
+    """
+    A map with what its keyframes are recognised and refined by.
+
+    :param map: with two keyframes or more
+    :param views: their images, by id
+    :param observations: of their landmarks
+    :param calibrated: whether the focal length was known
+    :param metric: metres per map unit, where that was known
+    """
+
+    map: Map
+    views: Mapping[int, ArchivedView]
+    observations: tuple[SavedObservations, ...]
+    calibrated: bool
+    metric: MetricScale | None
+
+    @classmethod
+    def salvaged(cls, known: Map, metric: MetricScale | None) -> SavedMap:
+        """Make one of what is known of a map whose mapper is gone: without observations."""
+        views = {i: ArchivedView.of(
+            View(k.gray, k.camera.resized(k.gray.shape[1], k.gray.shape[0])), known.focal_factor)
+            for i, k in known.keyframes.items()}
+        return cls(known, views, (), True, metric)

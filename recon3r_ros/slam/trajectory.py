@@ -1,0 +1,108 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The frames that have a pose, each relative to a keyframe, so that they move with the map."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.pnp import PnPResult, refine_pnp
+from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIERS
+from recon3r_ros.slam.types import Map, TrackedFrame
+
+Array = NDArray[np.float64]
+
+#: Frames that are kept; beyond, every second of the older half goes: an hour at 30 Hz
+MAX_FRAMES = 100_000
+#: Frames that are placed anew at the end, the newest ones
+MAX_SIGHTINGS = 5000
+#: Share of keypoints that must agree with the pose of a frame that is placed anew
+PLAUSIBLE_SHARE = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class _Sighting:
+    """Where a tracked frame saw its keyframe's landmarks, to place it anew as they are refined."""
+
+    serial: int
+    pixels: NDArray[np.float32]
+    found: NDArray[np.bool_]
+
+
+class Trajectory:
+    """Frames in the order in which their poses were found."""
+
+    def __init__(self) -> None:
+        self._frames: dict[int, TrackedFrame] = {}
+        self._next_serial = 0
+        self._sightings: deque[_Sighting] = deque(maxlen=MAX_SIGHTINGS)
+
+    def add(self, frame: TrackedFrame, pixels: NDArray[np.float32] | None = None,
+            found: NDArray[np.bool_] | None = None) -> None:
+        """
+        Add a frame.
+
+        :param frame: its mask is not kept
+        :param pixels: (N, 2) where it saw its keyframe's landmarks, to place it anew at the end
+        :param found: (N,) which of them it saw
+        """
+        if pixels is not None and found is not None:
+            self._sightings.append(_Sighting(self._next_serial, pixels, found))
+        self._frames[self._next_serial] = replace(frame, mask=None)
+        self._next_serial += 1
+        if len(self._frames) > MAX_FRAMES:
+            for serial in list(self._frames)[1:len(self._frames) // 2:2]:
+                del self._frames[serial]
+
+    def poses(self, known: Map, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
+        """
+        Frames with their poses T_map_cam (4, 4) in a map.
+
+        :param limit: how many frames at most, evenly thinned out; None takes all
+        """
+        frames = list(self._frames.values())
+        step = 1 if limit is None else 1 + len(frames) // limit
+        return [(f, known.pose_in_map(f.keyframe, f.T_keyframe_cam, f.scale))
+                for f in frames[::-1][::step][::-1]]
+
+    def place_anew(self, known: Map, cameras: Mapping[str, Camera]) -> None:
+        """
+        Pose the frames again: their keyframes' landmarks are better known than they were.
+
+        :param cameras: pinhole cameras of the tracking images by camera name
+        """
+        previous: TrackedFrame | None = None
+        for sighting in self._sightings:
+            tracked = self._frames.get(sighting.serial)
+            if tracked is None or tracked.keyframe not in known.keyframes:
+                continue
+            points = known.keyframes[tracked.keyframe].landmark_points()
+            use = sighting.found & np.isfinite(points[:, 0])
+            if use.sum() < MIN_INLIERS:
+                continue
+            camera = cameras[tracked.camera_name]
+            result = _refined(points[use], sighting.pixels[use], camera, tracked.T_keyframe_cam)
+            if previous is not None and previous.keyframe == tracked.keyframe and (
+                    result is None or result.inliers.mean() < PLAUSIBLE_SHARE):
+                # Its pose may have been found with wrong depths, the one before it is right now
+                other = _refined(
+                    points[use], sighting.pixels[use], camera, previous.T_keyframe_cam)
+                if result is None or (other is not None
+                                      and other.inliers.sum() > result.inliers.sum()):
+                    result = other
+            if result is not None and result.inliers.sum() >= MIN_INLIERS:
+                previous = self._frames[sighting.serial] = replace(
+                    tracked, T_keyframe_cam=se3.inverse(result.T_cam_world),
+                    covariance=result.covariance, scale=known.scale_of(tracked.keyframe))
+        self._sightings.clear()
+
+
+def _refined(points: Array, pixels: NDArray[np.float32], camera: Camera, T_keyframe_cam: Array
+             ) -> PnPResult | None:
+    return refine_pnp(points, pixels, camera, se3.inverse(T_keyframe_cam), MAX_ERROR)

@@ -1,0 +1,343 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The dataclasses that pass between the stages (design, section 1).
+
+Conventions: `T_a_b` maps points of frame b to frame a; camera frames are optical (x right, y down,
+z forward); pixel (u, v) = (column, row) with pixel centres at integers; stamps are integer
+nanoseconds; lengths are in map units, metres once the scale is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera, pixel_grid
+from recon3r_ros.models.types import Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """
+    One source image.
+
+    :param image: (H, W, 3) RGB or (H, W) grey, uint8
+    :param stamp_ns: integer nanoseconds
+    :param name: the source image's stem, unique within a sequence; names the output files
+    :param index: position in the sequence, from 0
+    :param camera: intrinsics and distortion of `image`, or None where unknown
+    :param camera_name: which camera took it
+    :param depth: (h, w) float32 metres along the optical axis, NaN where unknown: the same view
+        in any size, or None
+    :param mask: (H, W) True where the user knows something to move, or None
+    :param T_odom_cam: (4, 4) where odometry says the camera is, metres, or None
+    """
+
+    image: NDArray[np.uint8]
+    stamp_ns: int
+    name: str
+    index: int
+    camera: Camera | None = None
+    camera_name: str = 'camera'
+    depth: NDArray[np.float32] | None = None
+    mask: NDArray[np.bool_] | None = None
+    T_odom_cam: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """
+    Coloured points.
+
+    :param points: (N, 3) float32
+    :param colors: (N, 3) uint8 RGB
+    :param confidences: (N,) float32, > 0
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    confidences: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls) -> PointCloud:
+        """Return a cloud without points."""
+        return cls(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8),
+                   np.zeros(0, np.float32))
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.points)
+
+    def scaled(self, factor: float) -> PointCloud:
+        """Give the points another unit of length."""
+        return PointCloud(self.points * np.float32(factor), self.colors, self.confidences)
+
+
+class TrackingState(Enum):
+    """State of the tracker (design, section 5)."""
+
+    INITIALISING = 'initialising'
+    TRACKING = 'tracking'
+    LOST = 'lost'
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """
+    A frame that the map is made of.
+
+    :param id: position among the keyframes, from 0
+    :param name: of its frame
+    :param stamp_ns: of its frame
+    :param index: of its frame
+    :param camera: pinhole camera of the pointmap grid
+    :param image: (H, W, 3) uint8 RGB on the grid
+    :param gray: (H', W') uint8 tracking image, the same view in finer pixels
+    :param descriptor: (D,) float32 unit vector for place recognition
+    :param keypoints: (K, 2) int32 salient grid pixels, the landmarks of bundle adjustment
+    :param T_map_cam: (4, 4)
+    :param landmarks: (K,) inverse depths of the keypoints, 1 / map units; 0 where unknown
+    :param information: (K,) inverse variances of the keypoints' relative depths
+    :param inverse_depth: (H, W) float32, 1 / map units along z; 0 where unknown
+    :param confidence: (H, W) float32 inverse variance of the relative depth; 0 where unknown
+    :param mask: (H, W) what moves, and so has no place in the map
+    :param camera_name: of its frame
+    """
+
+    id: int
+    name: str
+    stamp_ns: int
+    index: int
+    camera: Camera
+    image: NDArray[np.uint8]
+    gray: NDArray[np.uint8]
+    descriptor: NDArray[np.float32]
+    keypoints: NDArray[np.int32]
+    T_map_cam: NDArray[np.float64]
+    landmarks: NDArray[np.float64]
+    information: NDArray[np.float64]
+    inverse_depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    camera_name: str = 'camera'
+
+    def pointmap(self) -> NDArray[np.float32]:
+        """Points (H, W, 3) float32 in the keyframe's camera frame; NaN where unknown."""
+        with np.errstate(divide='ignore'):
+            depth = np.where(self.inverse_depth > 0, 1 / self.inverse_depth, np.nan)
+        return (self.rays() * depth[..., None]).astype(np.float32)
+
+    def rays(self) -> NDArray[np.float32]:
+        """Return the viewing rays (H, W, 3) float32 of the grid, z = 1."""
+        return self.camera.unproject(
+            pixel_grid(self.camera.height, self.camera.width)).astype(np.float32)
+
+    def median_depth(self) -> float:
+        """Median depth of the landmarks, map units; 1 where none is known."""
+        known = self.landmarks[self.landmarks > 0]
+        return 1 / float(np.median(known)) if len(known) else 1.0
+
+    def landmark_points(self) -> NDArray[np.float64]:
+        """Points (K, 3) of the keypoints in the camera frame; NaN where unknown."""
+        with np.errstate(divide='ignore'):
+            depth = np.where(self.landmarks > 0, 1 / self.landmarks, np.nan)
+        return self.camera.unproject(self.keypoints) * depth[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondence:
+    """
+    Where an anchor's pixels are seen in an observer, from the anchor's pointmap in its frame.
+
+    :param targets: (H, W, 2) float32 pixels of the observer's grid
+    :param confidence: (H, W) float32; 0 where nothing is known or the pixel falls outside
+    """
+
+    targets: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The predictions of a new keyframe with a partner, in the partner's frame and in its own."""
+
+    partner: int
+    forward: Prediction
+    backward: Prediction
+    of_new: Correspondence
+    of_partner: Correspondence
+
+
+@dataclass(frozen=True)
+class MapEdge:
+    """
+    Two keyframes whose views were predicted together.
+
+    :param i: id of the older one
+    :param j: id of the newer one
+    :param loop: whether it closes a loop
+    """
+
+    i: int
+    j: int
+    loop: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Retired:
+    """
+    A keyframe that left the map because another one shows the same.
+
+    :param keyframe: id of that one
+    :param T_keyframe_retired: (4, 4)
+    :param keyframe_scale: `Map.scale_of(keyframe)` then
+    :param scale: the retired one's
+    """
+
+    keyframe: int
+    T_keyframe_retired: NDArray[np.float64]
+    keyframe_scale: float
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """
+    The keyframes as they are known at one moment; nothing of it changes afterwards.
+
+    :param keyframes: by id, oldest first; a lone first one has depth only where it was learned
+    :param scales: how far closing loops scaled each keyframe's depths since it was added
+    :param edges: which keyframes were predicted together
+    :param focal_factor: true over guessed focal length of an uncalibrated camera
+    :param retired: keyframes that left the map, by id
+    :param metric: how long a map unit is, where predictions are metric
+    """
+
+    keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
+    scales: Mapping[int, float] = field(default_factory=dict)
+    edges: tuple[MapEdge, ...] = ()
+    focal_factor: float = 1.0
+    retired: Mapping[int, Retired] = field(default_factory=dict)
+    metric: MetricScale | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether there is depth."""
+        return len(self.keyframes) > 1 or any(
+            bool(k.information.any()) for k in self.keyframes.values())
+
+    @property
+    def newest(self) -> Keyframe:
+        """The keyframe added last."""
+        return self.keyframes[max(self.keyframes)]
+
+    def scale_of(self, i: int) -> float:
+        """How far a keyframe's depths have been scaled by closing loops since it was added."""
+        return self.scales.get(i, 1.0)
+
+    def present(self, i: int) -> Keyframe:
+        """Return a keyframe, or the one in whose favour it has been retired."""
+        while i in self.retired:
+            i = self.retired[i].keyframe
+        return self.keyframes[i]
+
+    def pose_in_map(self, i: int, T_keyframe_cam: NDArray[np.float64], scale: float
+                    ) -> NDArray[np.float64]:
+        """
+        Pose (4, 4) in the map of a camera near a keyframe.
+
+        :param i: id of a keyframe, or of one that is retired
+        :param T_keyframe_cam: (4, 4)
+        :param scale: `scale_of(i)` when that pose was found
+        """
+        T = T_keyframe_cam
+        while i in self.retired:
+            retired = self.retired[i]
+            T = retired.T_keyframe_retired @ se3.stretched(T, retired.scale / scale)
+            i, scale = retired.keyframe, retired.keyframe_scale
+        return self.keyframes[i].T_map_cam @ se3.stretched(T, self.scale_of(i) / scale)
+
+
+def at(field: NDArray[Any], pixels: NDArray[np.int32]) -> NDArray[Any]:
+    """Values of a (H, W, ...) field at (K, 2) pixels."""
+    return field[pixels[:, 1], pixels[:, 0]]
+
+
+@dataclass(frozen=True)
+class MetricScale:
+    """
+    How long a map unit is.
+
+    :param value: metres per map unit
+    :param sigma: standard deviation of the value's logarithm: its relative error
+    :param source: what it was measured with: 'odometry', 'depth' or 'model'
+    """
+
+    value: float
+    sigma: float
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFrame:
+    """
+    A frame with its pose relative to a keyframe, so that it moves with the map's corrections.
+
+    :param name: of the frame
+    :param stamp_ns: of the frame
+    :param index: of the frame
+    :param keyframe: id of the keyframe the pose is relative to
+    :param T_keyframe_cam: (4, 4)
+    :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
+    :param scale: of the keyframe's depths when the pose was found (`Mapper.scale_of`)
+    :param mask: what moves, at the source image's size (H, W); None where it was not looked for
+    :param camera_name: which camera took it
+    """
+
+    name: str
+    stamp_ns: int
+    index: int
+    keyframe: int = 0
+    T_keyframe_cam: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
+    scale: float = 1.0
+    mask: NDArray[np.bool_] | None = None
+    camera_name: str = 'camera'
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """
+    Seconds that a frame spent in each stage; 0 for a stage that it did not pass.
+
+    :param track: rectification, following keypoints and PnP
+    :param motion: finding what moves
+    :param keyframe: prediction, alignment, refinement and depth, where it became a keyframe
+    """
+
+    track: float = 0.0
+    motion: float = 0.0
+    keyframe: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """
+    What one frame changed.
+
+    :param state: of the tracker
+    :param frames: frames that now have a pose; several when initialisation succeeds
+    :param keyframe: the keyframe that was added, if any
+    :param times: what it took
+    """
+
+    state: TrackingState
+    frames: tuple[TrackedFrame, ...]
+    keyframe: Keyframe | None
+    times: StageTimes = StageTimes()

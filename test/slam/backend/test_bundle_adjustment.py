@@ -1,0 +1,272 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bundle adjustment on problems whose solution is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+from recon3r_ros.geometry import se3
+from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, solve
+from simulated import degrees_between
+
+Array = NDArray[np.float64]
+
+FOCAL, WIDTH, HEIGHT = 260.0, 320, 240
+INTRINSICS = np.array([FOCAL, 1.02 * FOCAL, 159.0, 121.0])
+
+
+def truth(rng: np.random.Generator, cameras: int = 5, landmarks: int = 60) -> Problem:
+    """Cameras on an arc before a rough wall, each with landmarks that the others see."""
+    T_cam_map, pixels, inverse_depths = [], [], []
+    for k in range(cameras):
+        angle = 0.12 * (k - cameras / 2)
+        T = se3.from_rt(se3.so3_exp([0.05 * np.sin(k), angle, 0.03 * np.cos(2 * k)]),
+                        [0.45 * k, 0.1 * np.sin(1.7 * k), 0.08 * k])
+        T_cam_map.append(se3.inverse(T))
+        pixels.append(rng.uniform([10, 10], [WIDTH - 11, HEIGHT - 11], (landmarks, 2)))
+        inverse_depths.append(1 / rng.uniform(2.5, 6, landmarks))
+    observations = []
+    poses = np.stack(T_cam_map)
+    for anchor in range(cameras):
+        for observer in range(cameras):
+            if observer == anchor:
+                continue
+            targets = project(poses[observer] @ se3.inverse(poses[anchor]), pixels[anchor],
+                              inverse_depths[anchor], INTRINSICS)
+            seen = np.flatnonzero(np.all((targets > 0) & (targets < [WIDTH, HEIGHT]), axis=1))
+            observations.append(Observations(anchor, observer, seen, targets[seen],
+                                             np.ones(len(seen))))
+    fixed = np.zeros(cameras, bool)
+    fixed[:2] = True
+    return Problem(poses, fixed, np.tile(INTRINSICS, (cameras, 1)), tuple(pixels),
+                   tuple(inverse_depths), tuple(observations))
+
+
+def project(T_b_a: Array, pixels: Array, inverse_depth: Array, intrinsics: Array) -> Array:
+    """Project landmarks of camera a in camera b, independently of the tested code."""
+    fx, fy, cx, cy = intrinsics
+    depth = 1 / inverse_depth
+    x = np.column_stack([(pixels[:, 0] - cx) / fx * depth, (pixels[:, 1] - cy) / fy * depth,
+                         depth, np.ones(len(depth))])
+    y = x @ T_b_a.T
+    return np.column_stack([fx * y[:, 0] / y[:, 2] + cx, fy * y[:, 1] / y[:, 2] + cy])
+
+
+def perturbed(rng: np.random.Generator, problem: Problem, amount: float = 1.0) -> Problem:
+    """Move poses that are not fixed by a degree and 5 cm, and depths by a tenth."""
+    xi = rng.normal(0, 1, (len(problem.fixed), 6)) * np.repeat([0.015, 0.05], 3) * amount
+    xi[problem.fixed] = 0
+    depths = tuple(d * np.exp(rng.normal(0, 0.1 * amount, len(d)))
+                   for d in problem.inverse_depths)
+    return replace(problem, T_cam_map=se3.exp(xi) @ problem.T_cam_map, inverse_depths=depths)
+
+
+def noisy(rng: np.random.Generator, problem: Problem, sigma: float, outliers: float = 0.0
+          ) -> tuple[Problem, list[NDArray[np.bool_]]]:
+    """Add noise to what is seen, and replace a share of it by nonsense."""
+    observations, wrong = [], []
+    for o in problem.observations:
+        targets = o.targets + rng.normal(0, sigma, o.targets.shape)
+        bad = rng.random(len(targets)) < outliers
+        targets[bad] = rng.uniform([0, 0], [WIDTH, HEIGHT], (int(bad.sum()), 2))
+        observations.append(replace(o, targets=targets))
+        wrong.append(bad)
+    return replace(problem, observations=tuple(observations)), wrong
+
+
+def seen_landmarks(problem: Problem) -> list[NDArray[np.bool_]]:
+    """Per keyframe, which landmarks anybody sees."""
+    seen = [np.zeros(len(d), bool) for d in problem.inverse_depths]
+    for o in problem.observations:
+        seen[o.anchor][o.landmarks] = True
+    return seen
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Give each test the same random numbers."""
+    return np.random.default_rng(5)
+
+
+def test_exact_data_give_the_exact_solution(rng: np.random.Generator) -> None:
+    exact = truth(rng)
+    solution = solve(perturbed(rng, exact), 60)
+    assert np.abs(solution.T_cam_map - exact.T_cam_map).max() < 1e-6
+    for found, true, seen in zip(solution.inverse_depths, exact.inverse_depths,
+                                 seen_landmarks(exact)):
+        assert np.abs(found / true - 1)[seen].max() < 1e-6
+    assert solution.sigma < 1e-5
+    assert all(good.all() for good in solution.inliers)
+    assert solution.focal_factor == 1.0
+
+
+def test_the_usual_number_of_iterations_is_enough(rng: np.random.Generator) -> None:
+    exact = truth(rng)
+    solution = solve(perturbed(rng, exact))
+    assert np.abs(solution.T_cam_map - exact.T_cam_map).max() < 2e-3
+    assert solution.sigma < 0.05
+
+
+def test_a_start_at_the_solution_stays_there(rng: np.random.Generator) -> None:
+    exact = truth(rng)
+    solution = solve(exact)
+    assert np.abs(solution.T_cam_map - exact.T_cam_map).max() < 1e-9
+
+
+def test_fixed_poses_do_not_move(rng: np.random.Generator) -> None:
+    problem, _ = noisy(rng, perturbed(rng, truth(rng)), 0.5, 0.1)
+    fixed = np.array([False, True, False, True, True])
+    solution = solve(replace(problem, fixed=fixed))
+    assert np.allclose(solution.T_cam_map[fixed], problem.T_cam_map[fixed], rtol=0, atol=1e-12)
+    assert np.abs(solution.T_cam_map - problem.T_cam_map)[~fixed].max() > 1e-3
+
+
+@pytest.mark.parametrize('sigma', [0.15, 0.3, 0.45])
+def test_residuals_have_the_noise_of_the_matches(rng: np.random.Generator, sigma: float) -> None:
+    exact = truth(rng, 6, 150)
+    problem, _ = noisy(rng, perturbed(rng, exact), sigma)
+    solution = solve(problem, 30)
+    seen = sum(int(s.sum()) for s in seen_landmarks(exact))
+    count = 2 * sum(len(o.landmarks) for o in problem.observations)
+    freedom = 1 - (seen + 6 * int((~problem.fixed).sum())) / count
+    assert solution.sigma == pytest.approx(sigma * np.sqrt(freedom), rel=0.06)
+    assert np.mean(np.concatenate(solution.inliers)) > 0.99
+
+
+def test_information_is_the_inverse_variance_of_relative_depth(rng: np.random.Generator) -> None:
+    """With known poses each depth stands alone, and the prediction of its error is exact."""
+    exact = truth(rng, 5, 150)
+    exact = replace(exact, fixed=np.ones(5, bool))
+    problem, _ = noisy(rng, exact, 0.3)
+    solution = solve(problem, 30)
+    normalised = np.concatenate([
+        ((found / true - 1) * np.sqrt(info))[seen] for found, true, info, seen in zip(
+            solution.inverse_depths, exact.inverse_depths, solution.information,
+            seen_landmarks(exact))])
+    assert np.std(normalised) == pytest.approx(1.0, rel=0.2)
+
+
+def test_outliers_are_rejected(rng: np.random.Generator) -> None:
+    exact = truth(rng)
+    problem, wrong = noisy(rng, perturbed(rng, exact, 0.5), 0.2, 0.2)
+    solution = solve(problem, 30)
+    inliers, outliers = np.concatenate(solution.inliers), np.concatenate(wrong)
+    assert inliers[~outliers].mean() > 0.97
+    assert inliers[outliers].mean() < 0.05
+    clean, _ = noisy(rng, perturbed(rng, exact, 0.5), 0.2)
+    reference = solve(clean, 30)
+    for k in (2, 3, 4):
+        error, expected = (np.linalg.norm((s.T_cam_map[k] - exact.T_cam_map[k])[:3, 3])
+                           for s in (solution, reference))
+        assert error < 3 * expected + 0.01
+        assert degrees_between(solution.T_cam_map[k, :3, :3], exact.T_cam_map[k, :3, :3]) < 0.1
+
+
+@pytest.mark.parametrize('factor', [0.8, 1.25])
+def test_unknown_focal_length_is_found(rng: np.random.Generator, factor: float) -> None:
+    """Started from a wrong guess, with the poses and depths that go with it."""
+    exact = truth(rng, 6, 80)
+    wrong = exact.intrinsics / [factor, factor, 1, 1]
+    fixed = np.zeros(6, bool)
+    fixed[0] = True
+    start = perturbed(rng, replace(exact, fixed=fixed, intrinsics=wrong, focal_prior=(0.0, 0.3)))
+    solution = solve(start, 80)
+    assert solution.focal_factor == pytest.approx(factor, rel=2e-3)
+    assert solution.sigma < 0.02
+
+
+def test_focal_length_without_information_stays_at_its_prior(rng: np.random.Generator) -> None:
+    exact = truth(rng)
+    none = replace(exact, observations=tuple(
+        replace(o, landmarks=o.landmarks[:1], targets=o.targets[:1], weights=o.weights[:1])
+        for o in exact.observations[:2]), focal_prior=(0.0, 0.3))
+    assert solve(none).focal_factor == pytest.approx(1.0, abs=0.05)
+
+
+def test_unknown_landmarks_stay_unknown(rng: np.random.Generator) -> None:
+    exact = truth(rng)
+    depths = list(exact.inverse_depths)
+    unknown = rng.random(len(depths[1])) < 0.5
+    depths[1] = np.where(unknown, 0.0, depths[1])
+    observations = []
+    for o in exact.observations:
+        keep = ~unknown[o.landmarks] if o.anchor == 1 else np.ones(len(o.landmarks), bool)
+        observations.append(Observations(o.anchor, o.observer, o.landmarks[keep],
+                                         o.targets[keep], o.weights[keep]))
+    exact = replace(exact, inverse_depths=tuple(depths), observations=tuple(observations))
+    start = perturbed(rng, exact)
+    solution = solve(start, 60)
+    assert (solution.inverse_depths[1][unknown] == 0).all()
+    assert (solution.information[1][unknown] == 0).all()
+    assert (solution.inverse_depths[1][~unknown] > 0).all()
+    assert np.abs(solution.T_cam_map - exact.T_cam_map).max() < 1e-6
+
+
+def test_a_keyframe_without_any_landmark(rng: np.random.Generator) -> None:
+    exact = truth(rng)
+    depths = (*exact.inverse_depths[:4], np.zeros(len(exact.inverse_depths[4])))
+    exact = replace(exact, inverse_depths=depths, observations=tuple(
+        o for o in exact.observations if o.anchor != 4))
+    solution = solve(perturbed(rng, exact), 60)
+    assert np.abs(solution.T_cam_map - exact.T_cam_map).max() < 1e-6
+    assert (solution.inverse_depths[4] == 0).all()
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.3])
+def test_one_fixed_pose_keeps_the_scale(rng: np.random.Generator, noise: float) -> None:
+    exact = truth(rng)
+    fixed = np.zeros(5, bool)
+    fixed[1] = True
+    start, _ = noisy(rng, perturbed(rng, replace(exact, fixed=fixed)), noise)
+    solution = solve(start, 60)
+    seen = np.concatenate(seen_landmarks(start))
+    before, after = (np.concatenate(d)[seen]
+                     for d in (start.inverse_depths, solution.inverse_depths))
+    assert np.median(after / before) == pytest.approx(1.0, abs=1e-6)
+    assert np.allclose(solution.T_cam_map[1], exact.T_cam_map[1], atol=1e-12)
+    # up to that scale the solution is the true one
+    to_fixed = exact.T_cam_map @ se3.inverse(exact.T_cam_map[1])
+    found = solution.T_cam_map @ se3.inverse(solution.T_cam_map[1])
+    scales = np.linalg.norm(found[[0, 2, 3, 4], :3, 3], axis=1) / np.linalg.norm(
+        to_fixed[[0, 2, 3, 4], :3, 3], axis=1)
+    assert np.ptp(scales) < (1e-5 if noise == 0 else 0.02)
+
+
+def test_scale_is_kept_although_some_landmarks_are_seen_by_nobody(rng: np.random.Generator
+                                                                  ) -> None:
+    """Depths that no observation holds must move with the rest, or with nothing."""
+    exact = truth(rng)
+    lonely = tuple(np.concatenate([d, np.full(200, 0.25)]) for d in exact.inverse_depths)
+    pixels = tuple(np.vstack([p, np.full((200, 2), 50.0)]) for p in exact.pixels)
+    fixed = np.zeros(5, bool)
+    fixed[0] = True
+    start = perturbed(rng, replace(exact, fixed=fixed, inverse_depths=lonely, pixels=pixels))
+    start = replace(start, inverse_depths=tuple(1.1 * d for d in start.inverse_depths))
+    solution = solve(start, 60)
+    seen = [np.flatnonzero(s) for s in seen_landmarks(start)]
+    ratio = [np.concatenate([d[s] for d, s in zip(depths, seen)])
+             for depths in (solution.inverse_depths, start.inverse_depths)]
+    assert np.median(ratio[0] / ratio[1]) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_landmarks_far_away_do_no_harm(rng: np.random.Generator) -> None:
+    """Points at 10 km, seen by all, have no depth; poses and finite numbers come out."""
+    exact = truth(rng, 4, 60)
+    depths = tuple(np.where(np.arange(60) < 20, 1e-4, d) for d in exact.inverse_depths)
+    observations = []
+    for o in exact.observations:
+        targets = project(exact.T_cam_map[o.observer] @ se3.inverse(exact.T_cam_map[o.anchor]),
+                          exact.pixels[o.anchor], depths[o.anchor], INTRINSICS)
+        seen = np.flatnonzero(np.all((targets > 0) & (targets < [WIDTH, HEIGHT]), axis=1))
+        observations.append(Observations(o.anchor, o.observer, seen, targets[seen],
+                                         np.ones(len(seen))))
+    exact = replace(exact, inverse_depths=depths, observations=tuple(observations))
+    start, _ = noisy(rng, perturbed(rng, exact), 0.2)
+    solution = solve(start, 40)
+    assert np.isfinite(solution.T_cam_map).all()
+    assert all(np.isfinite(d).all() and (d > 0).all() for d in solution.inverse_depths)
+    assert np.abs(solution.T_cam_map - exact.T_cam_map).max() < 0.03

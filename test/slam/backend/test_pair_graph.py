@@ -1,0 +1,81 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which keyframes are predicted together."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+from recon3r_ros.slam.backend import pair_graph
+
+
+def descriptors(angles: list[float]) -> list[NDArray[np.float32]]:
+    """Return unit vectors in a plane, in a space of 20 dimensions."""
+    vectors = []
+    for angle in angles:
+        vector = np.zeros(20, np.float32)
+        vector[3], vector[7] = np.cos(angle), np.sin(angle)
+        vectors.append(vector)
+    return vectors
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 4, 5, 8, 50])
+def test_window_partners(count: int) -> None:
+    partners = pair_graph.window_partners(count)
+    assert all(0 <= p < count - 1 for p in partners), 'in range, and never itself'
+    assert len(set(partners)) == len(partners)
+    assert partners == sorted(partners, reverse=True)
+    assert partners == pair_graph.window_partners(count)
+    if count > 1:
+        assert partners[0] == count - 2
+
+
+@pytest.mark.parametrize('count', range(1, 40))
+def test_the_graph_is_connected(count: int) -> None:
+    reached = {0}
+    for newest in range(1, count):
+        partners = pair_graph.window_partners(newest + 1)
+        assert reached & set(partners)
+        reached.add(newest)
+    assert len(reached) == count
+
+
+def test_a_place_seen_again_is_a_loop() -> None:
+    around = descriptors([0.3 * k for k in range(12)] + [0.32])
+    assert pair_graph.loop_candidate(around, 8) == 1
+
+
+def test_a_new_place_is_no_loop() -> None:
+    assert pair_graph.loop_candidate(descriptors([0.1 * k for k in range(13)]), 8) is None
+
+
+def test_recent_keyframes_are_no_loops() -> None:
+    still = descriptors([2.0 - 0.1 * k for k in range(4)] + [0.0] * 9)
+    found = pair_graph.loop_candidate(still, 8)
+    assert found is None or found <= len(still) - 1 - 8
+
+
+def test_the_threshold_adapts_to_the_scene() -> None:
+    """As alike as the window's farthest partner: enough where views change fast, else not."""
+    fast = descriptors([0.2] + [1.0] * 7 + [0.8, 0.7, 0.6, 0.3, 0.0])
+    assert pair_graph.loop_candidate(fast, 8) == 0
+    slow = descriptors([0.2] + [1.0] * 7 + [0.04, 0.03, 0.02, 0.01, 0.0])
+    assert pair_graph.loop_candidate(slow, 8) is None
+
+
+@pytest.mark.parametrize('count', [1, 2, 5, 8])
+def test_no_loops_in_a_short_sequence(count: int) -> None:
+    assert pair_graph.loop_candidate(descriptors([0.0] * count), 8) is None
+
+
+@pytest.mark.parametrize('count', [2, 3, 5, 9, 20])
+def test_relocalisation_candidates(count: int) -> None:
+    angles = list(np.random.default_rng(count).uniform(0, 3, count))
+    candidates = pair_graph.relocalisation_candidates(descriptors(angles))
+    assert candidates[0] == count - 2
+    assert all(0 <= c < count - 1 for c in candidates)
+    assert len(set(candidates)) == len(candidates)
+    assert candidates == pair_graph.relocalisation_candidates(descriptors(angles))
+    nearest = int(np.argmin(np.abs(np.array(angles[:-1]) - angles[-1])))
+    assert nearest in candidates, 'the place that looks most alike is among them'

@@ -1,0 +1,242 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Motion masks on simulated scenes with exact depth and poses, and with errors put into them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import cv2
+import numpy as np
+import pytest
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
+from recon3r_ros.slam.dynamics.motion import keyframe_mask, MotionDetector
+from recon3r_ros.slam.types import Keyframe
+import torch
+
+KEYFRAME_STEP = 12
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Rendered frames of one scene."""
+
+    camera: Camera
+    frames: tuple[SimulatedFrame, ...]
+
+
+@cache
+def clip(seed: int, moving: int, frames: int = 32) -> Clip:
+    """Render a scene."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more of them wait for each other on a busy machine
+    try:
+        sequence = SimulatedSequence(SceneConfig(seed=seed, frames=frames, moving_objects=moving))
+        return Clip(sequence.camera, tuple(sequence))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def gray(frame: SimulatedFrame) -> np.ndarray:
+    """Tracking image of a frame."""
+    return cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
+
+
+def keyframe(number: int, frame: SimulatedFrame, camera: Camera, mask=None) -> Keyframe:
+    """Make a keyframe with exact depth on a grid of half the size, without what moves."""
+    image = np.ascontiguousarray(frame.image[::2, ::2])
+    height, width = image.shape[:2]
+    moving = frame.motion_mask[::2, ::2] if mask is None else mask
+    return Keyframe(
+        number, f'{frame.index}', frame.stamp_ns, frame.index, camera.resized(width, height),
+        image, gray(frame), np.ones(1, np.float32), np.zeros((0, 2), np.int32),
+        frame.T_world_cam, np.zeros(0), np.zeros(0), 1 / frame.depth[::2, ::2],
+        np.full((height, width), 1e3, np.float32), moving)
+
+
+def detect(scene: Clip, change=lambda k: k, disturb=lambda T: T) -> list[np.ndarray]:
+    """Masks of all frames but the first, with a keyframe every so often."""
+    detector = MotionDetector(scene.camera)
+    reference = change(keyframe(0, scene.frames[0], scene.camera))
+    masks = []
+    for frame in scene.frames[1:]:
+        T_ref_cam = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
+        masks.append(detector.detect(gray(frame), disturb(T_ref_cam), reference))
+        if frame.index % KEYFRAME_STEP == 0:
+            reference = change(keyframe(reference.id + 1, frame, scene.camera))
+    return masks
+
+
+def iou(scene: Clip, masks: list[np.ndarray]) -> float:
+    """Mean over the frames from the sixteenth on."""
+    values = []
+    for frame, mask in list(zip(scene.frames[1:], masks))[15:]:
+        truth = cv2.resize(frame.motion_mask.astype(np.uint8) * 255, mask.shape[::-1],
+                           interpolation=cv2.INTER_AREA) >= 128
+        values.append((mask & truth).sum() / (mask | truth).sum())
+    return float(np.mean(values))
+
+
+def share(masks: list[np.ndarray]) -> float:
+    """Share of pixels masked."""
+    return float(np.mean([m.mean() for m in masks]))
+
+
+@pytest.mark.parametrize('seed, moving', [(3, 2), (2, 1)])
+def test_moving_things_are_masked(seed, moving):
+    scene = clip(seed, moving)
+    masks = detect(scene)
+    assert masks[0].shape == (160, 213) and masks[0].dtype == bool
+    assert iou(scene, masks) > 0.7
+
+
+def test_static_scene_is_not():
+    assert share(detect(clip(1, 0))) < 0.002
+
+
+def test_wrong_depth_within_its_uncertainty_is_not_motion():
+    rng = np.random.default_rng(0)
+
+    def spoil(k: Keyframe) -> Keyframe:
+        # Smooth errors of 15 percent, and a quarter of the picture unknown
+        coarse = rng.normal(0, 0.15, (6, 8)).astype(np.float32)
+        error = cv2.resize(coarse, k.inverse_depth.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        known = cv2.resize(rng.random((6, 8)), k.inverse_depth.shape[::-1],
+                           interpolation=cv2.INTER_NEAREST) > 0.25
+        return replace(k, inverse_depth=np.where(known, k.inverse_depth * np.exp(error), 0),
+                       confidence=np.where(known, np.float32(1 / 0.15 ** 2), np.float32(0)))
+    assert share(detect(clip(1, 0), change=spoil)) < 0.005
+
+
+def test_small_pose_errors_are_not_motion():
+    rng = np.random.default_rng(0)
+    assert share(detect(clip(1, 0), disturb=lambda T: T @ se3.exp(
+        rng.normal(0, [1e-3] * 3 + [3e-3] * 3)))) < 0.005
+
+
+def test_without_any_depth_the_epipolar_line_tells():
+    def unknown(k: Keyframe) -> Keyframe:
+        return replace(k, inverse_depth=np.zeros_like(k.inverse_depth),
+                       confidence=np.zeros_like(k.confidence))
+    assert share(detect(clip(1, 0), change=unknown)) < 0.005
+
+
+def test_without_any_depth_what_leaves_the_epipolar_line_moves():
+    rng = np.random.default_rng(0)
+    camera = Camera.guess(640, 480)
+
+    def texture(height: int, width: int) -> np.ndarray:
+        noise = rng.normal(0, 1, (height, width))
+        return np.clip(128 + 60 * sum(cv2.GaussianBlur(noise, (0, 0), s) * s for s in (1.5, 3, 6)),
+                       0, 255).astype(np.uint8)
+    background, square = texture(480, 700), texture(120, 160)
+    base = keyframe(0, clip(1, 0).frames[0], clip(1, 0).camera)
+    unknown = np.zeros_like(base.inverse_depth)
+    reference = replace(base, gray=background[:, :640], inverse_depth=unknown,
+                        confidence=unknown, mask=unknown > 0)
+    detector = MotionDetector(camera)
+    for n in range(1, 13):
+        # The camera moves along a wall by a pixel a frame, the square moves down by three
+        image = background[:, n:n + 640].copy()
+        image[100 + 3 * n:220 + 3 * n, 200:360] = square
+        T = se3.from_rt(np.eye(3), [2 * n / camera.fx, 0, 0])
+        mask = detector.detect(image, T, reference)
+    # Rows 136 to 256 and columns 200 to 360 of the last image
+    step = 640 / mask.shape[1]
+    rows, columns = (np.round(np.array(ends) / step).astype(int)
+                     for ends in ((136, 256), (200, 360)))
+    truth = np.zeros(mask.shape, bool)
+    truth[slice(*rows), slice(*columns)] = True
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.7
+
+
+@pytest.mark.parametrize('level', [0.0, 3.0])
+def test_standing_camera_with_noise_masks_nothing(level):
+    frame = clip(1, 0).frames[0]
+    camera = clip(1, 0).camera
+    reference = keyframe(0, frame, camera)
+    detector = MotionDetector(camera)
+    rng = np.random.default_rng(0)
+    masks = []
+    for _ in range(12):
+        noisy = gray(frame) + rng.normal(0, level, gray(frame).shape)
+        image = np.clip(noisy, 0, 255).astype(np.uint8)
+        masks.append(detector.detect(image, np.eye(4), reference))
+    assert share(masks) < 0.005
+
+
+def test_blank_images_mask_nothing():
+    camera, frame = clip(1, 0).camera, clip(1, 0).frames[0]
+    detector = MotionDetector(camera)
+    reference = replace(keyframe(0, frame, camera), gray=np.full((480, 640), 128, np.uint8))
+    T = se3.from_rt(np.eye(3), [0.1, 0.0, 0.0])
+    assert not any(detector.detect(reference.gray, T, reference).any() for _ in range(4))
+
+
+def test_reset_forgets():
+    scene = clip(3, 2)
+    detector = MotionDetector(scene.camera)
+    reference = keyframe(0, scene.frames[0], scene.camera)
+
+    def once() -> list[np.ndarray]:
+        return [detector.detect(gray(f), se3.inverse(reference.T_map_cam) @ f.T_world_cam,
+                                reference) for f in scene.frames[1:10]]
+    first = once()
+    detector.reset()
+    assert all(np.array_equal(a, b) for a, b in zip(first, once()))
+
+
+@pytest.mark.parametrize('width, height, shape', [
+    (641, 479, (159, 213)), (376, 240, (80, 125)), (60, 44, (16, 20))])
+def test_any_size(width, height, shape):
+    """A third of the image, but never less than 16 pixels."""
+    camera = Camera.guess(width, height)
+    frame = clip(1, 0).frames[0]
+    image = cv2.resize(gray(frame), (width, height))
+    reference = replace(keyframe(0, frame, camera), gray=image)
+    mask = MotionDetector(camera).detect(image, np.eye(4), reference)
+    assert mask.shape == shape
+    assert not mask.any()
+
+
+def test_keyframe_mask_covers_the_region_with_a_margin():
+    scene = clip(1, 0)
+    reference = keyframe(0, scene.frames[0], scene.camera)
+    mask = np.zeros((120, 160), bool)
+    mask[40:60, 50:80] = True
+    grown = keyframe_mask(mask, reference)
+    assert grown.shape == reference.inverse_depth.shape and grown.dtype == bool
+    assert grown[80:120, 100:160].all()
+    assert grown.sum() < 1.5 * 40 * 60
+    assert not keyframe_mask(np.zeros((120, 160), bool), reference).any()
+
+
+def test_what_comes_to_rest_waits_and_is_then_static():
+    """It moves for 0.7 s; half a second after it was last seen to move it may enter the map."""
+    sequence = SimulatedSequence(SceneConfig(
+        seed=1, frames=90, width=480, height=360, trajectory='orbit', moving_size=0.08,
+        arrival=0.7))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        frames = list(sequence)
+    finally:
+        torch.set_num_threads(threads)
+    detector = MotionDetector(sequence.camera, rest_s=0.5)
+    reference = keyframe(0, frames[0], sequence.camera)
+    shares = []
+    for frame in frames[1:]:
+        T_ref_cam = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
+        detector.detect(gray(frame), T_ref_cam, reference, frame.stamp_ns)
+        unfit = detector.unsettled(frame.stamp_ns)
+        shares.append(float(unfit.mean()))
+        if frame.index % KEYFRAME_STEP == 0:
+            size = reference.mask.shape[::-1]
+            mask = cv2.resize(unfit.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+            reference = keyframe(reference.id + 1, frame, sequence.camera, mask)
+    assert max(shares[10:20]) > 0.04, 'it moves'
+    assert min(shares[21:33]) > 0.02, 'it stands, and waits'
+    assert shares[-1] < 0.1 * max(shares), 'nearly all of it is part of the scene'
