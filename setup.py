@@ -89,7 +89,7 @@ setup(
     entry_points={
         'console_scripts': [
             f'recon3r = {package_name}.cli:main',
-            f'recon3r_node = {package_name}.ros.node:main',
+            f'recon3r_node = {package_name}.ros.start:main',
         ],
     },
 )

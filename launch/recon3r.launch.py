@@ -7,11 +7,8 @@ What is not given here is as in the parameter file. All names are relative, so t
 holds for all of them: `namespace:=robot1 tf:=tf` gives a robot topics and transforms of its own.
 """
 
-import os
-
-from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from recon3r_ros.ros import launching
@@ -19,33 +16,9 @@ from recon3r_ros.ros import launching
 
 def generate_launch_description() -> LaunchDescription:
     """Describe what is started."""
-    share = get_package_share_directory('recon3r_ros')
-    arguments = [
-        DeclareLaunchArgument('params_file', default_value=os.path.join(
-            share, 'config', 'recon3r.yaml'), description='parameters of the node'),
-        DeclareLaunchArgument('namespace', default_value='', description='of all its topics'),
-        DeclareLaunchArgument('camera', default_value='',
-                              description='name of the only camera, instead of the parameter '
-                                          'cameras'),
-        DeclareLaunchArgument('image', default_value='',
-                              description='topic of the images, instead of <camera>/image_raw'),
-        DeclareLaunchArgument('camera_info', default_value='',
-                              description='topic of their intrinsics, instead of '
-                                          '<camera>/camera_info'),
-        DeclareLaunchArgument('odom', default_value='',
-                              description='topic of the odometry, instead of odom'),
-        DeclareLaunchArgument('tf', default_value='',
-                              description='topic of transforms, instead of /tf; static ones are '
-                                          'on <tf>_static'),
-        DeclareLaunchArgument('use_sim_time', default_value='',
-                              description='true: take the time from /clock'),
-        DeclareLaunchArgument('autostart', default_value='',
-                              description='false: a lifecycle manager configures and activates'),
-        DeclareLaunchArgument('rviz', default_value='false', description='start RViz too'),
-        DeclareLaunchArgument('log_level', default_value='info',
-                              description='debug, info, warn or error'),
-    ]
-    return LaunchDescription([*arguments, *launching.transport(), OpaqueFunction(function=start)])
+    return LaunchDescription([
+        *launching.arguments(rviz_by_default=False), *launching.transport(),
+        OpaqueFunction(function=start)])
 
 
 def start(context) -> list:

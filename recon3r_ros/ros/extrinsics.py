@@ -47,12 +47,16 @@ class Extrinsics:
         :param frame_id: its optical frame
         """
         self._frames[camera] = frame_id
-        if self._base and camera in self._given:
+        if self._base and camera in self._given and frame_id != self._base:
             self._tree.add_static(Broadcast(self._base, frame_id, self._given[camera]))
 
     def frame_id(self, camera: str) -> str:
         """Optical frame of a camera; empty before its first image."""
         return self._frames.get(camera, '')
+
+    def shared(self, camera: str) -> bool:
+        """Tell whether another camera's images are in the same frame."""
+        return list(self._frames.values()).count(self.frame_id(camera)) > 1
 
     def T_base_cam(self, camera: str, stamp_ns: int) -> NDArray[np.float64] | None:
         """

@@ -48,6 +48,12 @@ class Frames:
         if not self._tree.publish_tf:
             return ''
         frame = self._extrinsics.frame_id(camera)
+        if frame in (self.names.map, self.names.base, self.names.odom):
+            return (f'images of {camera} are in the frame {frame}: not published; they need the '
+                    "camera's own optical frame as frame_id")
+        if self._extrinsics.shared(camera):
+            return (f'images of several cameras are in the frame {frame}: not published; each '
+                    'needs an optical frame of its own')
         remedy = "set base_frame to the robot's body"
         if self.names.base:
             remedy = 'no other node may publish it' if self.names.odometry else (

@@ -145,7 +145,9 @@ class CameraInput:
                  ) -> Arrival:
         with self._lock:
             self._last_stamp_ns = judgement.stamp_ns
-            self.frame_id = message.header.frame_id or f'{self.name}_optical_frame'
+            # tf2 knows no frames with a leading slash
+            self.frame_id = (message.header.frame_id.lstrip('/')
+                             or f'{self.name}_optical_frame')
         reset = judgement.verdict is Verdict.RESET
         if reset:
             self._warn(f'{judgement.reason}: starting afresh')
@@ -208,7 +210,7 @@ class CameraInput:
         image = self._tone_map(pixels)
         frame = Frame(
             image, arrival.stamp_ns, str(arrival.stamp_ns), self._index, camera, self.name,
-            None if depth is None else conversions.depth_from_message(depth),
+            None if depth is None else self._depth(depth),
             None if mask is None else self._fitting(conversions.mask_from_message(mask), image))
         self._index += 1
         return frame
@@ -227,6 +229,14 @@ class CameraInput:
             rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
             return InputCounts(self._received, self._rejected, self._reason, self._last_stamp_ns,
                                times[-1] if times else None, rate)
+
+    def _depth(self, message: Image) -> Any:
+        """Decode measured depth; one that cannot be used is no reason to lose the image."""
+        try:
+            return conversions.depth_from_message(message)
+        except InputError as error:
+            self._warn(f'{error}: tracked without it')
+            return None
 
     @staticmethod
     def _fitting(mask: Any, image: Any) -> Any:

@@ -13,8 +13,15 @@ from ament_index_python.packages import (
     get_package_share_directory,
     PackageNotFoundError,
 )
-from launch.actions import LogInfo, RegisterEventHandler, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    LogInfo,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from recon3r_ros.ros.environment import CHOICES_OF_TRANSPORT, profile_path, profile_variable
@@ -23,6 +30,49 @@ import yaml
 #: Topics of the RViz layout that have the camera's name in them
 _CAMERA_TOPICS = ('points', 'dynamic_points', 'dynamic_mask', 'depth/image')
 _BOOLEANS = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
+
+
+def arguments(rviz_by_default: bool) -> list[Any]:
+    """Declare what all launch files take."""
+    share = get_package_share_directory('recon3r_ros')
+    return [
+        DeclareLaunchArgument('params_file', default_value=os.path.join(
+            share, 'config', 'recon3r.yaml'), description='parameters of the node'),
+        DeclareLaunchArgument('namespace', default_value='', description='of all its topics'),
+        DeclareLaunchArgument('camera', default_value='',
+                              description='name of the only camera, instead of the parameter '
+                                          'cameras'),
+        DeclareLaunchArgument('image', default_value='',
+                              description='topic of the images, instead of <camera>/image_raw'),
+        DeclareLaunchArgument('camera_info', default_value='',
+                              description='topic of their intrinsics, instead of '
+                                          '<camera>/camera_info'),
+        DeclareLaunchArgument('odom', default_value='',
+                              description='topic of the odometry, instead of odom'),
+        DeclareLaunchArgument('tf', default_value='',
+                              description='topic of transforms, instead of /tf; static ones are '
+                                          'on <tf>_static'),
+        DeclareLaunchArgument('use_sim_time', default_value='',
+                              description='true: take the time from /clock'),
+        DeclareLaunchArgument('autostart', default_value='',
+                              description='false: a lifecycle manager configures and activates'),
+        DeclareLaunchArgument('rviz', default_value='true' if rviz_by_default else 'false',
+                              description='start RViz too'),
+        DeclareLaunchArgument('log_level', default_value='info',
+                              description='debug, info, warn or error'),
+    ]
+
+
+def node_launch_file(**given: Any) -> IncludeLaunchDescription:
+    """
+    Start what recon3r.launch.py starts.
+
+    :param given: arguments that are not as this launch file was given them
+    """
+    share = get_package_share_directory('recon3r_ros')
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(os.path.join(share, 'launch', 'recon3r.launch.py')),
+        launch_arguments=given.items())
 
 
 def text(context: Any, name: str) -> str:

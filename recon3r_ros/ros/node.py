@@ -21,6 +21,7 @@ from nav_msgs.msg import Odometry
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # as in Humble
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from recon3r_ros.commands.exit_status import BAD_INPUT
@@ -123,7 +124,9 @@ class Recon3rNode(LifecycleNode):
         if self.config.odometry:
             self._subscribe(Odometry, 'odom', self._on_odometry, ODOMETRY_DEPTH)
         self._active_since = time.monotonic()
-        self._timer = self.create_timer(self.config.diagnostics_period, self._diagnose)
+        # On the wall's clock: that of /clock may stand still
+        self._timer = self.create_timer(self.config.diagnostics_period, self._diagnose,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
         topics = ', '.join(self.resolve_topic_name(self._topics(c.name)[0])
                            for c in self.config.cameras)
         self._info(f'active: waiting for images on {topics}')
@@ -243,6 +246,12 @@ class Recon3rNode(LifecycleNode):
         self._pipeline.idle()
 
     def _on_odometry(self, message: Odometry) -> None:
+        c, found = self.config, (message.header.frame_id, message.child_frame_id)
+        if any(given not in ('', wanted) for given, wanted in zip(found, (
+                c.odom_frame, c.base_frame))):
+            self._warn(f'odometry {found[0]} -> {found[1]} is ignored: expected {c.odom_frame} -> '
+                       f'{c.base_frame}; set odom_frame and base_frame')
+            return
         if self._pipeline is not None:
             self._pipeline.odometry.add(conversions.stamp_to_ns(message.header.stamp),
                                         conversions.matrix_from_pose(message.pose.pose))
@@ -277,6 +286,17 @@ class Recon3rNode(LifecycleNode):
 
     # Diagnostics
 
+    def _notice(self) -> str:
+        """Say what is wrong with the node's surroundings; empty where nothing is."""
+        if self.get_parameter('use_sim_time').value and self.get_clock().now().nanoseconds == 0:
+            return 'use_sim_time is true, but nobody publishes /clock'
+        for camera in self.config.cameras:
+            topic = self.resolve_topic_name(self._topics(camera.name)[0])
+            count = self.count_publishers(topic)
+            if count > 1:
+                return f'{topic} has {count} publishers: a camera needs a topic of its own'
+        return ''
+
     def _diagnose(self) -> None:
         pipeline, worker, outputs = self._pipeline, self._worker, self._outputs
         if pipeline is None or worker is None or outputs is None:
@@ -295,7 +315,7 @@ class Recon3rNode(LifecycleNode):
                      for stage, times in list(pipeline.latencies.items())}
         health = Health(
             self.get_fully_qualified_name().lstrip('/'), tuple(cameras), self._paused,
-            self._error, pipeline.publication.notice,
+            self._error, self._notice() or pipeline.publication.notice,
             len(pipeline.map.keyframes), pipeline.publication.metric, latencies,
             _memory_mb() + _memory_mb(pipeline.host_pid))
         outputs.diagnostics(diagnostic_array(

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 import time
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ from recon3r_ros.slam.types import (
     TrackingState,
     Update,
 )
+
+T = TypeVar('T')
 
 #: Images of another size or lens in a row after which a camera is taken for changed
 CHANGED_AFTER = 10
@@ -179,7 +182,7 @@ class Pipeline:
 
     def reset(self) -> None:
         """Forget the map."""
-        self._reconstruction.reset()
+        self._with_mapper(lambda: self._reconstruction.reset())
         self._saved_metric = None
         self.publication.reset()
 
@@ -191,15 +194,26 @@ class Pipeline:
         """
         if not self.map.started:
             raise Recon3rError('there is no map yet: move the camera until it tracks')
-        saved = self._reconstruction.saved(self.metric)
+        saved = self._with_mapper(lambda: self._reconstruction.saved(self.metric))
         return saved, self._reconstruction.trajectory()
 
     def load(self, saved: SavedMap) -> None:
         """Go on in a saved map."""
         self.reset()
-        self._reconstruction.restore(saved)
+        self._with_mapper(lambda: self._reconstruction.restore(saved))
         self._saved_metric = saved.metric
         self._log.restored(self.map)
+
+    def _with_mapper(self, order: Callable[[], T]) -> T:
+        """Do what needs the mapping process, once more where that has just ended."""
+        self._revive()
+        try:
+            return order()
+        except Recon3rError:
+            if self._host.alive:
+                raise
+        self._revive()
+        return order()
 
     def close(self) -> None:
         """Free everything."""
@@ -231,8 +245,11 @@ class Pipeline:
                        f'{lens.source.width}x{lens.source.height}')
         elif frame.camera is not None and lens.calibrated and frame.camera != lens.source:
             problem = 'comes with another camera_info than those before'
-        elif frame.camera is not None and not lens.calibrated and not self.map.started:
-            self._reconstruction.forget(frame.camera_name)
+        elif frame.camera is not None and not lens.calibrated:
+            if self.map.started:
+                self._late_info(frame, lens.camera.fx)
+            else:
+                self._reconstruction.forget(frame.camera_name)
         if not problem:
             self._changed[frame.camera_name] = 0
             return
@@ -243,6 +260,13 @@ class Pipeline:
                    'new camera')
         self._changed[frame.camera_name] = 0
         self._reconstruction.forget(frame.camera_name)
+
+    def _late_info(self, frame: Frame, focal: float) -> None:
+        """Say that a map was started without the intrinsics that there are now."""
+        assert frame.camera is not None
+        self._warn(f'{frame.camera_name}: camera_info came after the map had been started with an '
+                   f'estimated focal length, now {focal:.1f} pixels; camera_info says '
+                   f'{frame.camera.fx:.1f}: call ~/reset to use it')
 
     def _with_odometry(self, frame: Frame) -> Frame:
         T_odom_base = self.odometry.at(frame.stamp_ns) if self.config.odometry else None

@@ -148,7 +148,7 @@ class Publication:
     def notice(self) -> str:
         """What the user should know, or ''."""
         if self._gate.closed:
-            return held_back(self._config)
+            return '; '.join(filter(None, (held_back(self._config), self._problem)))
         return self._problem
 
     @property

@@ -9,9 +9,10 @@ files is done in a thread of its own. The executor waits for neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import cv2
@@ -44,7 +45,7 @@ def map_folder(node: Node) -> Path:
     path = node.get_parameter('map_path').value
     if not path:
         raise InputError('the parameter map_path is empty: set it to the folder of a map')
-    return Path(path)
+    return Path(path).expanduser().absolute()
 
 
 def load_map(node: Node) -> SavedMap:
@@ -72,6 +73,7 @@ class Services:
         self._configured = configured
         self._pause = pause
         self._info = info
+        self._writing = Lock()
         # An answer may take seconds, in which images are to be received all the same
         group = ReentrantCallbackGroup()
         for kind, name, callback in (
@@ -102,7 +104,10 @@ class Services:
 
             def write(collected: tuple[Path, Any]) -> str:
                 folder, (saved, trajectory) = collected
-                return _write(folder, saved, trajectory)
+                if not self._writing.acquire(blocking=False):
+                    raise InputError('a map is being saved already: wait for its answer')
+                with self._unlocked():
+                    return _write(folder, saved, trajectory)
             return [(worker.do, collect), (_aside, write)]
         return await self._answered(response, parts)
 
@@ -114,6 +119,14 @@ class Services:
                 return f'{len(saved.map.keyframes)} keyframes loaded; relocalising in them'
             return [(_aside, lambda _: load_map(self._node)), (worker.do, load)]
         return await self._answered(response, parts)
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        """Let the next map be written when this one has been."""
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     async def _answered(
             self, response: Trigger.Response,
@@ -155,8 +168,8 @@ class Services:
 
 
 def _aside(work: Callable[[], None]) -> None:
-    """Do what takes long in a thread of its own."""
-    Thread(target=work, name='recon3r-service').start()
+    """Do what takes long in a thread of its own; the process ends when it is done."""
+    Thread(target=work, name='recon3r-service', daemon=False).start()
 
 
 def _write(folder: Path, saved: SavedMap, trajectory: list[Any]) -> str:

@@ -317,6 +317,10 @@ def test_what_is_not_given_is_up_to_the_parameter_file(describe, tmp_path):
 def test_neither_true_nor_false_is_refused(describe):
     with pytest.raises(RuntimeError, match='autostart:=maybe'):
         describe('recon3r', autostart='maybe')
+    for name, argument in (('replay', 'loop'), ('replay', 'autostart'), ('demo', 'rviz')):
+        with pytest.raises(RuntimeError, match=f'{argument}:=maybe') as raised:
+            describe(name, bag='x', **{argument: 'maybe'})
+        assert not getattr(raised.value, 'started', []), 'nothing runs yet'
 
 
 def test_a_parameter_file_that_is_not_there_is_refused(describe):
@@ -381,7 +385,8 @@ def test_they_play_what_the_command_can_play(describe, name, arguments, expected
 @pytest.mark.parametrize('arguments, words', [
     (['params_file:=bad.yaml'], ['recon3r_node-1 failed with status 2', 'queue_size']),
     (['seed:=none'], ['recon3r-2 failed with status 2', '--simulated']),
-    (['autostart:=maybe'], ['autostart:=maybe'])])
+    (['autostart:=maybe'], ['autostart:=maybe']),
+    (['camera:=', 'seed:=0', 'rviz:=perhaps'], ['rviz:=perhaps'])])
 def test_a_launch_that_fails_leaves_nothing_running(arguments, words, tmp_path):
     """With the package installed where ROS looks for it."""
     from ament_index_python.packages import get_package_prefix, PackageNotFoundError
