@@ -16,7 +16,7 @@ import sys
 from recon3r_ros import __version__
 from recon3r_ros.commands.exit_status import BAD_INPUT, BUG, INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.errors import missing_package, Recon3rError
-from recon3r_ros.models.registry import MODELS, MODES, PRECISIONS
+from recon3r_ros.models import registry
 
 _STATUS = """\
 exit status:
@@ -250,22 +250,20 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--model', choices=MODELS, default='geometric',
+    parser.add_argument('--model', choices=registry.names(), default='geometric',
                         help='what predicts depth; all but geometric need --weights (default: '
                         'geometric)')
     parser.add_argument('--weights', metavar='FILE', help='of the model: .pth, .pt or '
                         '.safetensors; see recon3r weights')
-    parser.add_argument('--device', default='auto', help='of the network: cpu, cuda or cuda:N '
-                        '(default: cuda where there is one)')
-    parser.add_argument('--precision', choices=PRECISIONS, default='auto', help='of the '
-                        'network (default: float32 on the CPU, else bfloat16 or float16)')
-    parser.add_argument('--mode', choices=MODES, default='eager', help='how the network runs: '
-                        'compiled by torch.compile, or recorded as CUDA graphs (default: eager)')
-    parser.add_argument('--window', metavar='N', type=_count, default=8, help='keyframes that '
-                        'vggt looks at together (default: 8)')
-    parser.add_argument('--overlap', metavar='N', type=_count, default=2, help='of these, how '
-                        'many a full window shares with the next one; N - 1 slides it keyframe '
-                        'by keyframe (default: 2)')
+    for own in registry.option_fields():
+        about = own.metadata
+        flags = [f'--{own.name.replace("_", "-")}', *([about['flag']] if about['flag'] else [])]
+        meaning = about['meaning'].rstrip('.').replace('%', '%%')
+        parser.add_argument(
+            *flags, dest=own.name, default=own.default, choices=about['choices'] or None,
+            type=_count if isinstance(own.default, int) else type(own.default),
+            metavar=None if about['choices'] else own.name.rpartition('_')[2].upper(),
+            help=f'{meaning[0].lower()}{meaning[1:]} (default: {own.default})')
 
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:

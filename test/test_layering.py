@@ -47,6 +47,9 @@ LAYERS = {
     'geometry': layer('', 'numpy scipy cv2'),
     'nets': layer('', 'safetensors torch'),
     'models': layer('nets geometry', 'numpy scipy torch cv2'),
+    # What a spec names is imported when it is asked for
+    'models.registry': layer('models.types', '(computed)'),
+    'models.weights': layer('models.registry nets', '(computed)'),
     'slam': layer('models geometry', 'numpy scipy skimage cv2 gtsam'),
     'slam.types': layer('models.types geometry', 'numpy'),
     'slam.options': layer(),

@@ -27,12 +27,12 @@ from recon3r_ros.commands.device_clock import device_name, precision_name
 from recon3r_ros.commands.device_memory import Alive
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.models import weights
 from recon3r_ros.models.engine import Engine, Pair
 from recon3r_ros.models.preprocess import to_tensor
 from recon3r_ros.models.registry import EngineConfig, Model
 from recon3r_ros.models.runtime import resolve
-from recon3r_ros.nets.checkpoints import HEADS, load_dust3r
-from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, ViewOutput
+from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, HEADS, ViewOutput
 import torch
 from torch.nn.attention import sdpa_kernel, SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
@@ -101,7 +101,8 @@ def measure(model: Model, output: Path) -> int:
 
 def _network(model: Model) -> Dust3r:
     if model.weights:
-        return load_dust3r(model.weights, model.name).network
+        network: Dust3r = weights.load(model.weights, model.name).network
+        return network
     if model.name not in HEADS:
         raise Recon3rError(f'model {model.name!r} is no network: there is nothing to measure')
     torch.manual_seed(0)

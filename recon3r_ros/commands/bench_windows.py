@@ -23,12 +23,12 @@ from recon3r_ros.commands.report import resident_memory_mb
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.models import weights
 from recon3r_ros.models.registry import EngineConfig, Model
 from recon3r_ros.models.runtime import resolve
 from recon3r_ros.models.types import Predictor
 from recon3r_ros.models.vggt import VggtPredictor
 from recon3r_ros.models.window_engine import DENSE_VIEWS, ViewTokens, WindowEngine
-from recon3r_ros.nets.checkpoints import load_vggt
 from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
 from recon3r_ros.slam.system import Reconstruction
 import torch
@@ -57,15 +57,15 @@ def measure(model: Model, pack: Path, output: Path) -> int:
     """
     device, precision = resolve(model.engine)
     torch.manual_seed(0)
-    network = load_vggt(model.weights).network if model.weights else (
+    network = weights.load(model.weights, model.name).network if model.weights else (
         Vggt(VggtConfig()).requires_grad_(False).eval())
     parameters = sum(p.numel() for p in network.parameters())
     rows, columns = SHAPES[device.type]
     rng = np.random.default_rng(0)
     images: Images = [rng.integers(0, 256, (rows, columns, 3), np.uint8)
-                      for _ in range(max(*SIZES[device.type], model.window.size + 1))]
+                      for _ in range(max(*SIZES[device.type], model.options.size + 1))]
     sliding = _sliding(WindowEngine(network, EngineConfig(str(device), 'float32')), images,
-                       model.window.size)
+                       model.options.size)
     engine = WindowEngine(network, model.engine)  # takes the network over, in its precision
     windows = _windows(engine, images)
     page = (f'# Windows of views: vggt on {device_clock.device_name(device)}\n\n'

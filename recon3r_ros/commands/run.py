@@ -22,7 +22,7 @@ from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.masks import MaskedSequence
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.writer import ResultWriter
-from recon3r_ros.models.registry import EngineConfig, make_predictor, Model, Window
+from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.slam.dynamics.motion import MotionConfig
 
@@ -109,9 +109,7 @@ def _save(session: Session, options: RunOptions, error: Exception) -> None:
 
 def asked_model(arguments: argparse.Namespace) -> Model:
     """Return what --model and the options of networks ask for."""
-    return Model(arguments.model, arguments.weights or '', EngineConfig(
-        arguments.device, arguments.precision, arguments.mode),
-        Window(arguments.window, arguments.overlap))
+    return Model.of(arguments.model, arguments.weights or '', vars(arguments))
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -8,8 +8,7 @@ import argparse
 from pathlib import Path
 
 from recon3r_ros.commands.console import output as console
-from recon3r_ros.nets import checkpoints
-from recon3r_ros.nets.dust3r import Dust3r
+from recon3r_ros.models import registry
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -28,19 +27,22 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _list() -> None:
     screen = console()
-    for published in checkpoints.PUBLISHED:
-        screen.print(f'{published.file}\n'
-                     f'    for        --model {published.model}\n'
-                     f'    from       {published.url}\n'
-                     f'    licence    {published.licence}', soft_wrap=True, highlight=False)
+    for model in registry.SPECS:
+        for published in model.published:
+            screen.print(f'{published.file}\n'
+                         f'    for        --model {model.name}\n'
+                         f'    from       {published.url}\n'
+                         f'    licence    {published.licence}', soft_wrap=True, highlight=False)
 
 
 def _verify(path: Path) -> None:
-    checkpoint = checkpoints.read(path)
-    network = checkpoint.network
-    parameters = sum(p.numel() for p in network.parameters())
-    head = f', head {network.config.head}' if isinstance(network, Dust3r) else ''
-    origin = checkpoints.check_sha256(path)
+    from recon3r_ros.models import weights
+    from recon3r_ros.nets import checkpoints
+    checkpoint = weights.read(path)
+    parameters = sum(p.numel() for p in checkpoint.network.parameters())
+    head = getattr(checkpoint.network.config, 'head', '')
+    head = f', head {head}' if head else ''
+    origin = checkpoints.check_sha256(path, weights.known_sha256(path))
     hashed = checkpoints.sha256(path)
     lines = {
         'file': f'{path}: every tensor is there, has its shape, and is finite',

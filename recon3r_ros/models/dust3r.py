@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,16 +14,16 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.focal import estimate_focal_weiszfeld
+from recon3r_ros.models import weights
 from recon3r_ros.models.engine import Engine
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.matching import match_reciprocally
 from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import finite, information, onto_camera, Points
 from recon3r_ros.models.preprocess import prepare
-from recon3r_ros.models.registry import EngineConfig
+from recon3r_ros.models.registry import Model
 from recon3r_ros.models.runtime import resolve
 from recon3r_ros.models.types import NO_CONFIDENCE, PairAttention, Prediction, View
-from recon3r_ros.nets.checkpoints import load_dust3r
 from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
 
 #: The focal length is fitted to every n-th pixel: neighbours say the same
@@ -73,26 +72,12 @@ class Dust3rPredictor:
     :param image_size: that it was trained with, pixels
     """
 
-    single_view, reweights = True, True
+    single_view, reweights, together = True, True, None
 
     def __init__(self, engine: Engine, image_size: int) -> None:
         self.engine = engine
         self._image_size = image_size
         self._metric = engine.config.head == 'catmlp+dpt'
-
-    @classmethod
-    def from_file(cls, weights: str | Path, model: str, config: EngineConfig = EngineConfig()
-                  ) -> Dust3rPredictor:
-        """
-        Load a network.
-
-        :param weights: .pth or .safetensors
-        :param model: dust3r, monst3r or mast3r
-        :raises Recon3rError: where the file or the device cannot be used
-        """
-        resolve(config)  # before a large file is read
-        checkpoint = load_dust3r(weights, model)
-        return cls(Engine(checkpoint.network, config, attention=True), checkpoint.image_size)
 
     def encode(self, view: View) -> Dust3rEncoding:
         """Bring a view to the network's grid and encode it: the only time that this is done."""
@@ -184,3 +169,15 @@ def _same_place(own: ViewOutput, other: ViewOutput) -> bool:
     agree = (np.linalg.norm(points - partners, axis=1)
              < SAME_POINT * np.linalg.norm(points, axis=1))
     return int(agree.sum()) >= MIN_MATCHED * own.confidence.numel() / MATCHING_STRIDE ** 2
+
+
+def make(model: Model) -> Dust3rPredictor:
+    """
+    Load the network that a user asked for.
+
+    :raises Recon3rError: where the file or the device cannot be used
+    """
+    resolve(model.engine)  # before a large file is read
+    checkpoint = weights.load(model.weights, model.name)
+    return Dust3rPredictor(Engine(checkpoint.network, model.engine, attention=True),
+                           checkpoint.image_size)

@@ -23,6 +23,7 @@ from recon3r_ros.geometry import flow, se3, two_view
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.place import describe_place
+from recon3r_ros.models.registry import Model
 from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
 #: Share of the matches that must be left where what moves is left aside: masks may be wrong
@@ -132,7 +133,7 @@ class _Matches:
 class GeometricPredictor:
     """Two-view geometry as a `Predictor`: groups of two, one pointmap scale per pair."""
 
-    single_view, reweights = False, False
+    single_view, reweights, together = False, False, None
 
     def encode(self, view: View) -> GeometricEncoding:
         """Prepare a view; features for wide baselines are found when first needed."""
@@ -408,3 +409,8 @@ def _resize(image: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
     if image.shape[:2] == (camera.height, camera.width):
         return image
     return cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+
+
+def make(model: Model) -> GeometricPredictor:
+    """Make the predictor that a user asked for."""
+    return GeometricPredictor()

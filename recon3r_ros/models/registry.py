@@ -1,14 +1,17 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which predictors there are, by name, and how to ask for one.
+Which models there are: one `ModelSpec` each, from which everything else follows.
 
-Importing this loads nothing else: whoever only names a model needs neither torch nor NumPy.
+The command line, the node's parameters and their documentation, `recon3r weights` and the loading
+of files read the specs. Importing this loads nothing else: whoever only names a model needs
+neither torch nor NumPy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, Field, field, fields
+from importlib import import_module
 from typing import Any, cast, TYPE_CHECKING
 
 from recon3r_ros.errors import missing_package, Recon3rError
@@ -16,42 +19,129 @@ from recon3r_ros.errors import missing_package, Recon3rError
 if TYPE_CHECKING:
     from recon3r_ros.models.types import Predictor
 
-PAIR_NETWORKS = ('dust3r', 'monst3r', 'mast3r')
-MODELS = ('geometric', *PAIR_NETWORKS, 'vggt')
-#: Whose predictions are in metres
-METRIC_MODELS = ('mast3r',)
-PRECISIONS = ('auto', 'float32', 'bfloat16', 'float16')
-MODES = ('eager', 'compile', 'graphs')
+
+def option(default: Any, meaning: str, unit: str = '', low: float | None = None,
+           high: float | None = None, choices: tuple[str, ...] = (), flag: str = '') -> Any:
+    """
+    Field of a dataclass that users may set.
+
+    :param meaning: one sentence, as a user should read it
+    :param low: least value of a number
+    :param high: greatest value of a number
+    :param choices: values that a text may have; empty where any will do
+    :param flag: short name on the command line, beside --name-of-the-field
+    """
+    return field(default=default, metadata={
+        'meaning': meaning, 'unit': unit, 'low': low, 'high': high, 'choices': choices,
+        'flag': flag})
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """
-    Where and how a network runs.
+    """Where and how a network runs."""
 
-    :param device: auto, cpu, cuda or cuda:N
-    :param precision: of the trunk: one of `PRECISIONS`; auto is float32 on the CPU, else bfloat16
-        where the device has it
-    :param mode: one of `MODES`: as it is, compiled by torch.compile, or recorded as CUDA graphs
-    """
+    device: str = option('auto', 'Device of the network: cpu, cuda or cuda:N; auto takes CUDA '
+                         'where there is some.')
+    precision: str = option('auto', 'Number format of the network; auto is float32 on the CPU, '
+                            'else bfloat16 or float16.',
+                            choices=('auto', 'float32', 'bfloat16', 'float16'))
+    mode: str = option('eager', 'How the network runs: as it is, compiled by torch.compile, or '
+                       'recorded as CUDA graphs.', choices=('eager', 'compile', 'graphs'))
 
-    device: str = 'auto'
-    precision: str = 'auto'
-    mode: str = 'eager'
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a model that has none of its own."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """
-    How many views are looked at together.
+    """How many views a network looks at together; an overlap of size - 1 slides view by view."""
 
-    :param size: at most
-    :param overlap: views that a full window shares with the next one, less than `size`; `size - 1`
-        slides it view by view
+    window_size: int = option(8, 'Keyframes that a network of windows, such as vggt, looks at '
+                              'together.', 'keyframes', 2, 64, flag='--window')
+    window_overlap: int = option(2, 'Keyframes that a full window shares with the next one; one '
+                                 'less than window_size slides it keyframe by keyframe.',
+                                 'keyframes', 1, 63, flag='--overlap')
+
+    @property
+    def size(self) -> int:
+        """Views at most."""
+        return self.window_size
+
+    @property
+    def overlap(self) -> int:
+        """Views that a full window shares with the next one."""
+        return self.window_overlap
+
+    def check(self) -> None:
+        """
+        Make sure that windows move on.
+
+        :raises Recon3rError: where they do not
+        """
+        if not 0 < self.overlap < self.size:
+            raise Recon3rError(f'a window of {self.size} views cannot share {self.overlap} with '
+                               'the next: give an overlap of at least 1 and less than its size')
+
+
+@dataclass(frozen=True)
+class Published:
+    """
+    A file of weights and where its authors publish it.
+
+    :param sha256: of the file, where it is known
     """
 
-    size: int = 8
-    overlap: int = 2
+    file: str
+    url: str
+    licence: str = 'CC BY-NC-SA 4.0, non-commercial'
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """
+    A model, as everything else knows it.
+
+    :param name: as in --model
+    :param module: has `make(model) -> Predictor`
+    :param net: module of its network, which has `FORMAT`, a `nets.checkpoints.Format` that tells
+        its files; '' where it has none and needs no weights
+    :param options: dataclass of its own options, fields made by `option`
+    :param metric: whether its predictions are in metres
+    :param published: files of weights
+    """
+
+    name: str
+    module: str
+    net: str = ''
+    options: type[Any] = NoOptions
+    metric: bool = False
+    published: tuple[Published, ...] = ()
+
+
+_NAVER = 'https://download.europe.naverlabs.com/ComputerVision'
+_DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
+_VGGT = ('recon3r_ros.models.vggt', 'recon3r_ros.nets.vggt')
+
+SPECS: tuple[ModelSpec, ...] = (
+    ModelSpec('geometric', 'recon3r_ros.models.geometric'),
+    ModelSpec('dust3r', *_DUST3R, published=tuple(
+        Published(file, f'{_NAVER}/DUSt3R/{file}') for file in (
+            'DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth',
+            'DUSt3R_ViTLarge_BaseDecoder_512_linear.pth',
+            'DUSt3R_ViTLarge_BaseDecoder_224_linear.pth'))),
+    ModelSpec('monst3r', *_DUST3R, published=(Published(
+        'MonST3R_PO-TA-S-W_ViTLarge_BaseDecoder_512_dpt.pth',
+        'https://huggingface.co/Junyi42/MonST3R_PO-TA-S-W_ViTLarge_BaseDecoder_512_dpt'),)),
+    ModelSpec('mast3r', *_DUST3R, metric=True, published=(Published(
+        'MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
+        f'{_NAVER}/MASt3R/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth'),)),
+    ModelSpec('vggt', *_VGGT, Window, published=tuple(
+        Published(file, 'https://huggingface.co/facebook/VGGT-1B', 'CC BY-NC 4.0, non-commercial')
+        for file in ('model.pt', 'model.safetensors'))),
+)
 
 
 @dataclass(frozen=True)
@@ -59,16 +149,66 @@ class Model:
     """
     What to predict with.
 
-    :param name: one of `MODELS`
+    :param name: of a `ModelSpec`
     :param weights: file; '' for a model that needs none
     :param engine: where and how its network runs
-    :param window: of a network of many views
+    :param options: the model's own; None for its defaults
     """
 
     name: str = 'geometric'
     weights: str = ''
     engine: EngineConfig = EngineConfig()
-    window: Window = Window()
+    options: Any = None
+
+    @classmethod
+    def of(cls, name: str, weights: str, values: dict[str, Any]) -> Model:
+        """
+        Choose a model and its options among the values of all options there are.
+
+        :param values: by the names of the fields, at least those of the engine and the model
+        """
+        def chosen(kind: Any) -> Any:
+            return kind(**{f.name: values[f.name] for f in fields(kind)})
+        return cls(name, weights, chosen(EngineConfig), chosen(spec(name).options))
+
+
+def check_choices(options: Any) -> None:
+    """
+    Make sure that options have values that they may have.
+
+    :raises Recon3rError: where one has not
+    """
+    for own in fields(options):
+        choices, value = own.metadata['choices'], getattr(options, own.name)
+        if choices and value not in choices:
+            raise Recon3rError(f'{own.name} {value!r}: expected one of {", ".join(choices)}')
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all models."""
+    return tuple(s.name for s in SPECS)
+
+
+def spec(name: str) -> ModelSpec:
+    """
+    Return a model's spec.
+
+    :raises Recon3rError: for a name there is none of
+    """
+    for known in SPECS:
+        if known.name == name:
+            return known
+    raise Recon3rError(f'model {name!r}: expected one of {", ".join(names())}')
+
+
+def option_fields() -> tuple[Field[Any], ...]:
+    """Return the fields of the engine and of all models' own options, each name once."""
+    found: dict[str, Field[Any]] = {}
+    kinds: tuple[Any, ...] = (EngineConfig, *(s.options for s in SPECS))
+    for kind in kinds:
+        for own in fields(kind):
+            found.setdefault(own.name, own)
+    return tuple(found.values())
 
 
 def make_predictor(model: Model) -> Predictor:
@@ -78,34 +218,16 @@ def make_predictor(model: Model) -> Predictor:
     :raises Recon3rError: for a name there is none of, weights or a device that cannot be used, or
         a package that is not installed
     """
-    try:
-        return _make_predictor(model)
-    except ModuleNotFoundError as error:
-        raise missing_package(error, f'model {model.name}') from error
-
-
-def _make_predictor(model: Model) -> Predictor:
-    predictor: Any
-    if model.name == 'geometric':
-        if model.weights:
-            raise Recon3rError(f'{model.weights}: model geometric takes no weights; name the '
-                               'model that they are for')
-        from recon3r_ros.models.geometric import GeometricPredictor
-        predictor = GeometricPredictor()
-    elif model.name not in MODELS:
-        raise Recon3rError(f'model {model.name!r}: expected one of {", ".join(MODELS)}')
-    elif not model.weights:
+    known = spec(model.name)
+    if known.net and not model.weights:
         raise Recon3rError(f'model {model.name} needs a file of weights; recon3r weights lists '
                            'what is published')
-    elif model.name == 'vggt':
-        from recon3r_ros.models.vggt import VggtPredictor
-        if not 0 < model.window.overlap < model.window.size:
-            raise Recon3rError(f'a window of {model.window.size} views cannot share '
-                               f'{model.window.overlap} with the next: give an overlap of at '
-                               'least 1 and less than its size')
-        predictor = VggtPredictor.from_file(model.weights, model.engine, model.window)
-    else:
-        from recon3r_ros.models.dust3r import Dust3rPredictor
-        predictor = Dust3rPredictor.from_file(model.weights, model.name, model.engine)
-    # a predictor takes only encodings of its own, which its type says and the protocol's cannot
-    return cast('Predictor', predictor)
+    if model.weights and not known.net:
+        raise Recon3rError(f'{model.weights}: model {model.name} takes no weights; name the model '
+                           'that they are for')
+    if model.options is None:
+        model = Model(model.name, model.weights, model.engine, known.options())
+    try:
+        return cast('Predictor', import_module(known.module).make(model))
+    except ModuleNotFoundError as error:
+        raise missing_package(error, f'model {model.name}') from error

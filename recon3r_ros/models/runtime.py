@@ -17,7 +17,7 @@ import logging
 from typing import Any, TypeVar
 
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.models.registry import EngineConfig, MODES, PRECISIONS
+from recon3r_ros.models.registry import check_choices, EngineConfig
 import torch
 from torch import nn, Tensor
 
@@ -46,13 +46,9 @@ def resolve(config: EngineConfig) -> tuple[torch.device, torch.dtype]:
     if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
         raise Recon3rError(f'device {name!r}: there are {torch.cuda.device_count()} CUDA devices; '
                            'give cpu, or install a CUDA build of torch')
-    if config.mode not in MODES:
-        raise Recon3rError(f'mode {config.mode!r}: expected one of {", ".join(MODES)}')
+    check_choices(config)
     if config.mode == 'graphs' and device.type != 'cuda':
         raise Recon3rError('mode graphs needs a CUDA device; give eager or compile')
-    if config.precision not in PRECISIONS:
-        raise Recon3rError(
-            f'precision {config.precision!r}: expected one of {", ".join(PRECISIONS)}')
     if config.precision == 'auto':
         return device, _best_precision(device)
     return device, getattr(torch, config.precision)

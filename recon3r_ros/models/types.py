@@ -10,7 +10,7 @@ z forward); pixel (u, v) = (column, row) with pixel centres at integers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable, Sequence
+from typing import Protocol, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +132,8 @@ class Predictor(Protocol):
     Encodes views once, then predicts pointmaps for groups of them.
 
     `single_view` says whether a group may be one view alone, `reweights` whether `predict` heeds
-    `moving`: masks (H, W) of what moves, one for each view of a group.
+    `moving`: dynamic masks (H, W), one for each view of a group; `together` is itself where it
+    looks at windows of views, else None.
     """
 
     @property
@@ -141,6 +142,9 @@ class Predictor(Protocol):
     @property
     def reweights(self) -> bool: ...
 
+    @property
+    def together(self) -> WindowPredictor | None: ...
+
     def encode(self, view: View) -> Encoding: ...
 
     def predict(self, groups: Sequence[tuple[Encoding, ...]],
@@ -148,7 +152,6 @@ class Predictor(Protocol):
                 ) -> list[Prediction]: ...
 
 
-@runtime_checkable
 class WindowPredictor(Predictor, Protocol):
     """
     Looks at more than two views together: `window` of them.

@@ -13,22 +13,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import tan
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
+from recon3r_ros.models import weights
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import as_pair, finite, information
 from recon3r_ros.models.preprocess import prepare
-from recon3r_ros.models.registry import EngineConfig, Window
+from recon3r_ros.models.registry import Model, Window
 from recon3r_ros.models.runtime import resolve
 from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, View
 from recon3r_ros.models.window_engine import ViewTokens, WindowEngine
-from recon3r_ros.nets.checkpoints import load_vggt
 from recon3r_ros.nets.vggt import PATCH
 
 #: Fields of view (radians) that a camera can have; others are taken for unknown
@@ -80,18 +79,10 @@ class VggtPredictor:
         self.window = window
         self._image_size = image_size
 
-    @classmethod
-    def from_file(cls, weights: str | Path, config: EngineConfig = EngineConfig(),
-                  window: Window = Window()) -> VggtPredictor:
-        """
-        Load the network.
-
-        :param weights: .pt or .safetensors
-        :raises Recon3rError: where the file or the device cannot be used
-        """
-        resolve(config)  # before a large file is read
-        checkpoint = load_vggt(weights)
-        return cls(WindowEngine(checkpoint.network, config), checkpoint.image_size, window)
+    @property
+    def together(self) -> VggtPredictor:
+        """Itself: it looks at windows."""
+        return self
 
     def encode(self, view: View) -> VggtEncoding:
         """Bring a view to the network's grid and encode it: the only time that this is done."""
@@ -196,3 +187,16 @@ def _camera(encoded: Array, view: VggtEncoding) -> Camera:
         return view.camera
     return Camera(width, height, width / 2 / tan(horizontal / 2), height / 2 / tan(vertical / 2),
                   width / 2, height / 2)
+
+
+def make(model: Model) -> VggtPredictor:
+    """
+    Load the network that a user asked for.
+
+    :raises Recon3rError: where the file, the device or the window cannot be used
+    """
+    model.options.check()
+    resolve(model.engine)  # before a large file is read
+    checkpoint = weights.load(model.weights, model.name)
+    return VggtPredictor(WindowEngine(checkpoint.network, model.engine), checkpoint.image_size,
+                         model.options)

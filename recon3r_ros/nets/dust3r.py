@@ -14,10 +14,14 @@ names and shapes of the checkpoints' tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+import re
 from typing import Literal
 
+from recon3r_ros.errors import InputError
+from recon3r_ros.nets.checkpoints import Built, depth_of, Format, HEAD_SIZE
 from recon3r_ros.nets.layers.attention import (
     DecoderBlock,
     empty_parameter,
@@ -250,3 +254,65 @@ def _points_and_confidence(x: Tensor) -> ViewOutput:
     length = v.norm(dim=-1, keepdim=True)
     points = v * (length.expm1() / length.clamp(min=1e-8))
     return ViewOutput(points, 1 + x[:, 3].exp())
+
+
+# Its files
+
+#: Longer side of the images a network was trained with, where its file does not say
+IMAGE_SIZE = 512
+#: Heads that each model comes with
+HEADS: dict[str, tuple[HeadName, ...]] = {
+    'dust3r': ('dpt', 'linear'), 'monst3r': ('dpt',), 'mast3r': ('catmlp+dpt',)}
+
+
+def _recognises(state: Mapping[str, Tensor]) -> bool:
+    return 'decoder_embed.weight' in state and 'enc_blocks.0.norm1.weight' in state
+
+
+def _build(path: Path, state: dict[str, Tensor], description: str) -> Built:
+    state = _completed(state)
+    network = Dust3r(_config(path, state))
+    models = tuple(m for m, heads in HEADS.items() if network.config.head in heads)
+    return Built(network, state, models, _image_size(path, description))
+
+
+FORMAT = Format(_recognises, _build)
+
+
+def _completed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give both decoders the blocks of the one that the file has, where it has but one."""
+    if any(k.startswith('dec_blocks2.') for k in state):
+        return state
+    return state | {k.replace('dec_blocks.', 'dec_blocks2.', 1): v for k, v in state.items()
+                    if k.startswith('dec_blocks.')}
+
+
+def _config(path: Path, state: Mapping[str, Tensor]) -> Dust3rConfig:
+    try:
+        enc = state['patch_embed.proj.weight'].shape[0]
+        dec = state['decoder_embed.weight'].shape[0]
+    except KeyError as missing:
+        raise InputError(f'{path}: has no {missing.args[0]}: it holds another network, or its '
+                         'tensors were renamed') from None
+    except IndexError:
+        enc = dec = 0
+    if min(enc, dec) < HEAD_SIZE or enc % HEAD_SIZE or dec % HEAD_SIZE:
+        raise InputError(f'{path}: tokens have {enc} and {dec} channels, expected multiples of '
+                         f'{HEAD_SIZE}: it holds another network')
+    head: HeadName = 'linear'
+    descriptor_dim = Dust3rConfig.descriptor_dim
+    local = state.get('downstream_head1.head_local_features.fc2.weight')
+    if local is not None:
+        head, descriptor_dim = 'catmlp+dpt', local.shape[0] // 16 ** 2 - 1
+    elif any(k.startswith('downstream_head1.dpt.') for k in state):
+        head = 'dpt'
+    return Dust3rConfig(enc, depth_of(state, 'enc_blocks'), enc // HEAD_SIZE, dec,
+                        depth_of(state, 'dec_blocks'), dec // HEAD_SIZE, head, descriptor_dim)
+
+
+def _image_size(path: Path, description: str) -> int:
+    """Longer side of the training images, from the file's description or its name."""
+    found = re.search(r'img_size=\(?(\d+)\D+(\d+)', description)
+    if found:
+        return max(int(found.group(1)), int(found.group(2)))
+    return 224 if '_224_' in path.name else IMAGE_SIZE

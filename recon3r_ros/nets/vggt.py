@@ -13,9 +13,13 @@ and shapes of the checkpoint's tensors. The track head is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
 
+from recon3r_ros.errors import InputError
+from recon3r_ros.nets.checkpoints import Built, depth_of, Format, HEAD_SIZE
 from recon3r_ros.nets.layers.attention import empty_parameter, Mlp, MLP_RATIO, PatchEmbed
 from recon3r_ros.nets.layers.position import sine_embedding
 from recon3r_ros.nets.layers.rope import rope_table, RopeTable
@@ -409,3 +413,39 @@ class Vggt(nn.Module):
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bring a map to a size, corners on corners."""
     return interpolate(x, tuple(size), mode='bilinear', align_corners=True)
+
+
+# Its files
+
+#: Parts of published files that belong to what is left out here
+LEFT_OUT = 'track_head.'
+
+
+def _recognises(state: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith('aggregator.') for key in state)
+
+
+def _build(path: Path, state: dict[str, Tensor], description: str) -> Built:
+    state = {k: v for k, v in state.items() if not k.startswith(LEFT_OUT)}
+    network = Vggt(_config(path, state))
+    return Built(network, state, ('vggt',), network.config.image_size)
+
+
+FORMAT = Format(_recognises, _build)
+
+
+def _config(path: Path, state: Mapping[str, Tensor]) -> VggtConfig:
+    token = state.get('aggregator.camera_token')
+    width = token.shape[-1] if token is not None and token.ndim == 4 else 0
+    if width < HEAD_SIZE or width % HEAD_SIZE:
+        raise InputError(f'{path}: aggregator.camera_token has {width} channels, expected a '
+                         f'multiple of {HEAD_SIZE}: it is damaged, or another network')
+    depth = depth_of(state, 'aggregator.frame_blocks')
+    # No tensor tells which turns the heads read: those of the published network, in proportion
+    known = VggtConfig()
+    layers = [round(n * (depth - 1) / (known.depth - 1)) for n in known.layers]
+    positions = state.get('aggregator.patch_embed.pos_embed')
+    grid = known.grid if positions is None else isqrt(max(positions.numel() // width - 1, 1))
+    return VggtConfig(width, depth, width // HEAD_SIZE,
+                      depth_of(state, 'aggregator.patch_embed.blocks'),
+                      (layers[0], layers[1], layers[2], layers[3]), grid)

@@ -26,7 +26,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from recon3r_ros.commands.exit_status import BAD_INPUT
 from recon3r_ros.errors import one_line, Recon3rError
-from recon3r_ros.models.registry import EngineConfig, make_predictor, Model, Window
+from recon3r_ros.models.registry import make_predictor
 from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
@@ -101,7 +101,7 @@ class Recon3rNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._healths.clear()
         names = ', '.join(c.name for c in self.config.cameras)
-        self._info(f'configured: model {self.config.model}, cameras: {names}')
+        self._info(f'configured: model {self.config.model.name}, cameras: {names}')
         if self.config.metres_demanded and self._pipeline.metric is None:
             self._info(held_back(self.config))
         for camera in self.config.cameras:
@@ -185,9 +185,7 @@ class Recon3rNode(LifecycleNode):
 
     def _make_host(self) -> MapperProcess:
         c = self.config
-        model = Model(c.model, c.weights, EngineConfig(c.device, c.precision, c.mode),
-                      Window(c.window_size, c.window_overlap))
-        return MapperProcess(partial(make_predictor, model), c.max_keyframes,
+        return MapperProcess(partial(make_predictor, c.model), c.max_keyframes,
                              motion_config(c))
 
     # Messages

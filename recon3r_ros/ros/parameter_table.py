@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
-from typing import Any
+from typing import Any, cast
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter as RosParameter
-from recon3r_ros.models.registry import MODELS, MODES, PRECISIONS
+from recon3r_ros.models import registry
 
 Value = bool | int | float | str | list[str] | list[float]
 
@@ -107,19 +107,12 @@ PARAMETERS = (
     Parameter('queue_size', 2, 'Images of a camera that wait at most; more drop the oldest one.',
               'images', 1, 100),
     Parameter('model', 'geometric', 'What predicts depth; geometric needs neither weights nor a '
-              'GPU.', choices=MODELS),
+              'GPU.', choices=registry.names()),
     Parameter('weights', '', "File of the model's weights, .pth, .pt or .safetensors; recon3r "
               'weights lists what is published.'),
-    Parameter('device', 'auto', 'Device of the network: cpu, cuda or cuda:N; auto takes CUDA '
-              'where there is some.'),
-    Parameter('precision', 'auto', 'Number format of the network; auto is float32 on the CPU, '
-              'else bfloat16 or float16.', choices=PRECISIONS),
-    Parameter('mode', 'eager', 'How the network runs: as it is, compiled by torch.compile, or '
-              'recorded as CUDA graphs.', choices=MODES),
-    Parameter('window_size', 8, 'Keyframes that the model vggt looks at together.', 'keyframes',
-              2, 64),
-    Parameter('window_overlap', 2, 'Keyframes that a full window shares with the next one; one '
-              'less than window_size slides it keyframe by keyframe.', 'keyframes', 1, 63),
+    *(Parameter(own.name, cast(Value, own.default), own.metadata['meaning'], own.metadata['unit'],
+                own.metadata['low'], own.metadata['high'], own.metadata['choices'])
+      for own in registry.option_fields()),
     Parameter('motion', True, 'Look for what moves; masks from <camera>/mask count in any case.'),
     Parameter('mask_refiner', 'grabcut', 'What brings masks to the edges of the image: grabcut, '
               'none, or the module:function of your own.'),

@@ -23,7 +23,8 @@ from rclpy.parameter import Parameter as RosParameter
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.models.registry import METRIC_MODELS
+from recon3r_ros.models import registry
+from recon3r_ros.models.registry import Model
 from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.ros.parameter_table import CAMERA_PARAMETERS, Parameter, PARAMETERS
 
@@ -67,19 +68,13 @@ class CameraConfig:
 
 @dataclass(frozen=True, eq=False)
 class Config:
-    """The parameters' values: see `PARAMETERS`."""
+    """The parameters' values: see `PARAMETERS`. `model` has those of the model and its engine."""
 
     cameras: tuple[CameraConfig, ...]
     image_transport: str
     qos_image: str
     queue_size: int
-    model: str
-    weights: str
-    device: str
-    precision: str
-    mode: str
-    window_size: int
-    window_overlap: int
+    model: Model
     motion: bool
     mask_refiner: str
     rest_delay: float
@@ -116,7 +111,7 @@ class Config:
         found = {
             'odometry': 'odometry, when the robot has driven a metre' if self.odometry else '',
             'depth': 'measured depth' if any(c.use_depth for c in self.cameras) else '',
-            'model': 'the network' if self.model in METRIC_MODELS else '',
+            'model': 'the network' if registry.spec(self.model.name).metric else '',
         }
         return tuple(words for source, words in found.items()
                      if words and self.scale_source in ('auto', source))
@@ -144,6 +139,8 @@ def read(node: Node) -> Config:
     values = {p.name: _value(node, p.name, p) for p in PARAMETERS}
     cameras = tuple(_camera(node, name) for name in _camera_names(node))
     values['cameras'] = cameras
+    options = {own.name: values.pop(own.name) for own in registry.option_fields()}
+    values['model'] = Model.of(values['model'], values.pop('weights'), options)
     config = Config(**values)
     mask_refiner(config.mask_refiner)
     frames = [f for f in (config.map_frame, config.odom_frame, config.base_frame) if f]

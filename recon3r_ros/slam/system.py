@@ -93,7 +93,7 @@ class Reconstruction:
         self.odometry_scale = OdometryScale()
         self.depth_scale = DepthScale()
         self._host = host
-        self._at_once = isinstance(host, MapperAtOnce)
+        self._at_once = host.at_once
         self._streams: dict[str, CameraStream] = {}
         self._trajectory = Trajectory()
         self._measured: dict[int, NDArray[np.float32]] = {}

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from recon3r_ros import cli
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.models import registry
@@ -104,14 +106,79 @@ def test_a_file_that_holds_no_weights(recon3r, tmp_path):
     assert outcome.status == 2 and str(tmp_path / 'w.pth') in outcome.err
 
 
-def test_models_are_the_same_everywhere():
-    from recon3r_ros.nets.checkpoints import HEADS, PUBLISHED
-    assert {*HEADS, 'vggt'} == {*registry.MODELS} - {'geometric'} == {p.model for p in PUBLISHED}
-    assert set(HEADS) == set(registry.PAIR_NETWORKS)
+#: A network as somebody adds it: one file, and one spec below
+TOY = """
+from dataclasses import dataclass
+from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.models.registry import option
+from recon3r_ros.nets.checkpoints import Built, Format
+from torch import nn
+
+FORMAT = Format(
+    lambda state: 'toy.weight' in state,
+    lambda path, state, description: Built(
+        nn.ModuleDict({'toy': nn.Linear(2, 1, bias=False)}), state, ('toy',), 100))
+
+
+@dataclass(frozen=True)
+class Options:
+    patience: int = option(3, 'How long the toy looks.', 's', 1, 9)
+
+
+class Toy(GeometricPredictor):
+    def __init__(self, patience):
+        self.patience = patience
+
+
+def make(model):
+    return Toy(model.options.patience)
+"""
+PROGRAM = """
+import sys
+from recon3r_ros.models import registry
+from toy import Options
+registry.SPECS += (registry.ModelSpec(
+    'toy', 'toy', 'toy', Options,
+    published=(registry.Published('toy.pth', 'https://toy', 'free'),)),)
+import runpy
+from recon3r_ros import cli
+from recon3r_ros.models import weights
+run = cli._parser().parse_args(['run', '--images', 'x', '--output', 'y', '--model', 'toy',
+                                '--weights', 'w.pth', '--patience', '5'])
+from recon3r_ros.commands.run import asked_model
+predictor = registry.make_predictor(asked_model(run))
+print(type(predictor).__name__, predictor.patience)
+print(weights.read(__import__('pathlib').Path('w.pth')).models)
+cli.main(['weights'])
+if sys.argv[1] == 'ros':
+    from recon3r_ros.ros.parameter_table import PARAMETERS
+    table = {p.name: p for p in PARAMETERS}
+    print('choices', table['model'].choices, table['patience'].limits, table['patience'].unit)
+    docs = runpy.run_path(sys.argv[2])
+    print('documented', '`patience`' in docs['markdown']() and 'toy' in docs['yaml']())
+"""
+
+
+def test_a_model_is_added_by_one_file_and_one_spec(tmp_path):
+    """It is in --model, its options on the command line and in the node, its files are told."""
+    (tmp_path / 'toy.py').write_text(TOY)
+    (tmp_path / 'program.py').write_text(PROGRAM)
+    torch.save({'toy.weight': torch.ones(1, 2)}, tmp_path / 'w.pth')
+    ros = 'ros' if importlib.util.find_spec('rclpy') else ''
+    docs = Path(__file__).resolve().parents[2] / 'scripts' / 'write_parameter_docs.py'
+    result = subprocess.run([sys.executable, 'program.py', ros, str(docs)], cwd=tmp_path,
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ['Toy 5', "('toy',)"]
+    assert any('--model toy' in line for line in lines) and 'https://toy' in result.stdout
+    if ros:
+        assert f"choices {(*registry.names(), 'toy')} 1 to 9 s" in lines
+        assert 'documented True' in lines
 
 
 def test_help_loads_no_network(recon3r_process):
     outcome = recon3r_process('run', '--help')
     out, _ = outcome.communicate(timeout=30)
     assert outcome.returncode == 0 and '--weights' in out
-    assert cli.MODELS == registry.MODELS
+    assert all(name in out for name in registry.names())

@@ -17,7 +17,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.pointmaps import as_pair, information
 from recon3r_ros.models.registry import EngineConfig, make_predictor, Model
-from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, View, WindowPredictor
+from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, View
 from recon3r_ros.models.vggt import VggtEncoding, VggtPredictor
 from recon3r_ros.models.window_engine import ViewTokens, WindowEngine, WindowOutput
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
@@ -152,8 +152,9 @@ def test_lower_precision_gives_float32_points() -> None:
 
 
 def test_it_says_that_it_takes_windows() -> None:
-    assert isinstance(VggtPredictor(WindowEngine(tiny()), SIZE), WindowPredictor)
-    assert not isinstance(make_predictor(Model()), WindowPredictor)
+    predictor = VggtPredictor(WindowEngine(tiny()), SIZE)
+    assert predictor.together is predictor
+    assert make_predictor(Model()).together is None
 
 
 @dataclass(eq=False)

@@ -13,6 +13,8 @@ import pickle
 
 import pytest
 from recon3r_ros.errors import InputError
+from recon3r_ros.models import registry, weights
+from recon3r_ros.models.registry import ModelSpec, Published
 from recon3r_ros.nets import checkpoints
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
@@ -42,7 +44,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 def refusal(path: Path) -> str:
     """Return why a file is refused, in one line that names it."""
     with pytest.raises(InputError) as caught:
-        checkpoints.read(path)
+        weights.read(path)
     message = str(caught.value)
     assert str(path) in message and '\n' not in message
     return message
@@ -52,7 +54,7 @@ def refusal(path: Path) -> str:
 def test_the_network_follows_from_the_tensors(write: Callable[..., Path], head: str) -> None:
     config = replace(CONFIG, head=head, descriptor_dim=16 if '+' in head else 24)
     network = Dust3r(config)
-    found = checkpoints.read(write(network.state_dict()))
+    found = weights.read(write(network.state_dict()))
     assert found.network.config == config
     assert found.image_size == 512
     image = torch.zeros(1, 3, 32, 64)
@@ -64,7 +66,7 @@ def test_the_network_follows_from_the_tensors(write: Callable[..., Path], head: 
 
 def test_safetensors(state: State, tmp_path: Path) -> None:
     save_file({k: v.clone() for k, v in state.items()}, tmp_path / 'model.safetensors')
-    assert checkpoints.read(tmp_path / 'model.safetensors').network.config == CONFIG
+    assert weights.read(tmp_path / 'model.safetensors').network.config == CONFIG
     (tmp_path / 'model.safetensors').write_bytes(
         (tmp_path / 'model.safetensors').read_bytes()[:-100])
     assert 'truncated' in refusal(tmp_path / 'model.safetensors')
@@ -72,13 +74,13 @@ def test_safetensors(state: State, tmp_path: Path) -> None:
 
 def test_bare_weights_in_half_precision(state: State, tmp_path: Path) -> None:
     torch.save({k: v.half() for k, v in state.items()}, tmp_path / 'w.pth')
-    network = checkpoints.read(tmp_path / 'w.pth').network
+    network = weights.read(tmp_path / 'w.pth').network
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
 def test_one_decoder_serves_both_views(state: State, write: Callable[..., Path]) -> None:
     path = write({k: v for k, v in state.items() if not k.startswith('dec_blocks2')})
-    found = checkpoints.read(path).network.state_dict()
+    found = weights.read(path).network.state_dict()
     assert torch.equal(found['dec_blocks2.1.norm1.weight'], found['dec_blocks.1.norm1.weight'])
 
 
@@ -88,13 +90,13 @@ def test_one_decoder_serves_both_views(state: State, write: Callable[..., Path])
     ('w_224_.pth', "Net(patch_embed_cls='a', img_size=(512, 512))", 512)])
 def test_image_size(state: State, write: Callable[..., Path], name: str, model: str, size: int
                     ) -> None:
-    assert checkpoints.read(write(state, name, model)).image_size == size
+    assert weights.read(write(state, name, model)).image_size == size
 
 
 def test_its_description_is_never_evaluated(state: State, write: Callable[..., Path],
                                             tmp_path: Path) -> None:
     path = write(state, model=f"open({str(tmp_path / 'evil')!r}, 'w')")
-    checkpoints.read(path)
+    weights.read(path)
     assert not (tmp_path / 'evil').exists()
 
 
@@ -160,14 +162,14 @@ def test_wrong_shapes_and_values(state: State, write: Callable[..., Path]) -> No
 
 def test_it_must_be_the_model_that_was_asked_for(write: Callable[..., Path]) -> None:
     linear = write(Dust3r(CONFIG).state_dict())
-    assert 'dust3r' in checkpoints.load_dust3r(linear, 'dust3r').models
+    assert 'dust3r' in weights.load(linear, 'dust3r').models
     for model in ('mast3r', 'monst3r'):
         with pytest.raises(InputError, match=f'{linear}.*not {model}'):
-            checkpoints.load_dust3r(linear, model)
-    with pytest.raises(InputError, match='dust3r, monst3r, mast3r'):
-        checkpoints.load_dust3r(linear, 'geometric')
+            weights.load(linear, model)
+    with pytest.raises(InputError, match='holds dust3r, not geometric'):
+        weights.load(linear, 'geometric')
     with pytest.raises(InputError, match='no such file'):
-        checkpoints.load_dust3r(linear.with_name('none.pth'), 'dust3r')
+        weights.load(linear.with_name('none.pth'), 'dust3r')
 
 
 def test_a_known_hash_is_checked(state: State, write: Callable[..., Path],
@@ -182,11 +184,12 @@ def test_a_known_hash_is_checked(state: State, write: Callable[..., Path],
     assert right in refusal(path)
     beside.write_text('no hash\n')
     with pytest.raises(InputError, match='sha256sum'):
-        checkpoints.read(path)
+        weights.read(path)
     beside.unlink()
-    known = replace(checkpoints.PUBLISHED[0], file='weights.pth', sha256=right)
-    monkeypatch.setattr(checkpoints, 'PUBLISHED', (known,))
-    assert checkpoints.check_sha256(path) == 'as published'
+    published = Published('weights.pth', 'https://nowhere', sha256=right)
+    monkeypatch.setattr(registry, 'SPECS', (
+        *registry.SPECS, ModelSpec('more', '', published=(published,))))
+    assert checkpoints.check_sha256(path, weights.known_sha256(path)) == 'as published'
     path.write_bytes(path.read_bytes() + b'\0')
     assert 'as published it is' in refusal(path)
 
@@ -206,7 +209,7 @@ def test_vggt_follows_from_its_tensors(vggt_state: State, tmp_path: Path, name: 
         torch.save(state, tmp_path / name)
     else:
         save_file({k: v.clone() for k, v in state.items()}, tmp_path / name)
-    found = checkpoints.load_vggt(tmp_path / name)
+    found = weights.load(tmp_path / name, 'vggt')
     config = found.network.config
     assert (config.embed_dim, config.depth, config.dino_depth) == (64, 6, 2)
     assert config.layers == (1, 2, 4, 5), 'those of the published network, in proportion'
@@ -230,6 +233,6 @@ def test_vggt_is_loaded_strictly(vggt_state: State, write: Callable[..., Path]) 
 def test_vggt_and_dust3r_are_not_mistaken_for_each_other(
         state: State, vggt_state: State, write: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match='holds vggt, not dust3r; give --model vggt'):
-        checkpoints.load_dust3r(write(vggt_state, 'vggt.pt'), 'dust3r')
+        weights.load(write(vggt_state, 'vggt.pt'), 'dust3r')
     with pytest.raises(InputError, match='holds dust3r, not vggt; give --model dust3r'):
-        checkpoints.load_vggt(write(state))
+        weights.load(write(state), 'vggt')

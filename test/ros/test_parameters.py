@@ -13,6 +13,7 @@ import rclpy
 from rclpy.parameter import Parameter
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
+from recon3r_ros.models import registry
 from recon3r_ros.ros import parameters
 import yaml
 
@@ -42,9 +43,14 @@ def make_node(ros_context):
 
 def test_defaults_are_those_of_the_table(make_node):
     config = parameters.read(make_node())
+    model = config.model
+    of_model = {'model': model.name, 'weights': model.weights, **vars(model.engine)}
     for parameter in parameters.PARAMETERS:
+        if parameter.name in {own.name for own in registry.option_fields()} - of_model.keys():
+            continue  # another model's
         if parameter.name != 'cameras':
-            assert getattr(config, parameter.name) == parameter.default
+            found = of_model.get(parameter.name, getattr(config, parameter.name, None))
+            assert found == parameter.default
     camera, = config.cameras
     assert camera.name == 'camera' and camera.T_base_cam is None and not camera.uncalibrated
 
@@ -58,6 +64,13 @@ def test_every_parameter_is_described(make_node):
         if parameter.unit:
             assert parameter.unit in descriptor.description
     assert len(set(NAMES)) == len(NAMES)
+
+
+def test_a_model_has_its_own_options(make_node):
+    config = parameters.read(make_node(
+        model='vggt', weights='w.pt', window_size=12, mode='compile'))
+    assert config.model == registry.Model(
+        'vggt', 'w.pt', registry.EngineConfig(mode='compile'), registry.Window(12, 2))
 
 
 @pytest.mark.parametrize('values, words', [

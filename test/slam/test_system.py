@@ -296,7 +296,7 @@ class Oracle:
 
     def __init__(self, scene: SimulatedSequence, noise: float, learned: bool) -> None:
         self._noise = noise
-        self.reweights = False
+        self.reweights, self.together = False, None
         self.single_view = self._learned = learned
         self._rng = np.random.default_rng(4)
         self._known = {render(scene, i).image.tobytes(): TrueView.of(scene, i)

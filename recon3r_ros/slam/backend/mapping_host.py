@@ -38,7 +38,14 @@ _PATIENCE_S = 2.0
 
 
 class MapperHost(Protocol):
-    """Runs methods of one mapper, one after the other."""
+    """
+    Runs methods of one mapper, one after the other.
+
+    `at_once` says whether a method has run when `call` returns.
+    """
+
+    @property
+    def at_once(self) -> bool: ...
 
     def call(self, method: Callable[Concatenate[Mapper, P], R], *args: P.args, **kwargs: P.kwargs
              ) -> Future[tuple[R, Map]]:
@@ -56,6 +63,8 @@ class MapperAtOnce:
 
     :param mapper: to run them on
     """
+
+    at_once = True
 
     def __init__(self, mapper: Mapper) -> None:
         self._mapper = mapper
@@ -134,6 +143,8 @@ class MapperProcess:
     :param motion: how what moves is handled; its refiner is a function that can be pickled
     :raises Recon3rError: where the process cannot make the predictor
     """
+
+    at_once = False
 
     def __init__(self, predictor: Callable[[], Predictor], max_keyframes: int,
                  motion: MotionConfig = MotionConfig()) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.models.pointmaps import as_pair
-from recon3r_ros.models.types import Encoding, Prediction, Predictor, View, WindowPredictor
+from recon3r_ros.models.types import Encoding, Prediction, Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend import pair_graph
 from recon3r_ros.slam.backend.correspondence import correspond
@@ -80,8 +80,9 @@ class Pairing:
         :param window: keyframes that keep their encodings
         :param everything: those that keep their images
         """
-        if isinstance(self.predictor, WindowPredictor):
-            window = {*window, *sorted(everything)[1 - self.predictor.window.size:]}
+        together = self.predictor.together
+        if together is not None:
+            window = {*window, *sorted(everything)[1 - together.window.size:]}
         self._encodings = {i: e for i, e in self._encodings.items() if i in window}
         self.archive = {i: v for i, v in self.archive.items() if i in everything}
 
@@ -153,7 +154,8 @@ class Pairing:
 
         :param context: of a window that they all share; None where each looks at the new one alone
         """
-        if not isinstance(self.predictor, WindowPredictor) or any(
+        together = self.predictor.together
+        if together is None or any(
                 p.image.shape != new.image.shape for p in partners):
             groups = [pair for p in partners for pair in ((p, new), (new, p))]
             predictions = self.predictor.predict(groups)
@@ -162,9 +164,9 @@ class Pairing:
         both = []
         for window in windows:
             group, last = (*window, new), len(window)
-            together = self.predictor.predict_together(
-                group, (context or [])[:max(self.predictor.window.size - len(group), 0)])
-            both += [(as_pair(together, group, n, last), as_pair(together, group, last, n))
+            prediction = together.predict_together(
+                group, (context or [])[:max(together.window.size - len(group), 0)])
+            both += [(as_pair(prediction, group, n, last), as_pair(prediction, group, last, n))
                      for n in range(last)]
         return both
 
@@ -175,9 +177,9 @@ class Pairing:
         :param own: of its camera, oldest first
         :return: none where the predictor looks at pairs
         """
-        if not isinstance(self.predictor, WindowPredictor):
+        if self.predictor.together is None:
             return []
-        window = self.predictor.window
+        window = self.predictor.together.window
         start = pair_graph.window_start(len(own) + 1, window.size, window.overlap)
         return [i for i in reversed(own[start:]) if i in self._encodings
                 and self._encodings[i].image.shape == new.image.shape]

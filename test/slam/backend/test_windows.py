@@ -77,6 +77,10 @@ class WindowOracle:
 
     single_view, reweights = True, False
 
+    @property
+    def together(self) -> WindowOracle:
+        return self
+
     def __init__(self, angles: Array, window: Window, noise: float = 0.01) -> None:
         self.poses = [pose(a) for a in angles]
         self.window = window

@@ -1,0 +1,51 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Files of weights: which model they are for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from recon3r_ros.errors import InputError
+from recon3r_ros.models import registry
+from recon3r_ros.nets import checkpoints
+from recon3r_ros.nets.checkpoints import Checkpoint, Format
+
+
+def formats() -> tuple[Format, ...]:
+    """Return how to tell the files of all networks there are, each once."""
+    found: dict[int, Format] = {}
+    for known in registry.SPECS:
+        if known.net:
+            own = import_module(known.net).FORMAT
+            found.setdefault(id(own), own)
+    return tuple(found.values())
+
+
+def known_sha256(path: Path) -> str | None:
+    """Return the SHA-256 of a published file of this name; None where it is not known."""
+    return {p.file: p.sha256 for known in registry.SPECS for p in known.published}.get(path.name)
+
+
+def read(path: Path) -> Checkpoint:
+    """
+    Read whatever network a file holds.
+
+    :raises InputError: in one line that names the file and what is wrong with it
+    """
+    return checkpoints.read(path, formats(), known_sha256(path))
+
+
+def load(path: str | Path, model: str) -> Checkpoint:
+    """
+    Read the weights of a model.
+
+    :raises InputError: in one line that names the file and what is wrong with it
+    """
+    checkpoint = read(Path(path))
+    if model not in checkpoint.models:
+        found = checkpoint.models[0]
+        raise InputError(f'{path}: holds {found}, not {model}; give --model {found} or the file '
+                         f'of {model}')
+    return checkpoint
