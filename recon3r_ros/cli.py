@@ -234,9 +234,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
                         'have no stamps (default: 30)')
     _model_arguments(parser)
     parser.add_argument('--motion', choices=['online', 'offline', 'off'], default='online',
-                        help='how what moves is found: as a robot does, frame by frame; once more '
-                        'at the end, from before and after each image; or not at all (default: '
-                        'online)')
+                        help='how dynamic objects are found: frame by frame, as on a robot; once '
+                        'more at the end, from before and after each image; or not at all '
+                        '(default: online)')
     parser.add_argument('--masks', metavar='DIR', help='masks NAME.png of what you know to move: '
                         'all but 0, of the size of the image NAME')
     parser.add_argument('--mask-refiner', metavar='NAME', default='grabcut', help='what brings '

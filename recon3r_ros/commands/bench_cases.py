@@ -76,7 +76,7 @@ class Case:
     :param seed: of the simulated scene
     :param stills: whether its stamps are numbers, not times
     :param moving: objects of the simulated scene that move
-    :param offline: whether what moves is looked for again at the end
+    :param offline: whether dynamic objects are looked for again at the end
     """
 
     name: str

@@ -4,7 +4,7 @@
 `recon3r bench --motion`: what large moving objects do to poses and map.
 
 Simulated scenes with objects that cover a quarter of the image and more, each reconstructed
-without them, with them, and with them but without looking for what moves.
+without them, with them, and with them but without detecting dynamic objects.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DRAWN = 7
 
 @dataclass(frozen=True)
 class _Row:
-    """ATE in percent of the path, and the map's share of points on what moves in percent."""
+    """ATE in percent of the path, and the map's share of points on dynamic objects in percent."""
 
     ate: float
     on_movers: float
@@ -85,7 +85,8 @@ def measure(output: Path) -> int:
         f'{np.mean([row[2].on_movers for row in rows]):.2f} |\n')
     page = ('# Large moving objects\n\n'
             'Written by `recon3r bench --motion`: simulated rooms, geometric model, ATE after '
-            'alignment by a similarity in percent of the path. *on* looks for what moves, *off* '
+            'alignment by a similarity in percent of the path. *on* detects dynamic objects, '
+            '*off* '
             'does not (poses are robust in any case); *none* is the same scene without the '
             'objects; *given* gets the true masks from the user and looks for nothing: what the '
             'missing part of the image costs. Where an ATE is a few millimetres, ratios are '
@@ -97,7 +98,7 @@ def measure(output: Path) -> int:
             f'![masks and maps]({output.with_suffix(".png").name})\n\n'
             'Above: a keyframe, what its pairs with the keyframes next to it say (red: no depth '
             'explains the match, blue: one does), its mask, and its depth; below: the map from '
-            'above without and with looking for what moves, points on moving objects in red.\n')
+            'above without and with detecting dynamic objects, points on moving objects in red.\n')
     write_bytes(output, page.encode())
     console().print(page, soft_wrap=True)
     return 0

@@ -31,7 +31,7 @@ from recon3r_ros.ros.environment import child_environment, prepare_process
 READY_S, END_S = 60.0, 15.0
 #: And to play all images
 PLAYING_S = 3600.0
-#: Topic of what moves
+#: Topic of dynamic masks
 MASKS = '/recon3r/camera/dynamic_mask'
 
 

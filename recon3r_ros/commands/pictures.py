@@ -96,7 +96,7 @@ def draw_frames(output: Path, pack: Path, path: Path) -> None:
             for axis in row:
                 axis.set_xticks([])
                 axis.set_yticks([])
-        for axis, title in zip(axes[0], ('input image', 'depth', 'confidence', 'what moves')):
+        for axis, title in zip(axes[0], ('input image', 'depth', 'confidence', 'dynamic mask')):
             axis.set_title(title, weight='bold')
         for axis in (axes[-1, 0], axes[-1, 3]):
             axis.set_axis_off()
@@ -170,9 +170,9 @@ def draw_map(output: Path, pack: Path, path: Path) -> None:
 
 def draw_motion(maps: list[Map], frames: list[SimulatedFrame], path: Path) -> None:
     """
-    Draw a keyframe with its mask, and maps from above with what moves in red.
+    Draw a keyframe with its mask, and maps from above with dynamic objects in red.
 
-    :param maps: with looking for what moves, and without
+    :param maps: with detecting dynamic objects, and without
     :param frames: of the simulated scene
     :param path: PNG file to write
     """
@@ -196,14 +196,14 @@ def draw_motion(maps: list[Map], frames: list[SimulatedFrame], path: Path) -> No
             axis.set_xticks([])
             axis.set_yticks([])
         for n, (known_map, title) in enumerate(zip(
-                reversed(maps), ('map without looking for what moves', 'map'))):
+                reversed(maps), ('map without detecting dynamic objects', 'map'))):
             axis = figure.add_subplot(grid[1, 2 * n:2 * n + 2])
             _draw_moving_points(axis, known_map, frames)
             axis.set_title(title, weight='bold')
 
 
 def true_mask(frame: SimulatedFrame, keyframe: Keyframe) -> NDArray[np.bool_]:
-    """Mask what moves in a simulated frame on the grid (H, W) of the keyframe made of it."""
+    """Mask the dynamic objects of a simulated frame on the grid (H, W) of its keyframe."""
     return cv2.resize(frame.motion_mask.astype(np.uint8), keyframe.mask.shape[::-1],
                       interpolation=cv2.INTER_NEAREST) > 0
 
@@ -221,7 +221,7 @@ def _pair_evidence(shown: Keyframe, keyframes: list[Keyframe]) -> NDArray[np.flo
 
 
 def _draw_moving_points(axis: Axes, known: Map, frames: list[SimulatedFrame]) -> None:
-    """Draw a map from above, points on what moves in red."""
+    """Draw a map from above, points on dynamic objects in red."""
     positions, colors = [], []
     for keyframe in known.keyframes.values():
         frame = frames[keyframe.index]

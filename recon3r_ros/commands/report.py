@@ -18,7 +18,7 @@ class Timings:
     :param total_s: seconds for everything, from opening the output to the last file
     :param read_s: seconds spent waiting for images
     :param track_median_ms: milliseconds for tracking a frame; None if none was tracked
-    :param motion_median_ms: milliseconds for masking what moves in it; None likewise
+    :param motion_median_ms: milliseconds for the dynamic mask; None likewise
     :param frame_median_ms: milliseconds for all of a tracked frame that became no keyframe, its
         masks at full size included; None likewise
     :param keyframe_median_ms: milliseconds for a frame that became a keyframe; None if none

@@ -37,7 +37,7 @@ class RunOptions:
     :param model: what to predict with
     :param voxel_size: of the map, map units; None leaves the choice to the fusion
     :param colmap: write a COLMAP model as well
-    :param motion: how what moves is handled
+    :param motion: how dynamic objects are handled
     :param progress: show a progress bar where standard error is a terminal
     """
 

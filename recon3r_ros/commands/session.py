@@ -41,7 +41,7 @@ class Session:
     :param predictor: what predicts depth
     :param model: its name
     :param voxel_size: of the map, map units; None leaves the choice to the fusion
-    :param motion: how what moves is handled
+    :param motion: how dynamic objects are handled
     """
 
     def __init__(self, sequence: Sequence, writer: ResultWriter, predictor: Predictor, model: str,

@@ -222,8 +222,8 @@ def _polished(everything: _Problem, valid: NDArray[np.bool_], T: Array) -> Array
     """
     Iterate with a Cauchy kernel as wide as most residuals ask for.
 
-    What moves slowly, or slides along an occlusion, stays within the threshold for a while, and
-    pulls all to one side.
+    Points that move slowly, or slide along an occlusion, stay within the threshold for a while,
+    and pull all to one side.
     """
     inliers = valid & (_residuals(everything, T) < everything.threshold)
     if inliers.sum() < MIN_INLIERS:

@@ -83,8 +83,8 @@ def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float, exact
     """
     Essential matrix by RANSAC, then the smallest epipolar distances.
 
-    What moves slowly nearly agrees with many poses. Within a loose threshold one that makes a
-    compromise with it may have the more inliers, within a tight one the true one has. Whether the
+    Points that move slowly nearly agree with many poses. Within a loose threshold one that makes a
+    compromise with them may have the more inliers, within a tight one the true one has. Whether the
     noise allows for a tight one shows afterwards: the pose counts that most matches are near to.
 
     :param threshold: epipolar distance of an inlier, normalised units (pixels / focal)
@@ -137,8 +137,8 @@ def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: 
     Minimise the Sampson distances by robust Gauss-Newton over the five degrees of freedom.
 
     Hartley and Zisserman, eq. 11.9. The translation stays on the unit sphere. The scale of the
-    weights comes down to the matches' own noise: what moves slowly enough to nearly agree with
-    some pose would otherwise pull the true one towards that.
+    weights comes down to the matches' own noise: points that move slowly enough to nearly agree
+    with some pose would otherwise pull the true one towards that.
     """
     scale = threshold
     for iteration in range(_POSE_ITERATIONS):

@@ -92,7 +92,7 @@ class Dust3rPredictor:
         """
         Pointmaps of pairs and of single views, all decoded together.
 
-        :param moving: for each group, what moves in its views (H, W) on their grids: nothing
+        :param moving: for each group, dynamic objects in its views (H, W) on their grids: nothing
             static is then explained by it (Easi3R, section 3.4)
         :raises ValueError: for a group of another size
         :raises Recon3rError: where the device's memory does not suffice

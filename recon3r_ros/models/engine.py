@@ -20,7 +20,7 @@ from torch import Tensor
 #: caches hold less of them
 MAX_BATCH = {'cuda': 16, 'cpu': 4}
 Pair = tuple[Tokens, Tokens]
-#: Tokens (rows, columns) of a pair's views that show what moves
+#: Tokens (rows, columns) of a pair's views that show dynamic objects
 Moving = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 

@@ -26,7 +26,7 @@ from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.registry import Model
 from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
-#: Share of the matches that must be left where what moves is left aside: masks may be wrong
+#: Share of the matches that must be left where dynamic objects are left aside: masks may be wrong
 MIN_STILL = 0.1
 #: Pixels of the image that keypoints are matched in; flow and pointmaps have half its width and
 #: height
@@ -83,7 +83,7 @@ class GeometricEncoding:
         return np.asarray(_resize(self.view.moving.astype(np.uint8) * 255, self.camera) >= 64)
 
     def still(self, pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Tell where on the grid, at (N, 2) pixels, nothing is known to move."""
+        """Tell where on the grid, at (N, 2) pixels, no dynamic object is known."""
         if self._moving is None:
             return np.ones(len(pixels), bool)
         u, v = np.round(pixels).astype(int).T

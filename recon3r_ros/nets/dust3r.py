@@ -204,7 +204,7 @@ class Dust3r(nn.Module):
         :param first: of view 1 (B, N, C)
         :param second: of view 2 (B, M, C)
         :param statistics: whether to collect attention's
-        :param moving: (B, N) and (B, M) bool, tokens of what moves: view 1's static ones then
+        :param moving: (B, N) and (B, M) bool, tokens of dynamic objects: view 1's static ones then
             pay no attention to view 2's moving ones (Easi3R, equation 10)
         """
         head_size = self.config.dec_embed_dim // self.config.dec_num_heads

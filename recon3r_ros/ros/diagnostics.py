@@ -61,7 +61,7 @@ class Health:
     :param keyframes: of the map
     :param scale: metres per map unit; None where unknown
     :param latencies_ms: median milliseconds per stage
-    :param memory_mb: resident, of the node and what makes keyframes
+    :param memory_mb: resident, of the node and its mapping process
     """
 
     name: str

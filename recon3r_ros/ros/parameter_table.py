@@ -113,7 +113,8 @@ PARAMETERS = (
     *(Parameter(own.name, cast(Value, own.default), own.metadata['meaning'], own.metadata['unit'],
                 own.metadata['low'], own.metadata['high'], own.metadata['choices'])
       for own in registry.option_fields()),
-    Parameter('motion', True, 'Look for what moves; masks from <camera>/mask count in any case.'),
+    Parameter('motion', True, 'Detect dynamic objects; masks from <camera>/mask count in any '
+              'case.'),
     Parameter('mask_refiner', 'grabcut', 'What brings masks to the edges of the image: grabcut, '
               'none, or the module:function of your own.'),
     Parameter('rest_delay', 2.0, 'How long what moved must stand still before it enters the map.',

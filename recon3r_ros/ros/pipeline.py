@@ -52,7 +52,7 @@ class Pipeline:
     """
     Feeds images to a reconstruction and has the outcome published.
 
-    :param make_host: starts what makes keyframes
+    :param make_host: starts the mapping process
     :param info: told what happens, in one line
     :param warn: told what the user should know, in one line
     """
@@ -102,7 +102,7 @@ class Pipeline:
         """
         Process one image.
 
-        :raises Recon3rError: where what makes keyframes fails; the image is lost, the map is not
+        :raises Recon3rError: where the mapping process fails; the image is lost, the map is not
         """
         begin = time.monotonic()
         camera = arrival.camera
@@ -220,10 +220,10 @@ class Pipeline:
         self._host.close()
 
     def _revive(self) -> None:
-        """Start what makes keyframes again if it has died; the map is kept."""
+        """Start the mapping process again if it has died; the map is kept."""
         if self._host.alive:
             return
-        self._warn('the process that makes keyframes has ended: it is started again, the map kept')
+        self._warn('the mapping process has ended: it is started again, the map kept')
         known, metric = self.map, self.metric
         self._host.close()
         self._host = self._make_host()

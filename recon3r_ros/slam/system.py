@@ -79,7 +79,7 @@ class Reconstruction:
 
     :param predictor: what predicts pointmaps, in this process and at once
     :param host: where keyframes are made instead
-    :param motion: how what moves is handled; a host's mapper is told by itself
+    :param motion: how dynamic objects are handled; a host's mapper is told by itself
     """
 
     def __init__(self, predictor: Predictor | None = None, host: MapperHost | None = None,
@@ -158,7 +158,7 @@ class Reconstruction:
 
     def smooth_motion(self, frames: Iterable[Frame]) -> dict[int, NDArray[np.bool_]]:
         """
-        Find anew what moves, from before and from after each frame, with all that is known now.
+        Find dynamic objects anew, from before and after each frame, with all that is known now.
 
         :param frames: all frames of one camera again, in order
         :return: masks by the frames' index, for `lens`; without those that have no pose
@@ -182,7 +182,7 @@ class Reconstruction:
 
     def leave_out(self, masks: Mapping[int, NDArray[np.bool_]]) -> None:
         """
-        Take what moves out of the map.
+        Take dynamic objects out of the map.
 
         :param masks: by keyframe, of any size
         """

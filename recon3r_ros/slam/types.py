@@ -106,7 +106,7 @@ class Keyframe:
     :param information: (K,) inverse variances of the keypoints' relative depths
     :param inverse_depth: (H, W) float32, 1 / map units along z; 0 where unknown
     :param confidence: (H, W) float32 inverse variance of the relative depth; 0 where unknown
-    :param mask: (H, W) what moves, and so has no place in the map
+    :param mask: (H, W) dynamic objects, which have no place in the map
     :param camera_name: of its frame
     """
 
@@ -296,7 +296,7 @@ class TrackedFrame:
     :param T_keyframe_cam: (4, 4)
     :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
     :param scale: of the keyframe's depths when the pose was found (`Mapper.scale_of`)
-    :param mask: what moves, at the source image's size (H, W); None where it was not looked for
+    :param mask: dynamic objects, at the source image's size (H, W); None where not looked for
     :param camera_name: which camera took it
     """
 
@@ -317,7 +317,7 @@ class StageTimes:
     Seconds that a frame spent in each stage; 0 for a stage that it did not pass.
 
     :param track: rectification, following keypoints and PnP
-    :param motion: finding what moves
+    :param motion: finding dynamic objects
     :param keyframe: prediction, alignment, refinement and depth, where it became a keyframe
     """
 

@@ -358,7 +358,7 @@ def mapping_process(pid: int) -> int:
 
 
 def test_what_makes_keyframes_is_killed(rig):
-    """An exception in the worker: the map is kept, and the camera finds its place in it again."""
+    """An exception in the worker: the map is kept, and the camera relocalises in it again."""
     size = rig.keyframes()
     os.kill(mapping_process(rig.child.pid), signal.SIGKILL)
     stamps: list[int] = []
@@ -368,7 +368,7 @@ def test_what_makes_keyframes_is_killed(rig):
         return len(stamps) > 20 and set(stamps[-5:]) <= rig.camera.posed()
 
     wait_for(recovered, 90, 'poses again')
-    assert 'the process that makes keyframes has ended' in rig.child.output
+    assert 'the mapping process has ended' in rig.child.output
     rig.survive()
     assert rig.keyframes() >= size
 

@@ -256,7 +256,7 @@ def test_no_frames() -> None:
 
 
 def test_masks_of_the_user_hold_from_the_first_frame_on() -> None:
-    """Without looking for what moves, and in the first pair's landmarks, too."""
+    """Without detecting dynamic objects, and in the first pair's landmarks, too."""
     scene = SimulatedSequence(SceneConfig(seed=1, frames=20, width=480, height=360,
                                           moving_objects=1, moving_size=0.25))
     reconstruction = Reconstruction(GeometricPredictor(), motion=MotionConfig(detect=False))

@@ -49,7 +49,7 @@ class SelfAttention(nn.Module):
 @dataclass(frozen=True, eq=False)
 class Moving:
     """
-    Tokens of what moves (Easi3R, equation 10).
+    Tokens of dynamic objects (Easi3R, equation 10).
 
     :param own: (B, N) bool, of the view that asks
     :param other: (B, M) bool, of the view that answers

@@ -52,8 +52,7 @@ MIN_FIRST_SHARE, SURE = 0.25, 900.0
 #: Share of a new keyframe's observations that must agree with the map
 MIN_AGREEMENT = 0.5
 #: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
-_PLACING_ERROR = 2.0
-_GLOBAL_ITERATIONS = 15
+_PLACING_ERROR, _GLOBAL_ITERATIONS = 2.0, 15
 #: Keyframes this close to each other get an edge of the graph from their refined poses
 CHAINED = 2
 #: Keyframes of a map, each of which takes about 1.5 MB

@@ -140,7 +140,7 @@ class MapperProcess:
 
     :param predictor: makes the predictor there: a class, or another callable that can be pickled
     :param max_keyframes: of the map
-    :param motion: how what moves is handled; its refiner is a function that can be pickled
+    :param motion: how dynamic objects are handled; its refiner is a function that can be pickled
     :raises Recon3rError: where the process cannot make the predictor
     """
 

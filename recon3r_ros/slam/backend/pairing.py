@@ -186,7 +186,7 @@ class Pairing:
 
     def predict_again(self, new: Keyframe, partners: Sequence[Keyframe]) -> list[Pair]:
         """
-        Predict a keyframe with others once more, now that it is known what moves in each.
+        Predict a keyframe with others once more, now that the dynamic objects of each are known.
 
         :param new: with its mask, as the others; all still have their encodings
         """

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What moves, by what a pair network attends to: Easi3R (Chen et al., 2025), without training.
+Dynamic objects from the attention of a pair network: Easi3R (Chen et al., 2025), without training.
 
-Tokens of what moves violate the epipolar geometry that cross-attention has learned: averaged over
-a view's pairs, few queries ask for them as part of a second view, and what is asked of them
+Tokens of dynamic objects violate the epipolar geometry that cross-attention has learned: averaged
+over a view's pairs, few queries ask for them as part of a second view, and what is asked of them
 differs from pair to pair. The paper works on a finished video; `offline` does that.
 `AttentionMotion` is for a stream: a sliding window of keyframes, in which normalisation, clusters
 and threshold are carried on, so that masks don't flicker as the window slides.
@@ -68,7 +68,7 @@ class FusedMaps:
 @dataclass(frozen=True, eq=False)
 class AttentionMask:
     """
-    What moves in one image.
+    Dynamic objects in one image.
 
     :param dynamic: (rows, columns) how likely each token moves, in [0, 1]
     :param threshold: from which on it does
@@ -161,7 +161,7 @@ def cluster_means(dynamic: Map, labels: Labels) -> Map:
 
 def threshold(maps: Map) -> float:
     """
-    Find the value that separates what moves from what does not.
+    Find the value that separates dynamic from static.
 
     Multi-Otsu (Liao et al., 2001) with several numbers of classes; the one whose classes are the
     farthest apart counts (Easi3R, section 3.3).
@@ -197,7 +197,7 @@ def per_image(values: Map) -> Map:
 def offline(edges: Mapping[tuple[int, int], PairAttention], features: Mapping[int, Map],
             size: tuple[int, int]) -> dict[int, AttentionMask]:
     """
-    Find what moves in a whole sequence: the paper's method.
+    Find dynamic objects in a whole sequence: the paper's method.
 
     :param edges: statistics by first and second view
     :param features: (rows, columns, C) encoder tokens of each view, all of one shape
@@ -257,7 +257,7 @@ class AttentionMotion:
 
     def masks(self, like: int, size: tuple[int, int]) -> dict[int, AttentionMask]:
         """
-        Find what moves in the window.
+        Find dynamic objects in the window.
 
         :param like: a keyframe; those of another shape are left aside
         :param size: width and height of its grid
@@ -280,7 +280,7 @@ class AttentionMotion:
         return {i: AttentionMask(m, self._threshold) for i, m in zip(images, refined)}
 
     def all_masks(self, like: int, size: tuple[int, int]) -> dict[int, AttentionMask]:
-        """Find what moves in all keyframes of a shape at once: see `offline` and `masks`."""
+        """Find dynamic objects in all keyframes of a shape at once: see `offline` and `masks`."""
         return offline(*self._of_shape(like, self._features), size)
 
     def _of_shape(self, like: int, among: Collection[int]

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What moves in keyframes, by votes of the pairs they were predicted in.
+Dynamic objects in keyframes, by votes of the pairs they were predicted in.
 
 A pair tells which pixels were matched where no depth explains them (MonST3R, section 3.3; Easi3R,
 equation 11). One pair may err, and may not see a motion along its epipolar lines: all pairs of the
@@ -53,7 +53,7 @@ class EdgeVotes:
         self._known = {pair: v for pair, v in self._known.items() if pair[0] in window}
 
     def mask(self, i: int) -> Mask | None:
-        """Return what moves in a keyframe (H, W); None where no pair says anything."""
+        """Return dynamic objects in a keyframe (H, W); None where no pair says anything."""
         votes = [v for (own, _), v in self._known.items() if own == i]
         if not votes:
             return None

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What moves in the keyframes of the window, from all who say something about it.
+Dynamic objects in the keyframes of the window, from all sources of evidence.
 
 The detector and the user give a mask when a keyframe is made; pairs vote on it, and attention adds
 what it knows, as long as the keyframe is in the window.
@@ -34,7 +34,7 @@ class KeyframeMotion:
     """
     Masks of keyframes and what they are made of.
 
-    :param config: how what moves is handled
+    :param config: how dynamic objects are handled
     """
 
     def __init__(self, config: MotionConfig) -> None:
@@ -70,7 +70,7 @@ class KeyframeMotion:
 
     def masked(self, keyframe: Keyframe, moving: Mask) -> Mask:
         """
-        Add what moves to a keyframe's mask: as it was found, and out to the image's edges.
+        Add dynamic objects to a keyframe's mask: as they were found, and refined to image edges.
 
         :param moving: of any size
         :return: (H, W) on the grid
@@ -83,7 +83,7 @@ class KeyframeMotion:
         return mask
 
     def leave_out(self, keyframe: Keyframe, moving: Mask) -> Mask:
-        """Give a keyframe more of what moves; its new mask."""
+        """Add dynamic objects to a keyframe; return its new mask."""
         self._given[keyframe.id] = self.masked(keyframe, moving)
         return self._given[keyframe.id]
 
@@ -117,7 +117,7 @@ class KeyframeMotion:
         return changed
 
     def of_all(self, newest: Keyframe) -> dict[int, Mask]:
-        """Find what moves by attention's statistics of all keyframes together (H, W), by id."""
+        """Masks (H, W) by attention's statistics of all keyframes together, by keyframe's id."""
         if not (self._config.detect and self._config.offline):
             return {}
         size = (newest.camera.width, newest.camera.height)

@@ -43,7 +43,7 @@ PATCH_SIZE, PATCH_STRIDE, FLOW_ITERATIONS = 6, 4, 6
 #: way slow things move farther
 LAGS = (2, 6)
 #: Flow of the static scene (share of the image's width) beyond which a nearer frame is taken, and
-#: length beyond which flow is not trusted: coarse-to-fine search loses what moves that far
+#: length beyond which flow is not trusted: coarse-to-fine search loses motion that far
 MAX_FLOW, REACH = 0.12, 0.2
 #: Noise of flow: at least this many mask pixels, the usual error of inverse search, and this share
 #: of its length, because patches do not turn or scale with the scene
@@ -76,7 +76,7 @@ MEMORY, SCORE_LIMIT = 0.94, 3.0
 LOW, HIGH = 1.0, 2.0
 #: Regions below this share of the image are noise
 MIN_REGION = 0.002
-#: Margin around what moves that stays out of the map, share of the image's width
+#: Margin around dynamic objects that stays out of the map, share of the image's width
 MARGIN = 0.01
 #: Inverse depth of cells without any
 _FAR = np.float32(1e9)
@@ -85,7 +85,7 @@ _FAR = np.float32(1e9)
 @dataclass(frozen=True)
 class MotionConfig:
     """
-    How what moves is handled.
+    How dynamic objects are handled.
 
     :param detect: whether it is looked for; masks that come with frames count in any case
     :param refiner: brings masks to the edges of the image; None leaves them coarse
@@ -153,7 +153,7 @@ class _Bounds:
 
 class MotionDetector:
     """
-    Masks what moves, frame by frame.
+    Masks dynamic objects, frame by frame.
 
     :param camera: pinhole camera of the tracking images
     :param rest_s: seconds for which `unsettled` remembers what moved
@@ -192,11 +192,11 @@ class MotionDetector:
     def detect(self, gray: NDArray[np.uint8], T_ref_cam: Array, reference: Keyframe,
                stamp_ns: int = 0) -> Mask:
         """
-        Find what moves in a frame.
+        Find dynamic objects in a frame.
 
         :param gray: (H, W) uint8 image of the tracking camera
         :param T_ref_cam: (4, 4) pose of the frame in the reference's camera frame, map units
-        :param reference: a keyframe near it; its depth should not include what moves
+        :param reference: a keyframe near it; its depth should not include dynamic objects
         :param stamp_ns: of the frame, for `unsettled`
         :return: (H // 3, W // 3), at least 16 each
         """
@@ -224,7 +224,7 @@ class MotionDetector:
 
     def unsettled(self, stamp_ns: int) -> Mask:
         """
-        Mask what moves in the newest frame, or rests not for long: it has no place in the map yet.
+        Mask what has no place in the map yet: it moves in the newest frame, or did not long ago.
 
         :return: (H // 3, W // 3), at least 16 each
         """

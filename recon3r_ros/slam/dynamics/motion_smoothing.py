@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What moves, once it is known what comes next: evidence from before and from after.
+Dynamic objects, once it is known what comes next: evidence from before and from after.
 
 A detector needs some frames to be sure, and lags behind what it follows. Looked at in both
 directions of time, the beginning of a movement is as well known as its end. Works through a
@@ -57,7 +57,7 @@ class _Seen:
 def smooth(frames: Iterable[PlacedFrame], forward: MotionDetector,
            backward: Callable[[], MotionDetector]) -> Iterator[tuple[int, Mask | None]]:
     """
-    Find what moves in the frames of one camera, in order.
+    Find dynamic objects in the frames of one camera, in order.
 
     :param frames: all of them
     :param forward: sees the frames in order, and knows the newest one afterwards

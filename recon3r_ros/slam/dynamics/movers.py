@@ -29,12 +29,12 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
                   measured: NDArray[np.float32] | None, keyframe: Keyframe,
                   T_cam_keyframe: Array) -> PointCloud:
     """
-    Points of what moves in a frame, in its camera's frame.
+    Points of dynamic objects in a frame, in its camera's frame.
 
     Parallax says nothing of things that move by themselves. Their depth is the measured one where
     there is any, else that of what they stand on, right below them: one depth for each region.
 
-    :param mask: (H, W) what moves
+    :param mask: (H, W) dynamic objects
     :param image: (H, W) or (H, W, 3)
     :param camera: pinhole camera of both
     :param measured: (H, W) depth in map units, NaN where unknown; or None

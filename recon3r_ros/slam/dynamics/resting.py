@@ -48,7 +48,7 @@ class Resting:
         """
         Take in a frame.
 
-        :param moving: (h, w) what moves in it
+        :param moving: (h, w) dynamic objects in it
         :param before: (h, w, 2) where, in cells, the previous frame saw what each cell shows
         :param stamp_s: its time
         """
@@ -77,7 +77,7 @@ class Resting:
         self._moved_s[uncovered], self._thing[uncovered] = -np.inf, 0
 
     def unsettled(self, stamp_s: float) -> Mask:
-        """Tell what moves (h, w), or came to rest not long ago."""
+        """Mask (h, w) of what moves, or stopped not long ago."""
         recent = self._moved_s > stamp_s - self._rest_s
         return self._moving | (recent & ~np.isin(self._thing, self._going_on()))
 

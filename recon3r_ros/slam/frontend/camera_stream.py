@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 
 #: Frames that wait for a first pair; older ones stay without a pose
 MAX_PENDING = 3000
-#: Frames among them whose images are kept, to find what moves in them
+#: Frames among them whose images are kept, to find dynamic objects in them
 MAX_PENDING_IMAGES = 45
 #: Landmarks that are tracked at most: more would not make the pose better for their cost
 MAX_TRACKED = 240
@@ -63,7 +63,7 @@ class Placed:
 
     :param pixels: (N, 2) where it sees the landmarks of the keyframe that the pose is relative to
     :param found: (N,) which of them it sees
-    :param mask: what moves in it, in the detector's pixels; None where it was not looked for
+    :param mask: dynamic mask, in the detector's pixels; None where it was not looked for
     """
 
     frame: TrackedFrame
@@ -79,7 +79,7 @@ class _Tracked:
     A tracked frame, and what it saw of its reference.
 
     :param T_reference_cam: (4, 4)
-    :param moving: what moves in it
+    :param moving: dynamic mask of it
     :param pixels: (N, 2) of landmarks
     :param points: (N, 3) in the frame's camera frame
     :param landmarks: (N,) which ones, -1 for those of another keyframe than the reference
@@ -108,7 +108,7 @@ class CameraStream:
     One camera's view of the map.
 
     :param frame: its first one
-    :param motion: how what moves is handled
+    :param motion: how dynamic objects are handled
     :raises InputError: where the camera's size is not the image's
     """
 
@@ -203,7 +203,7 @@ class CameraStream:
         Keep a tracked frame, the newest one, for `bridge`.
 
         :param track: with a pose
-        :param moving: what moves in it, of any size
+        :param moving: dynamic mask of it, of any size
         """
         assert track.pose is not None and self.tracker.reference is not None
         # Only what the keyframe itself knows, lest errors add up
@@ -255,7 +255,7 @@ class CameraStream:
             self.tracker.reference.pixels, np.ones(len(keyframe.keypoints), bool), None)))
 
     def moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe) -> Mask:
-        """Find what moves in a tracked frame, in the detector's pixels."""
+        """Find the dynamic objects in a tracked frame, in the detector's pixels."""
         if self._motion.detect:
             mask = self.detector.detect(gray, T_keyframe_cam, keyframe, frame.stamp_ns)
         else:
@@ -307,7 +307,7 @@ class CameraStream:
         return placed, float(np.median(shares or [1.0]))
 
     def with_masks(self, placed: list[Placed], first: Keyframe) -> list[Placed]:
-        """Find what moves in pending frames that were placed and whose images are at hand."""
+        """Find the dynamic objects in pending frames that were placed and have their images."""
         if not self._motion.detect:
             return placed
         grays = {id(p.frame): p.gray for p in self.pending}

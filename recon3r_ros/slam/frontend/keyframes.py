@@ -24,8 +24,8 @@ MIN_SHARPNESS = 0.6
 #: Below this overlap even a blurred keyframe is better than losing track
 CRITICAL_OVERLAP = 0.4
 #: Median shift that no rotation explains, from which a first pair is worth predicting: several
-#: times the noise of tracking (pixels), and so much of the image's width that what moves by itself
-#: does not fit into a wrong pose. It is no measure of the baseline, most of which a rotation can
+#: times the noise of tracking (pixels), and so much of the image's width that dynamic objects
+#: do not fit into a wrong pose. It is no measure of the baseline, most of which a rotation can
 #: imitate; whether there is depth, the prediction itself says. After some frames of waiting the
 #: noise alone counts
 FIRST_SHIFT, FIRST_SHIFT_SHARE, PATIENT_FRAMES = 2.0, 0.01, 20
