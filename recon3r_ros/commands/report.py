@@ -108,10 +108,10 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == 'darwin' else peak * 1024 / 1e6
 
 
-def resident_memory_mb() -> float | None:
-    """Return the resident set of this process now, megabytes; None where Linux's /proc lacks."""
+def resident_memory_mb(pid: int | str = 'self') -> float | None:
+    """Return the resident set of a process now, megabytes; None where it cannot be told."""
     try:
-        pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])
+        pages = int(Path(f'/proc/{pid}/statm').read_text(encoding='ascii').split()[1])
     except (OSError, ValueError, IndexError):
         return None
     return pages * resource.getpagesize() / 1e6

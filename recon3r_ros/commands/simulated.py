@@ -15,7 +15,8 @@ import shutil
 from recon3r_ros import sim
 from recon3r_ros.errors import OutputError
 from recon3r_ros.io.atomic import write_bytes
-from recon3r_ros.sim import SceneConfig, SimulatedSequence, write_pack
+from recon3r_ros.io.packs import write_pack
+from recon3r_ros.sim import SceneConfig, SimulatedSequence
 import torch
 
 #: File of a pack that says what was simulated

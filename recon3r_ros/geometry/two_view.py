@@ -84,8 +84,8 @@ def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float, exact
     Essential matrix by RANSAC, then the smallest epipolar distances.
 
     Points that move slowly nearly agree with many poses. Within a loose threshold one that makes a
-    compromise with them may have the more inliers, within a tight one the true one has. Whether the
-    noise allows for a tight one shows afterwards: the pose counts that most matches are near to.
+    compromise with them may have the more inliers, within a tight one the true one has. Whether
+    the noise allows for a tight one shows afterwards: the pose counts that most matches are near.
 
     :param threshold: epipolar distance of an inlier, normalised units (pixels / focal)
     :param exact: whether matches may be exact enough for a tight threshold

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 import re
 import sys
 import time
@@ -25,6 +24,7 @@ from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # as in 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from recon3r_ros.commands.exit_status import BAD_INPUT
+from recon3r_ros.commands.report import resident_memory_mb
 from recon3r_ros.errors import one_line, Recon3rError
 from recon3r_ros.models.registry import make_predictor
 from recon3r_ros.ros import conversions, parameters, qos
@@ -315,7 +315,7 @@ class Recon3rNode(LifecycleNode):
             self.get_fully_qualified_name().lstrip('/'), tuple(cameras), self._paused,
             self._error, self._notice() or pipeline.publication.notice,
             len(pipeline.map.keyframes), pipeline.publication.metric, latencies,
-            _memory_mb() + _memory_mb(pipeline.host_pid))
+            sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.host_pid)))
         outputs.diagnostics(diagnostic_array(
             health, self.config.image_timeout, self.get_clock().now().nanoseconds,
             self._healths[0] if self._healths else None))
@@ -326,15 +326,6 @@ def _described(error: Exception) -> str:
     """Return an exception in one line, with its type where it was not raised on purpose."""
     known = isinstance(error, Recon3rError)
     return one_line(error) if known else f'{type(error).__name__}: {one_line(error)}'
-
-
-def _memory_mb(pid: int | str = 'self') -> float:
-    """Resident memory of a process, megabytes; 0 where it cannot be told."""
-    try:
-        pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return pages * 4096 / 1e6
 
 
 def main(args: list[str] | None = None) -> int:

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Synthetic scenes with exact depth, poses and motion masks."""
 
-from recon3r_ros.sim.pack import write_pack
 from recon3r_ros.sim.render import SimulatedFrame, SimulatedSequence
 from recon3r_ros.sim.scene import SceneConfig
 
-__all__ = ['SceneConfig', 'SimulatedFrame', 'SimulatedSequence', 'write_pack']
+__all__ = ['SceneConfig', 'SimulatedFrame', 'SimulatedSequence']

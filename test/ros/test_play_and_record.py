@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from recon3r_ros.io.bag import open_bag
 from recon3r_ros.io.image_folder import open_image_folder
+from recon3r_ros.io.packs import write_pack
 from recon3r_ros.ros import conversions, qos
-from recon3r_ros.sim import SceneConfig, SimulatedSequence, write_pack
+from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from recon3r_ros.slam.types import PointCloud
 from ros_helpers import Collector, wait_for, wait_for_matched
 from rosbags.highlevel import AnyReader

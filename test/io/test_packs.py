@@ -6,18 +6,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
 import pytest
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.sim import SceneConfig, SimulatedSequence, write_pack
+from recon3r_ros.io.packs import write_pack
+from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from scipy.spatial.transform import Rotation
 
 
 @pytest.fixture(scope='module')
 def sequence() -> SimulatedSequence:
     return SimulatedSequence(SceneConfig(seed=2, frames=4, width=96, height=72))
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
 
 
 def test_round_trip(sequence: SimulatedSequence, tmp_path: Path) -> None:
@@ -39,12 +44,11 @@ def test_round_trip(sequence: SimulatedSequence, tmp_path: Path) -> None:
         assert np.allclose(row[1:4], frame.T_world_cam[:3, 3], atol=1e-8)
         assert np.allclose(Rotation.from_quat(row[4:]).as_matrix(), frame.T_world_cam[:3, :3],
                            atol=1e-7)
-        image = cv2.imread(str(folder / 'images' / name))
-        assert np.array_equal(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), frame.image)
-        depth = cv2.imread(str(folder / 'depth' / name), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(read(folder / 'images' / name), frame.image)
+        depth = read(folder / 'depth' / name)
         assert depth.dtype == np.uint16
         assert np.abs(depth / 1000 - frame.depth).max() <= 0.00051
-        mask = cv2.imread(str(folder / 'masks' / name), cv2.IMREAD_UNCHANGED)
+        mask = read(folder / 'masks' / name)
         assert set(np.unique(mask)) <= {0, 255}
         assert np.array_equal(mask == 255, frame.motion_mask)
 

@@ -14,24 +14,56 @@ import json
 import os
 from pathlib import Path
 import shutil
-import struct
-from typing import Callable
-import zlib
+from typing import Callable, Iterator, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.se3 import quat_xyzw_from_matrix
-from recon3r_ros.sim.render import SimulatedFrame, SimulatedSequence
 
 _MILLIMETRES = 1000.0
+_FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
-def write_pack(sequence: SimulatedSequence, folder: str | Path,
+class TrueFrame(Protocol):
+    """An image (H, W, 3) with its exact depth (H, W), metres, dynamic mask (H, W) and pose."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def stamp_ns(self) -> int: ...
+
+    @property
+    def image(self) -> NDArray[np.uint8]: ...
+
+    @property
+    def depth(self) -> NDArray[np.float32]: ...
+
+    @property
+    def motion_mask(self) -> NDArray[np.bool_]: ...
+
+    @property
+    def T_world_cam(self) -> NDArray[np.float64]: ...
+
+
+class TrueSequence(Protocol):
+    """Frames with their truth, all of one pinhole camera."""
+
+    @property
+    def camera(self) -> Camera: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[TrueFrame]: ...
+
+
+def write_pack(sequence: TrueSequence, folder: str | Path,
                progress: Callable[[int, int], None] | None = None) -> None:
     """
-    Render a sequence into a folder, which appears only once it is complete.
+    Write a sequence with its truth into a folder, which appears only once it is complete.
 
     :param sequence: what to write
     :param folder: a path that does not exist yet, or an empty folder
@@ -67,7 +99,7 @@ def write_pack(sequence: SimulatedSequence, folder: str | Path,
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _tum_pose(frame: SimulatedFrame) -> str:
+def _tum_pose(frame: TrueFrame) -> str:
     quat_xyzw = quat_xyzw_from_matrix(frame.T_world_cam[:3, :3])
     return ' '.join(f'{value:.9f}' for value in (*frame.T_world_cam[:3, 3], *quat_xyzw))
 
@@ -79,17 +111,9 @@ def _camera_json(camera: Camera) -> str:
 
 
 def _write_png(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-    # (H, W) grey of 8 or 16 bits or (H, W, 3) RGB of 8; this layer has no image library
-    height, width = array.shape[:2]
-    rows = array.astype(array.dtype.newbyteorder('>')).view(np.uint8).reshape(height, -1)
-    filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # filter 2: less the row above
-    filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
-    color_type = 2 if array.ndim == 3 else 0
-    header = struct.pack('>2I5B', width, height, 8 * array.itemsize, color_type, 0, 0, 0)
-    chunks = ((b'IHDR', header), (b'IDAT', zlib.compress(filtered.tobytes(), 3)), (b'IEND', b''))
-    path.write_bytes(b'\x89PNG\r\n\x1a\n' + b''.join(
-        struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
-        for name, data in chunks))
+    pixels = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(path), pixels, _FAST_PNG):
+        raise OutputError(f'{path}: cannot be written: free space on that disk')
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
