@@ -5,7 +5,8 @@ The node's publishers. Stamps and frames are those of the source image.
 
 Transforms and poses go out at once. Clouds, depth, masks and markers take longer to build than a
 frame may wait: another thread builds them, only where someone listens. What belongs to a keyframe
-is never dropped; of all else only the newest of each topic is built.
+and the mask of an image with clouds are never dropped; of all else only the newest of each topic
+is built.
 """
 
 from __future__ import annotations
@@ -142,12 +143,12 @@ class Outputs:
         self._worker.do(self._mask_stamps.clear)
 
     def mask(self, camera: str, build: Callable[[], Mask], stamp_ns: int, frame_id: str,
-             of_keyframe: bool, again: bool = False) -> None:
+             sure: bool, again: bool = False) -> None:
         """
         Publish the dynamic mask of an image, unless it has been.
 
         :param build: makes the mask (H, W), at the image's size
-        :param of_keyframe: whether it may not be dropped
+        :param sure: whether it may not be dropped: of a keyframe, or of an image with clouds
         :param again: whether to publish it once more where it has been
         """
         topic = f'~/{camera}/dynamic_mask'
@@ -160,7 +161,7 @@ class Outputs:
             if again or stamp_ns not in sent:
                 sent.append(stamp_ns)
                 self._publish(topic, conversions.mask_message(build(), stamp_ns, frame_id))
-        if of_keyframe:
+        if sure:
             self._worker.do(publish)
         else:
             self._worker.put(topic, publish)
@@ -189,7 +190,7 @@ class Outputs:
                     keyframe.camera, stamp_ns, frame_id))):
             if self.wanted(topic):
                 self._surely(topic, build)
-        self.mask(keyframe.camera_name, mask, stamp_ns, frame_id, of_keyframe=True, again=again)
+        self.mask(keyframe.camera_name, mask, stamp_ns, frame_id, sure=True, again=again)
 
     def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
             stamp_ns: int) -> None:

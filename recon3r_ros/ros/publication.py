@@ -18,6 +18,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.diagnostics import scale_status
 from recon3r_ros.ros.event_log import EventLog
@@ -42,6 +43,7 @@ from recon3r_ros.slam.types import (
     TrackedFrame,
     Update,
 )
+from recon3r_ros.slam.visibility import Surface
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -325,12 +327,15 @@ class Publication:
             out = refined(self._motion.refiner, own.image, mask)
             return out if own.mask is None else out | own.mask
 
-        self._outputs.mask(camera, outlined, tracked.stamp_ns, frame_id, becomes_keyframe)
         now = time.monotonic()
-        if own is None or self._closed or now < self._clouds_due.get(camera, 0.0):
-            return
-        self._clouds_due[camera] = now + CLOUD_PERIOD_S
-        self._publish_image_clouds(tracked, own, outlined, frame_id)
+        clouds = (own is not None and not self._closed
+                  and now >= self._clouds_due.get(camera, 0.0))
+        # Clouds are of the mask: where they go out, so does it
+        self._outputs.mask(camera, outlined, tracked.stamp_ns, frame_id,
+                           becomes_keyframe or clouds)
+        if own is not None and clouds:
+            self._clouds_due[camera] = now + CLOUD_PERIOD_S
+            self._publish_image_clouds(tracked, own, outlined, frame_id)
 
     def _publish_image_clouds(self, tracked: TrackedFrame, frame: Frame,
                               outlined: Callable[[], Mask], frame_id: str) -> None:
@@ -342,13 +347,17 @@ class Publication:
             return
         T_cam_keyframe = se3.inverse(tracked.T_keyframe_cam)
 
-        def build(points_of: Callable[..., PointCloud]) -> PointCloud:
+        @cache
+        def seen() -> tuple[Mask, NDArray[np.uint8], Camera, NDArray[np.float32] | Surface]:
+            """Mask, image, camera and depth, for both clouds."""
             pinhole, measured = lens.camera, lens.depth(frame)
-            return points_of(
-                lens.mask_from_source(outlined(), (pinhole.height, pinhole.width)),
-                lens.view(frame).image, pinhole,
-                None if measured is None else measured / np.float32(metres), keyframe,
-                T_cam_keyframe).scaled(metres)
+            return (lens.mask_from_source(outlined(), (pinhole.height, pinhole.width)),
+                    lens.view(frame).image, pinhole,
+                    Surface.seen(keyframe, T_cam_keyframe, pinhole) if measured is None
+                    else measured / np.float32(metres))
+
+        def build(points_of: Callable[..., PointCloud]) -> PointCloud:
+            return points_of(*seen()).scaled(metres)
 
         for name, points_of in (('dynamic', moving_points), ('static', static_points)):
             self._outputs.cloud(f'~/{camera}/{name}_points', partial(build, points_of),

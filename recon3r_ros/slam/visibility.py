@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -49,32 +51,53 @@ def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Ar
     return known[keep], pixels[keep]
 
 
-def surface_depth(keyframe: Keyframe, T_cam_keyframe: Array, pixels: NDArray[np.float32],
-                  camera: Camera) -> Array:
+@dataclass(frozen=True, eq=False)
+class Surface:
     """
-    Depth of the surface that a keyframe knows, as another camera sees it.
+    The surface that a keyframe knows, as another camera sees it.
 
-    :param T_cam_keyframe: (4, 4)
-    :param pixels: (N, 2) of the camera
-    :return: (N,) along its optical axis; NaN where nothing is known, or a step is
+    :param depths: (ceil(H / CELL), ceil(W / CELL)) along the optical axis, of each cell of the
+        image; NaN where nothing is known, or a step is
     """
-    known = (keyframe.inverse_depth > 0) & (keyframe.confidence > MIN_CONFIDENCE) & ~keyframe.mask
-    rows, cols = np.nonzero(known)
-    rays = keyframe.camera.unproject(np.stack([cols, rows], axis=1))
-    points = se3.transform(T_cam_keyframe, rays / keyframe.inverse_depth[rows, cols, None])
-    points = points[points[:, 2] > 1e-6]
-    width, height = -(-camera.width // CELL), -(-camera.height // CELL)
-    cells = (camera.project(points) + 0.5) / CELL
-    inside = np.all((cells >= 0) & (cells < [width, height]), axis=1)
-    u, v = cells[inside].astype(np.int64).T
-    z = points[inside, 2].astype(np.float32)
-    near = np.full(width * height, NOWHERE, np.float32)
-    far = np.zeros(width * height, np.float32)
-    np.minimum.at(near, v * width + u, z)
-    np.maximum.at(far, v * width + u, z)
-    kernel = np.ones((3, 3), np.uint8)
-    near = cv2.erode(near.reshape(height, width), kernel)
-    far = cv2.dilate(far.reshape(height, width), kernel)
-    smooth = np.where((far > 0) & (far < (1 + MAX_STEP) * near), 0.5 * (near + far), np.nan)
-    u, v = np.minimum(((pixels + 0.5) / CELL).astype(np.int64), [width - 1, height - 1]).T
-    return smooth[v, u].astype(np.float64)
+
+    depths: NDArray[np.float32]
+
+    @classmethod
+    def seen(cls, keyframe: Keyframe, T_cam_keyframe: Array, camera: Camera) -> Surface:
+        """
+        See a keyframe's surface from elsewhere.
+
+        :param T_cam_keyframe: (4, 4)
+        :param camera: that sees it
+        """
+        known = ((keyframe.inverse_depth > 0) & (keyframe.confidence > MIN_CONFIDENCE)
+                 & ~keyframe.mask)
+        rows, cols = np.nonzero(known)
+        rays = keyframe.camera.unproject(np.stack([cols, rows], axis=1))
+        points = se3.transform(T_cam_keyframe, rays / keyframe.inverse_depth[rows, cols, None])
+        points = points[points[:, 2] > 1e-6]
+        width, height = -(-camera.width // CELL), -(-camera.height // CELL)
+        cells = (camera.project(points) + 0.5) / CELL
+        inside = np.all((cells >= 0) & (cells < [width, height]), axis=1)
+        u, v = cells[inside].astype(np.int64).T
+        z = points[inside, 2].astype(np.float32)
+        near = np.full(width * height, NOWHERE, np.float32)
+        far = np.zeros(width * height, np.float32)
+        np.minimum.at(near, v * width + u, z)
+        np.maximum.at(far, v * width + u, z)
+        kernel = np.ones((3, 3), np.uint8)
+        near = cv2.erode(near.reshape(height, width), kernel)
+        far = cv2.dilate(far.reshape(height, width), kernel)
+        step = (far <= 0) | (far >= (1 + MAX_STEP) * near)
+        return cls(np.where(step, np.float32(np.nan), np.float32(0.5) * (near + far)))
+
+    def depth(self, pixels: NDArray[np.float32]) -> Array:
+        """
+        Depth at pixels of the camera.
+
+        :param pixels: (N, 2)
+        :return: (N,) along its optical axis; NaN where nothing is known, or a step is
+        """
+        height, width = self.depths.shape
+        u, v = np.minimum(((pixels + 0.5) / CELL).astype(np.int64), [width - 1, height - 1]).T
+        return self.depths[v, u].astype(np.float64)

@@ -8,10 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.slam.types import Keyframe, PointCloud
-from recon3r_ros.slam.visibility import surface_depth
-
-Array = NDArray[np.float64]
+from recon3r_ros.slam.types import PointCloud
+from recon3r_ros.slam.visibility import Surface
 
 #: Points of all dynamic objects at most, and of the static scene
 MAX_POINTS, MAX_STATIC_POINTS = 20_000, 5_000
@@ -26,8 +24,7 @@ MEASURED_CONFIDENCE = 2500.0
 
 
 def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Camera,
-                  measured: NDArray[np.float32] | None, keyframe: Keyframe,
-                  T_cam_keyframe: Array) -> PointCloud:
+                  depth: NDArray[np.float32] | Surface) -> PointCloud:
     """
     Points of dynamic objects in a frame, in its camera's frame.
 
@@ -37,29 +34,27 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     :param mask: (H, W) dynamic objects
     :param image: (H, W) or (H, W, 3)
     :param camera: pinhole camera of both
-    :param measured: (H, W) depth in map units, NaN where unknown; or None
-    :param keyframe: whose depth shows what things stand on
-    :param T_cam_keyframe: (4, 4)
+    :param depth: (H, W) measured depth in map units, NaN where unknown; or where there is none,
+        the surface that shows what things stand on
     """
-    depth = np.full(mask.shape, np.nan, np.float32)
-    confidence = np.float32(STANDING_CONFIDENCE)
-    if measured is not None:
-        depth = np.where(mask, measured, np.float32(np.nan))
-        confidence = np.float32(MEASURED_CONFIDENCE)
-    else:
+    if isinstance(depth, Surface):
+        surface, confidence = depth, STANDING_CONFIDENCE
+        depth = np.full(mask.shape, np.nan, np.float32)
         count, labels = cv2.connectedComponents(mask.astype(np.uint8))
         for label in range(1, count):
             region = labels == label
-            depth[region] = _standing_depth(region, mask, camera, keyframe, T_cam_keyframe)
+            depth[region] = _standing_depth(region, mask, surface)
+    else:
+        depth = np.where(mask, depth, np.float32(np.nan))
+        confidence = MEASURED_CONFIDENCE
     rows, cols = np.nonzero(np.isfinite(depth) & (depth > 0))
     step = 1 + len(rows) // MAX_POINTS
     rows, cols = rows[::step], cols[::step]
-    return _cloud(rows, cols, depth[rows, cols], image, camera, float(confidence))
+    return _cloud(rows, cols, depth[rows, cols], image, camera, confidence)
 
 
 def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Camera,
-                  measured: NDArray[np.float32] | None, keyframe: Keyframe,
-                  T_cam_keyframe: Array) -> PointCloud:
+                  depth: NDArray[np.float32] | Surface) -> PointCloud:
     """
     Points of the static scene in a frame, in its camera's frame: what rays reach that see it.
 
@@ -70,23 +65,21 @@ def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     :param mask: (H, W) dynamic objects, which are left out
     :param image: (H, W) or (H, W, 3)
     :param camera: pinhole camera of both
-    :param measured: (H, W) depth in map units, NaN where unknown; or None
-    :param keyframe: whose depth is taken
-    :param T_cam_keyframe: (4, 4)
+    :param depth: (H, W) measured depth in map units, NaN where unknown; or where there is none,
+        the surface that a keyframe knows
     """
     step = max(1, round(np.sqrt(mask.size / MAX_STATIC_POINTS)))
     rows, cols = (a.ravel() for a in np.mgrid[
         step // 2:mask.shape[0]:step, step // 2:mask.shape[1]:step])
     static = ~mask[rows, cols]
     rows, cols = rows[static], cols[static]
-    if measured is not None:
-        depth, confidence = measured[rows, cols], MEASURED_CONFIDENCE
-    else:
+    if isinstance(depth, Surface):
         pixels = np.stack([cols, rows], axis=1).astype(np.float32)
-        depth = np.asarray(surface_depth(keyframe, T_cam_keyframe, pixels, camera), np.float32)
-        confidence = STANDING_CONFIDENCE
-    known = np.isfinite(depth) & (depth > 0)
-    return _cloud(rows[known], cols[known], depth[known], image, camera, confidence)
+        depths, confidence = depth.depth(pixels).astype(np.float32), STANDING_CONFIDENCE
+    else:
+        depths, confidence = depth[rows, cols], MEASURED_CONFIDENCE
+    known = np.isfinite(depths) & (depths > 0)
+    return _cloud(rows[known], cols[known], depths[known], image, camera, confidence)
 
 
 def _cloud(rows: NDArray[np.int64], cols: NDArray[np.int64], depth: NDArray[np.float32],
@@ -100,8 +93,8 @@ def _cloud(rows: NDArray[np.int64], cols: NDArray[np.int64], depth: NDArray[np.f
     return PointCloud(points, colors, np.full(len(points), confidence, np.float32))
 
 
-def _standing_depth(region: NDArray[np.bool_], mask: NDArray[np.bool_], camera: Camera,
-                    keyframe: Keyframe, T_cam_keyframe: Array) -> float:
+def _standing_depth(region: NDArray[np.bool_], mask: NDArray[np.bool_], surface: Surface
+                    ) -> float:
     """Depth of the static surface right below a region; NaN where it is not known."""
     bottom = int(np.flatnonzero(region.any(axis=1))[-1])
     strip = max(2, round(STRIP * len(mask)))
@@ -112,6 +105,6 @@ def _standing_depth(region: NDArray[np.bool_], mask: NDArray[np.bool_], camera: 
     pixels = np.stack([u[static], v[static]], axis=1).astype(np.float32)
     if len(pixels) == 0:
         return float('nan')
-    depth = surface_depth(keyframe, T_cam_keyframe, pixels, camera)
+    depth = surface.depth(pixels)
     known = np.isfinite(depth)
     return float(np.median(depth[known])) if known.mean() > MIN_KNOWN else float('nan')

@@ -19,7 +19,7 @@ from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track, Tracker
 from recon3r_ros.slam.options import TRACKED_INFORMATION
 from recon3r_ros.slam.types import Frame, Keyframe, Map, TrackedFrame, TrackingState
-from recon3r_ros.slam.visibility import surface_depth
+from recon3r_ros.slam.visibility import Surface
 
 Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
@@ -225,7 +225,7 @@ class CameraStream:
         assert last is not None
         fresh = corners(last.gray, last.moving, last.pixels)
         camera = self.rectifier.tracking_camera
-        depth = surface_depth(keyframe, se3.inverse(last.T_reference_cam), fresh, camera)
+        depth = Surface.seen(keyframe, se3.inverse(last.T_reference_cam), camera).depth(fresh)
         points = np.concatenate([last.points, camera.unproject(fresh) * depth[:, None]])
         if np.isfinite(points[:, 0]).sum() < 2 * MIN_INLIERS:
             return

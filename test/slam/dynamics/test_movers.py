@@ -10,6 +10,7 @@ import pytest
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.types import Keyframe
+from recon3r_ros.slam.visibility import Surface
 
 CAMERA = Camera(640, 480, 520.0, 520.0, 319.5, 239.5)
 SHAPE = (CAMERA.height, CAMERA.width)
@@ -37,6 +38,10 @@ def keyframe() -> Keyframe:
         (1 / depth).astype(np.float32), np.full(SHAPE, 2500.0, np.float32), np.zeros(SHAPE, bool))
 
 
+def surface() -> Surface:
+    return Surface.seen(keyframe(), np.eye(4), CAMERA)
+
+
 def measured(with_person: bool) -> NDArray[np.float32]:
     depth = empty_room()
     if with_person:
@@ -44,17 +49,17 @@ def measured(with_person: bool) -> NDArray[np.float32]:
     return depth.astype(np.float32)
 
 
-@pytest.mark.parametrize('depth', [None, measured(True)])
+@pytest.mark.parametrize('depth', [surface(), measured(True)])
 def test_a_person_is_where_he_stands(depth):
-    cloud = moving_points(MASK, IMAGE, CAMERA, depth, keyframe(), np.eye(4))
+    cloud = moving_points(MASK, IMAGE, CAMERA, depth)
     assert 15_000 < len(cloud) <= 20_000
     assert np.median(cloud.points[:, 2]) == pytest.approx(PERSON, rel=0.06)
     assert cloud.confidences.dtype == np.float32 and (cloud.confidences > 0).all()
 
 
-@pytest.mark.parametrize('depth', [None, measured(True)])
+@pytest.mark.parametrize('depth', [surface(), measured(True)])
 def test_the_static_scene_is_seen_around_him(depth):
-    cloud = static_points(MASK, IMAGE, CAMERA, depth, keyframe(), np.eye(4))
+    cloud = static_points(MASK, IMAGE, CAMERA, depth)
     assert 3000 < len(cloud) <= 5000
     pixels = np.rint(CAMERA.project(cloud.points.astype(float))).astype(int)
     u, v = pixels.T
@@ -65,8 +70,9 @@ def test_the_static_scene_is_seen_around_him(depth):
 
 def test_nothing_is_known_where_the_keyframe_knows_nothing():
     nothing = Keyframe(**{**vars(keyframe()), 'inverse_depth': np.zeros(SHAPE, np.float32)})
+    unknown = Surface.seen(nothing, np.eye(4), CAMERA)
     for points_of in (moving_points, static_points):
-        assert len(points_of(MASK, IMAGE, CAMERA, None, nothing, np.eye(4))) == 0
+        assert len(points_of(MASK, IMAGE, CAMERA, unknown)) == 0
 
 
 def cells(points: NDArray[np.float32]) -> set[tuple[int, int]]:
@@ -84,11 +90,11 @@ def crossed(points: NDArray[np.float32]) -> set[tuple[int, int]]:
 
 def test_a_costmap_forgets_people_who_went_away():
     """Marked while they are seen, cleared once the static scene is seen where they were."""
-    there = moving_points(MASK, IMAGE, CAMERA, None, keyframe(), np.eye(4))
+    there = moving_points(MASK, IMAGE, CAMERA, surface())
     marked = cells(there.points)
     assert len(marked) >= 3
-    around = static_points(MASK, IMAGE, CAMERA, None, keyframe(), np.eye(4))
+    around = static_points(MASK, IMAGE, CAMERA, surface())
     # while he stands there only cells at his outline may be touched by rays beside and above him
-    behind = static_points(np.zeros(SHAPE, bool), IMAGE, CAMERA, None, keyframe(), np.eye(4))
+    behind = static_points(np.zeros(SHAPE, bool), IMAGE, CAMERA, surface())
     assert marked <= crossed(behind.points)
     assert len(around) < len(behind)
