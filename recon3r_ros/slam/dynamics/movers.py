@@ -28,7 +28,7 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     """
     Points of dynamic objects in a frame, in its camera's frame.
 
-    Parallax says nothing of things that move by themselves. Their depth is the measured one where
+    Parallax does not give the depth of dynamic objects. Theirs is the measured one where
     there is any, else that of what they stand on, right below them: one depth for each region.
 
     :param mask: (H, W) dynamic objects

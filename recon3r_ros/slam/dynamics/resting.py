@@ -77,7 +77,7 @@ class Resting:
         self._moved_s[uncovered], self._thing[uncovered] = -np.inf, 0
 
     def unsettled(self, stamp_s: float) -> Mask:
-        """Mask (h, w) of what moves, or stopped not long ago."""
+        """Mask (h, w) of dynamic objects, and of those that stopped recently."""
         recent = self._moved_s > stamp_s - self._rest_s
         return self._moving | (recent & ~np.isin(self._thing, self._going_on()))
 
