@@ -3,7 +3,7 @@
 """
 What is published of an update: in which frame, in which unit, and when; in the worker's thread.
 
-Where consumers take lengths for metres, nothing that has lengths is published before the metric
+Where consumers expect metres, no cloud, depth, pose or transform is published before the metric
 scale is known. When the published scale changes, `~/scale` tells consumers, and the map, its path
 and graph, and the keyframes that TF still reaches are published in the new scale.
 """

@@ -118,12 +118,6 @@ class TfTree:
                 frame = self._fixed[frame].parent
         return frame, T_root_frame
 
-    def was_sent(self, child: str, stamp_ns: int) -> bool:
-        """Tell whether a transform of an image has been published."""
-        offset_ns = self._tolerance_ns if child in self._predicted else 0
-        with self._lock:
-            return stamp_ns + offset_ns in self._sent.get(child, ())
-
     def send(self, broadcast: Broadcast, stamp_ns: int) -> str:
         """
         Publish a transform with its image's stamp, unless one of this child and stamp has been.

@@ -203,7 +203,7 @@ class Reconstruction:
 
     def saved(self, metric: MetricScale | None = None) -> SavedMap:
         """
-        Everything that it takes to go on in this map another day.
+        Return the map with all that relocalisation in it needs, to be saved.
 
         :param metric: scale to keep with it
         """

@@ -48,7 +48,7 @@ def tf_message():
 
 
 def metric_outputs(node) -> list[Collector]:
-    """Listen to everything that has lengths but the poses, which the camera listens to."""
+    """Subscribe to all metric topics but the poses, to which the camera subscribes."""
     transforms = listen_to_transforms(node)
     return [
         Collector(node, PointCloud2, '/recon3r/camera/points', qos.POSES),
