@@ -15,6 +15,7 @@ from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models.types import View
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
+from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame
 import torch
 
@@ -146,3 +147,13 @@ def path_length(positions: Array) -> float:
 def degrees_between(R_a: Array, R_b: Array) -> float:
     """Angle between two rotations (3, 3)."""
     return float(np.rad2deg(se3.rotation_angle(R_a.T @ R_b)))
+
+
+def error_over_path(reconstruction: System, scene: SimulatedSequence) -> float:
+    """Absolute trajectory error after a similarity, relative to the length of the path."""
+    assert reconstruction.map.started
+    tracked = sorted(reconstruction.trajectory(), key=lambda t: t[0].index)
+    assert len(tracked) >= 10
+    estimated = np.stack([T[:3, 3] for _, T in tracked])
+    truth = np.stack([render(scene, f.index).T_world_cam[:3, 3] for f, _ in tracked])
+    return absolute_error(estimated, truth) / path_length(truth)

@@ -173,7 +173,7 @@ def test_module_keeps_to_its_layer(module, path):
     ('recon3r_ros.slam.products.cloud', 'def save():\n    from recon3r_ros.io import ply'),
     ('recon3r_ros.slam.products.cloud', 'import importlib\nimportlib.import_module("rclpy")'),
     ('recon3r_ros.slam.products.cloud', 'def load(name):\n    return __import__(name)'),
-    ('recon3r_ros.io.ply', 'from recon3r_ros.slam.system import Reconstruction'),
+    ('recon3r_ros.io.ply', 'from recon3r_ros.slam.system import System'),
     ('recon3r_ros.io.ply', 'from recon3r_ros.slam import system'),
     ('recon3r_ros.io.ply', 'import recon3r_ros.slam'),
     ('recon3r_ros.sim.scene', 'import cv2'),

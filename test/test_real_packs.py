@@ -17,7 +17,7 @@ from recon3r_ros.models.types import Predictor
 from recon3r_ros.models.vggt import VggtPredictor
 from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System
 from simulated import absolute_error, path_length
 import torch
 
@@ -28,9 +28,9 @@ Array = NDArray[np.float64]
 
 
 def reconstruct(shared_data: SharedData, name: str, count: int | None = None,
-                predictor: Predictor | None = None) -> tuple[Reconstruction, int]:
+                predictor: Predictor | None = None) -> tuple[System, int]:
     """Process the first images of a pack; also say how many they were."""
-    reconstruction, used = Reconstruction(predictor or GeometricPredictor()), 0
+    reconstruction, used = System(predictor or GeometricPredictor()), 0
     for frame in open_sequence(images=shared_data.pack(name)):
         reconstruction.add(frame)
         used += 1
@@ -40,7 +40,7 @@ def reconstruct(shared_data: SharedData, name: str, count: int | None = None,
     return reconstruction, used
 
 
-def compare(shared_data: SharedData, name: str, reconstruction: Reconstruction
+def compare(shared_data: SharedData, name: str, reconstruction: System
             ) -> tuple[float, float]:
     """Return the absolute trajectory error after a similarity, and the path's length, metres."""
     stamps, poses = read_tum(shared_data.pack(name) / 'groundtruth.txt')

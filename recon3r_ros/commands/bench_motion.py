@@ -21,7 +21,7 @@ from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
 from recon3r_ros.slam.dynamics.motion import MotionConfig
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame
 
 _FRAMES = 120
@@ -105,8 +105,8 @@ def measure(output: Path) -> int:
 
 
 def _run(scene: SimulatedSequence, frames: list[SimulatedFrame], detect: bool,
-         given: bool = False) -> tuple[_Row, Reconstruction]:
-    reconstruction = Reconstruction(make_predictor(Model()), motion=MotionConfig(detect))
+         given: bool = False) -> tuple[_Row, System]:
+    reconstruction = System(make_predictor(Model()), motion=MotionConfig(detect))
     for f in frames:
         reconstruction.add(Frame(f.image, f.stamp_ns, f'{f.index:06}', f.index, scene.camera,
                                  mask=f.motion_mask if given else None))

@@ -30,7 +30,7 @@ from recon3r_ros.models.types import Predictor
 from recon3r_ros.models.vggt import VggtPredictor
 from recon3r_ros.models.window_engine import DENSE_VIEWS, ViewTokens, WindowEngine
 from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System
 import torch
 
 #: Rows and columns of the images: as published, and small ones for a CPU
@@ -138,7 +138,7 @@ def _growth(pack: Path) -> str:
         return f'{head}{pack.name} is not at hand.\n'
     network = Vggt(SMALL).requires_grad_(False)
     predictor = VggtPredictor(WindowEngine(network, EngineConfig('cpu')), SMALL.image_size)
-    reconstruction = Reconstruction(cast(Predictor, predictor))
+    reconstruction = System(cast(Predictor, predictor))
     frames = list(open_sequence(images=pack))
     memory = {}
     for index in range(FRAMES):

@@ -22,10 +22,11 @@ from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.models.types import Predictor
+from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.dynamics.mask_refinement import refined
 from recon3r_ros.slam.dynamics.motion import MotionConfig
 from recon3r_ros.slam.products.cloud import fuse
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
 
 #: The user's masks of so many frames are kept for those that get a pose afterwards
@@ -34,7 +35,7 @@ MAX_GIVEN = 100
 
 class Session:
     """
-    Feeds frames to a reconstruction, writes its results and keeps the books.
+    Feeds frames to a driver, and is its sink: writes results and keeps the books.
 
     :param sequence: the images
     :param writer: of the results
@@ -51,7 +52,8 @@ class Session:
         self._writer = writer
         self._model = model
         self._voxel_size = voxel_size
-        self._reconstruction = Reconstruction(predictor, motion=motion)
+        self._system = System(predictor, motion=motion)
+        self._driver = Driver(self._system, self)
         self._refiner = motion.refiner
         self._begin = perf_counter()
         self._read_s = 0.0
@@ -104,20 +106,39 @@ class Session:
                 del self._given_masks[next(iter(self._given_masks))]
         self._last_stamp_ns = frame.stamp_ns
         self._file_names[frame.index] = self._sequence.file_name(frame)
-        begin = perf_counter()
-        update = self._reconstruction.add(frame)
-        elapsed = perf_counter() - begin
-        if update.times.track > 0:
-            self._times.append(update.times)
+        self._driver.add(frame)
+
+    def update(self, update: Update, frame: Frame | None) -> None:
+        """
+        Write the masks of frames that got a pose.
+
+        :param frame: that was processed; None at the end
+        """
+        if frame is not None:
+            self._note(update.times, update)
+            if not any(f.index == frame.index and f.mask is not None for f in update.frames):
+                known = frame.mask
+                self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool)
+                                  if known is None else known)
+        for tracked in update.frames:
+            if tracked.mask is None:
+                continue
+            mask = tracked.mask
+            if frame is not None and tracked.index == frame.index:
+                mask = refined(self._refiner, frame.image, mask)
+            given = self._given_masks.get(tracked.index)
+            self._writer.mask(tracked.name, mask if given is None else mask | given)
+
+    def reset(self) -> None:
+        """Do nothing: one map is all there is."""
+
+    def _note(self, times: StageTimes, update: Update) -> None:
+        if times.track > 0:
+            self._times.append(times)
         if update.keyframe is not None:
-            self._keyframe_s.append(elapsed)
+            self._keyframe_s.append(times.total)
         elif update.frames:
-            self._frame_s.append(elapsed)
-        if not any(f.index == frame.index and f.mask is not None for f in update.frames):
-            known = frame.mask
-            self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool)
-                              if known is None else known)
-        self._write_masks(update, frame)
+            self._frame_s.append(times.total)
 
     def finish(self) -> None:
         """Refine everything together; only the first call does."""
@@ -126,7 +147,7 @@ class Session:
         self._finished = True
         begin = perf_counter()
         try:
-            self._write_masks(self._reconstruction.finish())
+            self._driver.finish()
         finally:
             self._finish_s = perf_counter() - begin
 
@@ -141,19 +162,19 @@ class Session:
                 yield frame
                 advance()
 
-        masks = self._reconstruction.smooth_motion(again())
+        masks = self._system.smooth_motion(again())
         keyframes = {k.index: k.id for k in self._keyframes()}
         unfit: dict[int, NDArray[np.bool_]] = {}
         for frame in again():
             mask = masks.get(frame.index)
-            lens = self._reconstruction.lens(frame.camera_name)
+            lens = self._system.lens(frame.camera_name)
             if mask is None or lens is None:
                 continue
             full = refined(self._refiner, frame.image, lens.mask_to_source(mask))
             self._writer.mask(frame.name, full if frame.mask is None else full | frame.mask)
             if frame.index in keyframes:
                 unfit[keyframes[frame.index]] = mask
-        self._reconstruction.leave_out(unfit)
+        self._system.leave_out(unfit)
 
     def write(self, colmap: bool) -> RunReport:
         """
@@ -164,11 +185,10 @@ class Session:
         """
         begin = perf_counter()
         keyframes = self._keyframes()
-        trajectory = self._reconstruction.trajectory()
+        trajectory = self._system.trajectory()
         _, poses, indices = self._trajectory()
         cloud = fuse(keyframes, self._voxel_size) if keyframes else PointCloud.empty()
-        metric = self._reconstruction.metric()
-        saved = self._reconstruction.saved(metric) if keyframes else None
+        saved = self._driver.saved() if keyframes else None
         write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
             self._write_colmap(indices, poses, cloud.scaled(self._metres))
@@ -186,31 +206,21 @@ class Session:
 
     def _keyframes(self) -> list[Keyframe]:
         """Return the keyframes, none while there is no depth."""
-        known = self._reconstruction.map
+        known = self._system.map
         return list(known.keyframes.values()) if known.started else []
 
     @property
     def _metres(self) -> float:
         """Metres per map unit; 1 where that is unknown."""
-        metric = self._reconstruction.metric()
+        metric = self._driver.metric
         return 1.0 if metric is None else metric.value
 
     def _trajectory(self) -> tuple[list[int], list[NDArray[np.float64]], list[int]]:
         """Return stamps, poses T_map_cam (4, 4) and indices of the tracked frames, in order."""
         tracked = {f.stamp_ns: (se3.stretched(T, self._metres), f.index)
-                   for f, T in self._reconstruction.trajectory()}
+                   for f, T in self._system.trajectory()}
         stamps_ns = sorted(tracked)
         return stamps_ns, [tracked[s][0] for s in stamps_ns], [tracked[s][1] for s in stamps_ns]
-
-    def _write_masks(self, update: Update, frame: Frame | None = None) -> None:
-        for tracked in update.frames:
-            if tracked.mask is None:
-                continue
-            mask = tracked.mask
-            if frame is not None and tracked.index == frame.index:
-                mask = refined(self._refiner, frame.image, mask)
-            given = self._given_masks.get(tracked.index)
-            self._writer.mask(tracked.name, mask if given is None else mask | given)
 
     def _write_colmap(self, indices: list[int], poses: list[NDArray[np.float64]],
                       cloud: PointCloud) -> None:
@@ -237,16 +247,16 @@ class Session:
         elif self._alike:
             self.warn(f'all {self._count} images are identical: depth needs images from different '
                       'places')
-        elif not self._reconstruction.map.started:
+        elif not self._system.map.started:
             self.warn('no parallax: the camera did not move, only turned, or the images show '
                       'nothing in common; there is no map')
         elif not points:
             self.warn('the map is empty: no depth is certain enough')
-        elif self._reconstruction.state is TrackingState.LOST:
+        elif self._system.state is TrackingState.LOST:
             self.warn(f'tracking was lost at the end; {poses} of {self._count} images have a pose')
 
     def _scale(self) -> str:
-        metric = self._reconstruction.metric()
+        metric = self._driver.metric
         if metric is None:
             return 'unknown'
         return f'metres, from the {metric.source}, within {100 * metric.sigma:.0f} %'
@@ -265,7 +275,7 @@ class Session:
             version=__version__, model=self._model, input=self._sequence.name,
             frames_read=self._count, frames_tracked=poses,
             frames_skipped=len(self._sequence.skipped), keyframes=keyframes, points=points,
-            state=self._reconstruction.state.value, scale=self._scale(),
+            state=self._system.state.value, scale=self._scale(),
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
             peak_memory_mb=peak_memory_mb(), interrupted=self.interrupted,

@@ -4,9 +4,9 @@
 
 import warnings
 
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System as Reconstruction
 
 __all__ = ['Reconstruction']
 
-warnings.warn('Reconstruction is in recon3r_ros.slam.system now; '
+warnings.warn('Reconstruction is recon3r_ros.slam.system.System now; '
               'this name goes with the next release', DeprecationWarning, stacklevel=2)

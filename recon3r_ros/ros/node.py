@@ -38,7 +38,7 @@ from recon3r_ros.ros.services import load_map, Services
 from recon3r_ros.ros.spinning import run
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.worker import Worker
-from recon3r_ros.slam.backend.mapping_host import MapperProcess
+from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 #: Seconds between two log lines that differ in nothing but numbers
@@ -86,8 +86,8 @@ class Recon3rNode(LifecycleNode):
             self._tree = TfTree(self, self.config.publish_tf,
                                 round(self.config.tf_tolerance * 1e9), self._warn)
             self._extrinsics = Extrinsics(self, self.config, self._tree)
-            self._pipeline = Pipeline(self.config, self._make_host, self._outputs, self._tree,
-                                      self._extrinsics, self._info, self._warn)
+            self._pipeline = Pipeline(self.config, self._make_executor(), self._outputs,
+                                      self._tree, self._extrinsics, self._info, self._warn)
             if self.config.load_on_start:
                 self._pipeline.load(load_map(self))
             self._worker = Worker('recon3r-worker', self._handle, self.config.queue_size,
@@ -183,10 +183,10 @@ class Recon3rNode(LifecycleNode):
         if self._worker is not None:
             self._worker.clear()
 
-    def _make_host(self) -> MapperProcess:
+    def _make_executor(self) -> SubprocessExecutor:
         c = self.config
-        return MapperProcess(partial(make_predictor, c.model), c.max_keyframes,
-                             motion_config(c))
+        return SubprocessExecutor(partial(make_predictor, c.model), c.max_keyframes,
+                                  motion_config(c), self._warn)
 
     # Messages
 
@@ -201,7 +201,7 @@ class Recon3rNode(LifecycleNode):
             begin = time.monotonic()
             camera.on_image(message, self.get_clock().now().nanoseconds)
             if self._pipeline is not None:
-                self._pipeline.note(CALLBACK, time.monotonic() - begin)
+                self._pipeline.statistics.note(CALLBACK, time.monotonic() - begin)
         return on_image
 
     def _queue(self, arrival: Arrival) -> None:
@@ -299,23 +299,23 @@ class Recon3rNode(LifecycleNode):
         pipeline, worker, outputs = self._pipeline, self._worker, self._outputs
         if pipeline is None or worker is None or outputs is None:
             return
-        now = time.monotonic()
+        now, statistics = time.monotonic(), pipeline.statistics
         cameras = []
         for camera in self._inputs:
             counts = camera.counts()
             since = counts.last_arrival_s or self._active_since
             cameras.append(CameraHealth(
                 camera.name, tuple(self.resolve_topic_name(t) for t in self._topics(camera.name)),
-                counts.received, pipeline.posed.get(camera.name, 0), worker.dropped(camera.name),
+                counts.received, statistics.posed.get(camera.name, 0), worker.dropped(camera.name),
                 counts.rejected, counts.reason, worker.waiting(camera.name), counts.rate,
-                now - since, pipeline.ages.get(camera.name), pipeline.state_of(camera.name)))
+                now - since, statistics.ages.get(camera.name), pipeline.state_of(camera.name)))
         latencies = {stage: 1e3 * float(np.median(list(times)))
-                     for stage, times in list(pipeline.latencies.items())}
+                     for stage, times in list(statistics.latencies.items())}
         health = Health(
             self.get_fully_qualified_name().lstrip('/'), tuple(cameras), self._paused,
             self._error, self._notice() or pipeline.publication.notice,
             len(pipeline.map.keyframes), pipeline.publication.metric, latencies,
-            sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.host_pid)))
+            sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.mapping_pid)))
         outputs.diagnostics(diagnostic_array(
             health, self.config.image_timeout, self.get_clock().now().nanoseconds,
             self._healths[0] if self._healths else None))

@@ -27,13 +27,14 @@ from recon3r_ros.ros.frames import Frames
 from recon3r_ros.ros.outputs import Outputs, PosedImage
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.scale_gate import ScaleGate
+from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
 from recon3r_ros.slam.dynamics.mask_refinement import refined
 from recon3r_ros.slam.dynamics.motion import MotionConfig
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.products.cloud import LiveCloud
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
     Frame,
     Keyframe,
@@ -87,7 +88,7 @@ def held_back(config: Config) -> str:
 
 class Publication:
     """
-    Publishes what a reconstruction found.
+    Publishes what a system found; its sink.
 
     :param config: the parameters
     :param motion: how masks are refined
@@ -95,14 +96,16 @@ class Publication:
     :param warn: told what the user should know, in one line
     """
 
-    def __init__(self, config: Config, outputs: Outputs, tree: TfTree, extrinsics: Extrinsics,
-                 motion: MotionConfig, odometry: OdometryBuffer, log: EventLog,
-                 warn: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, system: System, outputs: Outputs, tree: TfTree,
+                 extrinsics: Extrinsics, motion: MotionConfig, odometry: OdometryBuffer,
+                 statistics: Statistics, log: EventLog, warn: Callable[[str], None]) -> None:
         self._config = config
+        self._system = system
         self._outputs = outputs
         self._tree = tree
         self._extrinsics = extrinsics
         self._motion = motion
+        self._statistics = statistics
         self._log = log
         self._warn = warn
         self._frames = Frames(config, tree, extrinsics, odometry)
@@ -170,20 +173,24 @@ class Publication:
         self._outputs.restart_clock()
         self._tree.restart(clock=True)
 
-    def update(self, update: Update, frame: Frame | None, metric: MetricScale | None) -> None:
+    def update(self, update: Update, frame: Frame | None) -> None:
         """
         Publish what one image, or a finished keyframe, changed.
 
         :param frame: the image; None where there is none
-        :param metric: the scale as it is known now
         """
+        changed = {tracked.camera_name for tracked in update.frames}
         if frame is not None:
             self._stamp_ns = max(self._stamp_ns, frame.stamp_ns)
+            changed.add(frame.camera_name)
+        for camera in sorted(changed):
+            self._log.tracked(camera, self._system.state_of(camera), self._system.map)
+        self._statistics.count(update)
         keyframe = update.keyframe
         before = self._gate.metric
-        if self._gate.update(metric):
+        if self._gate.update(self._system.metric(self._config.scale_source)):
             self._rescale(before, keyframe)
-        becoming = {self._reconstruction.requested_ns,
+        becoming = {self._system.requested_ns,
                     None if keyframe is None else keyframe.stamp_ns}
         for tracked in sorted(update.frames, key=lambda f: f.stamp_ns):
             if not self._closed:
@@ -192,12 +199,12 @@ class Publication:
                 self._publish_motion(tracked, frame, tracked.stamp_ns in becoming)
         if keyframe is not None:
             self._publish_keyframe(keyframe, again=False)
-            self._log.mapped(self._reconstruction.map)
+            self._log.mapped(self._system.map)
 
     def latched(self) -> None:
         """Publish latched topics that are due, or that somebody has joined."""
         self._tree.settle()
-        known = self._reconstruction.map
+        known = self._system.map
         for latched in self._latched:
             joined = self._outputs.joined(latched.topic)
             if not known.started or not self._outputs.wanted(latched.topic) or self._closed:
@@ -206,10 +213,6 @@ class Publication:
             if joined or (known is not latched.shown and now >= latched.due):
                 latched.due, latched.shown = now + latched.period, known
                 latched.publish()
-
-    def follow(self, reconstruction: Reconstruction) -> None:
-        """Publish the map of this reconstruction from now on."""
-        self._reconstruction = reconstruction
 
     def _rescale(self, before: MetricScale | None, newest: Keyframe | None) -> None:
         """
@@ -225,7 +228,7 @@ class Publication:
             latched.due, latched.shown = 0.0, None
         if self._closed:
             return
-        for keyframe in self._reconstruction.map.keyframes.values():
+        for keyframe in self._system.map.keyframes.values():
             if (newest is not None and keyframe.id == newest.id
                     or not 0 <= self._stamp_ns - keyframe.stamp_ns < TF_HISTORY_NS):
                 continue
@@ -241,7 +244,7 @@ class Publication:
         """
         if self._T_rosmap_map is not None:
             return self._T_rosmap_map
-        known = self._reconstruction.map
+        known = self._system.map
         if not known.keyframes:
             return T_rosmap_map(None)
         first = next(iter(known.keyframes.values()))
@@ -271,7 +274,7 @@ class Publication:
         if self._names.base and T_base_cam is None:
             self._say(unplaced(self._names, camera))
             return
-        T_map_cam = self._in_metres(self._reconstruction.pose_of(tracked))
+        T_map_cam = self._in_metres(self._system.pose_of(tracked))
         T_cam_body = np.eye(4) if T_base_cam is None else se3.inverse(T_base_cam)
         T_map_body = T_map_cam @ T_cam_body
         covariance = conversions.pose_covariance(
@@ -304,7 +307,7 @@ class Publication:
         :param again: whether it has been published, or was held back
         """
         camera = keyframe.camera_name
-        frame_id, lens = self._extrinsics.frame_id(camera), self._reconstruction.lens(camera)
+        frame_id, lens = self._extrinsics.frame_id(camera), self._system.lens(camera)
         if self._closed or not frame_id or lens is None:
             return
         # Where its image was posed before the scale was known, it has no transform yet
@@ -341,8 +344,8 @@ class Publication:
                               outlined: Callable[[], Mask], frame_id: str) -> None:
         """Publish where dynamic objects are, and the static scene around them."""
         camera, metres = tracked.camera_name, self._gate.metres
-        lens = self._reconstruction.lens(camera)
-        keyframe = self._reconstruction.map.keyframes.get(tracked.keyframe)
+        lens = self._system.lens(camera)
+        keyframe = self._system.map.keyframes.get(tracked.keyframe)
         if lens is None or keyframe is None:
             return
         T_cam_keyframe = se3.inverse(tracked.T_keyframe_cam)
@@ -364,19 +367,19 @@ class Publication:
                                 tracked.stamp_ns, frame_id)
 
     def _publish_map(self) -> None:
-        known = self._reconstruction.map
+        known = self._system.map
         voxel_size = self._config.voxel_size / self._gate.metres or self._default_voxel(known)
         # Handed over: after a reset a build that still waits must not touch the new map's cloud
         self._outputs.map(partial(self._cloud.update, known, voxel_size),
                           self._placed_origin, self._gate.metres, self._stamp_ns)
 
     def _publish_graph(self) -> None:
-        self._outputs.graph(self._reconstruction.map, self._placed_origin, self._gate.metres,
+        self._outputs.graph(self._system.map, self._placed_origin, self._gate.metres,
                             self._stamp_ns)
 
     def _publish_path(self) -> None:
         poses = []
-        for tracked, T_map_cam in self._reconstruction.trajectory(MAX_PATH):
+        for tracked, T_map_cam in self._system.trajectory(MAX_PATH):
             T_base_cam = self._extrinsics.T_base_cam(tracked.camera_name, tracked.stamp_ns)
             T = self._in_metres(T_map_cam)
             poses.append((tracked.stamp_ns, T if T_base_cam is None

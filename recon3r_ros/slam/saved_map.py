@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.models.types import View
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.types import Map, MetricScale
 
@@ -48,11 +47,3 @@ class SavedMap:
     observations: tuple[SavedObservations, ...]
     calibrated: bool
     metric: MetricScale | None
-
-    @classmethod
-    def salvaged(cls, known: Map, metric: MetricScale | None) -> SavedMap:
-        """Make one of what is known of a map whose mapper is gone: without observations."""
-        views = {i: ArchivedView.of(
-            View(k.gray, k.camera.resized(k.gray.shape[1], k.gray.shape[0])), known.focal_factor)
-            for i, k in known.keyframes.items()}
-        return cls(known, views, (), True, metric)

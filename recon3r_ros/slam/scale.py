@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.slam.types import Keyframe, MetricScale
+from recon3r_ros.slam.types import Frame, Keyframe, Map, MetricScale
 
 Array = NDArray[np.float64]
 
@@ -36,6 +36,8 @@ NEAREST, FARTHEST = 0.2, 8.0
 MIN_PIXELS, MIN_CONFIDENCE = 200, 25.0
 #: Keyframes whose ratio is kept, the newest ones
 MAX_KEYFRAMES = 50
+#: Measured depths that are kept until the map's own are settled
+MAX_MEASURED = 4
 #: Depths beyond this ratio to their keyframe's are its outliers: steps, reflections
 MAX_RATIO = 1.5
 #: Spread of the ratios of chords, keyframes and predictions that is expected at least
@@ -139,9 +141,14 @@ class DepthScale:
 
 
 class ModelScale:
-    """Compares depths in the map with those that a network predicts in metres."""
+    """
+    Compares depths in the map with those that a network predicts in metres.
 
-    def __init__(self) -> None:
+    :param before: the scale of a recovered map, until there are predictions
+    """
+
+    def __init__(self, before: MetricScale | None = None) -> None:
+        self._before = before
         self._ratios: dict[int, float] = {}
 
     def add(self, keyframe: int, metres: Sequence[float]) -> None:
@@ -166,9 +173,56 @@ class ModelScale:
     def estimate(self) -> MetricScale | None:
         """The scale, where there are metric predictions."""
         if not self._ratios:
-            return None
+            return self._before
         value, sigma = robust_mean(np.array(list(self._ratios.values())), _MODEL_SPREAD)
         return MetricScale(float(np.exp(value)), float(np.hypot(sigma, MODEL_FLOOR)), 'model')
+
+
+class ScaleSources:
+    """
+    All that tells metres of one map.
+
+    :param saved: the scale of a saved map, which holds until there is one of its own
+    """
+
+    def __init__(self, saved: MetricScale | None = None) -> None:
+        self._saved = saved
+        self._odometry = OdometryScale()
+        self._depth = DepthScale()
+        self._measured: dict[int, NDArray[np.float32]] = {}
+
+    def add_pose(self, frame: Frame, T_map_cam: Array) -> None:
+        """Compare a frame's pose (4, 4), map units, with the odometry that came with it."""
+        if frame.T_odom_cam is not None:
+            self._odometry.add(frame.stamp_ns, frame.T_odom_cam[:3, 3], T_map_cam[:3, 3])
+
+    def add_depth(self, keyframe: int, depth: NDArray[np.float32] | None, known: Map) -> None:
+        """
+        Compare measured depths with the map's, which come with later keyframes, or change.
+
+        :param keyframe: id of a new one
+        :param depth: (H, W) measured with it, metres, NaN where unknown; None where it was not
+        """
+        if depth is not None:
+            self._measured[keyframe] = depth
+        while len(self._measured) > MAX_MEASURED:
+            del self._measured[next(iter(self._measured))]
+        for i, measured in self._measured.items():
+            if i in known.keyframes:
+                self._depth.add(measured, known.keyframes[i])
+
+    def interrupt(self) -> None:
+        """Compare no piece of the way across the present: tracking was lost, or the map moved."""
+        self._odometry.interrupt()
+
+    def metric(self, source: str, model: MetricScale | None) -> MetricScale | None:
+        """
+        Metres per map unit, where known.
+
+        :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
+        :param model: what metric predictions say
+        """
+        return choose(source, self._odometry.estimate, self._depth.estimate, model) or self._saved
 
 
 def choose(source: str, *estimates: MetricScale | None) -> MetricScale | None:

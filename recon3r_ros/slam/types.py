@@ -319,11 +319,13 @@ class StageTimes:
     :param track: rectification, following keypoints and PnP
     :param motion: finding dynamic objects
     :param keyframe: prediction, alignment, refinement and depth, where it became a keyframe
+    :param total: all of it
     """
 
     track: float = 0.0
     motion: float = 0.0
     keyframe: float = 0.0
+    total: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

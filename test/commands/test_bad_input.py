@@ -15,7 +15,7 @@ import pytest
 from recon3r_ros import cli
 from recon3r_ros.commands import run as run_command
 from recon3r_ros.io.trajectory import read_tum
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System
 
 as_root = pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
 
@@ -106,7 +106,7 @@ def test_turning_camera_has_no_parallax(recon3r, pack, tmp_path):
 
 
 def test_neither_pose_nor_map(recon3r, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(Reconstruction, 'trajectory', lambda self: [])
+    monkeypatch.setattr(System, 'trajectory', lambda self: [])
     outcome = recon3r('run', '--images', images(5), '--output', tmp_path / 'o')
     assert outcome.status == 1
     assert '0 of 1 tracked' in outcome.out

@@ -26,7 +26,7 @@ from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.saved_map import SavedMap, SavedObservations
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired
 from simulated import as_frame, still_scene
 
@@ -156,7 +156,7 @@ def test_same_map_makes_the_same_bytes(path, saved, tmp_path):
 
 def test_real_map_can_be_gone_on_in(tmp_path):
     scene = still_scene(1, frames=40)
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     for index in range(40):
         reconstruction.add(as_frame(scene, index))
     saved = reconstruction.saved(MetricScale(1.5, 0.02, 'depth'))
@@ -167,7 +167,7 @@ def test_real_map_can_be_gone_on_in(tmp_path):
     raw = sum(getattr(k, f.name).nbytes for k in saved.map.keyframes.values()
               for f in fields(k) if isinstance(getattr(k, f.name), np.ndarray))
     assert (tmp_path / MAP_FILE).stat().st_size < 1.1 * raw
-    other = Reconstruction(GeometricPredictor())
+    other = System(GeometricPredictor())
     other.restore(again)
     assert other.map.started
     assert same(other.map.keyframes, saved.map.keyframes)

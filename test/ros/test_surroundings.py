@@ -188,7 +188,7 @@ def test_a_map_frame_is_level_whoever_listens_first(ros_node, spawn, tmp_path):
 def mapping_process(child) -> int:
     children = Path(f'/proc/{child.pid}/task/{child.pid}/children').read_text().split()
     for pid in children:
-        if 'mapping_host' in Path(f'/proc/{pid}/cmdline').read_text():
+        if 'subprocess_executor' in Path(f'/proc/{pid}/cmdline').read_text():
             return int(pid)
     raise AssertionError('there is no mapping process')
 

@@ -22,33 +22,23 @@ from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig
-from recon3r_ros.slam.system import Reconstruction
+from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import TrackingState, Update
-from simulated import absolute_error, as_frame, path_length, render, still_scene, TrueView
+from simulated import as_frame, error_over_path, render, still_scene, TrueView
 
 Array = NDArray[np.float64]
 
 
 def run(scene: SimulatedSequence, indices: Iterable[int], predictor: Predictor
-        ) -> tuple[Reconstruction, list[Update]]:
+        ) -> tuple[System, list[Update]]:
     """Feed frames, and finish."""
-    reconstruction = Reconstruction(predictor)
+    reconstruction = System(predictor)
     updates = [reconstruction.add(as_frame(scene, index)) for index in indices]
     reconstruction.finish()
     return reconstruction, updates
 
 
-def error_over_path(reconstruction: Reconstruction, scene: SimulatedSequence) -> float:
-    """Absolute trajectory error after a similarity, relative to the length of the path."""
-    assert reconstruction.map.started
-    tracked = sorted(reconstruction.trajectory(), key=lambda t: t[0].index)
-    assert len(tracked) >= 10
-    estimated = np.stack([T[:3, 3] for _, T in tracked])
-    truth = np.stack([render(scene, f.index).T_world_cam[:3, 3] for f, _ in tracked])
-    return absolute_error(estimated, truth) / path_length(truth)
-
-
-def map_scale(reconstruction: Reconstruction, scene: SimulatedSequence) -> float:
+def map_scale(reconstruction: System, scene: SimulatedSequence) -> float:
     """Metres per map unit."""
     tracked = reconstruction.trajectory()
     estimated = np.stack([T[:3, 3] for _, T in tracked])
@@ -57,7 +47,7 @@ def map_scale(reconstruction: Reconstruction, scene: SimulatedSequence) -> float
     return float(sim3.decompose(S)[0])
 
 
-def depth_errors(reconstruction: Reconstruction, scene: SimulatedSequence) -> list[float]:
+def depth_errors(reconstruction: System, scene: SimulatedSequence) -> list[float]:
     """Mean relative depth error of each keyframe's more confident half."""
     scale, errors = map_scale(reconstruction, scene), []
     for keyframe in reconstruction.map.keyframes.values():
@@ -74,14 +64,14 @@ def depth_errors(reconstruction: Reconstruction, scene: SimulatedSequence) -> li
 
 @pytest.fixture(scope='module', params=[1, 2, 3])
 def handheld(request: pytest.FixtureRequest
-             ) -> tuple[SimulatedSequence, Reconstruction, list[Update]]:
+             ) -> tuple[SimulatedSequence, System, list[Update]]:
     """Return a short walk of a hand-held camera, reconstructed."""
     scene = still_scene(request.param, frames=45)
     return scene, *run(scene, range(45), GeometricPredictor())
 
 
 def test_all_frames_are_tracked(
-        handheld: tuple[SimulatedSequence, Reconstruction, list[Update]]) -> None:
+        handheld: tuple[SimulatedSequence, System, list[Update]]) -> None:
     _, reconstruction, updates = handheld
     assert sorted(f.index for f, _ in reconstruction.trajectory()) == list(range(45))
     reported = [f.index for u in updates for f in u.frames]
@@ -91,19 +81,19 @@ def test_all_frames_are_tracked(
 
 
 def test_initialisation_does_not_wait_long(
-        handheld: tuple[SimulatedSequence, Reconstruction, list[Update]]) -> None:
+        handheld: tuple[SimulatedSequence, System, list[Update]]) -> None:
     """Half a second at 0.4 m/s is a step of a twentieth of the distance: enough for depth."""
     _, _, updates = handheld
     started = next((n for n, u in enumerate(updates) if u.keyframe is not None), None)
     assert started is not None and started <= 30
 
 
-def test_trajectory(handheld: tuple[SimulatedSequence, Reconstruction, list[Update]]) -> None:
+def test_trajectory(handheld: tuple[SimulatedSequence, System, list[Update]]) -> None:
     scene, reconstruction, _ = handheld
     assert error_over_path(reconstruction, scene) <= 0.02
 
 
-def test_orientations(handheld: tuple[SimulatedSequence, Reconstruction, list[Update]]) -> None:
+def test_orientations(handheld: tuple[SimulatedSequence, System, list[Update]]) -> None:
     scene, reconstruction, _ = handheld
     poses = {f.index: T for f, T in reconstruction.trajectory()}
     assert reconstruction.map.started
@@ -115,7 +105,7 @@ def test_orientations(handheld: tuple[SimulatedSequence, Reconstruction, list[Up
         assert np.rad2deg(se3.rotation_angle(turned.T @ true)) < 0.7
 
 
-def test_depth(handheld: tuple[SimulatedSequence, Reconstruction, list[Update]]) -> None:
+def test_depth(handheld: tuple[SimulatedSequence, System, list[Update]]) -> None:
     scene, reconstruction, _ = handheld
     assert reconstruction.map.started
     errors = depth_errors(reconstruction, scene)
@@ -139,7 +129,7 @@ def test_a_gap_is_bridged(walk: SimulatedSequence) -> None:
 
 
 def test_black_frames_are_lost_and_the_rest_is_not(walk: SimulatedSequence) -> None:
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     states = {}
     for index in range(75):
         frame = as_frame(walk, index)
@@ -156,7 +146,7 @@ def test_black_frames_are_lost_and_the_rest_is_not(walk: SimulatedSequence) -> N
 
 
 def test_grey_images_do_as_well(walk: SimulatedSequence) -> None:
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     for index in range(45):
         frame = as_frame(walk, index)
         reconstruction.add(replace(frame, image=cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)))
@@ -171,7 +161,7 @@ def test_deterministic(walk: SimulatedSequence) -> None:
         assert np.allclose(T_first, T_second, atol=1e-4)
 
 
-def check_no_map(reconstruction: Reconstruction) -> None:
+def check_no_map(reconstruction: System) -> None:
     """Nothing is mapped; poses, where there are any, have turned and not moved."""
     assert not reconstruction.map.started
     for keyframe in reconstruction.map.keyframes.values():
@@ -181,7 +171,7 @@ def check_no_map(reconstruction: Reconstruction) -> None:
 
 
 def test_identical_frames_give_no_map(walk: SimulatedSequence) -> None:
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     for index in range(20):
         update = reconstruction.add(replace(as_frame(walk, 0), index=index, name=str(index)))
         assert update.state is TrackingState.INITIALISING
@@ -196,7 +186,7 @@ def test_a_turning_camera_gives_no_map() -> None:
     """Pure rotation, 0.25 degrees a frame: there is no depth to be had."""
     wide = TrueView.of(still_scene(2, width=640, height=480), 0)
     turns = [se3.so3_exp(np.deg2rad(0.25 * n) * np.array([0.1, 1.0, 0.0])) for n in range(24)]
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     for index, turn in enumerate(turns):
         view = wide.turned(turn, 320, 240).view
         frame = replace(as_frame(still_scene(2), 0), image=view.image, camera=view.camera,
@@ -212,7 +202,7 @@ def test_starting_afresh_before_there_is_a_map(walk: SimulatedSequence) -> None:
     """The first frames show another scene; the keyframes of the map count from 0 all the same."""
     stranger = still_scene(9)
     for count in (1, 45):
-        reconstruction = Reconstruction(GeometricPredictor())
+        reconstruction = System(GeometricPredictor())
         for index in range(3):
             reconstruction.add(as_frame(stranger, index))
         for index in range(count):
@@ -235,7 +225,7 @@ def test_a_camera_that_moves_is_not_said_to_stand_still() -> None:
 
 @pytest.mark.parametrize('when', [3, 44])
 def test_an_image_of_another_size_is_an_error(walk: SimulatedSequence, when: int) -> None:
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     for index in range(when):
         reconstruction.add(as_frame(walk, index))
     frame = as_frame(walk, when)
@@ -250,7 +240,7 @@ def test_an_image_of_another_size_is_an_error(walk: SimulatedSequence, when: int
 
 
 def test_no_frames() -> None:
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     assert reconstruction.finish().frames == ()
     assert reconstruction.trajectory() == []
 
@@ -259,7 +249,7 @@ def test_masks_of_the_user_hold_from_the_first_frame_on() -> None:
     """Without detecting dynamic objects, and in the first pair's landmarks, too."""
     scene = SimulatedSequence(SceneConfig(seed=1, frames=20, width=480, height=360,
                                           moving_objects=1, moving_size=0.25))
-    reconstruction = Reconstruction(GeometricPredictor(), motion=MotionConfig(detect=False))
+    reconstruction = System(GeometricPredictor(), motion=MotionConfig(detect=False))
     for index in range(20):
         mask = render(scene, index).motion_mask
         reconstruction.add(replace(as_frame(scene, index), mask=mask))
@@ -385,7 +375,7 @@ def test_pairs_are_predicted_once_more_without_what_moves(walk: SimulatedSequenc
 def test_a_loop_that_one_camera_closes_is_told_to_the_others(monkeypatch):
     """The graph makes all of the map larger; a second camera, which stands, goes on in it."""
     scene = still_scene(3, 40)
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     for index in range(20):
         reconstruction.add(as_frame(scene, index))
     away = 0.0
@@ -425,7 +415,7 @@ def test_a_loop_that_one_camera_closes_is_told_to_the_others(monkeypatch):
 def test_metres_come_of_measured_depth_and_of_odometry():
     """As the node uses them, and a run of files: one choice for both."""
     scene = still_scene(3, 40)
-    reconstruction = Reconstruction(GeometricPredictor())
+    reconstruction = System(GeometricPredictor())
     for index in range(40):
         true = render(scene, index)
         reconstruction.add(replace(as_frame(scene, index), depth=true.depth,

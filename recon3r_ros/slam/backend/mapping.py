@@ -30,6 +30,7 @@ from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion import MotionConfig
 from recon3r_ros.slam.options import TRACKED_INFORMATION
 from recon3r_ros.slam.saved_map import SavedMap
+from recon3r_ros.slam.scale import ModelScale
 from recon3r_ros.slam.types import (
     at,
     Keyframe,
@@ -88,6 +89,11 @@ class Mapper:
         """Return the map as it is now."""
         return self._state.snapshot()
 
+    @property
+    def views(self) -> dict[int, ArchivedView]:
+        """The images of the keyframes, by id."""
+        return dict(self._state.pairing.archive)
+
     def saved(self, metric: MetricScale | None) -> SavedMap:
         """Return all that `restore` needs; depths contain all that is known by now."""
         state = self._state
@@ -98,16 +104,39 @@ class Mapper:
     def restore(self, saved: SavedMap) -> None:
         """Go on in a saved map in place of the present one."""
         self.clear()
+        self._take_in(saved.map, saved.views)
+        self._state.calibrated = saved.calibrated
+        self._state.seen = Sightings(saved.observations)
+
+    def recover(self, known: Map, views: Mapping[int, ArchivedView]) -> None:
+        """
+        Go on in a map whose mapper is gone, with cameras that are tracked in it.
+
+        Observations, encodings and the evidence of dynamic objects are lost; poses, depths and
+        the scales that frames' poses refer to are not.
+
+        :param known: the map as it was known last
+        :param views: the images of its keyframes
+        """
+        self.clear()
+        if not known.keyframes:
+            return
         state = self._state
-        state.keyframes = dict(saved.map.keyframes)
-        state.focal_factor = saved.map.focal_factor
-        state.calibrated = saved.calibrated
+        state.graph.scales = dict(known.scales)
+        state.retired = dict(known.retired)
+        state.model_scale = ModelScale(known.metric)
+        state.calibrated = all(v.calibrated for v in views.values())
+        self._take_in(known, views)
+
+    def _take_in(self, known: Map, views: Mapping[int, ArchivedView]) -> None:
+        state = self._state
+        state.keyframes = dict(known.keyframes)
+        state.focal_factor = known.focal_factor
         state.next_id = max(state.keyframes) + 1
-        state.pairing.archive = dict(saved.views)
-        state.seen = Sightings(saved.observations)
-        state.edges = list(saved.map.edges)
+        state.pairing.archive = dict(views)
+        state.edges = list(known.edges)
         ids = state.ids
-        # Depths are as they are: whatever loops scaled is part of them
+        # Of a saved map: depths are as they are, whatever loops scaled is part of them
         state.graph.extend(state.keyframes, [(i, j) for n, i in enumerate(ids)
                                              for j in ids[n + 1:n + 1 + CHAINED]])
 

@@ -1,0 +1,261 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Local mapping in a process of its own, which is started again with the map where it ends.
+
+A keyframe takes longer than a frame may. Beside tracking in one process it would hold the
+interpreter's lock most of the time, so that live it is made in another process, at a lower
+priority. What comes back is the map as it is then; only what changed travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+import logging
+from multiprocessing.connection import Connection, Pipe
+import os
+from queue import Empty, SimpleQueue
+import signal
+import subprocess
+import sys
+from threading import Lock, Thread
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from recon3r_ros.errors import missing_package, one_line, Recon3rError
+from recon3r_ros.models.types import Predictor
+from recon3r_ros.slam.backend.map_delta import MapDelta, MappedViews
+from recon3r_ros.slam.backend.mapping import Mapper
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.types import Map
+
+P = ParamSpec('P')
+R = TypeVar('R')
+
+_log = logging.getLogger(__name__)
+#: How much less urgent keyframes are than poses (Unix niceness)
+NICENESS = 5
+#: Seconds that the process has to end when it is told to
+_PATIENCE_S = 2.0
+#: Seconds between two looks whether the process lives, while nothing is asked of it
+_LOOK_S = 0.5
+#: How often a method is run where the process ends under it
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A method, what it is given, and where its result goes."""
+
+    method: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    future: Future[Any]
+
+
+class _Ended(Exception):
+    """The process has ended, or cannot be understood."""
+
+
+class SubprocessExecutor:
+    """
+    Runs methods of a mapper in a process of its own; it ends with this one.
+
+    Where the process ends by itself (killed, out of memory), it is started again with the map as
+    it was known last, and the method is run once more.
+
+    :param predictor: makes the predictor there: a class, or another callable that can be pickled
+    :param max_keyframes: of the map
+    :param motion: how dynamic objects are handled; its refiner is a function that can be pickled
+    :param warn: told in one line when the process has to be started again
+    :raises Recon3rError: where the process cannot make the predictor
+    """
+
+    in_step = False
+
+    def __init__(self, predictor: Callable[[], Predictor], max_keyframes: int,
+                 motion: MotionConfig = MotionConfig(),
+                 warn: Callable[[str], None] = _log.warning) -> None:
+        self._setup = (predictor, max_keyframes, motion)
+        self._warn = warn
+        self._known = MappedViews.empty()
+        self._lock = Lock()
+        self._closed = False
+        self._served = False
+        self._start()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._thread = Thread(target=self._pump, name='recon3r-mapping', daemon=True)
+        self._thread.start()
+        try:
+            self.call(Mapper.snapshot).result()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def call(self, method: Callable[Concatenate[Mapper, P], R], *args: P.args, **kwargs: P.kwargs
+             ) -> Future[tuple[R, Map]]:
+        """
+        Run a method after those called before.
+
+        The future raises what the method raised, or Recon3rError where the process ended under
+        it, and again when it had been started anew.
+        """
+        future: Future[tuple[R, Map]] = Future()
+        self._calls.put(_Call(method, args, kwargs, future))
+        return future
+
+    def close(self) -> None:
+        """End the process and the thread; what has not been done yet is not done."""
+        with self._lock:
+            self._closed = True
+            self._process.terminate()
+        self._reap()
+        self._calls.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _start(self) -> None:
+        """Start a process that goes on in the map as it is known."""
+        # Not forked, because copies of the locks of other threads would never be released; not
+        # spawned by multiprocessing, which would import the main module again
+        with self._lock:
+            if self._closed:
+                raise _Ended('the mapping process is closed')
+            self._connection, remote = Pipe()
+            with remote:
+                self._process = subprocess.Popen(
+                    [sys.executable, '-c',
+                     f'import {__name__} as host; host.serve({remote.fileno()})'],
+                    pass_fds=[remote.fileno()], stdin=subprocess.DEVNULL)
+        self._connection.send((*self._setup, self._known))
+
+    def _restart(self, reason: str) -> None:
+        self._warn(f'{reason}: it is started again, the map is kept')
+        self._connection.close()
+        self._served = False
+        with suppress(OSError, _Ended):  # where that one ends, too, the next exchange says so
+            self._start()
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _pump(self) -> None:
+        """Hand calls over one by one; runs in a thread, because a pipe may block."""
+        while True:
+            try:
+                call = self._calls.get(timeout=_LOOK_S)
+            except Empty:
+                self._look()
+                continue
+            if call is None:
+                return
+            try:
+                result, error = self._run(call)
+            except Exception as broken:
+                result, error = None, broken
+            if error is not None:
+                call.future.set_exception(error)
+            else:
+                call.future.set_result((result, self._known.map))
+
+    def _look(self) -> None:
+        """Start a process that has ended again before the next keyframe waits for it."""
+        status = self._process.poll()
+        # One that has never answered would end again
+        if status is not None and self._served:
+            self._restart(f'the mapping process has ended (status {status})')
+
+    def _run(self, call: _Call) -> tuple[Any, Exception | None]:
+        """Run a method; its result, or what it raised."""
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return self._exchange(call)
+            except _Ended as ended:
+                if self._closed:
+                    raise Recon3rError(str(ended)) from ended
+                self._restart(str(ended))
+                if not left:
+                    raise Recon3rError(f'{ended}, {_ATTEMPTS} times in a row') from ended
+        raise AssertionError('unreachable')
+
+    def _exchange(self, call: _Call) -> tuple[Any, Exception | None]:
+        try:
+            self._connection.send((call.method, call.args, call.kwargs))
+        except OSError as broken:
+            raise self._ended(broken) from broken
+        except Exception as broken:
+            # It is pickled whole before anything is sent
+            raise Recon3rError(
+                f'the mapping process cannot be given this: {one_line(broken)}') from broken
+        try:
+            result, error, delta = self._connection.recv()
+            self._known = delta.apply(self._known)
+        except (EOFError, OSError) as broken:
+            raise self._ended(broken) from broken
+        except Exception as broken:
+            # The two maps differ from now on: only a new process can be trusted
+            self._process.kill()
+            self._process.wait()
+            raise _Ended('the answer of the mapping process cannot be read '
+                         f'({type(broken).__name__}: {one_line(broken)})') from broken
+        self._served = True
+        return result, error
+
+    def _ended(self, broken: Exception) -> _Ended:
+        status = None
+        with suppress(subprocess.TimeoutExpired):  # it has closed its pipe, but lives on
+            status = self._process.wait(_PATIENCE_S)
+        return _Ended('the mapping process has ended '
+                      f'(status {status}, {type(broken).__name__})')
+
+
+def serve(descriptor: int) -> None:
+    """
+    Make a mapper and do what comes through a pipe, until it is closed: the process's main.
+
+    :param descriptor: of the pipe's end
+    """
+    connection: Connection[Any, Any] = Connection(descriptor)
+    # Ctrl-C in a terminal reaches all processes; the parent says when to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(NICENESS)
+    mapper: Mapper | None = None
+    predictor, max_keyframes, motion, sent = connection.recv()
+    while True:
+        try:
+            method, args, kwargs = connection.recv()
+        except (EOFError, OSError):
+            return
+        result: Any = None
+        error: Exception | None = None
+        try:
+            if mapper is None:
+                mapper = Mapper(predictor(), max_keyframes, motion)
+                mapper.recover(sent.map, sent.views)
+            result = method(mapper, *args, **kwargs)
+        except ModuleNotFoundError as missing:
+            error = missing_package(missing, 'mapping')
+        except Exception as raised:
+            error = raised
+        known = sent if mapper is None else MappedViews(mapper.snapshot(), mapper.views)
+        if error is not None and not _travels(error):
+            error = Recon3rError(f'{type(error).__name__}: {error}')
+        connection.send((result, error, MapDelta.between(sent, known)))
+        sent = known
+
+
+def _travels(error: Exception) -> bool:
+    """Whether an exception's type survives pickling: one of ours or of Python's own."""
+    return type(error).__module__ in ('builtins', 'recon3r_ros.errors')

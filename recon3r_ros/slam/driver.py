@@ -1,0 +1,152 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Feeds frames to a system and what they change to a sink: `recon3r run` and the node alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import logging
+from typing import Protocol
+
+from recon3r_ros.errors import InputError, Recon3rError
+from recon3r_ros.slam.saved_map import SavedMap
+from recon3r_ros.slam.system import System
+from recon3r_ros.slam.types import Frame, MetricScale, Update
+
+_log = logging.getLogger(__name__)
+#: Images of another size or lens in a row after which a camera is taken for changed
+CHANGED_AFTER = 10
+
+
+class Sink(Protocol):
+    """Where results go: files, publishers."""
+
+    def update(self, update: Update, frame: Frame | None) -> None:
+        """
+        Take what changed.
+
+        :param frame: that was processed; None where a keyframe was finished since
+        """
+        ...
+
+    def reset(self) -> None:
+        """Take back the map: there is another one, or none."""
+        ...
+
+
+class Driver:
+    """
+    Drives a system.
+
+    :param sink: told what each frame changed
+    :param scale_source: see `System.metric`
+    :param warn: told what the user should know, in one line
+    """
+
+    def __init__(self, system: System, sink: Sink, scale_source: str = 'auto',
+                 warn: Callable[[str], None] = _log.warning) -> None:
+        self.system = system
+        self._sink = sink
+        self._scale_source = scale_source
+        self._warn = warn
+        self._unlike: dict[str, int] = {}
+
+    @property
+    def metric(self) -> MetricScale | None:
+        """Metres per map unit, where known."""
+        return self.system.metric(self._scale_source)
+
+    def add(self, frame: Frame) -> None:
+        """
+        Process a frame.
+
+        :raises InputError: for an image that cannot be used
+        :raises Recon3rError: where local mapping failed; the image has been used all the same
+        """
+        self._check(frame)
+        # What goes wrong with a keyframe is no reason to lose this image
+        failure = self._settle()
+        self._sink.update(self.system.add(frame), frame)
+        if failure is not None:
+            raise failure
+
+    def poll(self) -> None:
+        """
+        Take over a keyframe that has been finished since the last frame, if one has.
+
+        :raises Recon3rError: where local mapping failed
+        """
+        failure = self._settle()
+        if failure is not None:
+            raise failure
+
+    def finish(self) -> None:
+        """Refine everything together once no frame will follow."""
+        self._sink.update(self.system.finish(), None)
+
+    def reset(self) -> None:
+        """Forget the map."""
+        self.system.reset()
+        self._sink.reset()
+
+    def saved(self) -> SavedMap:
+        """
+        Return all that is known of the map.
+
+        :raises Recon3rError: where there is no map yet
+        """
+        if not self.system.map.started:
+            raise Recon3rError('there is no map yet: move the camera until it tracks')
+        return self.system.saved(self.metric)
+
+    def restore(self, saved: SavedMap) -> None:
+        """Go on in a saved map."""
+        self.reset()
+        self.system.restore(saved)
+
+    def _settle(self) -> Exception | None:
+        """Take over a keyframe that has been made; return what went wrong with it."""
+        try:
+            update = self.system.poll()
+        except Exception as error:
+            return error
+        if update.frames or update.keyframe is not None:
+            self._sink.update(update, None)
+        return None
+
+    def _check(self, frame: Frame) -> None:
+        """Refuse images unlike those before; when they go on, the camera has changed."""
+        name = frame.camera_name
+        problem = self._difference(frame)
+        if not problem:
+            self._unlike[name] = 0
+            return
+        self._unlike[name] = self._unlike.get(name, 0) + 1
+        if self._unlike[name] < CHANGED_AFTER:
+            raise InputError(f'image {frame.name} {problem}')
+        self._warn(f'{name}: {CHANGED_AFTER} images in a row, the last one {problem}: taken for '
+                   'a new camera')
+        self._unlike[name] = 0
+        self.system.forget(name)
+
+    def _difference(self, frame: Frame) -> str:
+        """Say how a frame differs from those before it; '' where it does not."""
+        lens = self.system.lens(frame.camera_name)
+        if lens is None:
+            return ''
+        height, width = frame.image.shape[:2]
+        if (width, height) != (lens.source.width, lens.source.height):
+            return (f'is {width}x{height}, those before it are {lens.source.width}x'
+                    f'{lens.source.height}: give images of one size')
+        if frame.camera is None:
+            return ''
+        if lens.calibrated:
+            return '' if frame.camera == lens.source else (
+                'comes with other intrinsics than those before it')
+        if self.system.map.started:
+            self._warn(f'{frame.camera_name}: intrinsics came after the map had been started with '
+                       f'an estimated focal length, now {lens.camera.fx:.1f} pixels; they say '
+                       f'{frame.camera.fx:.1f}: call ~/reset to use them')
+        else:
+            self.system.forget(frame.camera_name)
+        return ''

@@ -1,0 +1,296 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One camera: rectified, tracked, initialised, relocalised, searched for dynamic objects.
+
+    INITIALISING --first pair, or one view with depth--> TRACKING <--relocalised-- LOST
+                                                         TRACKING --no pose--> LOST
+
+A frame that should become a keyframe is handed over as a request; what becomes of it comes back by
+`start`, `begin`, `take_over` or `reject`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
+from recon3r_ros.slam.frontend import keyframes
+from recon3r_ros.slam.frontend.initializer import Initializer
+from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
+from recon3r_ros.slam.frontend.rectification import Rectifier
+from recon3r_ros.slam.frontend.relocalizer import Relocalizer
+from recon3r_ros.slam.frontend.steps import (
+    FrontendStep,
+    KeyframeRequest,
+    Placed,
+    Purpose,
+    untracked,
+)
+from recon3r_ros.slam.frontend.tracking import Track
+from recon3r_ros.slam.types import Frame, Keyframe, Map, StageTimes, TrackedFrame, TrackingState
+
+Array = NDArray[np.float64]
+Gray = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+#: Share of the first keyframe's keypoints found again below which initialisation starts afresh
+RESTART_OVERLAP = 0.25
+#: Recent frames that blur is judged by
+RECENT = 60
+
+
+class CameraFrontend:
+    """
+    Follows one camera through the map; the only writer of its state.
+
+    :param frame: its first one
+    :param motion: how dynamic objects are handled
+    :raises InputError: where the camera's size is not the image's
+    """
+
+    def __init__(self, frame: Frame, motion: MotionConfig = MotionConfig()) -> None:
+        self.name = frame.camera_name
+        self.rectifier = Rectifier.of(frame)
+        self._motion = motion
+        self._tracker = KeyframeTracker(self.rectifier.tracking_camera)
+        self._detector = MotionDetector(self.rectifier.tracking_camera, motion.rest_s)
+        self._initializer = Initializer()
+        self._relocalizer = Relocalizer()
+        self._sharpness: deque[float] = deque(maxlen=RECENT)
+        self._state = TrackingState.INITIALISING
+
+    @property
+    def state(self) -> TrackingState:
+        """State of tracking."""
+        return self._state
+
+    @property
+    def reference(self) -> int | None:
+        """Id of the keyframe that is tracked against; None before the first."""
+        return self._tracker.keyframe
+
+    def add(self, frame: Frame, known: Map, busy: bool, others_tracked: bool) -> FrontendStep:
+        """
+        Track a frame, or keep it until it can be placed.
+
+        :param frame: that `rectifier.check` accepts
+        :param known: the map
+        :param busy: whether a keyframe is being made, so that none can be asked for
+        :param others_tracked: whether other cameras need keyframes
+        """
+        begin = perf_counter()
+        gray = self.rectifier.tracking_image(frame)
+        if not known.started:
+            return self._initialise(frame, gray, known, busy)
+        if self.reference is None:
+            return self._lose(frame, gray, busy, others_tracked)
+        keyframe = known.keyframes[self.reference]
+        before = self._tracker.reference
+        track = self._tracker.track(gray, keyframe)
+        tracked_at = perf_counter()
+        if track.pose is None:
+            return self._lose(frame, gray, busy, others_tracked)
+        self._state = TrackingState.TRACKING
+        self._relocalizer.clear()
+        T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
+        moving = self._moving(frame, gray, T_keyframe_cam, keyframe)
+        times = StageTimes(tracked_at - begin, perf_counter() - tracked_at)
+        self._tracker.remember(gray, track, moving)
+        placed = Placed(
+            replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam),
+            *self._tracker.observations(track), track.pose, moving)
+        return FrontendStep(
+            placed, self._mapping(frame, gray, track, moving, before, keyframe, busy), times)
+
+    def await_keyframe(self, request: KeyframeRequest, known: Map) -> None:
+        """Track against the newest frame while a keyframe of it is being made."""
+        if request.purpose is Purpose.MAPPING:
+            assert self.reference is not None
+            self._tracker.follow_newest(known.keyframes[self.reference])
+
+    def start(self, keyframe: Keyframe, frame: Frame, known: Map) -> None:
+        """
+        Begin with a first keyframe.
+
+        :param frame: that it was made of
+        :param known: the map, which has depth if one view gives any
+        """
+        self._tracker.follow(keyframe, None)
+        self._detector.reset()
+        if known.started:
+            self._initializer.clear()
+            self.refocus(known.focal_factor)
+            self._follow(keyframe, np.eye(4))
+            self._state = TrackingState.TRACKING
+            return
+        assert self._tracker.reference is not None
+        self._initializer.start(untracked(frame), keyframe.gray, self._tracker.reference)
+
+    def place_waiting(self, first: Keyframe, masks: int | None) -> list[Placed] | None:
+        """
+        Place the frames that waited for a first pair.
+
+        :param first: keyframe, with the pair's depth
+        :param masks: frames whose dynamic objects are looked for, the newest ones; None takes all
+        :return: None where the frames contradict the pair
+        """
+        placed = self._initializer.placed(first, self.rectifier.tracking_camera)
+        if placed is None:
+            self._tracker.follow_again()
+            return None
+        if not self._motion.detect:
+            return placed
+        begin = 0 if masks is None else max(len(placed) - masks, 0)
+        return placed[:begin] + self._initializer.with_masks(
+            placed[begin:], first, self._detector,
+            lambda: MotionDetector(self.rectifier.tracking_camera))
+
+    def begin(self, first: Keyframe, second: Keyframe, placed: list[Placed]) -> None:
+        """
+        Track against the second keyframe of a first pair from now on.
+
+        :param placed: the frames that waited
+        """
+        T_cam_first = {p.frame.index: p.pose.T_cam_world for p in placed}
+        newest = self._initializer.newest
+        self._initializer.clear()
+        self._state = TrackingState.TRACKING
+        self._follow(second, T_cam_first.get(second.index))
+        # Frames that came while the pair was predicted have moved on
+        T_first_second = se3.inverse(first.T_map_cam) @ second.T_map_cam
+        self._tracker.resume(se3.normalized(T_cam_first[newest] @ T_first_second)
+                             if newest in T_cam_first else np.eye(4))
+
+    def take_over(self, request: KeyframeRequest, keyframe: Keyframe, before: Map) -> list[Placed]:
+        """
+        Track against a new keyframe from now on.
+
+        :param request: that it was made of
+        :param before: the map until now
+        :return: frames that were lost and could be placed
+        """
+        T_cam_ref = None
+        if request.T_reference_cam is not None:
+            T_cam_ref = se3.inverse(request.T_reference_cam)
+        elif self._state is TrackingState.TRACKING and self.reference is not None:
+            # It was found again by itself in the meantime
+            T_cam_ref = (se3.inverse(keyframe.T_map_cam)
+                         @ before.keyframes[self.reference].T_map_cam)
+        self._follow(keyframe, T_cam_ref)
+        if self._state is TrackingState.TRACKING:
+            return []
+        self._state = TrackingState.TRACKING
+        return self._relocalizer.placed(keyframe, self._tracker)
+
+    def reject(self, request: KeyframeRequest) -> KeyframeRequest | None:
+        """
+        Take note that no keyframe came of a request.
+
+        :return: where too little is left of the first keyframe's scene, one to start afresh with
+        """
+        if request.purpose is Purpose.RELOCALISATION:
+            self._relocalizer.reject(request.begin)
+        if request.purpose is not Purpose.FIRST_PAIR:
+            return None
+        self._initializer.reject(request.shift)
+        if request.overlap >= RESTART_OVERLAP:
+            return None
+        return self._request(Purpose.START, request.frame, request.gray)
+
+    def rescale(self, before: Map, known: Map) -> None:
+        """
+        Go on in a map in which another camera has closed a loop, which scaled the reference.
+
+        :param before: the map until now
+        """
+        if self.reference is None or self.reference not in known.keyframes:
+            return
+        factor = known.scale_of(self.reference) / before.scale_of(self.reference)
+        if factor == 1.0:
+            return
+        self._tracker.rescale(factor)
+        self._detector.follow(known.keyframes[self.reference], np.eye(4))
+
+    def refocus(self, factor: float) -> None:
+        """Set the focal length of an uncalibrated camera to `factor` times the guess."""
+        self.rectifier.refocus(factor)
+        self._tracker.camera = self._detector.camera = self.rectifier.tracking_camera
+
+    def turned(self) -> list[TrackedFrame]:
+        """Pose the frames of a camera that only turned, and so has no map."""
+        reference = self._tracker.reference
+        if reference is None or self.reference is None:
+            return []
+        return self._initializer.turned(
+            reference, self.rectifier.tracking_camera, self.reference)
+
+    def _initialise(self, frame: Frame, gray: Gray, known: Map, busy: bool) -> FrontendStep:
+        if not known.keyframes:
+            return FrontendStep(request=self._request(Purpose.START, frame, gray))
+        reference = self._tracker.reference
+        if reference is None:
+            return FrontendStep()  # another camera begins the map
+        self._initializer.add(untracked(frame), gray, self._tracker.track(gray))
+        if busy:
+            return FrontendStep()
+        pair = self._initializer.first_pair(reference, self.rectifier.tracking_camera)
+        if not pair.worth_trying:
+            return FrontendStep()
+        return FrontendStep(request=self._request(
+            Purpose.FIRST_PAIR, frame, gray, shift=pair.shift, overlap=pair.overlap))
+
+    def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
+        self._state = TrackingState.LOST
+        self._detector.reset()
+        self._relocalizer.add(untracked(frame), gray)
+        if busy or (others_tracked and self._relocalizer.waits):
+            return FrontendStep()
+        return FrontendStep(request=self._request(Purpose.RELOCALISATION, frame, gray))
+
+    def _mapping(self, frame: Frame, gray: Gray, track: Track, moving: Mask,
+                 before: object, keyframe: Keyframe, busy: bool) -> KeyframeRequest | None:
+        """Ask for a keyframe of a tracked frame, where one is due."""
+        reference = self._tracker.reference
+        assert reference is not None and track.pose is not None
+        sharpness = keyframes.sharpness(gray)
+        self._sharpness.append(sharpness)
+        blurred = sharpness < keyframes.MIN_SHARPNESS * float(np.median(self._sharpness))
+        # A temporary reference had to be taken: the next keyframe is overdue
+        due = reference is not before or keyframes.is_due(track, reference, blurred)
+        if not due:
+            return None
+        if busy:
+            self._tracker.follow_newest(keyframe)
+            return None
+        return self._request(
+            Purpose.MAPPING, frame, gray, moving | self._detector.unsettled(frame.stamp_ns),
+            T_reference_cam=self._tracker.T_keyframe_cam(track.pose))
+
+    def _request(self, purpose: Purpose, frame: Frame, gray: Gray, moving: Mask | None = None,
+                 T_reference_cam: Array | None = None, shift: float = 0.0, overlap: float = 1.0
+                 ) -> KeyframeRequest:
+        if moving is None and frame.mask is not None:
+            moving = self.rectifier.mask_from_source(frame.mask, gray.shape)
+        return KeyframeRequest(purpose, frame, self.rectifier.view(frame), gray, moving,
+                               perf_counter(), T_reference_cam, shift, overlap)
+
+    def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe) -> Mask:
+        """Find the dynamic objects in a tracked frame, in the detector's pixels."""
+        if self._motion.detect:
+            mask = self._detector.detect(gray, T_keyframe_cam, keyframe, frame.stamp_ns)
+        else:
+            mask = np.zeros((self._detector.height, self._detector.width), bool)
+        if frame.mask is not None:
+            mask = mask | self.rectifier.mask_from_source(frame.mask, mask.shape)
+        return mask
+
+    def _follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:
+        self._tracker.follow(keyframe, T_cam_old)
+        if T_cam_old is not None:
+            self._detector.follow(keyframe, T_cam_old)

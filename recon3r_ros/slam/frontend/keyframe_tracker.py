@@ -1,0 +1,208 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Poses of frames relative to a keyframe: against the keyframe itself, or a temporary reference.
+
+While the next keyframe is being made, or where the step from the keyframe is too large, the newest
+tracked frame is the reference: it takes over the landmarks that it sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.pnp import PnPResult
+from recon3r_ros.slam.frontend.bridging import corners
+from recon3r_ros.slam.frontend.tracking import MIN_INLIERS, Reference, Track, Tracker
+from recon3r_ros.slam.options import TRACKED_INFORMATION
+from recon3r_ros.slam.types import Keyframe
+from recon3r_ros.slam.visibility import Surface
+
+Array = NDArray[np.float64]
+Gray = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+#: Landmarks that are tracked at most: more would not make the pose better for their cost
+MAX_TRACKED = 240
+
+
+@dataclass(frozen=True, eq=False)
+class _Tracked:
+    """
+    A tracked frame, and what it saw of its keyframe.
+
+    :param T_keyframe_cam: (4, 4)
+    :param moving: dynamic mask of it
+    :param pixels: (N, 2) of landmarks
+    :param points: (N, 3) in the frame's camera frame
+    :param landmarks: (N,) which ones, -1 for those of another keyframe
+    """
+
+    gray: Gray
+    T_keyframe_cam: Array
+    moving: Mask
+    pixels: NDArray[np.float32]
+    points: Array
+    landmarks: NDArray[np.int64]
+
+    def seen_from(self, T_new_old: Array) -> _Tracked:
+        """Express it relative to another keyframe."""
+        return replace(self, T_keyframe_cam=T_new_old @ self.T_keyframe_cam,
+                       landmarks=np.full(len(self.landmarks), -1))
+
+    def stretched(self, factor: float) -> _Tracked:
+        """Express it in another unit of length."""
+        return replace(self, T_keyframe_cam=se3.stretched(self.T_keyframe_cam, factor),
+                       points=self.points * factor)
+
+
+class KeyframeTracker:
+    """
+    Tracks frames of one camera against the landmarks of a keyframe.
+
+    :param camera: pinhole camera of the tracking images
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self._tracker = Tracker(camera)
+        self._keyframe: int | None = None
+        # Of the reference: usually the keyframe, and all points its landmarks
+        self._T_keyframe_reference = np.eye(4)
+        self._landmarks = np.zeros(0, int)
+        self._count = 0
+        self._last: _Tracked | None = None
+
+    @property
+    def camera(self) -> Camera:
+        """Pinhole camera of the tracking images."""
+        return self._tracker.camera
+
+    @camera.setter
+    def camera(self, camera: Camera) -> None:
+        self._tracker.camera = camera
+
+    @property
+    def keyframe(self) -> int | None:
+        """Id of the keyframe that poses are relative to."""
+        return self._keyframe
+
+    @property
+    def reference(self) -> Reference | None:
+        """What is tracked: a keyframe's keypoints, or a temporary reference."""
+        return self._tracker.reference
+
+    def T_keyframe_cam(self, pose: PnPResult) -> Array:
+        """Pose (4, 4) of a frame relative to the keyframe, from that in the reference."""
+        return self._T_keyframe_reference @ se3.inverse(pose.T_cam_world)
+
+    def follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:
+        """
+        Track against a keyframe from now on.
+
+        :param T_cam_old: (4, 4) pose of the former keyframe in this one's camera, as it was
+            tracked; None where it was not
+        """
+        scale = np.array([self.camera.width / keyframe.camera.width,
+                          self.camera.height / keyframe.camera.height])
+        pixels = (keyframe.keypoints + 0.5) * scale - 0.5
+        points = keyframe.landmark_points()
+        unfit = keyframe.mask[keyframe.keypoints[:, 1], keyframe.keypoints[:, 0]]
+        points[unfit | (keyframe.information < TRACKED_INFORMATION)] = np.nan
+        known = np.flatnonzero(np.isfinite(points[:, 0]))
+        surplus = np.setdiff1d(known, known[::1 + len(known) // MAX_TRACKED])
+        points[surplus] = np.nan
+        self._tracker.follow(
+            Reference(keyframe.gray, pixels.astype(np.float32), points),
+            None if T_cam_old is None else T_cam_old @ self._T_keyframe_reference)
+        self._T_keyframe_reference = np.eye(4)
+        if self._last is not None:
+            self._last = None if T_cam_old is None else self._last.seen_from(T_cam_old)
+        self._count = len(points)
+        self._landmarks = np.arange(self._count)
+        self._keyframe = keyframe.id
+
+    def follow_again(self) -> None:
+        """Track against the same reference as if no frame had been tracked yet."""
+        assert self._tracker.reference is not None
+        self._tracker.follow(self._tracker.reference)
+
+    def follow_newest(self, keyframe: Keyframe) -> None:
+        """
+        Make the newest tracked frame the temporary reference.
+
+        New corners get the depth that the keyframe has where they are, which is good enough until
+        the next keyframe's own depths are known. Too few known points leave the reference alone.
+
+        :param keyframe: the one that poses are relative to
+        """
+        last = self._last
+        assert last is not None
+        fresh = corners(last.gray, last.moving, last.pixels)
+        depth = Surface.seen(keyframe, se3.inverse(last.T_keyframe_cam), self.camera).depth(fresh)
+        points = np.concatenate([last.points, self.camera.unproject(fresh) * depth[:, None]])
+        if np.isfinite(points[:, 0]).sum() < 2 * MIN_INLIERS:
+            return
+        pixels = np.concatenate([last.pixels, fresh])
+        self._tracker.follow(Reference(last.gray, pixels, points),
+                             se3.inverse(last.T_keyframe_cam) @ self._T_keyframe_reference)
+        self._T_keyframe_reference = last.T_keyframe_cam
+        self._landmarks = np.concatenate([last.landmarks, np.full(len(fresh), -1)])
+
+    def rescale(self, factor: float) -> None:
+        """Make all lengths longer by a factor: the keyframe's depths have been corrected."""
+        self._tracker.rescale(factor)
+        self._T_keyframe_reference = se3.stretched(self._T_keyframe_reference, factor)
+        if self._last is not None:
+            self._last = self._last.stretched(factor)
+
+    def resume(self, T_cam_reference: Array) -> None:
+        """Go on from a pose (4, 4) of the reference that was found out of turn."""
+        self._tracker.resume(T_cam_reference)
+
+    def track(self, gray: Gray, keyframe: Keyframe | None = None) -> Track:
+        """
+        Find a frame's pose.
+
+        :param keyframe: the one that poses are relative to; None where it has no depth yet
+        """
+        track = self._tracker.track(gray)
+        if track.pose is None and self._last is not None and keyframe is not None:
+            # The step from the frame before is smaller
+            self.follow_newest(keyframe)
+            track = self._tracker.track(gray)
+        return track
+
+    def locate(self, gray: Gray, T_cam_reference: Array) -> Track:
+        """
+        Find the reference in an image out of turn.
+
+        :param T_cam_reference: (4, 4) where it may lie
+        """
+        return self._tracker.locate(gray, T_cam_reference)
+
+    def remember(self, gray: Gray, track: Track, moving: Mask) -> None:
+        """
+        Keep a tracked frame, the newest one, as a possible temporary reference.
+
+        :param track: with a pose
+        :param moving: dynamic mask of it, of any size
+        """
+        assert track.pose is not None and self._tracker.reference is not None
+        # Only what the keyframe itself knows, lest errors add up
+        own = np.flatnonzero(track.pose.inliers & (self._landmarks >= 0))
+        points = se3.transform(track.pose.T_cam_world, self._tracker.reference.points[own])
+        self._last = _Tracked(gray, self.T_keyframe_cam(track.pose), moving, track.pixels[own],
+                              points, self._landmarks[own])
+
+    def observations(self, track: Track) -> tuple[NDArray[np.float32], Mask]:
+        """Pixels (K, 2) where a frame sees the keyframe's landmarks, and which (K,) it sees."""
+        assert track.pose is not None
+        seen = track.pose.inliers & (self._landmarks >= 0)
+        pixels = np.zeros((self._count, 2), np.float32)
+        found = np.zeros(self._count, bool)
+        pixels[self._landmarks[seen]], found[self._landmarks[seen]] = track.pixels[seen], True
+        return pixels, found

@@ -1,0 +1,84 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Relocalisation: frames of a lost camera wait until one of them is placed in the map."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
+from recon3r_ros.slam.frontend.steps import Placed
+from recon3r_ros.slam.types import Keyframe, TrackedFrame
+
+#: Frames without a pose that are kept to be placed later
+MAX_LOST = 60
+#: While another camera is tracked and needs keyframes, a lost one waits for this many times the
+#: time that its last attempt took
+PATIENCE = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Lost:
+    """A frame that could not be placed, kept until the camera is relocalised."""
+
+    frame: TrackedFrame
+    gray: NDArray[np.uint8]
+
+
+class Relocalizer:
+    """Frames of one camera since tracking was lost."""
+
+    def __init__(self) -> None:
+        self._lost: deque[_Lost] = deque(maxlen=MAX_LOST)
+        self._not_before = 0.0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next attempt is to wait where another camera needs keyframes."""
+        return perf_counter() < self._not_before
+
+    def add(self, frame: TrackedFrame, gray: NDArray[np.uint8]) -> None:
+        """Keep a frame until the camera is relocalised."""
+        self._lost.append(_Lost(frame, gray))
+
+    def clear(self) -> None:
+        """Let the frames go: tracking goes on by itself."""
+        self._lost.clear()
+
+    def reject(self, begin: float) -> None:
+        """
+        Take note of an attempt without success.
+
+        :param begin: when it began (time.perf_counter)
+        """
+        now = perf_counter()
+        self._not_before = now + PATIENCE * (now - begin)
+
+    def placed(self, keyframe: Keyframe, tracker: KeyframeTracker) -> list[Placed]:
+        """
+        Place the lost frames, from the keyframe that was found outwards.
+
+        :param tracker: follows that keyframe, and goes on from the newest frame
+        """
+        earlier = [x for x in reversed(self._lost) if x.frame.stamp_ns < keyframe.stamp_ns]
+        later = [x for x in self._lost if x.frame.stamp_ns > keyframe.stamp_ns]
+        self._lost.clear()
+        placed = []
+        for side in (earlier, later):
+            T_cam_ref = np.eye(4)
+            for lost in side:
+                track = tracker.locate(lost.gray, T_cam_ref)
+                if track.pose is None:
+                    break
+                T_cam_ref = track.pose.T_cam_world
+                placed.append(Placed(
+                    replace(lost.frame, keyframe=keyframe.id,
+                            T_keyframe_cam=se3.inverse(T_cam_ref)),
+                    track.pixels, track.pose.inliers, track.pose))
+        tracker.resume(T_cam_ref)
+        return placed

@@ -1,0 +1,88 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a camera's front end hands over: frames with a pose, and frames to make keyframes of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry.pnp import PnPResult
+from recon3r_ros.models.types import View
+from recon3r_ros.slam.types import Frame, StageTimes, TrackedFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """
+    A frame with a pose.
+
+    :param frame: with its keyframe, and the pose relative to it
+    :param pixels: (K, 2) where it sees the keyframe's landmarks
+    :param found: (K,) which of them it sees
+    :param pose: of the keyframe, or of a temporary reference, in the frame's camera
+    :param mask: dynamic mask, in the detector's pixels; None where it was not looked for
+    """
+
+    frame: TrackedFrame
+    pixels: NDArray[np.float32]
+    found: NDArray[np.bool_]
+    pose: PnPResult
+    mask: NDArray[np.bool_] | None = None
+
+
+class Purpose(Enum):
+    """What a keyframe is asked for."""
+
+    START = 'start'
+    FIRST_PAIR = 'first pair'
+    MAPPING = 'mapping'
+    RELOCALISATION = 'relocalisation'
+
+
+@dataclass(frozen=True, eq=False)
+class KeyframeRequest:
+    """
+    A frame to make a keyframe of.
+
+    :param view: its rectified image
+    :param gray: its tracking image (H, W) uint8
+    :param moving: (h, w) of any size, what has no place in the map; None where nothing is known
+    :param begin: when it was asked for (time.perf_counter)
+    :param T_reference_cam: (4, 4) its pose in its camera's reference keyframe, for MAPPING
+    :param shift: parallax of a first pair, pixels
+    :param overlap: share of the first keyframe's keypoints that it sees, for a first pair
+    """
+
+    purpose: Purpose
+    frame: Frame
+    view: View
+    gray: NDArray[np.uint8]
+    moving: NDArray[np.bool_] | None
+    begin: float
+    T_reference_cam: NDArray[np.float64] | None = None
+    shift: float = 0.0
+    overlap: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FrontendStep:
+    """
+    What one frame gave.
+
+    :param placed: the frame, where it was tracked
+    :param request: where it should become a keyframe
+    :param times: what tracking and motion took
+    """
+
+    placed: Placed | None = None
+    request: KeyframeRequest | None = None
+    times: StageTimes = StageTimes()
+
+
+def untracked(frame: Frame) -> TrackedFrame:
+    """Make the record of a frame that has no pose yet."""
+    return TrackedFrame(
+        frame.name, frame.stamp_ns, frame.index, camera_name=frame.camera_name)

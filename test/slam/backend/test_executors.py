@@ -1,0 +1,234 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Local mapping in another process gives the map that it gives here, and outlives its process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from recon3r_ros.errors import Recon3rError
+from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.slam.backend import mapping
+from recon3r_ros.slam.backend.executor import InProcessExecutor
+from recon3r_ros.slam.backend.map_delta import MapDelta
+from recon3r_ros.slam.backend.mapping import Mapper
+from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
+from recon3r_ros.slam.saved_map import SavedMap
+from recon3r_ros.slam.system import System
+from recon3r_ros.slam.types import Map, MetricScale, Retired, TrackedFrame, TrackingState
+from simulated import as_frame, error_over_path, still_scene
+
+SCENE = still_scene(3, 40)
+
+
+@pytest.fixture
+def process():
+    host = SubprocessExecutor(GeometricPredictor, 100)
+    yield host
+    host.close()
+
+
+def feed(system: System, wait: bool, indices=range(40)) -> int:
+    """Feed frames; with `wait`, each keyframe is made before the next frame comes."""
+    posed = 0
+    for index in indices:
+        posed += len(system.add(as_frame(SCENE, index)).frames)
+        ordered = system._ordered
+        if wait and ordered is not None:
+            ordered.made.exception()
+            posed += len(system.poll().frames)
+    return posed
+
+
+def test_the_same_map_comes_of_both(process):
+    here, there = System(GeometricPredictor()), System(executor=process)
+    feed(here, False)
+    feed(there, True)
+    assert list(here.map.keyframes) == list(there.map.keyframes)
+    assert here.map.edges == there.map.edges
+    for i, keyframe in here.map.keyframes.items():
+        other = there.map.keyframes[i]
+        assert keyframe.stamp_ns == other.stamp_ns
+        assert np.allclose(keyframe.T_map_cam, other.T_map_cam, atol=1e-3)
+        assert np.array_equal(keyframe.gray, other.gray)
+
+
+def test_frames_are_tracked_while_a_keyframe_is_made(process):
+    """Nothing waits for keyframes: most are still being made when the next frames come."""
+    system = System(executor=process)
+    feed(system, True, range(20))
+    assert system.state is TrackingState.TRACKING
+    before = len(system.trajectory())
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        posed = feed(system, False, range(20, 32))
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    assert posed == 12 == len(system.trajectory()) - before
+    system.finish()
+
+
+def test_what_goes_wrong_there_is_raised_here(process):
+    nothing = SavedMap(Map(), {}, (), True, None)
+    with pytest.raises(ValueError):
+        process.call(Mapper.restore, nothing).result()
+    assert process.call(Mapper.snapshot).result()[1].keyframes == {}
+
+
+def test_a_process_that_ends_is_started_again_with_the_map(process):
+    """Cameras go on in it: their poses, the scales of loops and retired keyframes are kept."""
+    system = System(executor=process)
+    feed(system, True, range(20))
+    before, poses = system.map, [T for _, T in system.trajectory()]
+    os.kill(process.pid, signal.SIGKILL)
+    posed = feed(system, True, range(20, 40))
+    assert posed == 20 and system.state is TrackingState.TRACKING
+    assert set(before.keyframes) < set(system.map.keyframes)
+    assert np.allclose([T for _, T in system.trajectory()][:len(poses)], poses, atol=0.05)
+    assert error_over_path(system, SCENE) < 0.01
+
+
+def test_loops_and_retired_keyframes_outlive_the_mapper():
+    mapper = Mapper(GeometricPredictor())
+    feed(System(executor=InProcessExecutor(mapper)), False)
+    before, views = mapper.snapshot(), mapper.views
+    known = replace(
+        before, scales={i: 1.0 + 0.1 * i for i in before.keyframes},
+        retired={90: Retired(1, np.eye(4), 1.1, 2.0)}, metric=MetricScale(2.5, 0.1, 'model'))
+    mapper.recover(known, views)
+    after = mapper.snapshot()
+    assert after.keyframes == known.keyframes and after.edges == known.edges
+    assert after.scales == known.scales and after.retired == known.retired
+    assert after.metric == known.metric and mapper.views == views
+
+
+def test_a_process_that_ends_while_it_works_is_tried_once_more(process):
+    os.kill(process.pid, signal.SIGSTOP)
+    asked = process.call(Mapper.snapshot)
+    os.kill(process.pid, signal.SIGKILL)
+    assert asked.result(30)[1].keyframes == {}
+
+
+def test_a_method_under_which_the_process_ends_is_given_up(process):
+    """Nobody waits for ever, and what is asked next is done."""
+    with pytest.raises(Recon3rError, match='has ended .*2 times in a row'):
+        process.call(end_process).result(60)
+    assert process.call(Mapper.snapshot).result(30)[1].keyframes == {}
+
+
+def end_process(mapper: Mapper) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_cannot_be_sent_harms_nothing(process):
+    with pytest.raises(Recon3rError, match='cannot be given'):
+        process.call(lambda mapper: None).result(30)
+    assert process.call(Mapper.snapshot).result(30)[1].keyframes == {}
+
+
+def test_an_answer_that_cannot_be_read_leaves_nobody_waiting(process, monkeypatch):
+    """Of another version of the package, say, or out of memory while it is taken apart."""
+    def unreadable(self, old):
+        raise MemoryError
+    with monkeypatch.context() as patch:
+        patch.setattr(MapDelta, 'apply', unreadable)
+        with pytest.raises(Recon3rError, match='cannot be read'):
+            process.call(Mapper.snapshot).result(60)
+    assert process.call(Mapper.snapshot).result(30)[1].keyframes == {}
+
+
+def test_a_process_that_ends_while_nothing_is_asked_is_started_again(process):
+    """The next keyframe does not have to wait for a model to be loaded."""
+    before = process.pid
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while process.pid == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.pid != before
+
+
+def test_nothing_is_started_again_after_close():
+    process = SubprocessExecutor(GeometricPredictor, 100)
+    process.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+
+
+class TellsFocal(GeometricPredictor):
+    """Two-view geometry that claims to see the focal length, as networks do."""
+
+    def predict(self, groups, moving=()):
+        return [replace(p, focal=300.0) for p in super().predict(groups, moving)]
+
+
+def test_a_rejected_keyframe_leaves_no_trace(monkeypatch):
+    """Nor do the focal lengths that its predictions told."""
+    mapper = Mapper(TellsFocal())
+    host = InProcessExecutor(mapper)
+    system = System(executor=host)
+    for index in range(30):
+        system.add(replace(as_frame(SCENE, index), camera=None))
+    assert system.map.started
+    before, focals = mapper.snapshot(), list(mapper._state.pairing._focals)
+    assert focals
+    monkeypatch.setattr(mapping, 'MIN_AGREEMENT', 2.0)
+    lens = system.lens('camera')
+    frame = replace(as_frame(SCENE, 33), camera=None)
+    newest = before.newest
+    assert mapper.add(TrackedFrame('x', 33, 33), lens.view(frame), lens.tracking_image(frame),
+                      newest.T_map_cam) is None
+    after = mapper.snapshot()
+    assert after.keyframes == before.keyframes and after.focal_factor == before.focal_factor
+    assert list(mapper._state.pairing._focals) == focals
+
+
+def test_what_cameras_are_tracked_against_is_not_culled(monkeypatch):
+    """A second camera stands still while the first drives on, beyond the cap of keyframes."""
+    mapper = Mapper(GeometricPredictor())
+    system = System(executor=InProcessExecutor(mapper))
+    for index in range(20):
+        system.add(as_frame(SCENE, index))
+    standing = replace(as_frame(SCENE, 5), camera_name='standing')
+    system.add(standing)
+    assert system.state_of('standing') is TrackingState.TRACKING
+    monkeypatch.setattr(mapping, 'WINDOW', 1)
+    monkeypatch.setattr(mapping, 'ANCHORS', 0)
+    mapper._max_keyframes = len(system.map.keyframes) - 1
+    for count, index in enumerate([*range(20, 40), *range(39, -1, -1)]):
+        system.add(as_frame(SCENE, index))
+        posed = system.add(replace(standing, stamp_ns=10**12 + count, index=1000 + count))
+        assert any(f.camera_name == 'standing' for f in posed.frames)
+    assert system.map.retired
+
+
+def test_a_predictor_that_cannot_be_made():
+    with pytest.raises(TypeError, match='takes no arguments'):
+        SubprocessExecutor(partial(GeometricPredictor, weights='none'), 100)
+
+
+def test_redundant_keyframes_retire_and_frames_keep_their_places(monkeypatch):
+    small = InProcessExecutor(Mapper(GeometricPredictor(), 12))
+    capped = System(executor=small)
+    for index in [*range(40), *range(39, -1, -1)]:
+        capped.add(as_frame(SCENE, index))
+    many = capped.map
+    monkeypatch.setattr(mapping, 'WINDOW', 2)
+    monkeypatch.setattr(mapping, 'ANCHORS', 0)
+    mapper = small._mapper
+    mapper._max_keyframes = len(many.keyframes) - 1
+    before = [T for _, T in capped.trajectory()]
+    mapper._cull(mapper._state, list(many.keyframes))
+    assert mapper.snapshot().keyframes == many.keyframes, 'all are tracked against'
+    mapper._cull(mapper._state, ())
+    after = mapper.snapshot()
+    assert len(after.keyframes) == len(many.keyframes) - 1
+    gone, = set(many.keyframes) - set(after.keyframes)
+    assert gone in after.retired and gone != min(many.keyframes)
+    assert np.allclose([T for _, T in capped._trajectory.poses(after)], before, atol=1e-9)
+    assert any(f.keyframe == gone for f, _ in capped.trajectory())
