@@ -53,12 +53,15 @@ LAYERS = {
     'slam': layer('models geometry', 'numpy scipy skimage cv2 gtsam'),
     'slam.types': layer('models.types geometry', 'numpy'),
     'slam.options': layer(),
+    'slam.pair_table': layer(),
     'slam.visibility': layer('slam.types geometry', 'numpy cv2'),
-    'slam.dynamics': layer('slam.types slam.options slam.visibility models.types geometry',
+    'slam.dynamics': layer('slam.types slam.options slam.pair_table slam.visibility models.types '
+                           'geometry',
                            'numpy scipy skimage cv2'),
     'slam.frontend': layer('slam.dynamics slam.types slam.options slam.visibility models.types '
                            'geometry', 'numpy cv2'),
-    'slam.backend': layer('slam.dynamics slam.types slam.options slam.visibility slam.archive '
+    'slam.backend': layer('slam.dynamics slam.types slam.options slam.pair_table '
+                          'slam.visibility slam.archive '
                           'slam.saved_map slam.scale models geometry', 'numpy scipy cv2 gtsam'),
     'slam.products': layer('slam.types geometry', 'numpy cv2'),
     'plugins': layer('slam', '*'),

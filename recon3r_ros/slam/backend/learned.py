@@ -10,15 +10,15 @@ more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import Prediction
 from recon3r_ros.slam.backend.depth import LearnedVote, Vote
+from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.types import at, Keyframe
 
 Array = NDArray[np.float64]
@@ -98,13 +98,14 @@ def in_scale_of(partner: Keyframe, new: Keyframe, prediction: Prediction) -> Arr
 class LearnedDepths:
     """What predictions say of the depths of the window's keyframes."""
 
-    def __init__(self, known: Mapping[tuple[int, int], LearnedDepth] = MappingProxyType({})
-                 ) -> None:
-        self._known = dict(known)
+    def __init__(self) -> None:
+        self._known: PairTable[LearnedDepth] = PairTable()
 
     def copy(self) -> LearnedDepths:
         """Return what is known now, to come back to."""
-        return LearnedDepths(self._known)
+        out = LearnedDepths()
+        out._known = self._known.copy()
+        return out
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -117,7 +118,7 @@ class LearnedDepths:
 
     def keep(self, window: Collection[int]) -> None:
         """Let go of all keyframes but these."""
-        self._known = {pair: d for pair, d in self._known.items() if pair[0] in window}
+        self._known.keep_own(window)
 
     def prior(self, keyframe: Keyframe) -> tuple[Array, Array]:
         """
@@ -157,5 +158,5 @@ class LearnedDepths:
         """Return a keyframe's predictions, and their units in map units."""
         known = 1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1)
         lengths = [(learned, unit(*learned.at(keyframe.keypoints), known))
-                   for (i, _), learned in self._known.items() if i == keyframe.id]
+                   for _, learned in self._known.of(keyframe.id)]
         return [(learned, length) for learned, length in lengths if length is not None]

@@ -20,6 +20,7 @@ from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.vanished import Vanished
+from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.scale import ModelScale
 from recon3r_ros.slam.types import at, Correspondence, Keyframe, Map, MapEdge, Retired
 
@@ -54,7 +55,7 @@ class MapState:
     calibrated: bool = True
     next_id: int = 0
     seen: Sightings = field(default_factory=Sightings)
-    dense: dict[tuple[int, int], Correspondence] = field(default_factory=dict)
+    dense: PairTable[Correspondence] = field(default_factory=PairTable)
     learned: LearnedDepths = field(default_factory=LearnedDepths)
     vanished: Vanished = field(default_factory=Vanished)
     model_scale: ModelScale = field(default_factory=ModelScale)
@@ -66,7 +67,7 @@ class MapState:
         """Return a copy that may be changed without changing this one; keyframes are values."""
         return replace(
             self, pairing=self.pairing.copy(), motion=self.motion.copy(),
-            keyframes=dict(self.keyframes), seen=self.seen.copy(), dense=dict(self.dense),
+            keyframes=dict(self.keyframes), seen=self.seen.copy(), dense=self.dense.copy(),
             learned=self.learned.copy(), edges=list(self.edges), retired=dict(self.retired))
 
     def snapshot(self) -> Map:
@@ -108,7 +109,7 @@ class MapState:
         keyframe = self.keyframes.pop(i)
         self.pairing.keep(self.keyframes, self.keyframes)
         self.seen.forget(i)
-        self.dense = {pair: c for pair, c in self.dense.items() if i not in pair}
+        self.dense.forget(i)
         self.vanished.forget(i)
         self.edges = [e for e in self.edges if i not in (e.i, e.j)]
         return keyframe

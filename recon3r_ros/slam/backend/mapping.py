@@ -29,6 +29,7 @@ from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion import MotionConfig
 from recon3r_ros.slam.options import TRACKED_INFORMATION
+from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ModelScale
 from recon3r_ros.slam.types import (
@@ -215,7 +216,7 @@ class Mapper:
         state.refocus(1 / state.focal_factor)
         state.pairing.keep(state.keyframes, state.keyframes)
         state.next_id = first.id + 1
-        state.seen, state.dense, state.edges = Sightings(), {}, []
+        state.seen, state.dense, state.edges = Sightings(), PairTable(), []
         state.learned = LearnedDepths()
         state.change(first.id, mask=state.motion.given(first.id))
         state.motion = KeyframeMotion(self._motion_config)
@@ -403,7 +404,7 @@ class Mapper:
         self._drop_vanished(state, ids[-WINDOW - 1])
         recent = set(ids[-WINDOW:])
         state.pairing.keep(recent, state.keyframes)
-        state.dense = {pair: c for pair, c in state.dense.items() if recent & set(pair)}
+        state.dense.keep_any(recent)
         state.learned.keep(recent)
         state.motion.keep(recent)
 

@@ -81,4 +81,4 @@ def _votes(state: MapState, i: int) -> list[depth.Vote]:
     return [depth.TriangulatedVote(
         se3.inverse(state.keyframes[observer].T_map_cam) @ keyframe.T_map_cam,
         state.keyframes[observer].camera, c.targets, c.confidence)
-        for (anchor, observer), c in state.dense.items() if anchor == i]
+        for observer, c in state.dense.of(i)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.two_view import triangulate
 from recon3r_ros.slam.backend import bundle_adjustment, reobservation
+from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.saved_map import SavedObservations
 from recon3r_ros.slam.types import at, Correspondence, Keyframe
 
@@ -39,7 +40,8 @@ class Sightings:
     """
 
     def __init__(self, saved: Iterable[SavedObservations] = ()) -> None:
-        self._seen = {(o.anchor, o.observer): _Seen(o.landmarks, o.targets) for o in saved}
+        self._seen = PairTable({
+            (o.anchor, o.observer): _Seen(o.landmarks, o.targets) for o in saved})
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -49,7 +51,7 @@ class Sightings:
     def copy(self) -> Sightings:
         """Return what is known now, to come back to."""
         out = Sightings()
-        out._seen = dict(self._seen)
+        out._seen = self._seen.copy()
         return out
 
     def saved(self) -> tuple[SavedObservations, ...]:
@@ -59,7 +61,7 @@ class Sightings:
 
     def forget(self, i: int) -> None:
         """Let go of a keyframe."""
-        self._seen = {pair: s for pair, s in self._seen.items() if i not in pair}
+        self._seen.forget(i)
 
     def record(self, anchor: Keyframe, observer: int, found: Correspondence) -> None:
         """Take over where another keyframe sees an anchor's landmarks, but those that move."""
@@ -98,9 +100,7 @@ class Sightings:
         best = np.full(len(keyframe.keypoints), MIN_SHIFT)
         moving = at(keyframe.mask, keyframe.keypoints)
         rays = keyframe.camera.unproject(keyframe.keypoints)
-        for (anchor, observer), seen in self._seen.items():
-            if anchor != keyframe.id:
-                continue
+        for observer, seen in self._seen.of(keyframe.id):
             other = keyframes[observer]
             inverse_depth, sensitivity, in_front = triangulate(
                 rays[seen.landmarks], other.camera.unproject(seen.targets),

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.models.types import PairAttention
+from recon3r_ros.slam.pair_table import PairTable
 
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -223,7 +224,7 @@ class AttentionMotion:
 
     def __init__(self, everything: bool = False) -> None:
         self._everything = everything
-        self._edges: dict[tuple[int, int], PairAttention] = {}
+        self._edges: PairTable[PairAttention] = PairTable()
         self._features: dict[int, NDArray[np.float16]] = {}
         self._window: set[int] = set()
         self._normalise = Normaliser(RATE)
@@ -235,7 +236,7 @@ class AttentionMotion:
         """Return what is known now, to come back to."""
         out = copy.copy(self)
         out._edges, out._features, out._window = (
-            dict(self._edges), dict(self._features), set(self._window))
+            self._edges.copy(), dict(self._features), set(self._window))
         out._normalise = copy.deepcopy(self._normalise)
         return out
 
@@ -252,7 +253,7 @@ class AttentionMotion:
         """Let the window move on."""
         self._window &= set(window)
         if not self._everything:
-            self._edges = {pair: a for pair, a in self._edges.items() if set(pair) <= self._window}
+            self._edges.keep_both(self._window)
             self._features = {i: f for i, f in self._features.items() if i in self._window}
 
     def masks(self, like: int, size: tuple[int, int]) -> dict[int, AttentionMask]:

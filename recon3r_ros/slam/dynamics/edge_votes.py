@@ -10,13 +10,13 @@ window vote.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from types import MappingProxyType
+from collections.abc import Collection
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.slam.dynamics.regions import large_regions
+from recon3r_ros.slam.pair_table import PairTable
 
 Mask = NDArray[np.bool_]
 Votes = NDArray[np.int8]
@@ -35,12 +35,14 @@ MIN_REGION = 0.004
 class EdgeVotes:
     """Votes of directed pairs on their first keyframe."""
 
-    def __init__(self, known: Mapping[tuple[int, int], Votes] = MappingProxyType({})) -> None:
-        self._known = dict(known)
+    def __init__(self) -> None:
+        self._known: PairTable[Votes] = PairTable()
 
     def copy(self) -> EdgeVotes:
         """Return what is known now, to come back to."""
-        return EdgeVotes(self._known)
+        out = EdgeVotes()
+        out._known = self._known.copy()
+        return out
 
     def add(self, i: int, partner: int, votes: Votes) -> None:
         """Add what the pair of keyframe i and a partner says of i (H, W): see `Prediction`."""
@@ -50,11 +52,11 @@ class EdgeVotes:
 
     def keep(self, window: Collection[int]) -> None:
         """Let go of all keyframes but these."""
-        self._known = {pair: v for pair, v in self._known.items() if pair[0] in window}
+        self._known.keep_own(window)
 
     def mask(self, i: int) -> Mask | None:
         """Return dynamic objects in a keyframe (H, W); None where no pair says anything."""
-        votes = [v for (own, _), v in self._known.items() if own == i]
+        votes = [v for _, v in self._known.of(i)]
         if not votes:
             return None
         moving = np.sum([v > 0 for v in votes], axis=0, dtype=np.float32)
