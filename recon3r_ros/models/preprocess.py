@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import View
 import torch
 from torch import Tensor
@@ -29,23 +29,44 @@ def prepare(view: View, image_size: int, patch: int) -> View:
     camera = view.camera
     side = min if image_size == SQUARE else max
     factor = image_size / side(camera.width, camera.height)
-    camera = camera.resized(max(round(camera.width * factor), patch),
-                            max(round(camera.height * factor), patch))
-    image = view.image if view.image.ndim == 3 else cv2.cvtColor(
-        view.image, cv2.COLOR_GRAY2RGB)
-    if (camera.width, camera.height) != (view.camera.width, view.camera.height):
-        image = cv2.resize(image, (camera.width, camera.height),
-                           interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    return _cropped(image, camera, view.calibrated, *(
-        image_size if image_size == SQUARE else size // patch * patch
-        for size in (camera.width, camera.height)))
+    view = _resized(view, max(round(camera.width * factor), patch),
+                    max(round(camera.height * factor), patch))
+    if view.image.ndim == 2:
+        view = replace(view, image=cv2.cvtColor(view.image, cv2.COLOR_GRAY2RGB))
+    sides = (view.camera.width, view.camera.height)
+    width, height = (image_size if image_size == SQUARE else s // patch * patch for s in sides)
+    return cropped(view, (sides[0] - width) // 2, (sides[1] - height) // 2, width, height)
 
 
-def _cropped(image: NDArray[np.uint8], camera: Camera, calibrated: bool, width: int, height: int
-             ) -> View:
-    x, y = (camera.width - width) // 2, (camera.height - height) // 2
-    return View(np.ascontiguousarray(image[y:y + height, x:x + width]),
-                camera.cropped(x, y, width, height), calibrated)
+def cropped(view: View, x: int, y: int, width: int, height: int) -> View:
+    """
+    Cut a part out of a view, with all that is known of it.
+
+    :param x: of the part's first column
+    :param y: of its first row
+    """
+    rows, columns = slice(y, y + height), slice(x, x + width)
+    moving = None
+    if view.moving is not None:
+        size = (view.camera.width, view.camera.height)
+        moving = cv2.resize(view.moving.astype(np.uint8), size,
+                            interpolation=cv2.INTER_NEAREST)[rows, columns] > 0
+    return replace(
+        view, image=np.ascontiguousarray(view.image[rows, columns]),
+        camera=view.camera.cropped(x, y, width, height), moving=moving,
+        depth=None if view.depth is None else view.depth[rows, columns])
+
+
+def _resized(view: View, width: int, height: int) -> View:
+    camera = view.camera
+    if (camera.width, camera.height) == (width, height):
+        return view
+    smaller = width < camera.width
+    image = cv2.resize(view.image, (width, height),
+                       interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    depth = None if view.depth is None else cv2.resize(
+        view.depth, (width, height), interpolation=cv2.INTER_NEAREST)
+    return replace(view, image=image, camera=camera.resized(width, height), depth=depth)
 
 
 def to_tensor(images: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ z forward); pixel (u, v) = (column, row) with pixel centres at integers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Sequence
+from typing import Any, Protocol, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,22 @@ from recon3r_ros.models.registry import Window
 
 
 @dataclass(frozen=True, eq=False)
+class PosePrior:
+    """
+    Where a camera is believed to be.
+
+    :param T_map_cam: (4, 4), map units
+    :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
+    """
+
+    T_map_cam: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """
-    One rectified image handed to a predictor.
+    One rectified image handed to a predictor, and what is known of it.
 
     :param image: (H, W, 3) RGB or (H, W) grey, uint8, free of lens distortion
     :param camera: pinhole camera of `image`; its focal length is a guess where `calibrated` is
@@ -29,12 +42,17 @@ class View:
     :param calibrated: whether the intrinsics are known
     :param moving: (h, w) of any size, what is known to move in it, for predictors that measure
         the camera's motion; None where nothing is known
+    :param depth: (H, W) float32 measured along the optical axis, metres, NaN where unknown; None
+        where it was not measured
+    :param pose: by tracking; None where it is not known
     """
 
     image: NDArray[np.uint8]
     camera: Camera
     calibrated: bool = True
     moving: NDArray[np.bool_] | None = None
+    depth: NDArray[np.float32] | None = None
+    pose: PosePrior | None = None
 
 
 class Encoding(Protocol):
@@ -156,12 +174,18 @@ class WindowPredictor(Predictor, Protocol):
     """
     Looks at more than two views together: `window` of them.
 
-    `predict_together` predicts a group while it looks at further views of the same size, of which
-    nothing is asked. It has `T_first_view` and `cameras`, for groups of one and two views, too.
+    `remember` says what is kept of a view while its window lasts, given what is kept of the views
+    before it, oldest first: its encoding, or a network's memory of it. It is a value, of which
+    nothing changes any more. What is kept is never saved: it is made again of the views.
+    `predict_together` predicts a group by what is kept of the views of its window, most important
+    first; some of these may be of the group. It has `T_first_view` and `cameras`, for groups of
+    one and two views, too.
     """
 
     @property
     def window(self) -> Window: ...
 
-    def predict_together(self, group: tuple[Encoding, ...], context: Sequence[Encoding] = ()
+    def remember(self, view: Encoding, memory: Sequence[Any]) -> Any: ...
+
+    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Any] = ()
                          ) -> Prediction: ...

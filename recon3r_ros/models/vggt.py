@@ -23,7 +23,7 @@ from recon3r_ros.models import weights
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import as_pair, finite, information
-from recon3r_ros.models.preprocess import prepare
+from recon3r_ros.models.preprocess import cropped, prepare
 from recon3r_ros.models.registry import Model, Window
 from recon3r_ros.models.runtime import resolve
 from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, View
@@ -113,16 +113,22 @@ class VggtPredictor:
     def _pair(self, group: tuple[VggtEncoding, ...]) -> Prediction:
         return as_pair(self.predict_together(group), group, 0, len(group) - 1)
 
+    def remember(self, view: VggtEncoding, memory: object) -> VggtEncoding:
+        """Keep the encoding: attention among views runs again as the window slides."""
+        return view
+
     def predict_together(self, group: tuple[VggtEncoding, ...],
-                         context: Sequence[VggtEncoding] = ()) -> Prediction:
+                         memory: Sequence[VggtEncoding] = ()) -> Prediction:
         """
         Pointmaps of a group, by a window that contains further views.
 
-        :param context: of which nothing is asked
+        :param memory: encodings of the window, of which nothing is asked; the first ones are
+            taken where there are too many
         :raises ValueError: for views of different sizes
         :raises Recon3rError: where the device's memory does not suffice
         """
-        views = [*group, *context]
+        context = [m for m in memory if not any(m is view for view in group)]
+        views = [*group, *context[:max(self.window.size - len(group), 0)]]
         if not group or _differ(views):
             raise ValueError('VGGT takes views of one size, got '
                              f'{[v.image.shape[:2] for v in views]}')
@@ -167,8 +173,7 @@ def _not_portrait(view: View) -> View:
     if camera.height <= camera.width:
         return view
     top = (camera.height - camera.width) // 2
-    return View(np.ascontiguousarray(view.image[top:top + camera.width]),
-                camera.cropped(0, top, camera.width, camera.width), view.calibrated)
+    return cropped(view, 0, top, camera.width, camera.width)
 
 
 def _pose(encoded: Array) -> Array | None:

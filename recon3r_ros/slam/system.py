@@ -19,7 +19,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
-from recon3r_ros.models.types import Predictor
+from recon3r_ros.models.types import PosePrior, Predictor
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
@@ -266,13 +266,14 @@ class System:
             return Update(frontend.state, (), None)
         if request.purpose is Purpose.START:
             return self._start(frontend, request)
-        T_map_cam = None
+        view = request.view
         if request.T_reference_cam is not None and frontend.reference is not None:
-            T_map_cam = self.map.keyframes[frontend.reference].T_map_cam @ request.T_reference_cam
+            view = replace(view, pose=PosePrior(
+                self.map.keyframes[frontend.reference].T_map_cam @ request.T_reference_cam,
+                request.covariance))
         in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
         self._ordered = _Ordered(frontend, request, self._executor.call(
-            Mapper.add, untracked(request.frame), request.view, request.gray, T_map_cam,
-            request.moving, in_use))
+            Mapper.add, untracked(request.frame), view, request.gray, in_use))
         update = self.poll()
         if self._ordered is not None:
             frontend.await_keyframe(request, self.map)
@@ -280,8 +281,7 @@ class System:
 
     def _start(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
         made, self.map = self._executor.call(
-            Mapper.start, untracked(request.frame), request.view, request.gray, request.moving
-        ).result()
+            Mapper.start, untracked(request.frame), request.view, request.gray).result()
         keyframe = self.map.keyframes[made]
         frontend.start(keyframe, request.frame, self.map)
         if not self.map.started:
@@ -303,7 +303,7 @@ class System:
         frontend.refocus(known.focal_factor)
         if request.purpose is Purpose.FIRST_PAIR:
             return self._begin(frontend, request, made)
-        self._scale.add_depth(made, frontend.rectifier.depth(request.frame), known)
+        self._scale.add_depth(made, request.view.depth, known)
         if known.scales != {**before.scales, made: known.scale_of(made)}:
             self._scale.interrupt()  # a loop has been closed
         keyframe, found = known.keyframes[made], []
@@ -325,7 +325,7 @@ class System:
             _, self.map = self._executor.call(Mapper.take_back_first_pair).result()
             frontend.refocus(self.map.focal_factor)
             return self._reject(frontend, request)
-        self._scale.add_depth(made, frontend.rectifier.depth(request.frame), self.map)
+        self._scale.add_depth(made, request.view.depth, self.map)
         posed = [self._record(frontend, p) for p in placed]
         ids = {first.index: first.id, request.frame.index: made}
         self.leave_out({ids[p.frame.index]: p.mask for p in placed

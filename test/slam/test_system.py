@@ -426,3 +426,33 @@ def test_metres_come_of_measured_depth_and_of_odometry():
         assert metric is not None and metric.source == 'depth'
         assert metric.value == pytest.approx(expected, rel=0.03)
     assert reconstruction.metric('none') is None and reconstruction.metric('model') is None
+
+
+def test_a_predictor_is_told_what_is_known_of_a_view(walk: SimulatedSequence) -> None:
+    """Pose and its uncertainty by tracking, measured depth, and the user's mask."""
+    views: list[View] = []
+
+    class Curious(GeometricPredictor):
+        def encode(self, view: View):
+            views.append(view)
+            return super().encode(view)
+
+    system = System(Curious())
+    unsafe = np.zeros((240, 320), bool)
+    unsafe[:20] = True
+    for index in range(40):
+        system.add(replace(as_frame(walk, index), depth=render(walk, index).depth, mask=unsafe))
+    first, second, *others = views
+    assert first.pose is None and second.pose is None and others
+    for view in views:
+        assert view.depth is not None and view.depth.shape == view.image.shape[:2]
+        assert view.moving is not None and view.moving[0].all()
+    truth = np.stack([render(walk, k.index).T_world_cam for k in system.map.keyframes.values()])
+    metres = map_scale(system, walk)
+    for view, T_world_cam in zip(others, truth[2:]):
+        assert view.pose is not None and view.pose.covariance.shape == (6, 6)
+        T_first_cam = se3.inverse(truth[0]) @ T_world_cam
+        sigma = metres * np.sqrt(np.trace(view.pose.covariance[3:, 3:]))
+        assert sigma > 0
+        error = metres * view.pose.T_map_cam[:3, 3] - T_first_cam[:3, 3]
+        assert np.linalg.norm(error) < max(5 * sigma, 0.02)

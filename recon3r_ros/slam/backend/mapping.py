@@ -141,12 +141,11 @@ class Mapper:
         state.graph.extend(state.keyframes, [(i, j) for n, i in enumerate(ids)
                                              for j in ids[n + 1:n + 1 + CHAINED]])
 
-    def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
-              moving: NDArray[np.bool_] | None = None) -> int:
+    def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]) -> int:
         """Begin with a first keyframe and return its id; it has depth if one view gives any."""
         self.clear()
         state = self._state
-        keyframe, encoding = self._make(state, frame, view, gray, np.eye(4), moving)
+        keyframe, encoding = self._make(state, frame, view, gray)
         state.calibrated = view.calibrated
         self._insert(state, keyframe, encoding)
         if self._predictor.single_view:
@@ -155,20 +154,19 @@ class Mapper:
         return keyframe.id
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
-            T_map_cam: Array | None, moving: NDArray[np.bool_] | None = None,
             in_use: Collection[int] = ()) -> int | None:
         """
         Add a keyframe: predict it with its partners, place it, refine its neighbourhood.
 
+        :param view: with its dynamic mask, and its pose where tracking knows it
         :param gray: (H', W') uint8 tracking image
-        :param T_map_cam: (4, 4) its pose where tracking knows it
-        :param moving: (h, w) of any size, its dynamic mask
         :param in_use: keyframes that cameras are tracked against, which are not culled
         :return: its id, or None where no partner shows the same scene with enough parallax, or
             where its observations contradict the map
         """
         state = self._state.fork()
-        keyframe, encoding = self._make(state, frame, view, gray, T_map_cam, moving)
+        keyframe, encoding = self._make(state, frame, view, gray)
+        T_map_cam = None if view.pose is None else view.pose.T_map_cam
         known = T_map_cam is not None or not state.started
         pairs, loop = state.pairing.with_partners(
             keyframe, encoding, state.keyframes, known, WINDOW, state.focal_factor)
@@ -254,19 +252,19 @@ class Mapper:
         for i in ids[-WINDOW:]:
             self._drop_vanished(state, i)
 
-    def _make(self, state: MapState, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
-              T_map_cam: Array | None, moving: NDArray[np.bool_] | None
+    def _make(self, state: MapState, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]
               ) -> tuple[Keyframe, Encoding]:
-        encoding = state.pairing.encode(replace(view, moving=moving))
+        encoding = state.pairing.encode(view)
         count = len(encoding.keypoints)
         unknown = np.zeros(encoding.image.shape[:2], np.float32)
+        T_map_cam = np.eye(4) if view.pose is None else view.pose.T_map_cam
         keyframe = Keyframe(
             state.next_id, frame.name, frame.stamp_ns, frame.index, encoding.camera,
             encoding.image, gray, encoding.descriptor, encoding.keypoints,
-            np.eye(4) if T_map_cam is None else T_map_cam, np.zeros(count), np.zeros(count),
+            T_map_cam, np.zeros(count), np.zeros(count),
             unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name)
-        if moving is not None:
-            keyframe = replace(keyframe, mask=state.motion.masked(keyframe, moving))
+        if view.moving is not None:
+            keyframe = replace(keyframe, mask=state.motion.masked(keyframe, view.moving))
         return keyframe, encoding
 
     def _insert(self, state: MapState, keyframe: Keyframe, encoding: Encoding) -> None:

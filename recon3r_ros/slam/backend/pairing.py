@@ -3,6 +3,9 @@
 """
 Keyframes predicted in pairs or windows; each is encoded once for as long as it is in the window.
 
+What a predictor keeps of a window's views, a memory, is a value of the map's state: a rejected
+keyframe drops what it would add, and a map that is loaded makes it again.
+
 A prediction of a window is a hyper-edge: its views have one frame and one scale. It is taken apart
 into the pairs of its new view with each partner; as all these come from the same pointmaps, they
 tie the window to the map by all views that both have.
@@ -11,7 +14,8 @@ tie the window to the map by all views that both have.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +53,15 @@ class Pairing:
         self.archive: dict[int, ArchivedView] = {}
         self._encodings: dict[int, Encoding] = {}
         self._focals: deque[float] = deque(maxlen=MAX_FOCALS)
+        # Of each camera's present window, by keyframe, oldest first
+        self._memory: dict[str, dict[int, Any]] = {}
 
     def copy(self) -> Pairing:
         """Return what is known now, to be tried on; the predictor is shared."""
         out = Pairing(self.predictor)
         out.archive, out._encodings = dict(self.archive), dict(self._encodings)
-        out._focals = self._focals.copy()
+        out._focals, out._memory = (
+            self._focals.copy(), {c: dict(m) for c, m in self._memory.items()})
         return out
 
     def encode(self, view: View) -> Encoding:
@@ -73,18 +80,25 @@ class Pairing:
         """Keep a keyframe's encoding."""
         self._encodings[i] = encoding
 
-    def keep(self, window: Collection[int], everything: Collection[int]) -> None:
+    def keep(self, window: Collection[int], everything: Mapping[int, Keyframe]) -> None:
         """
         Let go of what is no longer needed.
 
-        :param window: keyframes that keep their encodings
+        :param window: keyframes that keep their encodings, with those of each camera's window
         :param everything: those that keep their images
         """
         together = self.predictor.together
         if together is not None:
-            window = {*window, *sorted(everything)[1 - together.window.size:]}
+            cameras: dict[str, list[int]] = {}
+            for i in sorted(everything):
+                cameras.setdefault(everything[i].camera_name, []).append(i)
+            window = set(window).union(
+                *(ids[1 - together.window.size:] for ids in cameras.values()))
         self._encodings = {i: e for i, e in self._encodings.items() if i in window}
         self.archive = {i: v for i, v in self.archive.items() if i in everything}
+        for memory in self._memory.values():
+            for i in [i for i in memory if i not in everything]:
+                del memory[i]
 
     def with_partners(self, new: Keyframe, encoding: Encoding, keyframes: dict[int, Keyframe],
                       placed: bool, window: int, focal_factor: float
@@ -106,7 +120,7 @@ class Pairing:
 
         if placed:
             own = [i for i in ids if keyframes[i].camera_name == new.camera_name]
-            members = self._members(own, encoding)
+            members = self._members(own, encoding, keyframes)
             near = members[::-1] or own
             partners = [near[p] for p in pair_graph.window_partners(len(near) + 1)]
             if members and near[0] not in partners and len(near) < pair_graph.OFFSETS[-1]:
@@ -134,10 +148,10 @@ class Pairing:
         # Those of a salvaged map may have been made of smaller images
         partners = [k for k in partners
                     if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
-        context = [self._encodings[i] for i in members if i not in encodings]
+        memory = (self._remembered(new.camera_name, members, focal_factor) if members else None)
         pairs = []
         for partner, (forward, backward) in zip(partners, self._both_ways(
-                [encodings[k.id] for k in partners], encoding, context if members else None)):
+                [encodings[k.id] for k in partners], encoding, memory)):
             pair = _pair(partner.id, forward, backward, encodings[partner.id], encoding)
             self._note_focal(forward, partner, focal_factor)
             self._note_focal(backward, new, focal_factor)
@@ -147,12 +161,12 @@ class Pairing:
                 pairs.append(pair)
         return pairs
 
-    def _both_ways(self, partners: list[Encoding], new: Encoding, context: list[Encoding] | None
+    def _both_ways(self, partners: list[Encoding], new: Encoding, memory: list[Any] | None
                    ) -> list[tuple[Prediction, Prediction]]:
         """
         Predict a view with others, in each one's frame and in its own.
 
-        :param context: of a window that they all share; None where each looks at the new one alone
+        :param memory: of a window that they all share; None where each looks at the new one alone
         """
         together = self.predictor.together
         if together is None or any(
@@ -160,17 +174,35 @@ class Pairing:
             groups = [pair for p in partners for pair in ((p, new), (new, p))]
             predictions = self.predictor.predict(groups)
             return list(zip(predictions[::2], predictions[1::2]))
-        windows = [[p] for p in partners] if context is None else [partners] if partners else []
+        windows = [[p] for p in partners] if memory is None else [partners] if partners else []
         both = []
         for window in windows:
             group, last = (*window, new), len(window)
-            prediction = together.predict_together(
-                group, (context or [])[:max(together.window.size - len(group), 0)])
+            prediction = together.predict_together(group, memory or ())
             both += [(as_pair(prediction, group, n, last), as_pair(prediction, group, last, n))
                      for n in range(last)]
         return both
 
-    def _members(self, own: list[int], new: Encoding) -> list[int]:
+    def _remembered(self, camera_name: str, members: Sequence[int], focal_factor: float
+                    ) -> list[Any]:
+        """
+        Return what is kept of a window's views, made anew where that has not been done.
+
+        :param members: newest first
+        """
+        together = self.predictor.together
+        assert together is not None
+        memory = self._memory.get(camera_name, {})
+        if members[-1] != next(iter(memory), None):
+            memory = self._memory[camera_name] = {}  # the window begins with another view
+        for i in reversed(members):
+            if i not in memory:
+                memory[i] = together.remember(
+                    self._encoding(i, focal_factor), list(memory.values()))
+        return [memory[i] for i in members]
+
+    def _members(self, own: list[int], new: Encoding, keyframes: Mapping[int, Keyframe]
+                 ) -> list[int]:
         """
         List the keyframes of the window that a new one is in, newest first.
 
@@ -181,8 +213,8 @@ class Pairing:
             return []
         window = self.predictor.together.window
         start = pair_graph.window_start(len(own) + 1, window.size, window.overlap)
-        return [i for i in reversed(own[start:]) if i in self._encodings
-                and self._encodings[i].image.shape == new.image.shape]
+        return [i for i in reversed(own[start:])
+                if keyframes[i].image.shape == new.image.shape]
 
     def predict_again(self, new: Keyframe, partners: Sequence[Keyframe]) -> list[Pair]:
         """
@@ -220,9 +252,9 @@ class Pairing:
         return focal - float(np.log(focal_factor)), LEARNED_FOCAL_SIGMA
 
     def _encoding(self, i: int, focal_factor: float) -> Encoding:
-        if i in self._encodings:
-            return self._encodings[i]
-        return self.predictor.encode(self.archive[i].view(focal_factor))
+        if i not in self._encodings:
+            self._encodings[i] = self.predictor.encode(self.archive[i].view(focal_factor))
+        return self._encodings[i]
 
     def _note_focal(self, prediction: Prediction, first: Keyframe, focal_factor: float) -> None:
         if prediction.focal is not None:

@@ -242,8 +242,9 @@ class CameraFrontend:
         pair = self._initializer.first_pair(reference, self.rectifier.tracking_camera)
         if not pair.worth_trying:
             return FrontendStep()
-        return FrontendStep(request=self._request(
-            Purpose.FIRST_PAIR, frame, gray, shift=pair.shift, overlap=pair.overlap))
+        return FrontendStep(request=replace(
+            self._request(Purpose.FIRST_PAIR, frame, gray),
+            shift=pair.shift, overlap=pair.overlap))
 
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
@@ -268,17 +269,19 @@ class CameraFrontend:
         if busy:
             self._tracker.follow_newest(keyframe)
             return None
-        return self._request(
-            Purpose.MAPPING, frame, gray, moving | self._detector.unsettled(frame.stamp_ns),
-            T_reference_cam=self._tracker.T_keyframe_cam(track.pose))
+        return replace(
+            self._request(Purpose.MAPPING, frame, gray,
+                          moving | self._detector.unsettled(frame.stamp_ns)),
+            T_reference_cam=self._tracker.T_keyframe_cam(track.pose),
+            covariance=track.pose.covariance)
 
-    def _request(self, purpose: Purpose, frame: Frame, gray: Gray, moving: Mask | None = None,
-                 T_reference_cam: Array | None = None, shift: float = 0.0, overlap: float = 1.0
+    def _request(self, purpose: Purpose, frame: Frame, gray: Gray, moving: Mask | None = None
                  ) -> KeyframeRequest:
         if moving is None and frame.mask is not None:
             moving = self.rectifier.mask_from_source(frame.mask, gray.shape)
-        return KeyframeRequest(purpose, frame, self.rectifier.view(frame), gray, moving,
-                               perf_counter(), T_reference_cam, shift, overlap)
+        view = replace(self.rectifier.view(frame), moving=moving,
+                       depth=self.rectifier.depth(frame))
+        return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 
     def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe) -> Mask:
         """Find the dynamic objects in a tracked frame, in the detector's pixels."""

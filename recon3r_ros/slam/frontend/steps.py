@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -47,11 +47,11 @@ class KeyframeRequest:
     """
     A frame to make a keyframe of.
 
-    :param view: its rectified image
+    :param view: its rectified image; `moving` is what has no place in the map
     :param gray: its tracking image (H, W) uint8
-    :param moving: (h, w) of any size, what has no place in the map; None where nothing is known
     :param begin: when it was asked for (time.perf_counter)
     :param T_reference_cam: (4, 4) its pose in its camera's reference keyframe, for MAPPING
+    :param covariance: (6, 6) of that pose, see `TrackedFrame`
     :param shift: parallax of a first pair, pixels
     :param overlap: share of the first keyframe's keypoints that it sees, for a first pair
     """
@@ -60,9 +60,9 @@ class KeyframeRequest:
     frame: Frame
     view: View
     gray: NDArray[np.uint8]
-    moving: NDArray[np.bool_] | None
     begin: float
     T_reference_cam: NDArray[np.float64] | None = None
+    covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
     shift: float = 0.0
     overlap: float = 1.0
 

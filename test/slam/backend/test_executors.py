@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.models.types import PosePrior
 from recon3r_ros.slam.backend import mapping
 from recon3r_ros.slam.backend.executor import InProcessExecutor
 from recon3r_ros.slam.backend.map_delta import MapDelta
@@ -181,8 +182,8 @@ def test_a_rejected_keyframe_leaves_no_trace(monkeypatch):
     lens = system.lens('camera')
     frame = replace(as_frame(SCENE, 33), camera=None)
     newest = before.newest
-    assert mapper.add(TrackedFrame('x', 33, 33), lens.view(frame), lens.tracking_image(frame),
-                      newest.T_map_cam) is None
+    view = replace(lens.view(frame), pose=PosePrior(newest.T_map_cam, np.eye(6)))
+    assert mapper.add(TrackedFrame('x', 33, 33), view, lens.tracking_image(frame)) is None
     after = mapper.snapshot()
     assert after.keyframes == before.keyframes and after.focal_factor == before.focal_factor
     assert list(mapper._state.pairing._focals) == focals

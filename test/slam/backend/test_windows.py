@@ -20,7 +20,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.models.pointmaps import as_pair
 from recon3r_ros.models.registry import Window
-from recon3r_ros.models.types import Prediction, View
+from recon3r_ros.models.types import PosePrior, Prediction, View
 from recon3r_ros.slam.backend import pair_graph
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.types import TrackedFrame
@@ -107,10 +107,15 @@ class WindowOracle:
         """Predict pairs and single views."""
         return [as_pair(self.predict_together(g), g, 0, len(g) - 1) for g in groups]
 
-    def predict_together(self, group: tuple[Encoding, ...], context: Sequence[Encoding] = ()
+    def remember(self, view: Encoding, memory: Sequence[Encoding]) -> Encoding:
+        """Keep the encoding."""
+        return view
+
+    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Encoding] = ()
                          ) -> Prediction:
         """Tell the truth about a window, more or less."""
-        self.looked.append([e.number for e in (*group, *context)])
+        numbers = list(dict.fromkeys(e.number for e in (*group, *memory)))
+        self.looked.append(numbers[:max(self.window.size, len(group))])
         scale = self._rng.uniform(0.5, 2.0)
         T_first_world = se3.inverse(self.poses[group[0].number])
         points, poses = [], []
@@ -137,7 +142,8 @@ def walk(oracle: WindowOracle) -> Mapper:
             mapper.start(frame, View(image, CAMERA), gray)
             continue
         last = mapper.keyframes[max(mapper.keyframes)].T_map_cam
-        assert mapper.add(frame, View(image, CAMERA), gray, last) is not None
+        assert mapper.add(
+            frame, View(image, CAMERA, pose=PosePrior(last, np.eye(6))), gray) is not None
     mapper.finish()
     return mapper
 
