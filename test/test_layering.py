@@ -66,8 +66,9 @@ LAYERS = {
                 'numpy cv2 open3d PIL rosbags'),
     'sim': layer('geometry', 'numpy scipy torch'),
     'ros': layer('*', '*'),
+    'evaluation': layer('*', '*'),
+    'bench': layer('*', '*'),
     'cli': layer('*', '*'),
-    'commands': layer('*', '*'),
     # Of the release before: what the README documented, under its old names
     'core': layer('slam', ''),
     'inference': layer('models', ''),

@@ -12,8 +12,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
-from recon3r_ros.commands.report import peak_memory_mb, RunReport, Timings
-from recon3r_ros.commands.results import write_results
+from recon3r_ros.cli.report import peak_memory_mb, RunReport, Timings
+from recon3r_ros.cli.results import write_results
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import Sequence

@@ -14,7 +14,7 @@ import os
 import sys
 
 from recon3r_ros import __version__
-from recon3r_ros.commands.exit_status import BAD_INPUT, BUG, INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.cli.exit_status import BAD_INPUT, BUG, INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.errors import missing_package, Recon3rError
 from recon3r_ros.models import registry
 
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Recon3rError as error:
         return _fail(f'error: {error}', BAD_INPUT)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith(__package__):
+        if error.name is None or error.name.startswith('recon3r_ros'):
             raise
         return _fail(f'error: {missing_package(error, f"recon3r {arguments.command}")}', BAD_INPUT)
     except KeyboardInterrupt:
@@ -173,22 +173,22 @@ def _fail(message: str, status: int) -> int:
 
 def _execute(arguments: argparse.Namespace) -> int:
     """Import and run the subcommand."""
-    from recon3r_ros.commands.console import log_to_console
+    from recon3r_ros.cli.console import log_to_console
     log_to_console()
     if arguments.command == 'run':
-        from recon3r_ros.commands.run import execute
+        from recon3r_ros.cli.run import execute
     elif arguments.command == 'eval':
-        from recon3r_ros.commands.evaluate import execute
+        from recon3r_ros.cli.eval import execute
     elif arguments.command == 'bench':
-        from recon3r_ros.commands.bench import execute
+        from recon3r_ros.bench.accuracy import execute
     elif arguments.command == 'node':
-        from recon3r_ros.commands.node import execute
+        from recon3r_ros.cli.node import execute
     elif arguments.command == 'weights':
-        from recon3r_ros.commands.weights import execute
+        from recon3r_ros.cli.weights import execute
     elif arguments.command == 'play':
-        from recon3r_ros.commands.play import execute
+        from recon3r_ros.cli.play import execute
     else:
-        from recon3r_ros.commands.demo import execute
+        from recon3r_ros.cli.demo import execute
     return execute(arguments)
 
 
@@ -339,7 +339,3 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f'got {text}, expected 1 or more')
     return value
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -24,7 +24,7 @@ from matplotlib.ticker import NullFormatter
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from recon3r_ros.commands.trajectory_errors import aligning_similarity
+from recon3r_ros.evaluation.trajectory_errors import aligning_similarity
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.decode import decode_image

@@ -7,9 +7,10 @@ import json
 import numpy as np
 from PIL import Image
 import pytest
-from recon3r_ros.commands.evaluation import evaluate
-from recon3r_ros.commands.run import reconstruct, RunOptions
+from recon3r_ros.cli.report import RunReport, Timings
+from recon3r_ros.cli.run import reconstruct, RunOptions
 from recon3r_ros.errors import InputError
+from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.trajectory import read_tum
@@ -174,3 +175,10 @@ def test_motion_options_that_cannot_be_used(recon3r, pack, tmp_path, arguments, 
     outcome = recon3r('run', '--images', pack, '--output', tmp_path / 'o', *arguments)
     assert outcome.status == 2 and all(word in outcome.err for word in words)
     assert not (tmp_path / 'o').exists()
+
+
+def test_report_is_empty_without_pose_and_map():
+    times = Timings(1.0, 0.1, None, None, None, None, 0.0, 0.1)
+    report = RunReport('0', 'm', 'in', 3, 0, 0, 0, 0, 'lost', 'unknown', None, True, 0.1, times,
+                       99.0, False, ())
+    assert report.is_empty

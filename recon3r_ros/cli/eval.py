@@ -10,9 +10,9 @@ from dataclasses import asdict
 import json
 from pathlib import Path
 
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.evaluation import evaluate, Evaluation
-from recon3r_ros.commands.trajectory_errors import TrajectoryErrors
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.evaluation.results import evaluate, Evaluation
+from recon3r_ros.evaluation.trajectory_errors import TrajectoryErrors
 from recon3r_ros.io.atomic import write_bytes
 from rich.table import Table
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from recon3r_ros.commands.device_memory import Alive
+from recon3r_ros.bench.device_memory import Alive
 import torch
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 import pytest
 from recon3r_ros import cli
-from recon3r_ros.commands import run as run_command
+from recon3r_ros.cli import run as run_command
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.slam.system import Reconstruction
 
@@ -243,7 +243,7 @@ def test_a_second_interruption_aborts(recon3r, pack, tmp_path, monkeypatch):
     def impatient(session):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr('recon3r_ros.commands.session.Session.finish', impatient)
+    monkeypatch.setattr('recon3r_ros.cli.session.Session.finish', impatient)
     before = signal.getsignal(signal.SIGINT)
     one_error(recon3r('run', '--images', pack, '--output', tmp_path / 'o'), 'interrupted',
               status=130)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recon3r_ros.commands.console import output as console
+from recon3r_ros.cli.console import output as console
 from recon3r_ros.models import registry
 
 

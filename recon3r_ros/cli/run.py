@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import logging
 from pathlib import Path
 
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.console import progress_bar, ProgressBar
-from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
-from recon3r_ros.commands.interruption import Interruption
-from recon3r_ros.commands.report import RunReport
-from recon3r_ros.commands.session import Session
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.console import progress_bar, ProgressBar
+from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.cli.report import RunReport
+from recon3r_ros.cli.session import Session
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import Sequence

@@ -145,7 +145,7 @@ from recon3r_ros import cli
 from recon3r_ros.models import weights
 run = cli._parser().parse_args(['run', '--images', 'x', '--output', 'y', '--model', 'toy',
                                 '--weights', 'w.pth', '--patience', '5'])
-from recon3r_ros.commands.run import asked_model
+from recon3r_ros.cli.run import asked_model
 predictor = registry.make_predictor(asked_model(run))
 print(type(predictor).__name__, predictor.patience)
 print(weights.read(__import__('pathlib').Path('w.pth')).models)

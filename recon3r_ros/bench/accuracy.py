@@ -12,17 +12,17 @@ import os
 from pathlib import Path
 import tempfile
 
-from recon3r_ros.commands.bench_cases import Case, cases, KITCHEN, KITCHEN_PACK, Result
-from recon3r_ros.commands.bench_table import CaseRun, Memory, results_page
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.console import progress_bar
-from recon3r_ros.commands.evaluation import evaluate
-from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
-from recon3r_ros.commands.interruption import Interruption
-from recon3r_ros.commands.report import resident_memory_mb
-from recon3r_ros.commands.run import asked_model, reconstruct, RunOptions
-from recon3r_ros.commands.simulated import simulated_pack
+from recon3r_ros.bench.cases import Case, cases, KITCHEN, KITCHEN_PACK, Result
+from recon3r_ros.bench.simulated import simulated_pack
+from recon3r_ros.bench.table import CaseRun, Memory, results_page
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.console import progress_bar
+from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.cli.report import resident_memory_mb
+from recon3r_ros.cli.run import asked_model, reconstruct, RunOptions
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
+from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.atomic import output_error, write_bytes
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.sim import SceneConfig
@@ -105,17 +105,17 @@ def execute(arguments: argparse.Namespace) -> int:
     """
     shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared')
     if arguments.live:
-        from recon3r_ros.commands.bench_live import measure
+        from recon3r_ros.bench.live import measure
         return measure(shared, Path(arguments.output or 'docs/results_live.md'))
     if arguments.motion:
-        from recon3r_ros.commands.bench_motion import measure as measure_motion
+        from recon3r_ros.bench.motion import measure as measure_motion
         return measure_motion(Path(arguments.output or 'docs/results_motion.md'))
     if arguments.model == 'vggt':
-        from recon3r_ros.commands.bench_windows import measure as measure_windows
+        from recon3r_ros.bench.windows import measure as measure_windows
         return measure_windows(asked_model(arguments), shared / 'data' / KITCHEN_PACK,
                                Path(arguments.output or 'docs/results_windows.md'))
     if arguments.model != 'geometric':
-        from recon3r_ros.commands.bench_network import measure as measure_network
+        from recon3r_ros.bench.network import measure as measure_network
         return measure_network(asked_model(arguments),
                                Path(arguments.output or 'docs/results_networks.md'))
     chosen = _chosen(arguments.only)

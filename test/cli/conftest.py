@@ -1,11 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A small simulated pack, and the command in this process or in one of its own."""
+"""A small simulated pack, what a run makes of it, and the command in a process of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 import os
 from pathlib import Path
 import shutil
@@ -14,40 +13,11 @@ import sys
 
 import pytest
 from recon3r_ros import cli
-from recon3r_ros.commands.simulated import simulated_pack
+from recon3r_ros.bench.simulated import simulated_pack
 from recon3r_ros.sim import SceneConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 25
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left: its exit status and what it wrote to the terminal."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        """Lines on standard error."""
-        return self.err.splitlines()
-
-
-@pytest.fixture
-def recon3r(capfd) -> Callable[..., Outcome]:
-    """Return the command, run in this process."""
-    def call(*arguments: object) -> Outcome:
-        capfd.readouterr()
-        try:
-            status = cli.main([str(a) for a in arguments])
-        except SystemExit as error:  # argparse
-            status = int(error.code or 0)
-        captured = capfd.readouterr()
-        assert 'Traceback' not in captured.err
-        return Outcome(status, captured.out, captured.err)
-    return call
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.console import progress_bar
-from recon3r_ros.commands.pictures import draw_motion, true_mask
-from recon3r_ros.commands.trajectory_errors import compare
+from recon3r_ros.bench.pictures import draw_motion, true_mask
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.console import progress_bar
+from recon3r_ros.evaluation.trajectory_errors import compare
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 import tempfile
 
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.console import progress_bar
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.sequences import open_sequence
@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _simulated(arguments: argparse.Namespace) -> Path:
     """Render a room, unless it has been before."""
-    from recon3r_ros.commands.simulated import simulated_pack  # PyTorch is needed for this alone
+    from recon3r_ros.bench.simulated import simulated_pack  # PyTorch is needed for this alone
     from recon3r_ros.sim import SceneConfig
     pack = (Path(tempfile.gettempdir()) / f'recon3r-play-{os.getuid()}'
             / f'{arguments.simulated}-{arguments.frames}')

@@ -16,10 +16,10 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.commands import device_clock
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.device_memory import Alive
-from recon3r_ros.commands.report import resident_memory_mb
+from recon3r_ros.bench import device_clock
+from recon3r_ros.bench.device_memory import Alive
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.report import resident_memory_mb
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.stamps import NS_PER_S

@@ -11,7 +11,7 @@ import os
 import platform
 
 from recon3r_ros import __version__
-from recon3r_ros.commands.bench_cases import Case, Result
+from recon3r_ros.bench.cases import Case, Result
 
 _LIBRARIES = ('numpy', 'opencv-python-headless', 'gtsam', 'open3d', 'torch')
 #: Megabytes by which the resident set may grow after the second run

@@ -8,15 +8,15 @@ import argparse
 import logging
 from pathlib import Path
 
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.console import progress_bar
-from recon3r_ros.commands.evaluate import show, write_json
-from recon3r_ros.commands.evaluation import evaluate
-from recon3r_ros.commands.exit_status import INTERRUPTED, NOTHING_PRODUCED
-from recon3r_ros.commands.interruption import Interruption
-from recon3r_ros.commands.pictures import draw_frames, draw_map
-from recon3r_ros.commands.run import reconstruct
-from recon3r_ros.commands.simulated import RECIPE, simulated_pack
+from recon3r_ros.bench.pictures import draw_frames, draw_map
+from recon3r_ros.bench.simulated import RECIPE, simulated_pack
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.console import progress_bar
+from recon3r_ros.cli.eval import show, write_json
+from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.cli.run import reconstruct
+from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.environment import require_rclpy
 from recon3r_ros.sim import SceneConfig
@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
     screen = console()
     if arguments.ros:
         require_rclpy()
-        from recon3r_ros.commands.demo_ros import reconstruct_live
+        from recon3r_ros.cli.live_demo import reconstruct_live
         live = reconstruct_live(pack, output)
         screen.print(live.summary(output / 'recording'), soft_wrap=True)
         pack = output / 'truth'

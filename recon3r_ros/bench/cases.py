@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from recon3r_ros.commands.evaluation import Evaluation
-from recon3r_ros.commands.report import RunReport
+from recon3r_ros.cli.report import RunReport
+from recon3r_ros.evaluation.results import Evaluation
 
 KITCHEN = 'kitchen'
 KITCHEN_PACK = 'sevenscenes_redkitchen'

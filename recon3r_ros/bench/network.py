@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.commands import device_clock
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.device_clock import device_name, precision_name
-from recon3r_ros.commands.device_memory import Alive
+from recon3r_ros.bench import device_clock
+from recon3r_ros.bench.device_clock import device_name, precision_name
+from recon3r_ros.bench.device_memory import Alive
+from recon3r_ros.cli.console import output as console
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.models import weights

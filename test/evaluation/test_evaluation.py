@@ -8,10 +8,10 @@ import math
 import cv2
 import numpy as np
 import pytest
-from recon3r_ros.commands.evaluation import evaluate
-from recon3r_ros.commands.image_errors import depth_errors, jaccard, keyframe_errors, on_grid
-from recon3r_ros.commands.trajectory_errors import compare
 from recon3r_ros.errors import InputError
+from recon3r_ros.evaluation.image_errors import depth_errors, jaccard, keyframe_errors, on_grid
+from recon3r_ros.evaluation.results import evaluate
+from recon3r_ros.evaluation.trajectory_errors import compare
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.trajectory import write_tum

@@ -19,7 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from recon3r_ros.commands.play import OFFSET
+from recon3r_ros.cli.play import OFFSET
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.bag import open_bag

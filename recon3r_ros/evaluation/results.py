@@ -12,7 +12,8 @@ import zipfile
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.commands.image_errors import (
+from recon3r_ros.errors import InputError
+from recon3r_ros.evaluation.image_errors import (
     DepthErrors,
     jaccard,
     keyframe_errors,
@@ -20,8 +21,7 @@ from recon3r_ros.commands.image_errors import (
     mean_errors,
     on_grid,
 )
-from recon3r_ros.commands.trajectory_errors import compare, TrajectoryErrors
-from recon3r_ros.errors import InputError
+from recon3r_ros.evaluation.trajectory_errors import compare, TrajectoryErrors
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.trajectory import read_tum

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 import tempfile
 
-from recon3r_ros.commands.bench_transport import cloud_stream, image_stream
-from recon3r_ros.commands.bench_transport import run as run_transport
-from recon3r_ros.commands.console import output as console
-from recon3r_ros.commands.demo_ros import reconstruct_live
-from recon3r_ros.commands.evaluation import evaluate, Evaluation
-from recon3r_ros.commands.run import reconstruct
-from recon3r_ros.commands.simulated import simulated_pack
+from recon3r_ros.bench.simulated import simulated_pack
+from recon3r_ros.bench.transport import cloud_stream, image_stream
+from recon3r_ros.bench.transport import run as run_transport
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.live_demo import reconstruct_live
+from recon3r_ros.cli.run import reconstruct
 from recon3r_ros.errors import InputError
+from recon3r_ros.evaluation.results import evaluate, Evaluation
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.environment import require_rclpy
