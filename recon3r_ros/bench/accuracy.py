@@ -1,10 +1,9 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Command `recon3r bench`: all cases, one table."""
+"""`recon3r bench`: all cases, one table."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 import logging
@@ -12,7 +11,7 @@ import os
 from pathlib import Path
 import tempfile
 
-from recon3r_ros.bench.cases import Case, cases, KITCHEN, KITCHEN_PACK, Result
+from recon3r_ros.bench.cases import Case, cases, KITCHEN, Result
 from recon3r_ros.bench.simulated import simulated_pack
 from recon3r_ros.bench.table import CaseRun, Memory, results_page
 from recon3r_ros.cli.console import output as console
@@ -20,7 +19,7 @@ from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.cli.interruption import Interruption
 from recon3r_ros.cli.report import resident_memory_mb
-from recon3r_ros.cli.run import asked_model, reconstruct, RunOptions
+from recon3r_ros.cli.run import reconstruct, RunOptions
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
 from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.atomic import output_error, write_bytes
@@ -96,30 +95,19 @@ class _Bench:
         return pack
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def measure(packs: Path, page: Path, names: Sequence[str] | None, repeat: int) -> int:
     """
-    Run the command.
+    Run cases and write a page.
 
-    :param arguments: as parsed
+    :param packs: folder of the packs
+    :param page: file of the page
+    :param names: of the cases; None for all
+    :param repeat: how often the kitchen runs to see whether memory grows
     :returns: the exit status
+    :raises InputError: where there is no such case
+    :raises OutputError: where the page cannot be written
     """
-    shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared')
-    if arguments.live:
-        from recon3r_ros.bench.live import measure
-        return measure(shared, Path(arguments.output or 'docs/results_live.md'))
-    if arguments.motion:
-        from recon3r_ros.bench.motion import measure as measure_motion
-        return measure_motion(Path(arguments.output or 'docs/results_motion.md'))
-    if arguments.model == 'vggt':
-        from recon3r_ros.bench.windows import measure as measure_windows
-        return measure_windows(asked_model(arguments), shared / 'data' / KITCHEN_PACK,
-                               Path(arguments.output or 'docs/results_windows.md'))
-    if arguments.model != 'geometric':
-        from recon3r_ros.bench.network import measure as measure_network
-        return measure_network(asked_model(arguments),
-                               Path(arguments.output or 'docs/results_networks.md'))
-    chosen = _chosen(arguments.only)
-    page = Path(arguments.output or 'docs/results.md')
+    chosen = _chosen(names)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -129,7 +117,7 @@ def execute(arguments: argparse.Namespace) -> int:
     runs: list[CaseRun] = []
     memory = None
     with Interruption() as interruption:
-        bench = _Bench(shared / 'data', cache, interruption)
+        bench = _Bench(packs, cache, interruption)
         for case in chosen:
             run = bench.run(case)
             if interruption.requested:
@@ -138,7 +126,7 @@ def execute(arguments: argparse.Namespace) -> int:
             for line in run.lines():
                 screen.print(line, soft_wrap=True)
         if not interruption.requested and any(c.name == KITCHEN for c in chosen):
-            memory = bench.memory(next(c for c in chosen if c.name == KITCHEN), arguments.repeat)
+            memory = bench.memory(next(c for c in chosen if c.name == KITCHEN), repeat)
     write_bytes(page, results_page(runs, memory).encode())
     screen.print(f'written to {page}', soft_wrap=True)
     if interruption.requested:

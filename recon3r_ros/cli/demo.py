@@ -8,20 +8,36 @@ import argparse
 import logging
 from pathlib import Path
 
-from recon3r_ros.bench.pictures import draw_frames, draw_map
-from recon3r_ros.bench.simulated import RECIPE, simulated_pack
+from recon3r_ros.cli.arguments import count
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
-from recon3r_ros.cli.eval import show, write_json
 from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.cli.interruption import Interruption
-from recon3r_ros.cli.run import reconstruct
-from recon3r_ros.evaluation.results import evaluate
-from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.environment import require_rclpy
-from recon3r_ros.sim import SceneConfig
 
 logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Simulate a room with one moving object, reconstruct it, evaluate it and draw the result.
+
+Written to OUT: the files of `recon3r run`, input/ (the pack that was simulated), evaluation.json,
+frame.png (images with their depth, confidence and motion mask) and map.png (the map and the
+trajectory from above and from the side).
+
+With --ros a camera, the node and a recorder run as processes of their own that talk over ROS 2;
+recording/ is a rosbag2 (mcap) of all that was published, for RViz or Foxglove.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command, and its help."""
+    parser.description = _DESCRIPTION
+    parser.add_argument('--output', metavar='OUT', default='demo_output',
+                        help='folder for everything (default: demo_output)')
+    parser.add_argument('--ros', action='store_true', help='over ROS 2, as on a robot')
+    parser.add_argument('--seed', type=int, default=0, help='which scene (default: 0)')
+    parser.add_argument('--frames', metavar='N', type=count, default=120,
+                        help='how many, at 30 a second (default: 120)')
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -31,6 +47,14 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
+    # These need extras, which --help does not
+    from recon3r_ros.bench.pictures import draw_frames, draw_map
+    from recon3r_ros.bench.simulated import simulated_pack
+    from recon3r_ros.cli.eval import show, write_json
+    from recon3r_ros.cli.run import reconstruct
+    from recon3r_ros.evaluation.results import evaluate
+    from recon3r_ros.io.sequences import open_sequence
+    from recon3r_ros.sim import SceneConfig
     output = Path(arguments.output)
     pack = output / 'input'
     config = SceneConfig(seed=arguments.seed, frames=arguments.frames, moving_objects=1)
@@ -68,6 +92,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _clear(output: Path) -> None:
     """Remove masks and depth that an earlier demo left, lest they be taken for this one's."""
+    from recon3r_ros.bench.simulated import RECIPE
     if not (output / 'input' / RECIPE).is_file():
         return
     for path in [*output.glob('masks/*.png'), *output.glob('depth/*.npz')]:

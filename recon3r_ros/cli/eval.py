@@ -9,14 +9,42 @@ from collections.abc import Iterator
 from dataclasses import asdict
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recon3r_ros.cli.console import output as console
-from recon3r_ros.evaluation.results import evaluate, Evaluation
-from recon3r_ros.evaluation.trajectory_errors import TrajectoryErrors
 from recon3r_ros.io.atomic import write_bytes
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from recon3r_ros.evaluation.results import Evaluation
+    from recon3r_ros.evaluation.trajectory_errors import TrajectoryErrors
+
 _Row = tuple[str, str, str]
+
+_DESCRIPTION = """\
+Compare the results of a run with the truth.
+
+GROUND_TRUTH is a TUM file of poses, or a pack: a folder with groundtruth.txt, depth/NAME.png
+(16-bit millimetres, 0 = none) or masks/NAME.png (255 = moving), whichever it has.
+
+  ATE     distance between matched positions (stamps within 10 ms) after aligning by a rigid motion
+          (SE3) and by a similarity (Sim3, since the scale of one camera's map is free); in the
+          truth's units, and in percent of the truth's path length and of its extent, the diagonal
+          of the box around its positions
+  RPE     error of the motion from one matched pose to the next, root mean square; degrees
+  depth   AbsRel = mean |d - t| / t and the share with max(d/t, t/d) < 1.25, each keyframe scaled
+          by the ratio of medians; over all pixels known to both, and over the half of them with
+          the highest confidence; mean over keyframes
+  masks   J = intersection over union, mean over frames; 1 where both are empty
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command, and its help."""
+    parser.description = _DESCRIPTION
+    parser.add_argument('output', metavar='OUT', help='folder of the results of a run')
+    parser.add_argument('truth', metavar='GROUND_TRUTH', help='pack or TUM file')
+    parser.add_argument('--json', metavar='FILE', help='write the numbers to this file')
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -26,6 +54,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
+    from recon3r_ros.evaluation.results import evaluate  # needs an extra, which --help does not
     evaluation = evaluate(arguments.output, arguments.truth)
     show(evaluation)
     if arguments.json is not None:

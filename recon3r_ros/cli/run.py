@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import logging
 from pathlib import Path
 
+from recon3r_ros.cli.arguments import add_model_arguments, asked_model, positive
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar, ProgressBar
-from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.cli.exit_status import EXPLANATION, INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.cli.interruption import Interruption
 from recon3r_ros.cli.report import RunReport
 from recon3r_ros.cli.session import Session
@@ -27,6 +28,30 @@ from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.slam.dynamics.motion import MotionConfig
 
 logger = logging.getLogger(__name__)
+
+_DESCRIPTION = f"""\
+Reconstruct a folder of images, a video or a recording.
+
+DIR is a folder of images, or a pack: a folder with images/, frames.txt (stamp and image a line)
+and perhaps camera.json; all are used where present. camera.json holds width, height, fx, fy, cx,
+cy (pixels) and distortion, a list of OpenCV's coefficients. Without intrinsics the focal length
+is estimated.
+
+files written to OUT (NAME is the image's name without its suffix):
+  trajectory.txt   a line for each tracked image: stamp tx ty tz qx qy qz qw, in seconds and map
+                   units, camera-to-world (TUM format)
+  keyframes.json   stamp, pose and pinhole camera of each keyframe
+  map.ply          the static map: coloured points with confidence, map units
+  map.npz          the map for ~/load_map of the node, to go on in it
+  depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
+                   unknown, and `confidence`, the inverse variance of the relative depth
+  masks/NAME.png   for each image 255 where something moves, else 0; the image's size
+  report.json      counts, times (s, ms), focal length (pixels), scale, memory (MB), warnings
+  colmap/          with --colmap: a COLMAP text model, cameras.txt images.txt points3D.txt
+
+Ctrl-C stops reading and writes everything computed so far; a second one aborts.
+
+{EXPLANATION}"""
 
 
 @dataclass(frozen=True)
@@ -107,9 +132,37 @@ def _save(session: Session, options: RunOptions, error: Exception) -> None:
         logger.debug('after %r also %r', error, second)
 
 
-def asked_model(arguments: argparse.Namespace) -> Model:
-    """Return what --model and the options of networks ask for."""
-    return Model.of(arguments.model, arguments.weights or '', vars(arguments))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command, and its help."""
+    parser.description = _DESCRIPTION
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--images', metavar='DIR', help='folder of images, or a pack')
+    source.add_argument('--video', metavar='FILE', help='video file')
+    source.add_argument('--bag', metavar='PATH', help='rosbag2 folder or file; needs no ROS')
+    parser.add_argument('--image-topic', metavar='T', help='topic of the images in the bag; '
+                        'needed where it holds several')
+    lens = parser.add_mutually_exclusive_group()
+    lens.add_argument('--camera', metavar='FILE', help='camera.json, instead of the intrinsics '
+                      'that come with the images')
+    lens.add_argument('--uncalibrated', action='store_true', help='ignore intrinsics that come '
+                      'with the images and estimate the focal length')
+    parser.add_argument('--fps', type=positive, default=30.0, help='images a second, where they '
+                        'have no stamps (default: 30)')
+    add_model_arguments(parser)
+    parser.add_argument('--motion', choices=['online', 'offline', 'off'], default='online',
+                        help='how dynamic objects are found: frame by frame, as on a robot; once '
+                        'more at the end, from before and after each image; or not at all '
+                        '(default: online)')
+    parser.add_argument('--masks', metavar='DIR', help='masks NAME.png of what you know to move: '
+                        'all but 0, of the size of the image NAME')
+    parser.add_argument('--mask-refiner', metavar='NAME', default='grabcut', help='what brings '
+                        'masks to the edges of the image: grabcut, none, or the module:function '
+                        'of your own (default: grabcut)')
+    parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
+    parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
+    parser.add_argument('--voxel', metavar='SIZE', type=positive, help='edge of the cubes that '
+                        'hold at most one point of the map, map units (default: chosen from the '
+                        'depths)')
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,20 @@ from pathlib import Path
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.models import registry
 
+_DESCRIPTION = """\
+List the weights that the networks' authors publish, or verify a file of them.
+
+Nothing is ever downloaded here: the licences of the weights differ from this software's, and to
+accept them is up to you. A FILE is checked tensor by tensor, and against its SHA-256 where that is
+known: from the list, or from FILE.sha256 beside it, as sha256sum writes it.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command, and its help."""
+    parser.description = _DESCRIPTION
+    parser.add_argument('file', metavar='FILE', nargs='?', help='.pth or .safetensors to verify')
+
 
 def execute(arguments: argparse.Namespace) -> int:
     """

@@ -5,8 +5,8 @@
 import json
 
 from PIL import Image
+from recon3r_ros import sim
 from recon3r_ros.bench.simulated import RECIPE
-from recon3r_ros.cli import demo
 from recon3r_ros.sim import SceneConfig
 
 
@@ -17,7 +17,7 @@ def small(**settings):
 
 
 def test_demo_leaves_results_numbers_and_pictures(recon3r, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, 'SceneConfig', small)
+    monkeypatch.setattr(sim, 'SceneConfig', small)
     for seed in (3, 3, 4):  # again, and another scene in the same place
         outcome = recon3r('demo', '--output', tmp_path / 'd', '--seed', seed)
         assert outcome.status == 0

@@ -143,9 +143,11 @@ registry.SPECS += (registry.ModelSpec(
 import runpy
 from recon3r_ros import cli
 from recon3r_ros.models import weights
-run = cli._parser().parse_args(['run', '--images', 'x', '--output', 'y', '--model', 'toy',
-                                '--weights', 'w.pth', '--patience', '5'])
-from recon3r_ros.cli.run import asked_model
+from recon3r_ros.cli.arguments import asked_model
+from recon3r_ros.cli.parser import build_parser
+words = ['run', '--images', 'x', '--output', 'y', '--model', 'toy', '--weights', 'w.pth',
+         '--patience', '5']
+run = build_parser(words).parse_args(words)
 predictor = registry.make_predictor(asked_model(run))
 print(type(predictor).__name__, predictor.patience)
 print(weights.read(__import__('pathlib').Path('w.pth')).models)
