@@ -9,7 +9,6 @@ from pathlib import Path
 import tempfile
 
 from recon3r_ros.bench.simulated import simulated_pack
-from recon3r_ros.bench.transport import cloud_stream, image_stream
 from recon3r_ros.bench.transport import run as run_transport
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.live_demo import reconstruct_live
@@ -18,7 +17,7 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.results import evaluate, Evaluation
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.sequences import open_sequence
-from recon3r_ros.ros.environment import require_rclpy
+from recon3r_ros.ros.transport_probe import cloud_stream, image_stream
 from recon3r_ros.sim import SceneConfig
 
 #: Sequences that are played, and seconds that the transport is measured for
@@ -44,7 +43,6 @@ def measure(packs: Path, output: Path) -> int:
     :returns: the exit status
     :raises InputError: where the sequence is absent
     """
-    require_rclpy()
     pack = packs / 'data' / PACK
     if not pack.is_dir():
         raise InputError(f'{pack}: there is no such pack; give its folder by --packs')

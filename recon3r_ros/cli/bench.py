@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from recon3r_ros.cli.arguments import add_model_arguments, asked_model, count
+from recon3r_ros.ros.environment import require_rclpy
 
 _DESCRIPTION = """\
 Run every case of the project's accuracy and speed targets and write a table of results.
@@ -51,6 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
     shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared')
     # Each needs an extra of its own
     if arguments.live:
+        require_rclpy()
         from recon3r_ros.bench import live
         return live.measure(shared, Path(arguments.output or 'docs/results_live.md'))
     if arguments.motion:

@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, ExitStack, suppress
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
-import math
 from pathlib import Path
 import shutil
 import signal
 import subprocess
 import sys
-from threading import Thread
 import time
 from typing import Any
 
@@ -25,6 +23,7 @@ from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.bag import open_bag
 from recon3r_ros.io.stamps import parse_seconds
 from recon3r_ros.io.trajectory import read_tum, write_tum
+from recon3r_ros.ros.demo_listener import Listener
 from recon3r_ros.ros.environment import child_environment, prepare_process
 
 #: Seconds that a process has to get ready, and to end
@@ -87,16 +86,16 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
         if record:
             others.append(stack.enter_context(_child(
                 output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))))
-        listener = stack.enter_context(_Listener())
-        listener.wait_for_node(others)
+        listener = stack.enter_context(Listener())
+        _wait(listener.node_is_ready, others, READY_S, 'the node')
         with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack),
                     '--rate', f'{rate}') as camera:
             _wait(lambda: camera.poll() is not None, others, PLAYING_S, 'the last image')
             if camera.returncode:
                 raise Recon3rError(_last_words(output, 'camera'))
         _restamp(pack, output / 'truth', _offset_ns(output), rate)
-        report = listener.report(listener.save_map(others))
-        listener.write_poses(output / 'published')
+        report = _report(listener, _save_map(listener, others))
+        _write_poses(listener, output / 'published')
     if record:
         _take_masks(recording, output / 'masks')
     return report
@@ -143,91 +142,35 @@ def _restamp(pack: Path, folder: Path, offset_ns: int, rate: float) -> None:
                 target.symlink_to(source.resolve())
 
 
-class _Listener:
-    """Hears images and poses, and asks the node to save its map."""
+def _save_map(listener: Listener, others: Sequence[subprocess.Popen[bytes]]) -> str:
+    """Have the map saved; return what the node says of it."""
+    _wait(listener.can_save, others, READY_S, 'the service save_map')
+    answer = listener.save_map()
+    _wait(answer.done, others, READY_S, 'an answer of save_map')
+    said: Any = answer.result()
+    if not said.success:
+        raise Recon3rError(f'save_map: {said.message}')
+    return str(said.message)
 
-    def __enter__(self) -> _Listener:
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.signals import SignalHandlerOptions
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node('recon3r_demo', context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._images: set[int] = set()
-        self._poses: dict[int, tuple[int, Any]] = {}
-        self._callback_ms = math.nan
-        self._subscribe()
-        self._thread = Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        self._executor.shutdown()
-        self._thread.join()
-        self._node.destroy_node()
-        self._context.try_shutdown()
-        self._context.destroy()
+def _write_poses(listener: Listener, folder: Path) -> None:
+    """Write the poses as they were published, as a trajectory.txt without keyframes."""
+    folder.mkdir(exist_ok=True)
+    write_bytes(folder / 'keyframes.json', b'[]\n')
+    write_tum(folder / 'trajectory.txt', *listener.poses())
 
-    def _subscribe(self) -> None:
-        from diagnostic_msgs.msg import DiagnosticArray
-        from geometry_msgs.msg import PoseWithCovarianceStamped
-        from recon3r_ros.ros import conversions, qos
-        from recon3r_ros.ros.diagnostics import CALLBACK
-        from sensor_msgs.msg import CameraInfo
-        from std_srvs.srv import Trigger
 
-        def on_pose(message: Any) -> None:
-            self._poses.setdefault(conversions.stamp_to_ns(message.header.stamp),
-                                   (time.time_ns(), message.pose.pose))
+def _report(listener: Listener, saved: str) -> LiveReport:
+    """
+    Sum up.
 
-        def on_info(message: Any) -> None:
-            self._images.add(conversions.stamp_to_ns(message.header.stamp))
-
-        def on_diagnostics(message: Any) -> None:
-            values = {v.key: v.value for v in message.status[0].values}
-            with suppress(LookupError, ValueError):
-                self._callback_ms = float(values[f'{CALLBACK} time'].split()[0])
-
-        self._node.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, 10)
-        self._node.create_subscription(
-            PoseWithCovarianceStamped, '/recon3r/pose', on_pose, qos.POSES)
-        self._node.create_subscription(CameraInfo, '/camera/camera_info', on_info, qos.POSES)
-        self._save: Any = self._node.create_client(Trigger, '/recon3r/save_map')
-        self._request = Trigger.Request()
-
-    def wait_for_node(self, children: Sequence[subprocess.Popen[bytes]]) -> None:
-        """Wait until the node listens to images."""
-        _wait(lambda: self._node.count_subscribers('/camera/image_raw') > 0, children, READY_S,
-              'the node')
-
-    def save_map(self, children: Sequence[subprocess.Popen[bytes]]) -> str:
-        """Have the map saved; what the node says of it."""
-        _wait(self._save.service_is_ready, children, READY_S, 'the service save_map')
-        future = self._save.call_async(self._request)
-        _wait(future.done, children, READY_S, 'an answer of save_map')
-        answer: Any = future.result()
-        if not answer.success:
-            raise Recon3rError(f'save_map: {answer.message}')
-        return str(answer.message)
-
-    def write_poses(self, folder: Path) -> None:
-        """Write the poses as they were published, as a trajectory.txt without keyframes."""
-        from recon3r_ros.ros import conversions
-        folder.mkdir(exist_ok=True)
-        stamps_ns = sorted(self._poses)
-        write_bytes(folder / 'keyframes.json', b'[]\n')
-        write_tum(folder / 'trajectory.txt', stamps_ns, [
-            conversions.matrix_from_pose(self._poses[s][1]) for s in stamps_ns])
-
-    def report(self, saved: str) -> LiveReport:
-        """Sum up."""
-        delays = [(came - stamp) / 1e6 for stamp, (came, _) in self._poses.items()]
-        if not delays:
-            raise Recon3rError('no pose came back from the node')
-        return LiveReport(len(self._images), len(self._poses), float(np.median(delays)),
-                          float(np.quantile(delays, 0.95)), self._callback_ms, saved)
+    :param saved: answer of ~/save_map
+    """
+    delays = listener.delays_ms()
+    if not delays:
+        raise Recon3rError('no pose came back from the node')
+    return LiveReport(listener.images, len(delays), float(np.median(delays)),
+                      float(np.quantile(delays, 0.95)), listener.callback_ms, saved)
 
 
 @contextmanager

@@ -95,22 +95,17 @@ def _simulated(arguments: argparse.Namespace) -> Path:
 
 
 def _play(sequence: Sequence, arguments: argparse.Namespace) -> None:
-    import rclpy
-    from recon3r_ros.ros.player import Player
+    from recon3r_ros.ros.player import player
     screen = console()
-    node = rclpy.create_node('recon3r_player')
-    try:
-        player = Player(node, arguments.camera, arguments.stamps == 'original')
-        topic = node.resolve_topic_name(f'{arguments.camera}/image_raw')
-        if not player.wait_for_listeners():
-            screen.print(f'nobody listens to {topic} yet; publishing all the same')
+    with player(arguments.camera, arguments.stamps == 'original') as camera:
+        if not camera.wait_for_listeners():
+            screen.print(f'nobody listens to {camera.topic} yet; publishing all the same')
         while True:
-            played = player.play(sequence, arguments.rate)
+            played = camera.play(sequence, arguments.rate)
             rate = played.images / max(played.seconds, 1e-9)
-            screen.print(f'published  {played.images} images on {topic} at {rate:.1f} a second')
+            screen.print(f'published  {played.images} images on {camera.topic} at {rate:.1f} a '
+                         'second')
             screen.print(f'{OFFSET}{played.offset_ns} ns from the stamps of {sequence.name}',
                          soft_wrap=True)
             if not arguments.loop:
                 return
-    finally:
-        node.destroy_node()
