@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 import tempfile
 
@@ -16,6 +15,7 @@ from recon3r_ros.cli.run import reconstruct
 from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.results import evaluate, Evaluation
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.markdown import table
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.transport_probe import cloud_stream, image_stream
 from recon3r_ros.sim import SceneConfig
@@ -60,14 +60,14 @@ def measure(packs: Path, output: Path) -> int:
     rows.append(('target', '>= 95 %', '<= 50 ms', '', '<= 3 ms',
                  f'kitchen <= {1.2 * run_ate:.3f} m', ''))
     streams = (image_stream(), cloud_stream())
-    text = _TITLE + '## 30 images a second\n\n' + _table(
+    text = _TITLE + '## 30 images a second\n\n' + table(
         ('', 'images with a pose', 'stamp to pose, median', '95 %', 'image callback',
          'ATE as published', 'ATE as saved'), rows)
     transport = [(
         f'{s.topic.name}, {s.size / 1e6:.1f} MB', f'{s.sent}', f'{s.lost}',
         f'{s.latency_median_ms:.1f} ms', f'{s.latency_95_ms:.1f} ms', f'{s.publish_ms:.1f} ms',
         f'{s.cost_ratio:.1f}') for s in run_transport(TRANSPORT_S, streams)]
-    text += '\n## Transport, 60 s\n\n' + _table(
+    text += '\n## Transport, 60 s\n\n' + table(
         ('messages', 'sent', 'lost', 'latency', '95 %', 'build and publish',
          'as ratio to a bare publisher'), transport)
     write_bytes(output, text.encode())
@@ -87,8 +87,3 @@ def _row(name: str, pack: Path, output: Path, record: bool) -> tuple[str, ...]:
 def _ate(evaluation: Evaluation) -> float:
     assert evaluation.trajectory is not None and evaluation.trajectory.sim3 is not None
     return evaluation.trajectory.sim3.ate_rmse
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines: list[tuple[str, ...]] = [head, tuple('---' for _ in head), *rows]
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from recon3r_ros.bench.pictures import draw_motion, true_mask
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.evaluation.trajectory_errors import compare
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.markdown import table
 from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
 from recon3r_ros.slam.dynamics.motion import MotionConfig
@@ -30,6 +32,9 @@ SCENES = tuple(
     SceneConfig(seed=seed, trajectory=trajectory, moving_objects=count, moving_size=size, **_SIZE)
     for trajectory, count, size in (('handheld', 1, 0.25), ('orbit', 3, 0.12))
     for seed in range(5))
+_HEAD = ('scene, moving objects', 'of the image: mean, most', 'ATE none', 'on', 'off', 'given',
+         'on / none (target <= 1.2)', 'off / on (target >= 2)', 'given / none',
+         'map on moving objects, %: on (target < 1)', 'off')
 #: The one that is drawn
 _DRAWN = 7
 
@@ -49,7 +54,7 @@ def measure(output: Path) -> int:
     :param output: file of the page; the picture lies beside it
     :returns: the exit status
     """
-    lines = []
+    lines: list[tuple[str | None, ...]] = []
     rows: list[tuple[_Row, _Row, _Row, _Row]] = []
     with progress_bar() as bar:
         bar.stage('scenes', 4 * len(SCENES))
@@ -66,23 +71,18 @@ def measure(output: Path) -> int:
             bar.advance()
             rows.append((none, on, off, given))
             shares = [f.motion_mask.mean() for f in with_movers]
-            lines.append(
-                f'| {scene.trajectory}, seed {scene.seed}, {scene.moving_objects} | '
-                f'{np.mean(shares):.0%}, {np.max(shares):.0%} | {none.ate:.2f} | {on.ate:.2f} | '
-                f'{off.ate:.2f} | {given.ate:.2f} | {on.ate / none.ate:.2f} | '
-                f'{off.ate / on.ate:.2f} | {given.ate / none.ate:.2f} | '
-                f'{on.on_movers:.2f} | {off.on_movers:.2f} |\n')
+            lines.append((
+                f'{scene.trajectory}, seed {scene.seed}, {scene.moving_objects}',
+                f'{np.mean(shares):.0%}, {np.max(shares):.0%}',
+                *_cells(np.array([none.ate, on.ate, off.ate, given.ate]), on.on_movers,
+                        off.on_movers)))
             if n == _DRAWN:
                 draw_motion([reconstruction.map, other.map], with_movers,
                             output.with_suffix('.png'))
     ate = np.array([[row.ate for row in scene] for scene in rows])
     typical = np.exp(np.mean(np.log(ate), axis=0))
-    lines.append(
-        f'| geometric mean | | {typical[0]:.2f} | {typical[1]:.2f} | {typical[2]:.2f} | '
-        f'{typical[3]:.2f} | {typical[1] / typical[0]:.2f} | {typical[2] / typical[1]:.2f} | '
-        f'{typical[3] / typical[0]:.2f} | '
-        f'{np.mean([row[1].on_movers for row in rows]):.2f} | '
-        f'{np.mean([row[2].on_movers for row in rows]):.2f} |\n')
+    lines.append(('geometric mean', None, *_cells(
+        typical, *(float(np.mean([row[n].on_movers for row in rows])) for n in (1, 2)))))
     page = ('# Large moving objects\n\n'
             'Written by `recon3r bench --motion`: simulated rooms, geometric model, ATE after '
             'alignment by a similarity in percent of the path. *on* detects dynamic objects, '
@@ -91,17 +91,21 @@ def measure(output: Path) -> int:
             'objects; *given* gets the true masks from the user and looks for nothing: what the '
             'missing part of the image costs. Where an ATE is a few millimetres, ratios are '
             'noisy: a path is 1.3 to 2.3 m long.\n\n'
-            '| scene, moving objects | of the image: mean, most | ATE none | on | off | given | '
-            'on / none (target <= 1.2) | off / on (target >= 2) | given / none | map on moving '
-            'objects, %: on (target < 1) '
-            f'| off |\n{11 * "| --- "}|\n{"".join(lines)}\n'
-            f'![masks and maps]({output.with_suffix(".png").name})\n\n'
+            + table(_HEAD, lines)
+            + f'\n![masks and maps]({output.with_suffix(".png").name})\n\n'
             'Above: a keyframe, what its pairs with the keyframes next to it say (red: no depth '
             'explains the match, blue: one does), its mask, and its depth; below: the map from '
             'above without and with detecting dynamic objects, points on moving objects in red.\n')
     write_bytes(output, page.encode())
     console().print(page, soft_wrap=True)
     return 0
+
+
+def _cells(ate: NDArray[np.float64], on_movers: float, on_movers_off: float) -> list[str]:
+    """Write numbers of a row: ATE none, on, off, given (4,), and shares of moving points."""
+    none, on, off, given = ate
+    return [f'{value:.2f}' for value in (none, on, off, given, on / none, off / on, given / none,
+                                         on_movers, on_movers_off)]
 
 
 def _run(scene: SimulatedSequence, frames: list[SimulatedFrame], detect: bool,

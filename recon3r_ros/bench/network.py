@@ -27,6 +27,7 @@ from recon3r_ros.bench.device_memory import Alive
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.markdown import table
 from recon3r_ros.models import weights
 from recon3r_ros.models.engine import Engine, Pair
 from recon3r_ros.models.preprocess import to_tensor
@@ -132,11 +133,11 @@ def _window(network: Dust3r, images: Images, device: torch.device) -> str:
             f'{WINDOW} keyframes, {len(pairs)} directed pairs at offsets '
             f'{" and ".join(map(str, OFFSETS))}, float32, same weights and images. The plain way '
             'encodes and decodes each pair by itself, with explicit softmax attention.\n\n'
-            '| | seconds | pairs a second |\n| --- | --- | --- |\n'
-            f'| plain | {plain_s:.3g} | {len(pairs) / plain_s:.3g} |\n'
-            f'| views encoded once, pairs batched, fused attention | {ours_s:.3g} | '
-            f'{len(pairs) / ours_s:.3g} |\n'
-            f'| ratio (target >= 2) | {plain_s / ours_s:.2f} | |\n')
+            + table((None, 'seconds', 'pairs a second'), [
+                ('plain', f'{plain_s:.3g}', f'{len(pairs) / plain_s:.3g}'),
+                ('views encoded once, pairs batched, fused attention', f'{ours_s:.3g}',
+                 f'{len(pairs) / ours_s:.3g}'),
+                ('ratio (target >= 2)', f'{plain_s / ours_s:.2f}', None)]))
 
 
 def _attention(network: Dust3r, images: Images, device: torch.device, precision: torch.dtype
@@ -170,8 +171,8 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
     kept = sum(view.attention.numel() * 2 / 1e6 for view in decode(True)
                if view.attention is not None)
     base = seconds['without']
-    lines = ''.join(f'| {name} | {1e3 * value:.4g} | {value / base - 1:+.1%} |\n'
-                    for name, value in seconds.items())
+    rows = [(name, f'{1e3 * value:.4g}', f'{value / base - 1:+.1%}')
+            for name, value in seconds.items()]
     if device.type == 'cuda':
         more = f'{memory["with statistics"] - memory["without"]:.1f} MB'
     else:
@@ -180,8 +181,8 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
     return (f'## Statistics of attention, one directed pair, {precision_name(precision)}\n\n'
             'Easi3R needs the mean of the cross-attention logits over the queries. That of a mean '
             'query is the same number without the matrix.\n\n'
-            '| decoding | ms | more (target <= 5 %) |\n'
-            f'{3 * "| --- "}|\n{lines}\nWhat is kept of a pair takes {kept:.2f} MB.{peak}\n')
+            + table(('decoding', 'ms', 'more (target <= 5 %)'), rows)
+            + f'\nWhat is kept of a pair takes {kept:.2f} MB.{peak}\n')
 
 
 def _more_memory(network: Dust3r) -> float:
@@ -213,22 +214,22 @@ def _new_keyframe(network: Dust3r, images: Images, model: Model) -> dict[str, _R
 def _new_keyframe_table(rows: dict[str, _Row | str], flops: tuple[float, float], peak: float,
                         device: torch.device, precision: torch.dtype) -> str:
     total = flops[0] + NEW_PAIRS * flops[1]
-    lines = []
+    lines: list[tuple[str | None, ...]] = []
     for mode, row in rows.items():
         if isinstance(row, str):
-            lines.append(f'| {mode} | failed: {row} | | | | | | |\n')
+            lines.append((mode, f'failed: {row}', *6 * (None,)))
             continue
         memory = '' if row.memory_mb is None else f'{row.memory_mb:.0f}'
         seconds = row.encode_s + row.decode_s
         heads = '' if row.heads_s is None else f'{1e3 * row.heads_s:.4g}'
-        lines.append(f'| {mode} | {1e3 * row.encode_s:.4g} | {1e3 * row.decode_s:.4g} | {heads} | '
-                     f'{1e3 * seconds:.4g} | {NEW_PAIRS / seconds:.3g} | '
-                     f'{total / seconds / peak:.0%} | {memory} |\n')
+        lines.append((mode, f'{1e3 * row.encode_s:.4g}', f'{1e3 * row.decode_s:.4g}', heads,
+                      f'{1e3 * seconds:.4g}', f'{NEW_PAIRS / seconds:.3g}',
+                      f'{total / seconds / peak:.0%}', memory))
+    lines.append(('target, H200', None, None, None, '<= 25', None, None, '<= 6000'))
     return (f'## A new keyframe with {NEW_PAIRS} directed pairs, {precision_name(precision)}, '
-            'heads in float32\n\n| mode | encode, ms | decode, ms | of that heads, ms | all, ms | '
-            'pairs a second | of the matrix speed | peak memory, MB |\n' + 8 * '| --- ' + '|\n'
-            + ''.join(lines)
-            + '| target, H200 | | | | <= 25 | | | <= 6000 |\n')
+            'heads in float32\n\n'
+            + table(('mode', 'encode, ms', 'decode, ms', 'of that heads, ms', 'all, ms',
+                     'pairs a second', 'of the matrix speed', 'peak memory, MB'), lines))
 
 
 def _measured(engine: Engine, name: str, images: Images) -> _Row:

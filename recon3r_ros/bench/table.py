@@ -12,6 +12,7 @@ import platform
 
 from recon3r_ros import __version__
 from recon3r_ros.bench.cases import Case, Result
+from recon3r_ros.io.markdown import table
 
 _LIBRARIES = ('numpy', 'opencv-python-headless', 'gtsam', 'open3d', 'torch')
 #: Megabytes by which the resident set may grow after the second run
@@ -86,20 +87,19 @@ def results_page(runs: Sequence[CaseRun], memory: Memory | None) -> str:
         'alignment by a similarity; `recon3r eval --help` defines every measure. One run each.',
         '',
         _machine(), '',
-        *_table(('case', 'measure', 'target', 'measured', 'met'), accuracy), '',
+        table(('case', 'measure', 'target', 'measured', 'met'), accuracy),
         '## Speed and size', '',
         'Milliseconds are medians; a whole frame is one that became no keyframe. Total time',
         'includes reading the images and writing all results. Peak memory is that of the process',
         'so far, which runs one case after another.', '',
-        *_table(('case', 'images', 'with a pose', 'keyframes', 'map points',
-                 'tracking, ms', 'masks, ms', 'whole frame, ms', 'keyframe, ms', 'total s',
-                 'total / duration',
-                 'peak memory MB'), speed),
+        table(('case', 'images', 'with a pose', 'keyframes', 'map points',
+               'tracking, ms', 'masks, ms', 'whole frame, ms', 'keyframe, ms', 'total s',
+               'total / duration', 'peak memory MB'), speed),
     ]
     if memory is not None:
         sizes = ', '.join(f'{size:.0f}' for size in memory.sizes_mb)
-        parts += ['', f'Resident memory after each repetition of the kitchen, MB: {sizes}.']
-    return '\n'.join(parts) + '\n'
+        parts.append(f'Resident memory after each repetition of the kitchen, MB: {sizes}.\n')
+    return '\n'.join(parts)
 
 
 def _speed(case: Case, result: Result) -> tuple[str, ...]:
@@ -129,8 +129,3 @@ def _machine() -> str:
             continue
     return (f'{os.cpu_count()} CPU cores ({platform.machine()}), no GPU used; recon3r_ros '
             f'{__version__}, Python {platform.python_version()}, {", ".join(libraries)}.')
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    cells = [[cell.replace('|', r'\|') for cell in row] for row in rows]
-    return [f'| {" | ".join(row)} |' for row in (header, ['---'] * len(header), *cells)]

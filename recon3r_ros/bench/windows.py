@@ -21,6 +21,7 @@ from recon3r_ros.bench.device_memory import Alive
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.report import resident_memory_mb
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.markdown import table
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.models import weights
@@ -97,18 +98,17 @@ def _sliding(engine: WindowEngine, images: Images, size: int) -> str:
     seconds = [device_clock.seconds(work, engine.device) for work in (anew, all_dense, slid)]
     return (f'## A window of {size} slides by one view, float32\n\n'
             'A view keeps what DINOv2 says of it; depth is computed for the view that is new.\n\n'
-            '| | DINOv2 runs for | depth of | seconds | times as fast |\n'
-            f'{5 * "| --- "}|\n'
-            f'| computed anew | {size} views | {size} views | {seconds[0]:.3g} | |\n'
-            f'| views encoded once | 1 view | {size} views | {seconds[1]:.3g} | '
-            f'{seconds[0] / seconds[1]:.2f} |\n'
-            f'| and depth where it is needed (target >= 1.5) | 1 view | 1 view | '
-            f'{seconds[2]:.3g} | {seconds[0] / seconds[2]:.2f} |\n')
+            + table((None, 'DINOv2 runs for', 'depth of', 'seconds', 'times as fast'), [
+                ('computed anew', f'{size} views', f'{size} views', f'{seconds[0]:.3g}', None),
+                ('views encoded once', '1 view', f'{size} views', f'{seconds[1]:.3g}',
+                 f'{seconds[0] / seconds[1]:.2f}'),
+                ('and depth where it is needed (target >= 1.5)', '1 view', '1 view',
+                 f'{seconds[2]:.3g}', f'{seconds[0] / seconds[2]:.2f}')]))
 
 
 def _windows(engine: WindowEngine, images: Images) -> str:
     """Measure windows of all sizes, everything included."""
-    lines = []
+    rows = []
     for count in SIZES[engine.device.type]:
         def whole(count: int = count) -> list[ViewTokens]:
             tokens = [engine.encode(image) for image in images[:count]]
@@ -122,13 +122,12 @@ def _windows(engine: WindowEngine, images: Images) -> str:
         peak = (f'{torch.cuda.max_memory_allocated(engine.device) / 1e6:.0f}'
                 if engine.device.type == 'cuda' else '')
         authors = f'{AUTHORS[count]:.2f}' if count in AUTHORS else ''
-        lines.append(f'| {count} | {seconds:.3g} | {authors} | {peak} |\n')
+        rows.append((f'{count}', f'{seconds:.3g}', authors, peak))
     precision = device_clock.precision_name(engine.precision)
     return (f'## Whole windows, trunk in {precision}, heads in float32\n\n'
             'All views encoded, all depths and cameras. The times of its authors are for images '
             'of about 518x392 on an H100.\n\n'
-            f'| views | seconds | authors, H100, s | peak memory, MB |\n{4 * "| --- "}|\n'
-            + ''.join(lines))
+            + table(('views', 'seconds', 'authors, H100, s', 'peak memory, MB'), rows))
 
 
 def _growth(pack: Path) -> str:
@@ -147,10 +146,10 @@ def _growth(pack: Path) -> str:
                                    stamp_ns=round(index * NS_PER_S / 30)))
         memory[index + 1] = resident_memory_mb() or 0.0
     reconstruction.finish()
-    lines = ''.join(f'| {n} | {memory[n]:.0f} |\n' for n in (50, 150, 250, FRAMES))
+    rows = [(f'{n}', f'{memory[n]:.0f}') for n in (50, 150, 250, FRAMES)]
     return (f'{head}The whole pipeline over {pack.name}, again from its beginning at its end, '
             'with a small network that has learned nothing: it is lost most of the time, and '
-            f'keeps looking.\n\n| images | resident memory, MB |\n| --- | --- |\n{lines}')
+            'keeps looking.\n\n' + table(('images', 'resident memory, MB'), rows))
 
 
 def _memory(config: VggtConfig) -> str:
@@ -171,10 +170,10 @@ def _memory(config: VggtConfig) -> str:
             with Alive() as dense:
                 network.depth(steps.of(slice(0, count)))
             peak = weights + max(look.peak, kept + dense.peak)
-            lines.append(f'| {name} | {count} | {weights / 1e6:.0f} | {look.peak / 1e6:.0f} | '
-                         f'{kept / 1e6:.0f} | {dense.peak / 1e6:.0f} | {peak / 1e6:.0f} |\n')
+            lines.append((name, f'{count}', *(f'{size / 1e6:.0f}' for size in (
+                weights, look.peak, kept, dense.peak, peak))))
     return (f'## Memory for {views} views of {columns}x{rows}, trunk in bfloat16\n\n'
             'Counted: all tensors that are alive at the same time, without what libraries take '
             'for themselves. MB.\n\n'
-            '| on | views that get depth at a time | weights | attention among all views | kept '
-            f'for depth | depth | peak |\n{7 * "| --- "}|\n' + ''.join(lines))
+            + table(('on', 'views that get depth at a time', 'weights',
+                     'attention among all views', 'kept for depth', 'depth', 'peak'), lines))
