@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.bench.pictures import draw_motion, true_mask
+from recon3r_ros.bench.motion_picture import draw_motion, true_mask
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.evaluation.trajectory_errors import compare

@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm, Normalize
@@ -25,23 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from recon3r_ros.evaluation.trajectory_errors import aligning_similarity
-from recon3r_ros.geometry import se3, sim3
+from recon3r_ros.geometry import sim3
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.trajectory import read_tum
-from recon3r_ros.models.geometric import GeometricPredictor
-from recon3r_ros.models.types import View
-from recon3r_ros.sim import SimulatedFrame
-from recon3r_ros.slam.types import Keyframe, Map
 
 Array = NDArray[np.float64]
 
+#: Colour of dynamic objects
+MOVING = np.array([255, 59, 48])
 _DPI = 120
 _PALETTE = 256
 _ROWS = 3
 _INK_AREA = 1.6e5  # of all points of a view together, typographic points squared
 _INK, _UNKNOWN = '#20262c', '#c9ced3'
-_MOVING, _OUTLINE = np.array([255, 59, 48]), '#ffe14d'
+_OUTLINE = '#ffe14d'
 _ESTIMATE, _TRUTH = '#e6007e', '#101418'
 _STYLE: Any = {
     'font.size': 10, 'text.color': _INK, 'axes.labelcolor': _INK, 'axes.edgecolor': _INK,
@@ -80,17 +77,17 @@ def draw_frames(output: Path, pack: Path, path: Path) -> None:
     metres = float(sim3.decompose(_align(output, pack).S_world_map)[0])
     names = [keyframes[i]['name'] for i in chosen]
     depths, confidences = zip(*(_depth(output / 'depth' / f'{n}.npz', metres) for n in names))
-    with _figure(path, (14.0, 2.72 * count + 0.95)) as figure:
+    with new_figure(path, (14.0, 2.72 * count + 0.95)) as figure:
         axes = figure.subplots(count + 1, 4, squeeze=False, height_ratios=[1.0] * count + [0.05])
         norms = _norms(depths, confidences)
         for row, i, depth, confidence in zip(axes, chosen, depths, confidences):
             name = keyframes[i]['name']
             image = _image(pack / 'images' / f'{name}.png')
             row[0].imshow(image)
-            shown = row[1].imshow(depth, cmap=_colors('turbo_r'), norm=norms[0])
-            certain = row[2].imshow(confidence, cmap=_colors('viridis'), norm=norms[1])
-            _draw_mask(row[3], image, _mask(output / 'masks' / f'{name}.png'),
-                       _mask(pack / 'masks' / f'{name}.png'))
+            shown = row[1].imshow(depth, cmap=with_unknown('turbo_r'), norm=norms[0])
+            certain = row[2].imshow(confidence, cmap=with_unknown('viridis'), norm=norms[1])
+            draw_mask(row[3], image, _mask(output / 'masks' / f'{name}.png'),
+                      _mask(pack / 'masks' / f'{name}.png'))
             seconds = keyframes[i]['stamp'] - keyframes[0]['stamp']
             row[0].set_ylabel(f'keyframe {i}, {seconds:.2f} s')
             for axis in row:
@@ -105,7 +102,7 @@ def draw_frames(output: Path, pack: Path, path: Path) -> None:
         bar = figure.colorbar(certain, cax=axes[-1, 2], orientation='horizontal',
                               label='1 / variance of the relative depth')
         bar.ax.xaxis.set_minor_formatter(NullFormatter())
-        handles: Any = [Patch(color=tuple(_MOVING / 255), label='found to move'),
+        handles: Any = [Patch(color=tuple(MOVING / 255), label='found to move'),
                         Line2D([], [], color=_OUTLINE, lw=2.5, label='outline of the truth')]
         axes[-1, 3].legend(handles=handles, loc='upper center', ncols=2, facecolor='#8a9299',
                            labelcolor='white', borderaxespad=0.0)
@@ -142,8 +139,8 @@ def draw_map(output: Path, pack: Path, path: Path) -> None:
     along, towards = 1 - side, float(np.sign(ahead[side]))
     depth = points[:, side] - eye[side]
     spans = box[1] - box[0]
-    with _figure(path, (15.0, 15.0 * max(spans[1], spans[2]) / (spans[0] + spans[along]) + 1.3)
-                 ) as figure:
+    height = 15.0 * max(spans[1], spans[2]) / (spans[0] + spans[along]) + 1.3
+    with new_figure(path, (15.0, height)) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[spans[0], spans[along]])
         ceiling = eye[2] + 0.45
         below = points[:, 2] < ceiling
@@ -168,78 +165,6 @@ def draw_map(output: Path, pack: Path, path: Path) -> None:
                         'truth (root mean square, after Sim3 alignment)')
 
 
-def draw_motion(maps: list[Map], frames: list[SimulatedFrame], path: Path) -> None:
-    """
-    Draw a keyframe with its mask, and maps from above with dynamic objects in red.
-
-    :param maps: with detecting dynamic objects, and without
-    :param frames: of the simulated scene
-    :param path: PNG file to write
-    """
-    keyframes = list(maps[0].keyframes.values())
-    shown = max(keyframes, key=lambda k: float(frames[k.index].motion_mask.mean()))
-    frame = frames[shown.index]
-    with _figure(path, (15.0, 8.6)) as figure:
-        grid = figure.add_gridspec(2, 4, height_ratios=[1.0, 2.0])
-        image, evidence, mask, depth = (figure.add_subplot(grid[0, n]) for n in range(4))
-        image.imshow(frame.image)
-        image.set_title('keyframe', weight='bold')
-        evidence.imshow(_pair_evidence(shown, keyframes), cmap='coolwarm', vmin=-1, vmax=1)
-        evidence.set_title('votes of its pairs', weight='bold')
-        _draw_mask(mask, shown.image, shown.mask, true_mask(frame, shown))
-        mask.set_title('left out (red), truth (outline)', weight='bold')
-        with np.errstate(divide='ignore'):
-            known = np.where(shown.inverse_depth > 0, 1 / shown.inverse_depth, np.nan)
-        depth.imshow(known, cmap=_colors('turbo_r'))
-        depth.set_title('depth that enters the map', weight='bold')
-        for axis in (image, evidence, mask, depth):
-            axis.set_xticks([])
-            axis.set_yticks([])
-        for n, (known_map, title) in enumerate(zip(
-                reversed(maps), ('map without detecting dynamic objects', 'map'))):
-            axis = figure.add_subplot(grid[1, 2 * n:2 * n + 2])
-            _draw_moving_points(axis, known_map, frames)
-            axis.set_title(title, weight='bold')
-
-
-def true_mask(frame: SimulatedFrame, keyframe: Keyframe) -> NDArray[np.bool_]:
-    """Mask the dynamic objects of a simulated frame on the grid (H, W) of its keyframe."""
-    return cv2.resize(frame.motion_mask.astype(np.uint8), keyframe.mask.shape[::-1],
-                      interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _pair_evidence(shown: Keyframe, keyframes: list[Keyframe]) -> NDArray[np.float64]:
-    """Average what the pairs of a keyframe with those next to it say (H, W), 1 for motion."""
-    predictor = GeometricPredictor()
-    place = keyframes.index(shown)
-    near = [k for k in keyframes[max(place - 1, 0):place + 2] if k is not shown]
-    own, *others = (predictor.encode(View(k.image, k.camera)) for k in (shown, *near))
-    votes = [cv2.resize(p.moving.astype(np.float32), shown.mask.shape[::-1])
-             for p in predictor.predict([(own, other) for other in others])
-             if p.moving is not None]
-    return np.mean(votes, axis=0) if votes else np.zeros(shown.mask.shape)
-
-
-def _draw_moving_points(axis: Axes, known: Map, frames: list[SimulatedFrame]) -> None:
-    """Draw a map from above, points on dynamic objects in red."""
-    positions, colors = [], []
-    for keyframe in known.keyframes.values():
-        frame = frames[keyframe.index]
-        points = keyframe.pointmap()[::3, ::3].reshape(-1, 3)
-        truth = true_mask(frame, keyframe)[::3, ::3].ravel()
-        use = np.isfinite(points[:, 0])
-        positions.append(se3.transform(keyframe.T_map_cam, points[use]))
-        own = keyframe.image[::3, ::3].reshape(-1, 3)[use] / 255.0
-        colors.append(np.where(truth[use, None], _MOVING / 255, own))
-    where, color = np.concatenate(positions), np.concatenate(colors)
-    axis.scatter(where[:, 0], where[:, 2], c=color, s=1.0, lw=0)
-    low, high = np.percentile(where[:, [0, 2]], [1.0, 99.0], axis=0)
-    axis.set_xlim(low[0], high[0])
-    axis.set_ylim(low[1], high[1])
-    axis.set_aspect('equal')
-    axis.grid(alpha=0.25)
-
-
 def _draw_view(axis: Axes, points: Array, colors: NDArray[np.uint8], aligned: _Aligned,
                plane: tuple[int, int], nearness: Array) -> None:
     """Draw points from far to near, then the trajectories, on two of the world's axes."""
@@ -259,19 +184,19 @@ def _draw_view(axis: Axes, points: Array, colors: NDArray[np.uint8], aligned: _A
     axis.set_axisbelow(True)
 
 
-def _draw_mask(axis: Axes, image: NDArray[Any], mask: NDArray[np.bool_],
-               truth: NDArray[np.bool_]) -> None:
+def draw_mask(axis: Axes, image: NDArray[Any], mask: NDArray[np.bool_],
+              truth: NDArray[np.bool_]) -> None:
     """Draw the image in grey, what was found to move in red, and the truth's outline."""
     gray = image.mean(axis=2) if image.ndim == 3 else image.astype(np.float64)
     shown = np.repeat((60 + 0.7 * gray)[..., None], 3, axis=2)
-    shown[mask] = 0.45 * shown[mask] + 0.55 * _MOVING
+    shown[mask] = 0.45 * shown[mask] + 0.55 * MOVING
     axis.imshow(shown.clip(0, 255).astype(np.uint8))
     if truth.any() and not truth.all():
         axis.contour(truth.astype(float), [0.5], colors=[_OUTLINE], linewidths=1.6)
 
 
 @contextmanager
-def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+def new_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
     """Give an empty figure, drawn without a window, and save it at the end."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
@@ -306,7 +231,7 @@ def _box(points: Array, positions: Array) -> Array:
     return np.array([corners.min(axis=0) - 0.15, corners.max(axis=0) + 0.15])
 
 
-def _colors(name: str) -> Colormap:
+def with_unknown(name: str) -> Colormap:
     """Return a colour map in which what is not known is grey."""
     return matplotlib.colormaps[name].with_extremes(bad=_UNKNOWN)
 
