@@ -8,9 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 import textwrap
 
+from recon3r_ros.io.markdown import row
 from recon3r_ros.ros.parameter_table import CAMERA_PARAMETERS, Parameter, PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
+_COLUMNS = ('name', 'default', 'range', 'unit', 'at run time', 'meaning')
 _LICENCE = '# Copyright 2026 The recon3r_ros authors\n# SPDX-License-Identifier: Apache-2.0\n'
 
 
@@ -52,18 +54,15 @@ def yaml() -> str:
 
 def markdown() -> str:
     """Return the content of docs/parameters.md."""
-    lines = ['# Parameters of the node `recon3r`', '',
+    parts = ['# Parameters of the node `recon3r`\n',
              'Written by `scripts/write_parameter_docs.py` from the table in '
-             '`recon3r_ros/ros/parameters.py`.', '']
-    for title, prefix, table in (('Node', '', PARAMETERS),
-                                 ('Each camera', '<camera>.', CAMERA_PARAMETERS)):
-        lines += [f'## {title}', '', '| name | default | range | unit | at run time | meaning |',
-                  '|---|---|---|---|---|---|']
-        for p in table:
-            lines.append(f'| `{prefix}{p.name}` | `{_value(p)}` | {p.limits} | {p.unit} | '
-                         f'{"no" if p.read_only else "yes"} | {p.description} |')
-        lines.append('')
-    return '\n'.join(lines)
+             '`recon3r_ros/ros/parameters.py`.\n']
+    for title, prefix, parameters in (('Node', '', PARAMETERS),
+                                      ('Each camera', '<camera>.', CAMERA_PARAMETERS)):
+        rows = ''.join(row(f'`{prefix}{p.name}`', f'`{_value(p)}`', p.limits, p.unit,
+                           'no' if p.read_only else 'yes', p.description) for p in parameters)
+        parts.append(f'## {title}\n\n{row(*_COLUMNS)}{len(_COLUMNS) * "|---"}|\n{rows}')
+    return '\n'.join(parts)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import os
 from pathlib import Path
@@ -48,3 +49,34 @@ def repository() -> Path:
 def shared_data() -> SharedData:
     """Return the test data outside the repository: RECON3R_SHARED, else ../shared."""
     return SharedData(Path(os.environ.get('RECON3R_SHARED', ROOT.parent / 'shared')))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit status and what it wrote to the terminal."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """Lines on standard error."""
+        return self.err.splitlines()
+
+
+@pytest.fixture
+def recon3r(capfd) -> Callable[..., Outcome]:
+    """Return the command, run in this process."""
+    from recon3r_ros import cli
+
+    def call(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        try:
+            status = cli.main([str(a) for a in arguments])
+        except SystemExit as error:  # argparse
+            status = int(error.code or 0)
+        captured = capfd.readouterr()
+        assert 'Traceback' not in captured.err
+        return Outcome(status, captured.out, captured.err)
+    return call

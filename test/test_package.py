@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import os
 from pathlib import Path
 import re
 import runpy
@@ -124,7 +126,7 @@ def without(tmp_path, monkeypatch):
         (tmp_path / package).mkdir()
         (tmp_path / package / '__init__.py').write_text(
             f'raise ModuleNotFoundError("No module named {package!r}", name={package!r})')
-        monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+        monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=os.pathsep)
     return hide
 
 
@@ -213,7 +215,8 @@ def test_command_exists(setup_arguments):
     for command in setup_arguments['entry_points']['console_scripts']:
         name, module, function = re.fullmatch(r'(\w+) = ([\w.]+):(\w+)', command).groups()
         names.append(name)
-        tree = ast.parse((ROOT / (module.replace('.', '/') + '.py')).read_text(encoding='utf-8'))
+        path = Path(importlib.util.find_spec(module).origin)
+        tree = ast.parse(path.read_text(encoding='utf-8'))
         assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert names == ['recon3r', 'recon3r_node']
 

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 import time
 
+import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -56,6 +59,11 @@ class Player:
         if original_stamps:
             self._clock = node.create_publisher(Clock, '/clock', qos.RELIABLE)
 
+    @property
+    def topic(self) -> str:
+        """Full name of the images' topic."""
+        return str(self._images.topic_name)
+
     def wait_for_listeners(self) -> int:
         """Wait until somebody listens, and nobody else comes; return how many there are."""
         deadline = time.monotonic() + PATIENCE_S
@@ -104,3 +112,13 @@ class Player:
             time.sleep(seconds)
         if not self._node.context.ok():
             raise ExternalShutdownException
+
+
+@contextmanager
+def player(camera: str, original_stamps: bool) -> Iterator[Player]:
+    """Make a player with a node of its own, between rclpy's init and shutdown."""
+    node = rclpy.create_node('recon3r_player')
+    try:
+        yield Player(node, camera, original_stamps)
+    finally:
+        node.destroy_node()

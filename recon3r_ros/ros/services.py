@@ -20,7 +20,7 @@ import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
-from recon3r_ros.commands.results import write_results
+from recon3r_ros.cli.results import write_results
 from recon3r_ros.errors import InputError, one_line, Recon3rError
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter

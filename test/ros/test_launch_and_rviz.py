@@ -374,9 +374,9 @@ def test_the_profile_is_set_unless_the_user_has_one(describe, monkeypatch):
     ('replay', {'bag': 'a', 'rate': '0.5', 'loop': 'true', 'image_topic': '/rgb/image'},
      {'rate': 0.5, 'loop': True, 'image_topic': '/rgb/image'})])
 def test_they_play_what_the_command_can_play(describe, name, arguments, expected):
-    from recon3r_ros.cli import _parser
+    from recon3r_ros.cli.parser import build_parser
     words = describe(name, **arguments).of('recon3r').words
-    parsed: argparse.Namespace = _parser().parse_args(words)
+    parsed: argparse.Namespace = build_parser(words).parse_args(words)
     assert parsed.command == 'play'
     assert {key: getattr(parsed, key) for key in expected} == expected
 

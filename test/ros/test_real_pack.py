@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recon3r_ros.commands.demo_ros import reconstruct_live
-from recon3r_ros.commands.evaluation import evaluate
+from recon3r_ros.cli.live_demo import reconstruct_live
+from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.slam.saved_map import SavedMap
 

@@ -10,8 +10,9 @@ import pytest
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
-from recon3r_ros.commands import bench_transport
+from recon3r_ros.bench import transport
 from recon3r_ros.ros.environment import profile_path
+from recon3r_ros.ros.transport_probe import cloud_stream, image_stream
 from ros_helpers import Collector, wait_for, wait_for_matched
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -88,9 +89,8 @@ def test_processes_use_the_shipped_profile(ros_domain):
 
 
 def test_no_large_message_is_lost():
-    results = bench_transport.run(
-        SECONDS, (bench_transport.image_stream(WIDTH, HEIGHT, rate=30.0),
-                  bench_transport.cloud_stream(points=200_000, rate=5.0)))
+    results = transport.run(SECONDS, (image_stream(WIDTH, HEIGHT, rate=30.0),
+                                      cloud_stream(points=200_000, rate=5.0)))
     images, clouds = results
     assert images.sent == 30 * SECONDS
     assert clouds.sent == 5 * SECONDS

@@ -1,0 +1,89 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`recon3r bench --live`: the node against `recon3r run` on the same images, and the transport."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import tempfile
+
+from recon3r_ros.bench.simulated import simulated_pack
+from recon3r_ros.bench.transport import run as run_transport
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.live_demo import reconstruct_live
+from recon3r_ros.cli.run import reconstruct
+from recon3r_ros.errors import InputError
+from recon3r_ros.evaluation.results import evaluate, Evaluation
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.markdown import table
+from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.ros.transport_probe import cloud_stream, image_stream
+from recon3r_ros.sim import SceneConfig
+
+#: Sequences that are played, and seconds that the transport is measured for
+PACK = 'sevenscenes_redkitchen'
+WIDE = SceneConfig(seed=3, frames=150, width=1280, height=720, fps=30.0, trajectory='sweep',
+                   moving_objects=1)
+TRANSPORT_S = 60.0
+_TITLE = """\
+# The node, live
+
+Written by `recon3r bench --live`. All processes (camera, node, a listener to poses, the recorder
+where all is recorded) run on the same machine, and talk over DDS with the shipped profile.
+
+"""
+
+
+def measure(packs: Path, output: Path) -> int:
+    """
+    Measure and write a table.
+
+    :param packs: folder with a data/ folder of packs
+    :param output: file of the table
+    :returns: the exit status
+    :raises InputError: where the sequence is absent
+    """
+    pack = packs / 'data' / PACK
+    if not pack.is_dir():
+        raise InputError(f'{pack}: there is no such pack; give its folder by --packs')
+    with tempfile.TemporaryDirectory(prefix='recon3r-bench-live-') as folder:
+        offline, live = Path(folder) / 'offline', Path(folder) / 'live'
+        reconstruct(open_sequence(images=pack), offline)
+        before = evaluate(offline, pack)
+        wide = Path(folder) / 'wide'
+        simulated_pack(WIDE, wide)
+        rows = [_row('kitchen, node alone', pack, live, False),
+                _row('kitchen, all recorded', pack, live, True),
+                _row('simulated, 1280x720', wide, live, False)]
+    run_ate = _ate(before)
+    rows.append(('kitchen, `recon3r run`', '', '', '', '', '', f'{run_ate:.3f} m'))
+    rows.append(('target', '>= 95 %', '<= 50 ms', '', '<= 3 ms',
+                 f'kitchen <= {1.2 * run_ate:.3f} m', ''))
+    streams = (image_stream(), cloud_stream())
+    text = _TITLE + '## 30 images a second\n\n' + table(
+        ('', 'images with a pose', 'stamp to pose, median', '95 %', 'image callback',
+         'ATE as published', 'ATE as saved'), rows)
+    transport = [(
+        f'{s.topic.name}, {s.size / 1e6:.1f} MB', f'{s.sent}', f'{s.lost}',
+        f'{s.latency_median_ms:.1f} ms', f'{s.latency_95_ms:.1f} ms', f'{s.publish_ms:.1f} ms',
+        f'{s.cost_ratio:.1f}') for s in run_transport(TRANSPORT_S, streams)]
+    text += '\n## Transport, 60 s\n\n' + table(
+        ('messages', 'sent', 'lost', 'latency', '95 %', 'build and publish',
+         'as ratio to a bare publisher'), transport)
+    write_bytes(output, text.encode())
+    console().print(text, soft_wrap=True)
+    return 0
+
+
+def _row(name: str, pack: Path, output: Path, record: bool) -> tuple[str, ...]:
+    report = reconstruct_live(pack, output, record)
+    published = _ate(evaluate(output / 'published', output / 'truth'))
+    saved = _ate(evaluate(output, output / 'truth'))
+    return (name, f'{100 * report.poses / report.published:.1f} %', f'{report.latency_ms:.0f} ms',
+            f'{report.latency_95_ms:.0f} ms', f'{report.callback_ms:.1f} ms',
+            f'{published:.3f} m', f'{saved:.3f} m')
+
+
+def _ate(evaluation: Evaluation) -> float:
+    assert evaluation.trajectory is not None and evaluation.trajectory.sim3 is not None
+    return evaluation.trajectory.sim3.ate_rmse

@@ -1,0 +1,179 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+`recon3r bench --model vggt`: what windows of views cost on this machine.
+
+A window that slides by one view against one that is computed anew, windows of all sizes beside the
+authors' times, and the memory that they take. Speed does not depend on what a network has learned:
+without a file, weights are random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.bench import device_clock
+from recon3r_ros.bench.device_memory import Alive
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.report import resident_memory_mb
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.markdown import table
+from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.models import weights
+from recon3r_ros.models.registry import EngineConfig, Model
+from recon3r_ros.models.runtime import resolve
+from recon3r_ros.models.types import Predictor
+from recon3r_ros.models.vggt import VggtPredictor
+from recon3r_ros.models.window_engine import DENSE_VIEWS, ViewTokens, WindowEngine
+from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
+from recon3r_ros.slam.system import System
+import torch
+
+#: Rows and columns of the images: as published, and small ones for a CPU
+SHAPES = {'cuda': (392, 518), 'cpu': (168, 224)}
+#: Views of windows, and the authors' seconds for them on an H100 (VGGT, table 9)
+SIZES: dict[str, tuple[int, ...]] = {'cuda': (1, 2, 4, 8, 16, 32), 'cpu': (1, 2, 4, 8)}
+AUTHORS = {1: 0.04, 2: 0.05, 4: 0.07, 8: 0.11}
+#: Views, rows and columns that memory is stated for
+MEMORY = (16, 392, 518)
+#: Images that a small network runs over, to see whether memory grows
+FRAMES, SMALL = 500, VggtConfig(64, 4, 1, 1, (0, 1, 2, 3), 4)
+Images = list[NDArray[np.uint8]]
+
+
+def measure(model: Model, pack: Path, output: Path) -> int:
+    """
+    Measure and write a page.
+
+    :param model: vggt
+    :param pack: images to run over
+    :param output: file of the page
+    :returns: the exit status
+    :raises Recon3rError: where the model or the device cannot be used
+    """
+    device, precision = resolve(model.engine)
+    torch.manual_seed(0)
+    network = weights.load(model.weights, model.name).network if model.weights else (
+        Vggt(VggtConfig()).requires_grad_(False).eval())
+    parameters = sum(p.numel() for p in network.parameters())
+    rows, columns = SHAPES[device.type]
+    rng = np.random.default_rng(0)
+    images: Images = [rng.integers(0, 256, (rows, columns, 3), np.uint8)
+                      for _ in range(max(*SIZES[device.type], model.options.size + 1))]
+    sliding = _sliding(WindowEngine(network, EngineConfig(str(device), 'float32')), images,
+                       model.options.size)
+    engine = WindowEngine(network, model.engine)  # takes the network over, in its precision
+    windows = _windows(engine, images)
+    page = (f'# Windows of views: vggt on {device_clock.device_name(device)}\n\n'
+            f'Written by `recon3r bench --model vggt`; torch {torch.__version__}, images of '
+            f'{columns}x{rows}, {"given" if model.weights else "random"} weights, full-size '
+            f'network with {parameters / 1e6:.0f} million parameters.\n\n'
+            + ('' if device.type == 'cuda' else
+               'No GPU was at hand; the same command measures one where there is.\n\n')
+            + '\n'.join([sliding, windows, _memory(network.config), _growth(pack)]))
+    write_bytes(output, page.encode())
+    console().print(page, soft_wrap=True)
+    return 0
+
+
+def _sliding(engine: WindowEngine, images: Images, size: int) -> str:
+    """Compare a window that slides by one view with the same window computed anew."""
+    known = [engine.encode(image) for image in images[1:size]]
+    engine.look(known[-1:], 1)  # chooses kernels
+
+    def anew() -> None:
+        engine.look([engine.encode(image) for image in images[1:size + 1]], size)
+
+    def slid() -> None:
+        engine.look([engine.encode(images[size]), *known], 1)
+
+    def all_dense() -> None:
+        engine.look([engine.encode(images[size]), *known], size)
+
+    seconds = [device_clock.seconds(work, engine.device) for work in (anew, all_dense, slid)]
+    return (f'## A window of {size} slides by one view, float32\n\n'
+            'A view keeps what DINOv2 says of it; depth is computed for the view that is new.\n\n'
+            + table((None, 'DINOv2 runs for', 'depth of', 'seconds', 'times as fast'), [
+                ('computed anew', f'{size} views', f'{size} views', f'{seconds[0]:.3g}', None),
+                ('views encoded once', '1 view', f'{size} views', f'{seconds[1]:.3g}',
+                 f'{seconds[0] / seconds[1]:.2f}'),
+                ('and depth where it is needed (target >= 1.5)', '1 view', '1 view',
+                 f'{seconds[2]:.3g}', f'{seconds[0] / seconds[2]:.2f}')]))
+
+
+def _windows(engine: WindowEngine, images: Images) -> str:
+    """Measure windows of all sizes, everything included."""
+    rows = []
+    for count in SIZES[engine.device.type]:
+        def whole(count: int = count) -> list[ViewTokens]:
+            tokens = [engine.encode(image) for image in images[:count]]
+            engine.look(tokens, count)
+            return tokens
+
+        if engine.device.type == 'cuda':
+            whole()
+            torch.cuda.reset_peak_memory_stats(engine.device)
+        seconds = device_clock.seconds(whole, engine.device)
+        peak = (f'{torch.cuda.max_memory_allocated(engine.device) / 1e6:.0f}'
+                if engine.device.type == 'cuda' else '')
+        authors = f'{AUTHORS[count]:.2f}' if count in AUTHORS else ''
+        rows.append((f'{count}', f'{seconds:.3g}', authors, peak))
+    precision = device_clock.precision_name(engine.precision)
+    return (f'## Whole windows, trunk in {precision}, heads in float32\n\n'
+            'All views encoded, all depths and cameras. The times of its authors are for images '
+            'of about 518x392 on an H100.\n\n'
+            + table(('views', 'seconds', 'authors, H100, s', 'peak memory, MB'), rows))
+
+
+def _growth(pack: Path) -> str:
+    """Run over many images with a small network, and see whether memory grows."""
+    head = f'## Memory over {FRAMES} images\n\n'
+    if not pack.is_dir():
+        return f'{head}{pack.name} is not at hand.\n'
+    network = Vggt(SMALL).requires_grad_(False)
+    predictor = VggtPredictor(WindowEngine(network, EngineConfig('cpu')), SMALL.image_size)
+    reconstruction = System(cast(Predictor, predictor))
+    frames = list(open_sequence(images=pack))
+    memory = {}
+    for index in range(FRAMES):
+        frame = frames[index % len(frames)]
+        reconstruction.add(replace(frame, index=index, name=f'{index}',
+                                   stamp_ns=round(index * NS_PER_S / 30)))
+        memory[index + 1] = resident_memory_mb() or 0.0
+    reconstruction.finish()
+    rows = [(f'{n}', f'{memory[n]:.0f}') for n in (50, 150, 250, FRAMES)]
+    return (f'{head}The whole pipeline over {pack.name}, again from its beginning at its end, '
+            'with a small network that has learned nothing: it is lost most of the time, and '
+            'keeps looking.\n\n' + table(('images', 'resident memory, MB'), rows))
+
+
+def _memory(config: VggtConfig) -> str:
+    """State what a large window takes: tensors alive at once, counted without computing them."""
+    views, rows, columns = MEMORY
+    lines = []
+    with torch.device('meta'), torch.inference_mode():
+        network = Vggt(config).lower_precision(torch.bfloat16)
+        weights = sum(p.numel() * p.element_size() for p in network.parameters())
+        # The encodings are made one by one
+        patches = torch.empty(views, rows * columns // PATCH ** 2, config.embed_dim,
+                              dtype=torch.bfloat16)
+        with Alive() as look:
+            steps = network.aggregate(patches, rows // PATCH)
+            network.cameras(steps)
+        kept = sum(t.numel() * t.element_size() for t in steps.dense)
+        for name, count in DENSE_VIEWS.items():
+            with Alive() as dense:
+                network.depth(steps.of(slice(0, count)))
+            peak = weights + max(look.peak, kept + dense.peak)
+            lines.append((name, f'{count}', *(f'{size / 1e6:.0f}' for size in (
+                weights, look.peak, kept, dense.peak, peak))))
+    return (f'## Memory for {views} views of {columns}x{rows}, trunk in bfloat16\n\n'
+            'Counted: all tensors that are alive at the same time, without what libraries take '
+            'for themselves. MB.\n\n'
+            + table(('on', 'views that get depth at a time', 'weights',
+                     'attention among all views', 'kept for depth', 'depth', 'peak'), lines))

@@ -1,0 +1,48 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+from recon3r_ros.models import registry
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --model, --weights and the options of all models."""
+    parser.add_argument('--model', choices=registry.names(), default='geometric',
+                        help='what predicts depth; all but geometric need --weights (default: '
+                        'geometric)')
+    parser.add_argument('--weights', metavar='FILE', help='of the model: .pth, .pt or '
+                        '.safetensors; see recon3r weights')
+    for own in registry.option_fields():
+        about = own.metadata
+        flags = [f'--{own.name.replace("_", "-")}', *([about['flag']] if about['flag'] else [])]
+        meaning = about['meaning'].rstrip('.').replace('%', '%%')
+        parser.add_argument(
+            *flags, dest=own.name, default=own.default, choices=about['choices'] or None,
+            type=count if isinstance(own.default, int) else type(own.default),
+            metavar=None if about['choices'] else own.name.rpartition('_')[2].upper(),
+            help=f'{meaning[0].lower()}{meaning[1:]} (default: {own.default})')
+
+
+def asked_model(arguments: argparse.Namespace) -> registry.Model:
+    """Return what --model and the options of networks ask for."""
+    return registry.Model.of(arguments.model, arguments.weights or '', vars(arguments))
+
+
+def positive(text: str) -> float:
+    """Read a positive, finite number."""
+    value = float(text)
+    if not 0.0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'got {text}, expected a positive number')
+    return value
+
+
+def count(text: str) -> int:
+    """Read a positive integer."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'got {text}, expected 1 or more')
+    return value

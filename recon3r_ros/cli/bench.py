@@ -1,0 +1,72 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Command `recon3r bench`: which benchmark is asked for, and where its page goes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from recon3r_ros.cli.arguments import add_model_arguments, asked_model, count
+from recon3r_ros.ros.environment import require_rclpy
+
+_DESCRIPTION = """\
+Run every case of the project's accuracy and speed targets and write a table of results.
+
+Packs that are absent are listed as such. Five simulated scenes are rendered into a cache below
+the folder for temporary files. The kitchen is run several times in one process to see whether
+memory grows.
+
+With --model and a network, measure what that costs on this machine instead: a window of keyframes
+against the plain way, a new keyframe in every mode, memory, and the share of the device's speed.
+Without --weights these are random, which costs the same.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command, and its help."""
+    parser.description = _DESCRIPTION
+    parser.add_argument('--packs', metavar='DIR', help='folder with a data/ folder of packs '
+                        '(default: $RECON3R_SHARED, else ../shared)')
+    parser.add_argument('--output', metavar='FILE', help='where the table goes (default: '
+                        'docs/results.md, with --live docs/results_live.md, with a network '
+                        'docs/results_networks.md, with vggt docs/results_windows.md)')
+    parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
+                        'poses, latency, transport')
+    parser.add_argument('--motion', action='store_true', help='measure what large moving objects '
+                        'do to poses and map instead, and draw it (docs/results_motion.md)')
+    parser.add_argument('--only', metavar='NAME', nargs='+', help='run these cases alone')
+    parser.add_argument('--repeat', metavar='N', type=count, default=3, help='how often the '
+                        'kitchen runs to see whether memory grows (default: 3)')
+    add_model_arguments(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """
+    Run the command.
+
+    :param arguments: as parsed
+    :returns: the exit status
+    """
+    shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared')
+    # Each needs an extra of its own
+    if arguments.live:
+        require_rclpy()
+        from recon3r_ros.bench import live
+        return live.measure(shared, Path(arguments.output or 'docs/results_live.md'))
+    if arguments.motion:
+        from recon3r_ros.bench import motion
+        return motion.measure(Path(arguments.output or 'docs/results_motion.md'))
+    if arguments.model == 'vggt':
+        from recon3r_ros.bench import windows
+        from recon3r_ros.bench.cases import KITCHEN_PACK
+        return windows.measure(asked_model(arguments), shared / 'data' / KITCHEN_PACK,
+                               Path(arguments.output or 'docs/results_windows.md'))
+    if arguments.model != 'geometric':
+        from recon3r_ros.bench import network
+        return network.measure(asked_model(arguments),
+                               Path(arguments.output or 'docs/results_networks.md'))
+    from recon3r_ros.bench import accuracy
+    return accuracy.measure(shared / 'data', Path(arguments.output or 'docs/results.md'),
+                            arguments.only, arguments.repeat)

@@ -1,0 +1,215 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`recon3r demo --ros`: camera, node and recorder as processes that talk over DDS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+from recon3r_ros.cli.play import OFFSET
+from recon3r_ros.errors import Recon3rError
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.bag import open_bag
+from recon3r_ros.io.stamps import parse_seconds
+from recon3r_ros.io.trajectory import read_tum, write_tum
+from recon3r_ros.ros.demo_listener import Listener
+from recon3r_ros.ros.environment import child_environment, prepare_process
+
+#: Seconds that a process has to get ready, and to end
+READY_S, END_S = 60.0, 15.0
+#: And to play all images
+PLAYING_S = 3600.0
+#: Topic of dynamic masks
+MASKS = '/recon3r/camera/dynamic_mask'
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """
+    What came over ROS.
+
+    :param published: images
+    :param poses: that came for them
+    :param latency_ms: median from an image's stamp to its pose's arrival
+    :param latency_95_ms: 95 % came within
+    :param callback_ms: median that the node's callback takes for an image; NaN where not heard
+    :param saved: answer of ~/save_map
+    """
+
+    published: int
+    poses: int
+    latency_ms: float
+    latency_95_ms: float
+    callback_ms: float
+    saved: str
+
+    def summary(self, recording: Path) -> str:
+        """Return a few lines for the console."""
+        return (f'images     {self.published} published, {self.poses} poses came back\n'
+                f'latency    {self.latency_ms:.0f} ms from stamp to pose, 95 % within '
+                f'{self.latency_95_ms:.0f} ms\n'
+                f'map        {self.saved}\n'
+                f'recording  {recording}')
+
+
+def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float = 1.0
+                     ) -> LiveReport:
+    """
+    Play a pack to the node, record everything, have the map saved.
+
+    :param pack: folder of the images
+    :param output: folder for the map; recording/ goes there too, published/trajectory.txt, the
+        poses as they came, and truth/, the pack with the stamps and names that images had then
+    :param record: whether all that is published is recorded, and so asked of the node
+    :param rate: times the speed that the images were taken at
+    :raises Recon3rError: where a process fails, with what it wrote last
+    """
+    recording = output / 'recording'
+    shutil.rmtree(recording, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    prepare_process()
+    with ExitStack() as stack:
+        others = [stack.enter_context(_child(
+            output, 'node', '-m', 'recon3r_ros.ros.node', '--ros-args', '-p',
+            f'map_path:={output}'))]
+        if record:
+            others.append(stack.enter_context(_child(
+                output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))))
+        listener = stack.enter_context(Listener())
+        _wait(listener.node_is_ready, others, READY_S, 'the node')
+        with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack),
+                    '--rate', f'{rate}') as camera:
+            _wait(lambda: camera.poll() is not None, others, PLAYING_S, 'the last image')
+            if camera.returncode:
+                raise Recon3rError(_last_words(output, 'camera'))
+        _restamp(pack, output / 'truth', _offset_ns(output), rate)
+        report = _report(listener, _save_map(listener, others))
+        _write_poses(listener, output / 'published')
+    if record:
+        _take_masks(recording, output / 'masks')
+    return report
+
+
+def _take_masks(recording: Path, folder: Path) -> None:
+    """Write the masks that were published, one for each image that got one."""
+    for frame in open_bag(recording, MASKS, calibrated=False):
+        _, data = cv2.imencode('.png', frame.image)
+        write_bytes(folder / f'{frame.name}.png', data.data)
+
+
+def _offset_ns(output: Path) -> int:
+    """Read how far the camera shifted the stamps."""
+    for line in (output / 'camera.log').read_text().splitlines():
+        if line.startswith(OFFSET):
+            return int(line.removeprefix(OFFSET).split()[0])
+    raise Recon3rError(_last_words(output, 'camera'))
+
+
+def _restamp(pack: Path, folder: Path, offset_ns: int, rate: float) -> None:
+    """Give a pack's truth the stamps, and the names, that the node knows its images by."""
+    shutil.rmtree(folder, ignore_errors=True)
+    lines = (pack / 'frames.txt').read_text().splitlines()
+    words = [line.split() for line in lines if line.strip() and not line.startswith('#')]
+    frames = [(parse_seconds(stamp), name) for stamp, name, *_ in words]
+    first_ns = frames[0][0]
+
+    def played(stamp_ns: int) -> int:
+        return first_ns + offset_ns + round((stamp_ns - first_ns) / rate)
+
+    stamps_ns, T_world_cam = read_tum(pack / 'groundtruth.txt')
+    folder.mkdir(parents=True)
+    write_tum(folder / 'groundtruth.txt', [played(int(s)) for s in stamps_ns], T_world_cam)
+    shutil.copy(pack / 'camera.json', folder)
+    for kind in ('images', 'depth', 'masks'):
+        if not (pack / kind).is_dir():
+            continue
+        (folder / kind).mkdir()
+        for stamp_ns, name in frames:
+            source = pack / kind / Path(name).with_suffix('.png').name
+            target = folder / kind / f'{played(stamp_ns)}.png'
+            if source.is_file():
+                target.symlink_to(source.resolve())
+
+
+def _save_map(listener: Listener, others: Sequence[subprocess.Popen[bytes]]) -> str:
+    """Have the map saved; return what the node says of it."""
+    _wait(listener.can_save, others, READY_S, 'the service save_map')
+    answer = listener.save_map()
+    _wait(answer.done, others, READY_S, 'an answer of save_map')
+    said: Any = answer.result()
+    if not said.success:
+        raise Recon3rError(f'save_map: {said.message}')
+    return str(said.message)
+
+
+def _write_poses(listener: Listener, folder: Path) -> None:
+    """Write the poses as they were published, as a trajectory.txt without keyframes."""
+    folder.mkdir(exist_ok=True)
+    write_bytes(folder / 'keyframes.json', b'[]\n')
+    write_tum(folder / 'trajectory.txt', *listener.poses())
+
+
+def _report(listener: Listener, saved: str) -> LiveReport:
+    """
+    Sum up.
+
+    :param saved: answer of ~/save_map
+    """
+    delays = listener.delays_ms()
+    if not delays:
+        raise Recon3rError('no pose came back from the node')
+    return LiveReport(listener.images, len(delays), float(np.median(delays)),
+                      float(np.quantile(delays, 0.95)), listener.callback_ms, saved)
+
+
+@contextmanager
+def _child(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Python in a process of its own; at the end it is told to stop."""
+    with (folder / f'{name}.log').open('wb') as log:
+        process = subprocess.Popen([sys.executable, *arguments], env=child_environment(),
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   start_new_session=True)
+        try:
+            yield process
+        except Recon3rError as error:
+            if process.poll() not in (None, 0):
+                raise Recon3rError(f'{error}; {_last_words(folder, name)}') from error
+            raise
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _last_words(folder: Path, name: str) -> str:
+    """Return what a process wrote last."""
+    lines = (folder / f'{name}.log').read_text(errors='replace').splitlines()
+    said = ' | '.join(line.strip() for line in lines[-3:] if line.strip())
+    return f'{name} failed: {said or "without a word"}'
+
+
+def _wait(condition: Callable[[], Any], children: Sequence[subprocess.Popen[bytes]],
+          seconds: float, what: str) -> None:
+    """Wait for a condition while the children live."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if any(child.poll() is not None for child in children):
+            raise Recon3rError(f'a process ended while {what} was waited for')
+        if time.monotonic() > deadline:
+            raise Recon3rError(f'{what} did not come within {seconds:.0f} s')
+        time.sleep(0.02)

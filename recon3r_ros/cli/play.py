@@ -1,0 +1,111 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Command `recon3r play`: a pack or bag as camera topics."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+import tempfile
+from typing import TYPE_CHECKING
+
+from recon3r_ros.cli.arguments import count, positive
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.console import progress_bar
+from recon3r_ros.errors import InputError
+from recon3r_ros.ros.environment import require_rclpy
+
+if TYPE_CHECKING:
+    from recon3r_ros.io.base import Sequence
+
+#: Begins the line that says how stamps were shifted
+OFFSET = 'shifted    '
+
+_DESCRIPTION = """\
+Publish images as a ROS 2 camera at their own pace, to try the node on them.
+
+SOURCE is a folder of images, a pack, a video or a rosbag2. Images are published on
+CAMERA/image_raw, and their intrinsics, where they are known, on CAMERA/camera_info. What follows
+--ros-args is handed to ROS.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command, and its help."""
+    parser.description = _DESCRIPTION
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('source', metavar='SOURCE', nargs='?', help='images, pack, video or bag')
+    what.add_argument('--simulated', metavar='SEED', type=int, help='a simulated room instead')
+    parser.add_argument('--frames', metavar='N', type=count, default=120,
+                        help='how many images to simulate (default: 120)')
+    parser.add_argument('--camera', metavar='NAME', default='camera',
+                        help='namespace of the topics (default: camera)')
+    parser.add_argument('--rate', type=positive, default=1.0,
+                        help='how many times as fast as they were taken (default: 1)')
+    parser.add_argument('--loop', action='store_true', help='begin again at the end')
+    parser.add_argument('--stamps', choices=['now', 'original'], default='now',
+                        help='stamp images with the present time, or as they were and publish '
+                        '/clock for nodes with use_sim_time (default: now)')
+    parser.add_argument('--fps', type=positive, default=30.0, help='images a second, where they '
+                        'have no stamps (default: 30)')
+    parser.add_argument('--image-topic', metavar='T', help='topic of the images in a bag; needed '
+                        'where it holds several')
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """
+    Run the command.
+
+    :param arguments: as parsed
+    :returns: the exit status
+    """
+    require_rclpy()
+    sequence = _open(arguments)
+    from recon3r_ros.ros.spinning import run
+    return run(lambda: _play(sequence, arguments), ['recon3r', *arguments.ros_args])
+
+
+def _open(arguments: argparse.Namespace) -> Sequence:
+    from recon3r_ros.io.sequences import open_sequence  # takes OpenCV, which --help does not
+    if arguments.simulated is not None:
+        return open_sequence(images=_simulated(arguments))
+    source = Path(arguments.source)
+    if not source.exists():
+        raise InputError(f'{source}: there is no such file or folder')
+    is_bag = source.suffix in ('.mcap', '.db3') or (source / 'metadata.yaml').is_file()
+    if is_bag:
+        return open_sequence(bag=source, image_topic=arguments.image_topic)
+    if source.is_file():
+        return open_sequence(video=source, fps=arguments.fps)
+    return open_sequence(images=source, fps=arguments.fps)
+
+
+def _simulated(arguments: argparse.Namespace) -> Path:
+    """Render a room, unless it has been before."""
+    from recon3r_ros.bench.simulated import simulated_pack  # PyTorch is needed for this alone
+    from recon3r_ros.sim import SceneConfig
+    pack = (Path(tempfile.gettempdir()) / f'recon3r-play-{os.getuid()}'
+            / f'{arguments.simulated}-{arguments.frames}')
+    with progress_bar(lines=True) as bar:
+        bar.stage('rendering images of the simulated camera', arguments.frames)
+        simulated_pack(SceneConfig(seed=arguments.simulated, frames=arguments.frames,
+                                   moving_objects=1), pack, bar.update)
+    return pack
+
+
+def _play(sequence: Sequence, arguments: argparse.Namespace) -> None:
+    from recon3r_ros.ros.player import player
+    screen = console()
+    with player(arguments.camera, arguments.stamps == 'original') as camera:
+        if not camera.wait_for_listeners():
+            screen.print(f'nobody listens to {camera.topic} yet; publishing all the same')
+        while True:
+            played = camera.play(sequence, arguments.rate)
+            rate = played.images / max(played.seconds, 1e-9)
+            screen.print(f'published  {played.images} images on {camera.topic} at {rate:.1f} a '
+                         'second')
+            screen.print(f'{OFFSET}{played.offset_ns} ns from the stamps of {sequence.name}',
+                         soft_wrap=True)
+            if not arguments.loop:
+                return

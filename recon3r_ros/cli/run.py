@@ -1,0 +1,193 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Command `recon3r run`, and the function behind it that the other commands share."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+
+from recon3r_ros.cli.arguments import add_model_arguments, asked_model, positive
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.cli.console import progress_bar, ProgressBar
+from recon3r_ros.cli.exit_status import EXPLANATION, INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.cli.report import RunReport
+from recon3r_ros.cli.session import Session
+from recon3r_ros.errors import OutputError
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.masks import MaskedSequence
+from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.models.registry import make_predictor, Model
+from recon3r_ros.plugins import mask_refiner
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = f"""\
+Reconstruct a folder of images, a video or a recording.
+
+DIR is a folder of images, or a pack: a folder with images/, frames.txt (stamp and image a line)
+and perhaps camera.json; all are used where present. camera.json holds width, height, fx, fy, cx,
+cy (pixels) and distortion, a list of OpenCV's coefficients. Without intrinsics the focal length
+is estimated.
+
+files written to OUT (NAME is the image's name without its suffix):
+  trajectory.txt   a line for each tracked image: stamp tx ty tz qx qy qz qw, in seconds and map
+                   units, camera-to-world (TUM format)
+  keyframes.json   stamp, pose and pinhole camera of each keyframe
+  map.ply          the static map: coloured points with confidence, map units
+  map.npz          the map for ~/load_map of the node, to go on in it
+  depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
+                   unknown, and `confidence`, the inverse variance of the relative depth
+  masks/NAME.png   for each image 255 where something moves, else 0; the image's size
+  report.json      counts, times (s, ms), focal length (pixels), scale, memory (MB), warnings
+  colmap/          with --colmap: a COLMAP text model, cameras.txt images.txt points3D.txt
+
+Ctrl-C stops reading and writes everything computed so far; a second one aborts.
+
+{EXPLANATION}"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """
+    How to reconstruct.
+
+    :param model: what to predict with
+    :param voxel_size: of the map, map units; None leaves the choice to the fusion
+    :param colmap: write a COLMAP model as well
+    :param motion: how dynamic objects are handled
+    :param progress: show a progress bar where standard error is a terminal
+    """
+
+    model: Model = Model()
+    voxel_size: float | None = None
+    colmap: bool = False
+    motion: MotionConfig = MotionConfig()
+    progress: bool = True
+
+
+def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = RunOptions(),
+                interruption: Interruption | None = None) -> RunReport:
+    """
+    Reconstruct a sequence and write everything to a folder.
+
+    Whatever goes wrong on the way, the results computed until then are written first.
+
+    :param sequence: the images
+    :param output: folder for the results
+    :param options: how
+    :param interruption: asked between frames whether to stop; None is never asked to
+    :returns: what report.json says
+    :raises Recon3rError: where an image, or the folder, cannot be used
+    """
+    predictor = make_predictor(options.model)
+    with progress_bar(options.progress) as bar, ResultWriter(output) as writer:
+        session = Session(sequence, writer, predictor, options.model.name, options.voxel_size,
+                          options.motion)
+        try:
+            _stream(session, sequence, bar, interruption)
+            bar.stage('refining')
+            session.finish()
+            if options.motion.offline and not session.interrupted:
+                bar.stage('masks', 2 * len(sequence))
+                session.smooth_motion(bar.advance)
+        except Exception as error:
+            _save(session, options, error)
+            raise
+        bar.stage('writing')
+        return session.write(options.colmap)
+
+
+def _stream(session: Session, sequence: Sequence, bar: ProgressBar,
+            interruption: Interruption | None) -> None:
+    """Process frames until there are no more, or the user has had enough."""
+    bar.stage('tracking', len(sequence))
+    for frame in session.frames():
+        session.add(frame)
+        bar.advance()
+        if interruption is not None and interruption.requested:
+            session.interrupted = True
+            bar.stage('interrupted')
+            return
+
+
+def _save(session: Session, options: RunOptions, error: Exception) -> None:
+    """Write what there is in spite of an error, which matters more than any that follows."""
+    try:
+        if isinstance(error, OutputError):
+            session.write_trajectory_alone()  # the writer takes no more; this file is small
+            return
+        session.warn(f'stopped early: {error or type(error).__name__}')
+        with suppress(Exception):  # without the refinement the results are worse, not worthless
+            session.finish()
+        session.write(options.colmap)
+    except Exception as second:
+        logger.debug('after %r also %r', error, second)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command, and its help."""
+    parser.description = _DESCRIPTION
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--images', metavar='DIR', help='folder of images, or a pack')
+    source.add_argument('--video', metavar='FILE', help='video file')
+    source.add_argument('--bag', metavar='PATH', help='rosbag2 folder or file; needs no ROS')
+    parser.add_argument('--image-topic', metavar='T', help='topic of the images in the bag; '
+                        'needed where it holds several')
+    lens = parser.add_mutually_exclusive_group()
+    lens.add_argument('--camera', metavar='FILE', help='camera.json, instead of the intrinsics '
+                      'that come with the images')
+    lens.add_argument('--uncalibrated', action='store_true', help='ignore intrinsics that come '
+                      'with the images and estimate the focal length')
+    parser.add_argument('--fps', type=positive, default=30.0, help='images a second, where they '
+                        'have no stamps (default: 30)')
+    add_model_arguments(parser)
+    parser.add_argument('--motion', choices=['online', 'offline', 'off'], default='online',
+                        help='how dynamic objects are found: frame by frame, as on a robot; once '
+                        'more at the end, from before and after each image; or not at all '
+                        '(default: online)')
+    parser.add_argument('--masks', metavar='DIR', help='masks NAME.png of what you know to move: '
+                        'all but 0, of the size of the image NAME')
+    parser.add_argument('--mask-refiner', metavar='NAME', default='grabcut', help='what brings '
+                        'masks to the edges of the image: grabcut, none, or the module:function '
+                        'of your own (default: grabcut)')
+    parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
+    parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
+    parser.add_argument('--voxel', metavar='SIZE', type=positive, help='edge of the cubes that '
+                        'hold at most one point of the map, map units (default: chosen from the '
+                        'depths)')
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """
+    Run the command.
+
+    :param arguments: as parsed
+    :returns: the exit status
+    """
+    camera = None if arguments.camera is None else Camera.from_json(arguments.camera)
+    motion = MotionConfig(arguments.motion != 'off', mask_refiner(arguments.mask_refiner),
+                          offline=arguments.motion == 'offline')
+    options = RunOptions(asked_model(arguments), arguments.voxel, arguments.colmap, motion)
+    with Interruption() as interruption:
+        sequence = open_sequence(
+            arguments.images, arguments.video, arguments.bag, camera,
+            not arguments.uncalibrated, arguments.fps, arguments.image_topic)
+        if arguments.masks is not None:
+            sequence = MaskedSequence(sequence, arguments.masks)
+        report = reconstruct(sequence, arguments.output, options, interruption)
+    for warning in report.warnings:
+        logger.warning('%s', warning)
+    console().print(report.summary(Path(arguments.output)), soft_wrap=True)
+    if report.interrupted:
+        logger.warning('interrupted after %d frames; what was computed until then is in %s',
+                       report.frames_read, arguments.output)
+        return INTERRUPTED
+    return NOTHING_PRODUCED if report.is_empty else 0

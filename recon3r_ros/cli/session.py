@@ -1,0 +1,286 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""One reconstruction from the first frame to the last file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros import __version__
+from recon3r_ros.cli.report import peak_memory_mb, RunReport, Timings
+from recon3r_ros.cli.results import write_results
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.colmap import ColmapImage, write_colmap
+from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.io.trajectory import write_tum
+from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.models.types import Predictor
+from recon3r_ros.slam.driver import Driver
+from recon3r_ros.slam.dynamics.mask_refinement import refined
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.products.cloud import fuse
+from recon3r_ros.slam.system import System
+from recon3r_ros.slam.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
+
+#: The user's masks of so many frames are kept for those that get a pose afterwards
+MAX_GIVEN = 100
+
+
+class Session:
+    """
+    Feeds frames to a driver, and is its sink: writes results and keeps the books.
+
+    :param sequence: the images
+    :param writer: of the results
+    :param predictor: what predicts depth
+    :param model: its name
+    :param voxel_size: of the map, map units; None leaves the choice to the fusion
+    :param motion: how dynamic objects are handled
+    """
+
+    def __init__(self, sequence: Sequence, writer: ResultWriter, predictor: Predictor, model: str,
+                 voxel_size: float | None, motion: MotionConfig) -> None:
+        self.interrupted = False
+        self._sequence = sequence
+        self._writer = writer
+        self._model = model
+        self._voxel_size = voxel_size
+        self._system = System(predictor, motion=motion)
+        self._driver = Driver(self._system, self)
+        self._refiner = motion.refiner
+        self._begin = perf_counter()
+        self._read_s = 0.0
+        self._finish_s = 0.0
+        self._times: list[StageTimes] = []
+        self._frame_s: list[float] = []
+        self._keyframe_s: list[float] = []
+        self._warnings: list[str] = []
+        self._count = 0
+        self._finished = False
+        self._first: Frame | None = None
+        self._last_stamp_ns = 0
+        self._alike = True
+        self._file_names: dict[int, str] = {}
+        self._given_masks: dict[int, NDArray[np.bool_]] = {}
+
+    def warn(self, text: str) -> None:
+        """
+        Note a line for the report.
+
+        :param text: the line
+        """
+        self._warnings.append(' '.join(text.split()))
+
+    def frames(self) -> Iterator[Frame]:
+        """Iterate over the sequence and measure how long its images are waited for."""
+        frames = iter(self._sequence)
+        while True:
+            begin = perf_counter()
+            frame = next(frames, None)
+            self._read_s += perf_counter() - begin
+            if frame is None:
+                return
+            yield frame
+
+    def add(self, frame: Frame) -> None:
+        """
+        Process a frame and write its mask, and those of earlier frames that it settled.
+
+        :param frame: the next one
+        """
+        if self._first is None:
+            self._first = frame
+        elif self._alike:
+            self._alike = np.array_equal(frame.image, self._first.image)
+        self._count += 1
+        if frame.mask is not None:
+            self._given_masks[frame.index] = frame.mask
+            while len(self._given_masks) > MAX_GIVEN:
+                del self._given_masks[next(iter(self._given_masks))]
+        self._last_stamp_ns = frame.stamp_ns
+        self._file_names[frame.index] = self._sequence.file_name(frame)
+        self._driver.add(frame)
+
+    def update(self, update: Update, frame: Frame | None) -> None:
+        """
+        Write the masks of frames that got a pose.
+
+        :param frame: that was processed; None at the end
+        """
+        if frame is not None:
+            self._note(update.times, update)
+            if not any(f.index == frame.index and f.mask is not None for f in update.frames):
+                known = frame.mask
+                self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool)
+                                  if known is None else known)
+        for tracked in update.frames:
+            if tracked.mask is None:
+                continue
+            mask = tracked.mask
+            if frame is not None and tracked.index == frame.index:
+                mask = refined(self._refiner, frame.image, mask)
+            given = self._given_masks.get(tracked.index)
+            self._writer.mask(tracked.name, mask if given is None else mask | given)
+
+    def reset(self) -> None:
+        """Do nothing: one map is all there is."""
+
+    def _note(self, times: StageTimes, update: Update) -> None:
+        if times.track > 0:
+            self._times.append(times)
+        if update.keyframe is not None:
+            self._keyframe_s.append(times.total)
+        elif update.frames:
+            self._frame_s.append(times.total)
+
+    def finish(self) -> None:
+        """Refine everything together; only the first call does."""
+        if self._finished:
+            return
+        self._finished = True
+        begin = perf_counter()
+        try:
+            self._driver.finish()
+        finally:
+            self._finish_s = perf_counter() - begin
+
+    def smooth_motion(self, advance: Callable[[], None]) -> None:
+        """
+        Write all masks anew, now that it is known what comes after each image.
+
+        :param advance: called after each image; every image comes twice
+        """
+        def again() -> Iterator[Frame]:
+            for frame in islice(self._sequence, self._count):
+                yield frame
+                advance()
+
+        masks = self._system.smooth_motion(again())
+        keyframes = {k.index: k.id for k in self._keyframes()}
+        unfit: dict[int, NDArray[np.bool_]] = {}
+        for frame in again():
+            mask = masks.get(frame.index)
+            lens = self._system.lens(frame.camera_name)
+            if mask is None or lens is None:
+                continue
+            full = refined(self._refiner, frame.image, lens.mask_to_source(mask))
+            self._writer.mask(frame.name, full if frame.mask is None else full | frame.mask)
+            if frame.index in keyframes:
+                unfit[keyframes[frame.index]] = mask
+        self._system.leave_out(unfit)
+
+    def write(self, colmap: bool) -> RunReport:
+        """
+        Write all results but the masks, which are written already.
+
+        :param colmap: write a COLMAP model as well
+        :returns: the report, written last
+        """
+        begin = perf_counter()
+        keyframes = self._keyframes()
+        trajectory = self._system.trajectory()
+        _, poses, indices = self._trajectory()
+        cloud = fuse(keyframes, self._voxel_size) if keyframes else PointCloud.empty()
+        saved = self._driver.saved() if keyframes else None
+        write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
+        if colmap:
+            self._write_colmap(indices, poses, cloud.scaled(self._metres))
+        self._warn_if_poor(len(poses), len(cloud))
+        self._writer.close()
+        report = self._report(len(poses), len(keyframes), len(cloud), perf_counter() - begin)
+        self._writer.report(report)
+        return report
+
+    def write_trajectory_alone(self) -> None:
+        """Write only trajectory.txt, without help of a writer that has failed."""
+        stamps_ns, poses, _ = self._trajectory()
+        if poses:
+            write_tum(self._writer.output / 'trajectory.txt', stamps_ns, poses)
+
+    def _keyframes(self) -> list[Keyframe]:
+        """Return the keyframes, none while there is no depth."""
+        known = self._system.map
+        return list(known.keyframes.values()) if known.started else []
+
+    @property
+    def _metres(self) -> float:
+        """Metres per map unit; 1 where that is unknown."""
+        metric = self._driver.metric
+        return 1.0 if metric is None else metric.value
+
+    def _trajectory(self) -> tuple[list[int], list[NDArray[np.float64]], list[int]]:
+        """Return stamps, poses T_map_cam (4, 4) and indices of the tracked frames, in order."""
+        tracked = {f.stamp_ns: (se3.stretched(T, self._metres), f.index)
+                   for f, T in self._system.trajectory()}
+        stamps_ns = sorted(tracked)
+        return stamps_ns, [tracked[s][0] for s in stamps_ns], [tracked[s][1] for s in stamps_ns]
+
+    def _write_colmap(self, indices: list[int], poses: list[NDArray[np.float64]],
+                      cloud: PointCloud) -> None:
+        camera, _ = self._source_camera()
+        images = [] if camera is None else [
+            ColmapImage(self._file_names[i], camera, T) for i, T in zip(indices, poses)]
+        write_colmap(self._writer.output / 'colmap', images, cloud)
+
+    def _source_camera(self) -> tuple[Camera | None, bool]:
+        """Return the camera of the source images, if known, and whether it was estimated."""
+        if self._first is None:
+            return None, False
+        if self._first.camera is not None:
+            return self._first.camera, False
+        keyframes = self._keyframes()
+        height, width = self._first.image.shape[:2]
+        return (keyframes[-1].camera.resized(width, height) if keyframes else None), True
+
+    def _warn_if_poor(self, poses: int, points: int) -> None:
+        if self._first is None:
+            self.warn('no image could be used')
+        elif self._count == 1:
+            self.warn('only one image: depth needs at least two from different places')
+        elif self._alike:
+            self.warn(f'all {self._count} images are identical: depth needs images from different '
+                      'places')
+        elif not self._system.map.started:
+            self.warn('no parallax: the camera did not move, only turned, or the images show '
+                      'nothing in common; there is no map')
+        elif not points:
+            self.warn('the map is empty: no depth is certain enough')
+        elif self._system.state is TrackingState.LOST:
+            self.warn(f'tracking was lost at the end; {poses} of {self._count} images have a pose')
+
+    def _scale(self) -> str:
+        metric = self._driver.metric
+        if metric is None:
+            return 'unknown'
+        return f'metres, from the {metric.source}, within {100 * metric.sigma:.0f} %'
+
+    def _report(self, poses: int, keyframes: int, points: int, write_s: float) -> RunReport:
+        camera, estimated = self._source_camera()
+        first_ns = self._last_stamp_ns if self._first is None else self._first.stamp_ns
+        timings = Timings(
+            total_s=perf_counter() - self._begin, read_s=self._read_s,
+            track_median_ms=_median_ms([t.track for t in self._times]),
+            motion_median_ms=_median_ms([t.motion for t in self._times]),
+            frame_median_ms=_median_ms(self._frame_s),
+            keyframe_median_ms=_median_ms(self._keyframe_s),
+            finish_s=self._finish_s, write_s=write_s)
+        return RunReport(
+            version=__version__, model=self._model, input=self._sequence.name,
+            frames_read=self._count, frames_tracked=poses,
+            frames_skipped=len(self._sequence.skipped), keyframes=keyframes, points=points,
+            state=self._system.state.value, scale=self._scale(),
+            focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
+            sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
+            peak_memory_mb=peak_memory_mb(), interrupted=self.interrupted,
+            warnings=tuple(self._warnings))
+
+
+def _median_ms(seconds: list[float]) -> float | None:
+    return 1e3 * median(seconds) if seconds else None

@@ -1,3 +1,0 @@
-# Copyright 2026 The recon3r_ros authors
-# SPDX-License-Identifier: Apache-2.0
-"""What the subcommands of `recon3r` do."""

@@ -1,0 +1,96 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a demonstration hears of the node, and asks of it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+import math
+from threading import Thread
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Pose, PoseWithCovarianceStamped
+import numpy as np
+from numpy.typing import NDArray
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from recon3r_ros.ros import conversions, qos
+from recon3r_ros.ros.diagnostics import CALLBACK
+from sensor_msgs.msg import CameraInfo
+from std_srvs.srv import Trigger
+
+_NS_PER_MS = 1e6
+
+
+class Listener:
+    """Hears images and poses, and asks the node to save its map; a context with its own thread."""
+
+    def __enter__(self) -> Listener:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node('recon3r_demo', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._images: set[int] = set()
+        # when each came and what it was, by its stamp; nanoseconds
+        self._poses: dict[int, tuple[int, Pose]] = {}
+        #: Milliseconds that the node's callback takes for an image, median; NaN where not heard
+        self.callback_ms = math.nan
+        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self._node.create_subscription(
+            PoseWithCovarianceStamped, '/recon3r/pose', self._on_pose, qos.POSES)
+        self._node.create_subscription(
+            CameraInfo, '/camera/camera_info', self._on_info, qos.POSES)
+        self._save: Any = self._node.create_client(Trigger, '/recon3r/save_map')
+        self._thread = Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+        self._context.destroy()
+
+    @property
+    def images(self) -> int:
+        """How many images were published."""
+        return len(self._images)
+
+    def delays_ms(self) -> list[float]:
+        """Return milliseconds from an image's stamp to its pose's arrival, one a pose."""
+        return [(came - stamp) / _NS_PER_MS for stamp, (came, _) in self._poses.items()]
+
+    def poses(self) -> tuple[list[int], list[NDArray[np.float64]]]:
+        """Return stamps in nanoseconds, in order, and T_map_cam (4, 4) as they were published."""
+        stamps_ns = sorted(self._poses)
+        return stamps_ns, [conversions.matrix_from_pose(self._poses[s][1]) for s in stamps_ns]
+
+    def node_is_ready(self) -> bool:
+        """Tell whether the node listens to images."""
+        return bool(self._node.count_subscribers('/camera/image_raw') > 0)
+
+    def can_save(self) -> bool:
+        """Tell whether the node offers to save its map."""
+        return bool(self._save.service_is_ready())
+
+    def save_map(self) -> Future:
+        """Ask for the map to be saved; the result says success and message."""
+        return self._save.call_async(Trigger.Request())
+
+    def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
+        self._poses.setdefault(conversions.stamp_to_ns(message.header.stamp),
+                               (time.time_ns(), message.pose.pose))
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self._images.add(conversions.stamp_to_ns(message.header.stamp))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        values = {v.key: v.value for v in message.status[0].values}
+        with suppress(LookupError, ValueError):
+            self.callback_ms = float(values[f'{CALLBACK} time'].split()[0])

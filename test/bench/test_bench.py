@@ -1,0 +1,67 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`recon3r bench` on small scenes."""
+
+import pytest
+from recon3r_ros.bench import accuracy, cases, table
+from recon3r_ros.bench.simulated import simulated_pack
+from recon3r_ros.errors import OutputError
+from recon3r_ros.sim import SceneConfig
+
+
+def small(**settings):
+    """Return a scene like the one asked for, but quick to render."""
+    return SceneConfig(**{**settings, 'width': 320, 'height': 240, 'fps': 12.0,
+                          'trajectory': 'sweep', 'frames': min(settings['frames'], 20)})
+
+
+def test_simulated_pack_is_rendered_once(tmp_path):
+    config = SceneConfig(seed=1, frames=2, width=64, height=48, moving_objects=0)
+    rendered = []
+    for _ in range(2):
+        simulated_pack(config, tmp_path / 'p', lambda done, total: rendered.append(done))
+    assert rendered == [1, 2]
+    (tmp_path / 'q').mkdir()
+    with pytest.raises(OutputError, match='not simulated'):
+        simulated_pack(config, tmp_path / 'q')
+
+
+def test_bench_writes_a_page(recon3r, tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy, 'SceneConfig', small)
+    monkeypatch.setattr(accuracy.tempfile, 'tempdir', str(tmp_path))
+    page = tmp_path / 'docs' / 'results.md'
+    outcome = recon3r('bench', '--packs', tmp_path, '--only', 'fountain', 'simulated-3',
+                      '--output', page)
+    assert outcome.status == 0
+    text = page.read_text()
+    assert '| fountain | all |  | pack absent | - |' in text
+    assert '| simulated-3 | mask J | >= 0.75 |' in text
+    assert '| simulated-3 | 20 |' in text
+    assert str(tmp_path) not in text
+    cache, = tmp_path.glob('recon3r-bench-*')  # no results are left beside it
+    assert [p.name for p in cache.iterdir()] == ['simulated-3']
+
+
+def test_bench_without_any_pack(recon3r, tmp_path):
+    outcome = recon3r('bench', '--packs', tmp_path, '--only', 'kitti', '--output',
+                      tmp_path / 'r.md')
+    assert outcome.status == 1
+    assert 'pack absent' in (tmp_path / 'r.md').read_text()
+    assert 'expected one of' in recon3r('bench', '--only', 'moon').err
+
+
+def test_targets():
+    at_most = cases.Measure('m', lambda result: None, 0.05, ' m')
+    at_least = cases.Measure('m', lambda result: None, 98, ' %', at_least=True)
+    assert [at_most.met(v) for v in (0.05, 0.051, None)] == [True, False, False]
+    assert [at_least.met(v) for v in (98, 97.9, None)] == [True, False, False]
+    assert (at_most.target(), at_least.target()) == ('<= 0.05 m', '>= 98 %')
+    names = [case.name for case in cases.cases()]
+    assert len(set(names)) == len(names) == 17
+    assert names[0] == cases.KITCHEN
+
+
+def test_memory_growth_is_counted_from_the_second_run():
+    assert table.Memory((100.0, 300.0, 310.0, 320.0)).growth_mb == pytest.approx(20)
+    page = table.results_page([], table.Memory((1.0, 2.0, 60.0)))
+    assert '58 MB | **no** |' in page
