@@ -172,7 +172,8 @@ def test_the_covariance_is_that_of_the_new_pose() -> None:
     assert (noisy[:3] < 30 * 0.3 / focal).all()
 
 
-@pytest.mark.parametrize('case', ['culled', 'few landmarks', 'few found', 'nonsense'])
+@pytest.mark.parametrize('case', ['culled', 'few landmarks', 'few found', 'nonsense',
+                                  'few agree'])
 def test_a_frame_that_cannot_be_placed_stays_where_it_was(case: str) -> None:
     pixels, found = seen(TRUE)
     final = keyframe(0)
@@ -184,6 +185,8 @@ def test_a_frame_that_cannot_be_placed_stays_where_it_was(case: str) -> None:
         keyframes[0] = replace(final, landmarks=final.landmarks * few)
     elif case == 'few found':
         found = found & few
+    elif case == 'few agree':
+        pixels[~few] = np.random.default_rng(0).uniform(0, 200, (int((~few).sum()), 2))
     else:
         pixels = np.random.default_rng(0).uniform(0, 200, pixels.shape).astype(np.float32)
     retired = {0: Retired(1, np.eye(4), 1.0, 1.0)} if case == 'culled' else {}
@@ -224,6 +227,23 @@ def test_a_pose_far_off_is_begun_again_from_the_frame_before() -> None:
     known.place_anew(Map({0: keyframe(0)}), CAMERAS)
     first, second = (f.T_keyframe_cam for f, _ in known.poses(Map({0: keyframe(0)})))
     assert close(first, TRUE) and close(second, TRUE)
+
+
+def test_a_pose_that_few_agree_with_is_compared_with_the_one_of_the_frame_before() -> None:
+    """Nearly half of what was seen is on something that carried the frame's own pose away."""
+    pixels, found = seen(TRUE)
+    carried = at_x(-0.343, 0.02, 0.1, yaw=0.1)
+    on_it = 37 * np.arange(len(found)) % 100 < 47
+    elsewhere, visible = seen(carried)
+    pixels[on_it], found[on_it] = elsewhere[on_it], visible[on_it]
+    assert 0.45 < on_it[found].mean() < 0.5
+    alone, known, final = Trajectory(), Trajectory(), Map({0: keyframe(0)})
+    known.add(frame(0, T_keyframe_cam=with_error(TRUE)), *seen(TRUE))
+    for t in (alone, known):
+        t.add(frame(1, T_keyframe_cam=with_error(carried, 0.002)), pixels, found)
+        t.place_anew(final, CAMERAS)
+    assert close(alone.poses(final)[0][0].T_keyframe_cam, carried), 'the other half agrees'
+    assert close(known.poses(final)[1][0].T_keyframe_cam, TRUE)
 
 
 def test_but_not_from_a_frame_of_another_keyframe() -> None:

@@ -187,6 +187,13 @@ def test_at_a_step_the_depth_is_not_known() -> None:
     assert np.allclose(surface.depths[:, step + 1:], 4.0)
 
 
+def test_a_cell_begins_half_a_pixel_before_its_first_pixels_centre() -> None:
+    """Seen 0.7 pixels to the right, pixels 31 and 32 lie both in the cell of pixels 32 to 35."""
+    depth = np.where(np.arange(64) < 32, 2.0, 4.0)
+    surface = Surface.seen(wall(depth), np.eye(4), replace(CAMERA, cx=CAMERA.cx + 0.7))
+    assert np.flatnonzero(np.isnan(surface.depths).all(axis=0)).tolist() == [7, 8, 9]
+
+
 @pytest.mark.parametrize('ratio, known', [(1.09, True), (1.11, False)])
 def test_how_high_a_step_is(ratio: float, known: bool) -> None:
     depth = np.where(np.arange(64) < 32, 2.0, 2.0 * ratio)

@@ -241,12 +241,12 @@ def test_all_cameras_are_refocused_together(state: MapState) -> None:
 
 
 def test_a_snapshot_stays_what_it_was(state: MapState) -> None:
-    state.retired[7] = Retired(0, np.eye(4), 1.0, 1.0)
+    state.retired[6] = Retired(0, np.eye(4), 1.0, 1.0)
     taken = state.snapshot()
     before = content(taken)
     assert list(taken.keyframes) == [0, 1, 2] and taken.scales == {0: 1.0, 1: 1.0, 2: 1.0}
     assert taken.edges == (MapEdge(0, 1), MapEdge(0, 2), MapEdge(1, 2))
-    assert list(taken.retired) == [7] and taken.focal_factor == 1.0
+    assert list(taken.retired) == [6] and taken.focal_factor == 1.0
     change_all(state)
     state.graph.scales[0] = 3.0
     assert content(taken) == before

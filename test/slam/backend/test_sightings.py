@@ -242,6 +242,9 @@ def test_a_keyframe_that_is_forgotten_sees_and_is_seen_no_more() -> None:
     sightings.forget(1)
     assert sightings.pairs == [(0, 2), (2, 0)]
     assert len(before.pairs) == 6
+    before.record(keyframes[0], 9, correspondence(keyframes[0], keyframes[1]))
+    before.copy().record(keyframes[1], 9, correspondence(keyframes[1], keyframes[0]))
+    assert len(before.pairs) == 7
     sightings.forget(7)
     assert sightings.pairs == [(0, 2), (2, 0)]
 

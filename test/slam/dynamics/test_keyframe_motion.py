@@ -233,15 +233,17 @@ def test_a_keyframe_out_of_the_window_keeps_the_mask_it_has() -> None:
 
 def test_a_copy_leaves_no_trace() -> None:
     motion, known = begun(3)
-    copy = motion.copy()
+    copy, other = motion.copy(), motion.copy()
     pairs = [pair(0, 1, box(0), box(1))]
     first = copy.update(pairs, known[1], known)
+    for new in (4, 5, 6, 7):  # keyframes that see nothing move
+        other.update([pair(0, new, NOTHING, None)], keyframes(8)[new], keyframes(8))
     copy.leave_out(known[0], box(2))
     copy.give(known[2], np.ones((6, 8, 4), np.float32))
     copy.keep([2])
     assert motion.given(0) is known[0].mask
     again = motion.update(pairs, known[1], known)
-    assert sorted(again) == sorted(first) == [0, 1]
+    assert sorted(again) == sorted(first) == [0, 1], 'votes of copies do not count'
     assert all(np.array_equal(again[i], first[i]) for i in again)
 
 
@@ -314,6 +316,18 @@ def test_at_the_end_all_keyframes_are_looked_at_together() -> None:
     assert all(overlap(masks[i], box(i)) > 0.6 for i in range(1, 4))
     for config in (COARSE, replace(COARSE, offline=True, detect=False)):
         assert look_at_all(config)[0].of_all(newest) == {}
+
+
+def test_a_copy_of_what_attention_knows_leaves_no_trace() -> None:
+    motion, _ = look_at_all(replace(COARSE, offline=True))
+    newest = keyframes(5)[4]
+    before = motion.of_all(newest)
+    copy, new = motion.copy(), keyframes(6)[5]
+    copy.give(new, np.ones((*tokens(0).shape, 8), np.float32))
+    copy.update([attended_pair(p, 5) for p in (3, 4)], new, keyframes(6))
+    after = motion.of_all(newest)
+    assert sorted(after) == sorted(before)
+    assert all(np.array_equal(after[i], before[i]) for i in before)
 
 
 def test_at_the_end_of_nothing() -> None:
