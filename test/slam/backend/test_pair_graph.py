@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import pair_graph
 
 
@@ -79,3 +80,35 @@ def test_relocalisation_candidates(count: int) -> None:
     assert candidates == pair_graph.relocalisation_candidates(descriptors(angles))
     nearest = int(np.argmin(np.abs(np.array(angles[:-1]) - angles[-1])))
     assert nearest in candidates, 'the place that looks most alike is among them'
+
+
+def poses(xs: list[float], yaws: list[float]) -> NDArray[np.float64]:
+    """T_map_cam (N, 4, 4) of cameras along a line that look to a side, radians."""
+    return np.stack([se3.from_rt(se3.so3_exp([0, yaw, 0]), [x, 0, 0])
+                     for x, yaw in zip(xs, yaws)])
+
+
+def test_the_most_redundant_keyframe_is_the_one_with_the_nearest_neighbour() -> None:
+    chain = poses([0, 1, 2, 2.4, 3.5], [0] * 5)
+    assert pair_graph.most_redundant(chain, np.ones(5), [0, 1, 2]) == (2, 3)
+    assert pair_graph.most_redundant(chain, np.ones(5), [0, 3, 4]) == (3, 2)
+    assert pair_graph.most_redundant(chain, np.ones(5), [4]) == (4, 3), 'only candidates go'
+
+
+def test_distances_count_relative_to_the_depth() -> None:
+    """Farther apart in metres, but what it shows is farther away still."""
+    chain = poses([0, 1, 5, 7], [0] * 4)
+    assert pair_graph.most_redundant(chain, np.array([1.0, 1, 9, 9]), [1, 2]) == (2, 3)
+    assert pair_graph.most_redundant(chain, np.ones(4), [1, 2]) == (1, 0)
+
+
+@pytest.mark.parametrize('turn, neighbour', [(0.4, 2), (0.6, 0)])
+def test_a_turn_counts_like_the_shift_that_it_makes(turn: float, neighbour: int) -> None:
+    """Half a metre aside at a metre's depth, or at the same place, turned."""
+    chain = poses([0, 0.5, 0.5], [0, 0, turn])
+    assert pair_graph.most_redundant(chain, np.ones(3), [1]) == (1, neighbour)
+
+
+def test_two_keyframes_at_one_place() -> None:
+    chain = poses([0, 1, 1], [0, 0.3, 0.3])
+    assert pair_graph.most_redundant(chain, np.ones(3), [1]) == (1, 2)
