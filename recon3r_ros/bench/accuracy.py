@@ -18,8 +18,8 @@ from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
 from recon3r_ros.cli.report import resident_memory_mb
-from recon3r_ros.cli.run import reconstruct, RunOptions
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
 from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.atomic import output_error, write_bytes

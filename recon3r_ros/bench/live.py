@@ -11,7 +11,7 @@ from recon3r_ros.bench.simulated import simulated_pack
 from recon3r_ros.bench.transport import run as run_transport
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.live_demo import reconstruct_live
-from recon3r_ros.cli.run import reconstruct
+from recon3r_ros.cli.reconstruction import reconstruct
 from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.results import evaluate, Evaluation
 from recon3r_ros.io.atomic import write_bytes

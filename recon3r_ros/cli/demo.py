@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from recon3r_ros.bench.pictures import draw_frames, draw_map
     from recon3r_ros.bench.simulated import simulated_pack
     from recon3r_ros.cli.eval import show, write_json
-    from recon3r_ros.cli.run import reconstruct
+    from recon3r_ros.cli.reconstruction import reconstruct
     from recon3r_ros.evaluation.results import evaluate
     from recon3r_ros.io.sequences import open_sequence
     from recon3r_ros.sim import SceneConfig

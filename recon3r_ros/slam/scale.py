@@ -151,6 +151,12 @@ class ModelScale:
         self._before = before
         self._ratios: dict[int, float] = {}
 
+    def copy(self) -> ModelScale:
+        """Return what is known now, to come back to."""
+        out = ModelScale(self._before)
+        out._ratios = dict(self._ratios)
+        return out
+
     def add(self, keyframe: int, metres: Sequence[float]) -> None:
         """
         Add a keyframe's predictions, in place of earlier ones.

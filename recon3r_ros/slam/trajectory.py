@@ -64,10 +64,10 @@ class Trajectory:
         """
         Frames with their poses T_map_cam (4, 4) in a map.
 
-        :param limit: how many frames at most, evenly thinned out; None takes all
+        :param limit: how many frames at most, 1 or more, evenly thinned out; None takes all
         """
         frames = list(self._frames.values())
-        step = 1 if limit is None else 1 + len(frames) // limit
+        step = 1 if limit is None else max(1, -(-len(frames) // limit))
         return [(f, known.pose_in_map(f.keyframe, f.T_keyframe_cam, f.scale))
                 for f in frames[::-1][::step][::-1]]
 

@@ -96,8 +96,12 @@ class Surface:
         Depth at pixels of the camera.
 
         :param pixels: (N, 2)
-        :return: (N,) along its optical axis; NaN where nothing is known, or a step is
+        :return: (N,) along its optical axis; NaN where nothing is known, or a step is, and
+            outside the image
         """
         height, width = self.depths.shape
-        u, v = np.minimum(((pixels + 0.5) / CELL).astype(np.int64), [width - 1, height - 1]).T
-        return self.depths[v, u].astype(np.float64)
+        cells = (pixels + 0.5) / CELL
+        inside = np.all((cells >= 0) & (cells <= [width, height]), axis=1)
+        cells = np.where(inside[:, None], cells, 0).astype(np.int64)
+        u, v = np.minimum(cells, [width - 1, height - 1]).T
+        return np.where(inside, self.depths[v, u].astype(np.float64), np.nan)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 import pytest
 from recon3r_ros import cli
-from recon3r_ros.cli import run as run_command
+from recon3r_ros.io import sequences
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.slam.system import System
 
@@ -205,7 +205,7 @@ def test_help_explains_files_and_units(recon3r, arguments, texts):
 def test_a_bug_is_one_line(recon3r, pack, tmp_path, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError('division\nby zero')
-    monkeypatch.setattr(run_command, 'open_sequence', broken)
+    monkeypatch.setattr(sequences, 'open_sequence', broken)
     one_error(recon3r('run', '--images', pack, '--output', tmp_path / 'o'),
               'bug: ZeroDivisionError: division by zero', '--debug', status=70)
     with pytest.raises(ZeroDivisionError):

@@ -7,8 +7,8 @@ import json
 import numpy as np
 from PIL import Image
 import pytest
+from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
 from recon3r_ros.cli.report import RunReport, Timings
-from recon3r_ros.cli.run import reconstruct, RunOptions
 from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.clouds import read_ply

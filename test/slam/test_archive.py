@@ -4,17 +4,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from keyframes_by_hand import at_x, CAMERA, FINER, keyframe
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.saved_map import SavedMap
-from recon3r_ros.slam.types import Map, MetricScale
 
 WIDE = Camera(160, 120, 150.0, 140.0, 81.0, 58.0)
 
@@ -49,30 +44,3 @@ def test_the_focal_length_is_the_one_that_is_known_now() -> None:
     camera = ArchivedView.of(View(smooth(1), WIDE, False), 1.2).view(1.5).camera
     assert (camera.fx, camera.fy) == pytest.approx((150 * 1.25, 140 * 1.25))
     assert (camera.cx, camera.cy, camera.width, camera.height) == (81.0, 58.0, 160, 120)
-
-
-def test_a_map_is_salvaged_with_the_images_that_tracking_has() -> None:
-    """Those are finer than the grid: their cameras are, too."""
-    keyframes = {i: keyframe(i, at_x(0.1 * i), textured=True) for i in (0, 3)}
-    known = Map(keyframes, focal_factor=1.1)
-    metric = MetricScale(2.0, 0.1, 'depth')
-    saved = SavedMap.salvaged(known, metric)
-    assert saved.map is known and saved.metric is metric and saved.observations == ()
-    assert sorted(saved.views) == [0, 3]
-    for i, archived in saved.views.items():
-        view = archived.view(1.1)
-        assert np.abs(view.image.astype(int) - keyframes[i].gray).mean() < 3
-        assert view.camera == CAMERA.resized(FINER * CAMERA.width, FINER * CAMERA.height)
-        assert view.camera.fx == pytest.approx(FINER * CAMERA.fx)
-
-
-def test_salvaged_images_may_be_of_any_size() -> None:
-    odd = replace(keyframe(0), gray=np.zeros((100, 90), np.uint8))
-    view = SavedMap.salvaged(Map({0: odd}), None).views[0].view(1.0)
-    assert view.image.shape == (100, 90)
-    assert view.camera.fx == pytest.approx(CAMERA.fx * 90 / 64)
-    assert view.camera.cy == pytest.approx((CAMERA.cy + 0.5) * 100 / 48 - 0.5)
-
-
-def test_an_empty_map_is_salvaged_as_one() -> None:
-    assert SavedMap.salvaged(Map(), None).views == {}

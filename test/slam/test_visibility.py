@@ -160,6 +160,15 @@ def test_depth_is_looked_up_in_pixels_of_the_camera() -> None:
     assert surface.depth(np.zeros((0, 2), np.float32)).shape == (0,)
 
 
+def test_outside_the_image_no_depth_is_known() -> None:
+    surface = Surface.seen(keyframe(0), np.eye(4), TRACKING)
+    width, height = TRACKING.width, TRACKING.height
+    outside = np.array([[-1, 20], [-6, 20], [40, -1], [width, 20], [40, height],
+                        [np.nan, 20]], np.float32)
+    with np.errstate(invalid='ignore'):
+        assert np.isnan(surface.depth(outside)).all()
+
+
 @pytest.mark.parametrize('width, height', [(128, 96), (125, 93), (127, 94), (5, 3)])
 def test_cells_cover_all_of_the_image(width: int, height: int) -> None:
     """Its last pixels lie in cells of which some is beyond."""

@@ -87,7 +87,8 @@ def in_scale_of(partner: Keyframe, new: Keyframe, prediction: Prediction) -> Arr
                            partner.landmark_points()[known])
     seen = at(prediction.pointmaps[1], partner.keypoints)[known]
     confidence = at(prediction.confidences[1], partner.keypoints)[known]
-    length = unit(seen[:, 2].astype(float), confidence.astype(float), points[:, 2])
+    confidence = np.where(confidence > MIN_INFORMATION, confidence.astype(float), 0.0)
+    length = unit(seen[:, 2].astype(float), confidence, points[:, 2])
     if length is None:
         return new.landmarks
     depths, confidences = LearnedDepth.of(prediction).at(new.keypoints)
@@ -115,6 +116,10 @@ class LearnedDepths:
     def add(self, i: int, partner: int, learned: LearnedDepth) -> None:
         """Add what a prediction with a partner, or with itself, says of keyframe i."""
         self._known[i, partner] = learned
+
+    def forget(self, i: int) -> None:
+        """Let go of a keyframe."""
+        self._known.forget(i)
 
     def keep(self, window: Collection[int]) -> None:
         """Let go of all keyframes but these."""

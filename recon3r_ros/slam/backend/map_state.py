@@ -68,7 +68,9 @@ class MapState:
         return replace(
             self, pairing=self.pairing.copy(), motion=self.motion.copy(),
             keyframes=dict(self.keyframes), seen=self.seen.copy(), dense=self.dense.copy(),
-            learned=self.learned.copy(), edges=list(self.edges), retired=dict(self.retired))
+            learned=self.learned.copy(), vanished=self.vanished.copy(),
+            model_scale=self.model_scale.copy(), edges=list(self.edges),
+            retired=dict(self.retired))
 
     def snapshot(self) -> Map:
         """Return the map as it is now."""
@@ -110,6 +112,8 @@ class MapState:
         self.pairing.keep(self.keyframes, self.keyframes)
         self.seen.forget(i)
         self.dense.forget(i)
+        self.learned.forget(i)
+        self.motion.forget(i)
         self.vanished.forget(i)
         self.edges = [e for e in self.edges if i not in (e.i, e.j)]
         return keyframe

@@ -66,6 +66,8 @@ def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]]) -> lis
     :return: indices, most promising first
     """
     newest = len(descriptors) - 1
+    if newest == 0:
+        return []
     recent = list(range(newest - 1, max(newest - 1 - LOST_RECENT, -1), -1))
     similarity = np.stack(descriptors[:newest]) @ descriptors[newest]
     alike = [int(i) for i in np.argsort(-similarity, kind='stable') if int(i) not in recent]

@@ -126,9 +126,11 @@ class Pairing:
             if members and near[0] not in partners and len(near) < pair_graph.OFFSETS[-1]:
                 partners.append(near[0])  # a window that just began shares few views
             loop = pair_graph.loop_candidate(descriptors, window)
-            pairs = predict([p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)],
-                            members)
-            loops = [] if loop is None else predict([ids[loop]], members)
+            partners = [p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)]
+            pairs = predict(partners, members)
+            # Of several cameras, one's window may reach far back
+            old = [ids[loop]] if loop is not None and ids[loop] not in partners else []
+            loops = predict(old, members)
             return pairs + loops, loops[0].partner if loops else None
         candidates = pair_graph.relocalisation_candidates(descriptors)
         recent = predict([ids[p] for p in candidates[:2]])
@@ -144,11 +146,13 @@ class Pairing:
             without any, pairs are looked at for themselves
         :return: those pairs that show the same scene
         """
+        if not partners:
+            return []
+        memory = self._remembered(new.camera_name, members, focal_factor) if members else None
         encodings = {k.id: self._encoding(k.id, focal_factor) for k in partners}
         # Those of a salvaged map may have been made of smaller images
         partners = [k for k in partners
                     if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
-        memory = (self._remembered(new.camera_name, members, focal_factor) if members else None)
         pairs = []
         for partner, (forward, backward) in zip(partners, self._both_ways(
                 [encodings[k.id] for k in partners], encoding, memory)):
@@ -197,8 +201,8 @@ class Pairing:
             memory = self._memory[camera_name] = {}  # the window begins with another view
         for i in reversed(members):
             if i not in memory:
-                memory[i] = together.remember(
-                    self._encoding(i, focal_factor), list(memory.values()))
+                self._encodings[i] = encoding = self._encoding(i, focal_factor)
+                memory[i] = together.remember(encoding, list(memory.values()))
         return [memory[i] for i in members]
 
     def _members(self, own: list[int], new: Encoding, keyframes: Mapping[int, Keyframe]
@@ -252,9 +256,9 @@ class Pairing:
         return focal - float(np.log(focal_factor)), LEARNED_FOCAL_SIGMA
 
     def _encoding(self, i: int, focal_factor: float) -> Encoding:
-        if i not in self._encodings:
-            self._encodings[i] = self.predictor.encode(self.archive[i].view(focal_factor))
-        return self._encodings[i]
+        if i in self._encodings:
+            return self._encodings[i]
+        return self.predictor.encode(self.archive[i].view(focal_factor))
 
     def _note_focal(self, prediction: Prediction, first: Keyframe, focal_factor: float) -> None:
         if prediction.focal is not None:

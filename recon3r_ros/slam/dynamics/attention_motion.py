@@ -249,6 +249,12 @@ class AttentionMotion:
         self._features[i] = features.astype(np.float16)
         self._window.add(i)
 
+    def forget(self, i: int) -> None:
+        """Let go of a keyframe."""
+        self._edges.forget(i)
+        self._features.pop(i, None)
+        self._window.discard(i)
+
     def keep(self, window: Collection[int]) -> None:
         """Let the window move on."""
         self._window &= set(window)

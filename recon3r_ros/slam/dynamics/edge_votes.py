@@ -50,6 +50,10 @@ class EdgeVotes:
         if matched and int((votes > 0).sum()) < MAX_SHARE * matched:
             self._known[i, partner] = votes
 
+    def forget(self, i: int) -> None:
+        """Let go of a keyframe."""
+        self._known.forget(i)
+
     def keep(self, window: Collection[int]) -> None:
         """Let go of all keyframes but these."""
         self._known.keep_own(window)

@@ -58,6 +58,13 @@ class KeyframeMotion:
         self._given = {i: m for i, m in self._given.items() if i in window}
         self._found = {i: m for i, m in self._found.items() if i in window}
 
+    def forget(self, i: int) -> None:
+        """Let go of a keyframe."""
+        self._votes.forget(i)
+        self._attention.forget(i)
+        self._given.pop(i, None)
+        self._found.pop(i, None)
+
     def give(self, keyframe: Keyframe, features: NDArray[np.float32] | None) -> None:
         """Take a keyframe in, with the mask that it has, and the features of its patches."""
         self._given[keyframe.id] = keyframe.mask

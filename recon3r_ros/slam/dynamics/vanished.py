@@ -98,6 +98,12 @@ class Vanished:
     def __init__(self) -> None:
         self._votes: dict[int, NDArray[np.uint8]] = {}
 
+    def copy(self) -> Vanished:
+        """Return what is known now, to come back to."""
+        out = Vanished()
+        out._votes = {i: votes.copy() for i, votes in self._votes.items()}
+        return out
+
     def forget(self, i: int) -> None:
         """Let go of a keyframe."""
         self._votes.pop(i, None)

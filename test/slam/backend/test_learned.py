@@ -128,15 +128,21 @@ def test_depths_that_are_known_stay_and_unsure_ones_stay_unknown() -> None:
     assert np.allclose((found / new.landmarks)[::2][~left[::2]], 1, atol=1e-4)
 
 
-@pytest.mark.parametrize('case', ['few landmarks', 'behind'])
+@pytest.mark.parametrize('case', ['few landmarks', 'behind', 'not seen', 'unsure'])
 def test_without_a_scale_nothing_is_taken_over(case: str) -> None:
     partner, new = keyframe(0), without_landmarks(keyframe(1, ELSEWHERE))
     if case == 'few landmarks':
         partner = replace(partner, landmarks=partner.landmarks * (
             np.arange(len(partner.landmarks)) < MIN_LANDMARKS - 1))
-    else:
+    elif case == 'behind':
         partner = replace(partner, T_map_cam=at_x(0, yaw=np.pi))
     prediction = predicted(TrueViewpoint(ELSEWHERE), TrueViewpoint(np.eye(4)))
+    if case in ('not seen', 'unsure'):
+        confidence = NO_CONFIDENCE if case == 'not seen' else MIN_INFORMATION
+        own, other = prediction.confidences
+        prediction = replace(
+            prediction, confidences=(own, np.full_like(other, confidence)),
+            pointmaps=(prediction.pointmaps[0], 5 * prediction.pointmaps[1]))
     assert (in_scale_of(partner, new, prediction) == 0).all()
 
 

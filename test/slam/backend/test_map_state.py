@@ -129,6 +129,7 @@ def change_all(state: MapState) -> None:
     state.refocus(1.1)
     state.retired[7] = Retired(0, np.eye(4), 1.0, 1.0)
     state.calibrated = False
+    state.model_scale.add(3, [2.0])
     state.learned.keep({3})
     state.forget(0)
 
@@ -174,7 +175,9 @@ def test_a_keyframe_that_is_forgotten_leaves_nothing(state: MapState) -> None:
     assert sorted(state.pairing.archive) == [0, 2, 3]
     assert [i for i in range(5) if state.pairing.holds(i)] == [0, 2, 3]
     assert all(1 not in pair for pair in (*state.seen.pairs, *state.dense))
-    assert len(state.seen.pairs) == len(state.dense) == 6
+    assert len(state.seen.pairs) == len(state.dense) == len(state.learned.pairs) == 6
+    with pytest.raises(KeyError):
+        state.motion.given(1)
     assert state.edges == [MapEdge(0, 2), MapEdge(0, 3), MapEdge(2, 3)]
     assert state.next_id == 4, 'ids are not given away twice'
 

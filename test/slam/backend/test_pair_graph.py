@@ -112,3 +112,7 @@ def test_a_turn_counts_like_the_shift_that_it_makes(turn: float, neighbour: int)
 def test_two_keyframes_at_one_place() -> None:
     chain = poses([0, 1, 1], [0, 0.3, 0.3])
     assert pair_graph.most_redundant(chain, np.ones(3), [1]) == (1, 2)
+
+
+def test_an_empty_map_has_no_candidates() -> None:
+    assert pair_graph.relocalisation_candidates(descriptors([0.0])) == []

@@ -231,6 +231,15 @@ def test_a_place_seen_again_closes_a_loop() -> None:
     assert scene.partners() == ([10, 8, 2], 2)
 
 
+def test_a_keyframe_is_predicted_once_whatever_it_is_wanted_for() -> None:
+    """Of two cameras one is slow: its last keyframes are older than the window, and look alike."""
+    cameras = ['slow'] * 3 + ['fast'] * 10 + ['slow']
+    scene = Scene(row(14, 0.01), [*[0.3 * i for i in range(13)], 0.6], cameras=cameras)
+    partners, loop = scene.partners()
+    assert partners == [2, 0] and loop is None
+    assert sorted(scene.oracle.asked) == [(0, 13), (2, 13), (13, 0), (13, 2)]
+
+
 def test_a_loop_that_shows_another_place_is_none() -> None:
     """It looks the same, but nothing of it is found again."""
     poses = row(12)

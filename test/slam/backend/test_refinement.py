@@ -257,8 +257,8 @@ def test_learned_depths_hold_what_no_parallax_tells() -> None:
 
 def test_dense_depth_of_correspondences_is_that_of_the_walls() -> None:
     state = state_of(3)
-    state.dense = {(i, j): correspondence(true_keyframe(i), true_keyframe(j))
-                   for i, j in ((0, 2), (0, 1), (1, 0))}
+    for i, j in ((0, 2), (0, 1), (1, 0)):
+        state.dense[i, j] = correspondence(true_keyframe(i), true_keyframe(j))
     blank = np.zeros((CAMERA.height, CAMERA.width), np.float32)
     for i in state.ids:
         state.change(i, inverse_depth=blank, confidence=blank)
@@ -280,7 +280,7 @@ def test_dense_depth_of_correspondences_is_that_of_the_walls() -> None:
 def test_dense_depth_is_told_with_the_poses_of_the_map() -> None:
     """In a map of half the size, all is half as far away."""
     state = state_of(2)
-    state.dense = {(0, 1): correspondence(true_keyframe(0), true_keyframe(1))}
+    state.dense[0, 1] = correspondence(true_keyframe(0), true_keyframe(1))
     T = pose(0) @ se3.stretched(se3.inverse(pose(0)) @ pose(1), 0.5)
     state.change(1, T_map_cam=T)
     densify(state, [0])
@@ -295,7 +295,7 @@ def test_learned_depth_takes_the_place_of_correspondences() -> None:
     state = state_of(2)
     true = true_keyframe(0)
     wrong = correspondence(true_keyframe(0), true_keyframe(1))
-    state.dense = {(0, 1): replace(wrong, targets=wrong.targets + np.float32(3))}
+    state.dense[0, 1] = replace(wrong, targets=wrong.targets + np.float32(3))
     depth = (4 / true.inverse_depth).astype(np.float32)
     state.learned.add(0, 1, LearnedDepth(depth, np.full(depth.shape, 90, np.float32)))
     densify(state, [0])

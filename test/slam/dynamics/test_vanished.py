@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.slam.dynamics.vanished import overlapping, seen_through
+from recon3r_ros.slam.dynamics.vanished import overlapping, seen_through, Vanished
 from recon3r_ros.slam.types import Keyframe
 
 CAMERA = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
@@ -67,3 +67,11 @@ def test_where_the_newer_one_knows_nothing_it_sees_nothing() -> None:
 def test_what_is_out_of_view_is_not_looked_at() -> None:
     near, far = keyframe(0, car=True), keyframe(1, car=True, x=50.0)
     assert [k.id for k in overlapping([near, far], keyframe(2, car=False))] == [0]
+
+
+def test_votes_of_a_copy_do_not_count() -> None:
+    """As of a keyframe that is tried and rejected: two that are kept must agree."""
+    old, known = keyframe(0, car=True), Vanished()
+    assert not known.copy().update([old], keyframe(1, car=False, x=0.1))
+    assert not known.update([old], keyframe(2, car=False, x=0.2))
+    assert known.copy().update([old], keyframe(3, car=False, x=0.1))

@@ -1,0 +1,100 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a sequence to a folder of results: what `recon3r run`, `demo` and `bench` share."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+
+from recon3r_ros.cli.console import progress_bar, ProgressBar
+from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.cli.report import RunReport
+from recon3r_ros.cli.session import Session
+from recon3r_ros.errors import OutputError
+from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.models.registry import make_predictor, Model
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """
+    How to reconstruct.
+
+    :param model: what to predict with
+    :param voxel_size: of the map, map units; None leaves the choice to the fusion
+    :param colmap: write a COLMAP model as well
+    :param motion: how dynamic objects are handled
+    :param progress: show a progress bar where standard error is a terminal
+    """
+
+    model: Model = Model()
+    voxel_size: float | None = None
+    colmap: bool = False
+    motion: MotionConfig = MotionConfig()
+    progress: bool = True
+
+
+def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = RunOptions(),
+                interruption: Interruption | None = None) -> RunReport:
+    """
+    Reconstruct a sequence and write everything to a folder.
+
+    Whatever goes wrong on the way, the results computed until then are written first.
+
+    :param sequence: the images
+    :param output: folder for the results
+    :param options: how
+    :param interruption: asked between frames whether to stop; None is never asked to
+    :returns: what report.json says
+    :raises Recon3rError: where an image, or the folder, cannot be used
+    """
+    predictor = make_predictor(options.model)
+    with progress_bar(options.progress) as bar, ResultWriter(output) as writer:
+        session = Session(sequence, writer, predictor, options.model.name, options.voxel_size,
+                          options.motion)
+        try:
+            _stream(session, sequence, bar, interruption)
+            bar.stage('refining')
+            session.finish()
+            if options.motion.offline and not session.interrupted:
+                bar.stage('masks', 2 * len(sequence))
+                session.smooth_motion(bar.advance)
+        except Exception as error:
+            _save(session, options, error)
+            raise
+        bar.stage('writing')
+        return session.write(options.colmap)
+
+
+def _stream(session: Session, sequence: Sequence, bar: ProgressBar,
+            interruption: Interruption | None) -> None:
+    """Process frames until there are no more, or the user has had enough."""
+    bar.stage('tracking', len(sequence))
+    for frame in session.frames():
+        session.add(frame)
+        bar.advance()
+        if interruption is not None and interruption.requested:
+            session.interrupted = True
+            bar.stage('interrupted')
+            return
+
+
+def _save(session: Session, options: RunOptions, error: Exception) -> None:
+    """Write what there is in spite of an error, which matters more than any that follows."""
+    try:
+        if isinstance(error, OutputError):
+            session.write_trajectory_alone()  # the writer takes no more; this file is small
+            return
+        session.warn(f'stopped early: {error or type(error).__name__}')
+        with suppress(Exception):  # without the refinement the results are worse, not worthless
+            session.finish()
+        session.write(options.colmap)
+    except Exception as second:
+        logger.debug('after %r also %r', error, second)
