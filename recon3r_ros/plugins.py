@@ -9,6 +9,8 @@ from typing import Any, cast
 
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.options import MotionOptions
 
 
 def mask_refiner(name: str) -> MaskRefiner | None:
@@ -35,3 +37,13 @@ def mask_refiner(name: str) -> MaskRefiner | None:
     return cast('MaskRefiner', found)
 
 
+def motion_config(options: MotionOptions, detect: bool = True, offline: bool = False
+                  ) -> MotionConfig:
+    """
+    Return how dynamic objects are handled, with the refiner that is named.
+
+    :param detect: see `MotionConfig`
+    :param offline: see `MotionConfig`
+    :raises Recon3rError: where there is no refiner of that name
+    """
+    return MotionConfig(detect, mask_refiner(options.mask_refiner), options.rest_delay, offline)

@@ -47,15 +47,16 @@ def layer(parts: str = '', libraries: str = '') -> Layer:
 LAYERS = {
     '__init__': layer(),
     'errors': layer(),
+    'option': layer(),
     'geometry': layer('', 'numpy scipy cv2'),
     'nets': layer('', 'safetensors torch'),
-    'models': layer('nets geometry', 'numpy scipy torch cv2'),
+    'models': layer('nets geometry option', 'numpy scipy torch cv2'),
     # What a spec names is imported when it is asked for
-    'models.registry': layer('models.types', '(computed)'),
+    'models.registry': layer('models.types option', '(computed)'),
     'models.weights': layer('models.registry nets', '(computed)'),
-    'slam': layer('models geometry', 'numpy scipy skimage cv2 gtsam'),
+    'slam': layer('models geometry option', 'numpy scipy skimage cv2 gtsam'),
     'slam.types': layer('models.types geometry', 'numpy'),
-    'slam.options': layer(),
+    'slam.options': layer('option'),
     'slam.pair_table': layer(),
     'slam.visibility': layer('slam.types geometry', 'numpy cv2'),
     'slam.dynamics': layer('slam.types slam.options slam.pair_table slam.visibility models.types '

@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import Field
+from typing import Any
 
 from recon3r_ros.models import registry
+from recon3r_ros.option import fields_of
+from recon3r_ros.slam.options import OPTIONS
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,14 +21,27 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--weights', metavar='FILE', help='of the model: .pth, .pt or '
                         '.safetensors; see recon3r weights')
     for own in registry.option_fields():
-        about = own.metadata
-        flags = [f'--{own.name.replace("_", "-")}', *([about['flag']] if about['flag'] else [])]
-        meaning = about['meaning'].rstrip('.').replace('%', '%%')
-        parser.add_argument(
-            *flags, dest=own.name, default=own.default, choices=about['choices'] or None,
-            type=count if isinstance(own.default, int) else type(own.default),
-            metavar=None if about['choices'] else own.name.rpartition('_')[2].upper(),
-            help=f'{meaning[0].lower()}{meaning[1:]} (default: {own.default})')
+        _add_option(parser, own)
+
+
+def add_slam_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what may be set of tracking, mapping and dynamic objects."""
+    group = parser.add_argument_group('tracking, mapping and dynamic objects')
+    for own in fields_of(*OPTIONS):
+        _add_option(group, own)
+
+
+def _add_option(parser: argparse._ActionsContainer, own: Field[Any]) -> None:
+    about = own.metadata
+    flags = [f'--{own.name.replace("_", "-")}', *([about['flag']] if about['flag'] else [])]
+    meaning = about['meaning'].rstrip('.').replace('%', '%%')
+    unit = f' {about["unit"]}' if about['unit'] else ''
+    limits = '' if about['low'] is None else f'{about["low"]:g} to {about["high"]:g}{unit}, '
+    parser.add_argument(
+        *flags, dest=own.name, default=own.default, choices=about['choices'] or None,
+        type=type(own.default),
+        metavar=None if about['choices'] else own.name.rpartition('_')[2].upper(),
+        help=f'{meaning[0].lower()}{meaning[1:]} ({limits}default: {own.default})')
 
 
 def asked_model(arguments: argparse.Namespace) -> registry.Model:

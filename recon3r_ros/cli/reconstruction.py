@@ -17,7 +17,11 @@ from recon3r_ros.errors import OutputError
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.models.registry import make_predictor, Model
+from recon3r_ros.slam.backend.executor import InProcessExecutor
+from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.options import FrontendOptions, MappingOptions
+from recon3r_ros.slam.system import System
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ class RunOptions:
     :param voxel_size: of the map, map units; None leaves the choice to the fusion
     :param colmap: write a COLMAP model as well
     :param motion: how dynamic objects are handled
+    :param frontend: of tracking
+    :param mapping: of local mapping
     :param progress: show a progress bar where standard error is a terminal
     """
 
@@ -38,6 +44,8 @@ class RunOptions:
     voxel_size: float | None = None
     colmap: bool = False
     motion: MotionConfig = MotionConfig()
+    frontend: FrontendOptions = FrontendOptions()
+    mapping: MappingOptions = MappingOptions()
     progress: bool = True
 
 
@@ -57,8 +65,11 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
     """
     predictor = make_predictor(options.model)
     with progress_bar(options.progress) as bar, ResultWriter(output) as writer:
-        session = Session(sequence, writer, predictor, options.model.name, options.voxel_size,
-                          options.motion)
+        mapper = Mapper(predictor, options.mapping, options.motion)
+        system = System(executor=InProcessExecutor(mapper), motion=options.motion,
+                        options=options.frontend)
+        session = Session(sequence, writer, system, options.model.name, options.voxel_size,
+                          options.motion.refiner)
         try:
             _stream(session, sequence, bar, interruption)
             bar.stage('refining')

@@ -8,10 +8,16 @@ import argparse
 import logging
 from pathlib import Path
 
-from recon3r_ros.cli.arguments import add_model_arguments, asked_model, positive
+from recon3r_ros.cli.arguments import (
+    add_model_arguments,
+    add_slam_arguments,
+    asked_model,
+    positive,
+)
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.exit_status import EXPLANATION, INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.option import chosen
 
 logger = logging.getLogger(__name__)
 
@@ -63,14 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         '(default: online)')
     parser.add_argument('--masks', metavar='DIR', help='masks NAME.png of what you know to move: '
                         'all but 0, of the size of the image NAME')
-    parser.add_argument('--mask-refiner', metavar='NAME', default='grabcut', help='what brings '
-                        'masks to the edges of the image: grabcut, none, or the module:function '
-                        'of your own (default: grabcut)')
     parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
     parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
     parser.add_argument('--voxel', metavar='SIZE', type=positive, help='edge of the cubes that '
                         'hold at most one point of the map, map units (default: chosen from the '
                         'depths)')
+    add_slam_arguments(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -85,12 +89,15 @@ def execute(arguments: argparse.Namespace) -> int:
     from recon3r_ros.geometry.camera import Camera
     from recon3r_ros.io.masks import MaskedSequence
     from recon3r_ros.io.sequences import open_sequence
-    from recon3r_ros.plugins import mask_refiner
-    from recon3r_ros.slam.dynamics.motion import MotionConfig
+    from recon3r_ros.plugins import motion_config
+    from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions
     camera = None if arguments.camera is None else Camera.from_json(arguments.camera)
-    motion = MotionConfig(arguments.motion != 'off', mask_refiner(arguments.mask_refiner),
-                          offline=arguments.motion == 'offline')
-    options = RunOptions(asked_model(arguments), arguments.voxel, arguments.colmap, motion)
+    values = vars(arguments)
+    options = RunOptions(
+        asked_model(arguments), arguments.voxel, arguments.colmap,
+        motion_config(chosen(MotionOptions, values), arguments.motion != 'off',
+                      arguments.motion == 'offline'),
+        chosen(FrontendOptions, values), chosen(MappingOptions, values))
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,

@@ -21,10 +21,8 @@ from recon3r_ros.io.colmap import ColmapImage, write_colmap
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ResultWriter
-from recon3r_ros.models.types import Predictor
 from recon3r_ros.slam.driver import Driver
-from recon3r_ros.slam.dynamics.mask_refinement import refined
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.mask_refinement import MaskRefiner, refined
 from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
@@ -39,22 +37,22 @@ class Session:
 
     :param sequence: the images
     :param writer: of the results
-    :param predictor: what predicts depth
-    :param model: its name
+    :param system: that has seen nothing yet
+    :param model: name of what predicts depth
     :param voxel_size: of the map, map units; None leaves the choice to the fusion
-    :param motion: how dynamic objects are handled
+    :param refiner: brings masks to the edges of the image; None leaves them coarse
     """
 
-    def __init__(self, sequence: Sequence, writer: ResultWriter, predictor: Predictor, model: str,
-                 voxel_size: float | None, motion: MotionConfig) -> None:
+    def __init__(self, sequence: Sequence, writer: ResultWriter, system: System, model: str,
+                 voxel_size: float | None, refiner: MaskRefiner | None) -> None:
         self.interrupted = False
         self._sequence = sequence
         self._writer = writer
         self._model = model
         self._voxel_size = voxel_size
-        self._system = System(predictor, motion=motion)
+        self._system = system
         self._driver = Driver(self._system, self)
-        self._refiner = motion.refiner
+        self._refiner = refiner
         self._begin = perf_counter()
         self._read_s = 0.0
         self._finish_s = 0.0

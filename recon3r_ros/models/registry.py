@@ -10,30 +10,15 @@ neither torch nor NumPy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, Field, field, fields
+from dataclasses import dataclass, Field
 from importlib import import_module
 from typing import Any, cast, TYPE_CHECKING
 
 from recon3r_ros.errors import missing_package, Recon3rError
+from recon3r_ros.option import chosen, fields_of, option
 
 if TYPE_CHECKING:
     from recon3r_ros.models.types import Predictor
-
-
-def option(default: Any, meaning: str, unit: str = '', low: float | None = None,
-           high: float | None = None, choices: tuple[str, ...] = (), flag: str = '') -> Any:
-    """
-    Field of a dataclass that users may set.
-
-    :param meaning: one sentence, as a user should read it
-    :param low: least value of a number
-    :param high: greatest value of a number
-    :param choices: values that a text may have; empty where any will do
-    :param flag: short name on the command line, beside --name-of-the-field
-    """
-    return field(default=default, metadata={
-        'meaning': meaning, 'unit': unit, 'low': low, 'high': high, 'choices': choices,
-        'flag': flag})
 
 
 @dataclass(frozen=True)
@@ -166,22 +151,10 @@ class Model:
         Choose a model and its options among the values of all options there are.
 
         :param values: by the names of the fields, at least those of the engine and the model
+        :raises Recon3rError: for a name or a value there is none of
         """
-        def chosen(kind: Any) -> Any:
-            return kind(**{f.name: values[f.name] for f in fields(kind)})
-        return cls(name, weights, chosen(EngineConfig), chosen(spec(name).options))
-
-
-def check_choices(options: Any) -> None:
-    """
-    Make sure that options have values that they may have.
-
-    :raises Recon3rError: where one has not
-    """
-    for own in fields(options):
-        choices, value = own.metadata['choices'], getattr(options, own.name)
-        if choices and value not in choices:
-            raise Recon3rError(f'{own.name} {value!r}: expected one of {", ".join(choices)}')
+        return cls(name, weights, chosen(EngineConfig, values),
+                   chosen(spec(name).options, values))
 
 
 def names() -> tuple[str, ...]:
@@ -203,12 +176,7 @@ def spec(name: str) -> ModelSpec:
 
 def option_fields() -> tuple[Field[Any], ...]:
     """Return the fields of the engine and of all models' own options, each name once."""
-    found: dict[str, Field[Any]] = {}
-    kinds: tuple[Any, ...] = (EngineConfig, *(s.options for s in SPECS))
-    for kind in kinds:
-        for own in fields(kind):
-            found.setdefault(own.name, own)
-    return tuple(found.values())
+    return fields_of(EngineConfig, *(s.options for s in SPECS))
 
 
 def make_predictor(model: Model) -> Predictor:

@@ -17,7 +17,8 @@ import logging
 from typing import Any, TypeVar
 
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.models.registry import check_choices, EngineConfig
+from recon3r_ros.models.registry import EngineConfig
+from recon3r_ros.option import check
 import torch
 from torch import nn, Tensor
 
@@ -46,7 +47,7 @@ def resolve(config: EngineConfig) -> tuple[torch.device, torch.dtype]:
     if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
         raise Recon3rError(f'device {name!r}: there are {torch.cuda.device_count()} CUDA devices; '
                            'give cpu, or install a CUDA build of torch')
-    check_choices(config)
+    check(config)
     if config.mode == 'graphs' and device.type != 'cuda':
         raise Recon3rError('mode graphs needs a CUDA device; give eager or compile')
     if config.precision == 'auto':

@@ -32,7 +32,7 @@ from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.outputs import Outputs
-from recon3r_ros.ros.pipeline import motion_config, Pipeline
+from recon3r_ros.ros.pipeline import Pipeline
 from recon3r_ros.ros.publication import held_back
 from recon3r_ros.ros.services import load_map, Services
 from recon3r_ros.ros.spinning import run
@@ -185,8 +185,8 @@ class Recon3rNode(LifecycleNode):
 
     def _make_executor(self) -> SubprocessExecutor:
         c = self.config
-        return SubprocessExecutor(partial(make_predictor, c.model), c.max_keyframes,
-                                  motion_config(c), self._warn)
+        return SubprocessExecutor(partial(make_predictor, c.model), c.mapping, c.dynamics,
+                                  self._warn)
 
     # Messages
 

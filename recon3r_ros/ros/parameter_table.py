@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, Field
 import math
 from typing import Any, cast
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter as RosParameter
 from recon3r_ros.models import registry
+from recon3r_ros.option import fields_of
+from recon3r_ros.slam.options import OPTIONS
 
 Value = bool | int | float | str | list[str] | list[float]
 
@@ -97,6 +99,13 @@ class Parameter:
         return ''
 
 
+def _parameter(own: Field[Any]) -> Parameter:
+    """Make the row of an option."""
+    about = own.metadata
+    return Parameter(own.name, cast(Value, own.default), about['meaning'], about['unit'],
+                     about['low'], about['high'], about['choices'])
+
+
 PARAMETERS = (
     Parameter('cameras', ['camera'], 'Cameras of one rig; each names the namespace of its topics '
               '<camera>/image_raw, <camera>/camera_info and so on.'),
@@ -110,15 +119,10 @@ PARAMETERS = (
               'GPU.', choices=registry.names()),
     Parameter('weights', '', "File of the model's weights, .pth, .pt or .safetensors; recon3r "
               'weights lists what is published.'),
-    *(Parameter(own.name, cast(Value, own.default), own.metadata['meaning'], own.metadata['unit'],
-                own.metadata['low'], own.metadata['high'], own.metadata['choices'])
-      for own in registry.option_fields()),
+    *(_parameter(own) for own in registry.option_fields()),
     Parameter('motion', True, 'Detect dynamic objects; masks from <camera>/mask count in any '
               'case.'),
-    Parameter('mask_refiner', 'grabcut', 'What brings masks to the edges of the image: grabcut, '
-              'none, or the module:function of your own.'),
-    Parameter('rest_delay', 2.0, 'How long what moved must stand still before it enters the map.',
-              's', 0.0, 3600.0),
+    *(_parameter(own) for own in fields_of(*OPTIONS)),
     Parameter('map_frame', 'map', 'Frame of the map.'),
     Parameter('odom_frame', 'odom', 'Frame of odometry, child of the map frame where odometry is '
               'used.'),
@@ -135,8 +139,6 @@ PARAMETERS = (
               'are) or none. With odometry, a base_frame or a source named here, poses, TF and '
               'clouds are held back until the scale is known.',
               choices=('auto', 'none', 'odometry', 'depth', 'model')),
-    Parameter('max_keyframes', 500, 'Keyframes of the map; beyond, the most redundant ones go. '
-              'Each takes about 1.5 MB.', 'keyframes', 20, 100000),
     Parameter('voxel_size', 0.0, 'Edge of the voxels that the map cloud is averaged in, metres '
               'where the scale is known; 0 takes 1 % of the depth at which the map began.', 'm',
               0.0, 10.0, read_only=False),

@@ -25,8 +25,11 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import registry
 from recon3r_ros.models.registry import Model
-from recon3r_ros.plugins import mask_refiner
+from recon3r_ros.option import chosen, fields_of
+from recon3r_ros.plugins import motion_config
 from recon3r_ros.ros.parameter_table import CAMERA_PARAMETERS, Parameter, PARAMETERS
+from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions, OPTIONS
 
 _NO_CAMERA = "parameter cameras is empty: name a camera, such as ['camera']"
 _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
@@ -68,16 +71,21 @@ class CameraConfig:
 
 @dataclass(frozen=True, eq=False)
 class Config:
-    """The parameters' values: see `PARAMETERS`. `model` has those of the model and its engine."""
+    """
+    The parameters' values: see `PARAMETERS`.
+
+    `model` has those of the model and its engine, `frontend`, `mapping` and `dynamics` those of
+    `slam.options`.
+    """
 
     cameras: tuple[CameraConfig, ...]
     image_transport: str
     qos_image: str
     queue_size: int
     model: Model
-    motion: bool
-    mask_refiner: str
-    rest_delay: float
+    frontend: FrontendOptions
+    mapping: MappingOptions
+    dynamics: MotionConfig
     map_frame: str
     odom_frame: str
     base_frame: str
@@ -85,7 +93,6 @@ class Config:
     publish_tf: bool
     tf_tolerance: float
     scale_source: str
-    max_keyframes: int
     voxel_size: float
     map_period: float
     map_path: str
@@ -141,8 +148,11 @@ def read(node: Node) -> Config:
     values['cameras'] = cameras
     options = {own.name: values.pop(own.name) for own in registry.option_fields()}
     values['model'] = Model.of(values['model'], values.pop('weights'), options)
+    options = {own.name: values.pop(own.name) for own in fields_of(*OPTIONS)}
+    values['frontend'] = chosen(FrontendOptions, options)
+    values['mapping'] = chosen(MappingOptions, options)
+    values['dynamics'] = motion_config(chosen(MotionOptions, options), values.pop('motion'))
     config = Config(**values)
-    mask_refiner(config.mask_refiner)
     frames = [f for f in (config.map_frame, config.odom_frame, config.base_frame) if f]
     if len(set(frames)) < len(frames) or not config.map_frame:
         raise InputError(f'map_frame, odom_frame and base_frame are {config.map_frame!r}, '

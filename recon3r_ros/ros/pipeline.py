@@ -11,7 +11,6 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
-from recon3r_ros.plugins import mask_refiner
 from recon3r_ros.ros.event_log import EventLog
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
@@ -23,15 +22,9 @@ from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
-from recon3r_ros.slam.dynamics.motion import MotionConfig
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Map, MetricScale, TrackedFrame, TrackingState
-
-
-def motion_config(config: Config) -> MotionConfig:
-    """Return what the parameters say of motion."""
-    return MotionConfig(config.motion, mask_refiner(config.mask_refiner), config.rest_delay)
 
 
 class Pipeline:
@@ -53,10 +46,10 @@ class Pipeline:
         self._extrinsics = extrinsics
         self._info = info
         self._log = EventLog(info)
-        motion = motion_config(config)
-        self._system = System(executor=executor, motion=motion)
+        self._system = System(
+            executor=executor, motion=config.dynamics, options=config.frontend)
         self.publication = Publication(
-            config, self._system, outputs, tree, extrinsics, motion, self.odometry,
+            config, self._system, outputs, tree, extrinsics, self.odometry,
             self.statistics, self._log, warn)
         self._driver = Driver(self._system, self.publication, config.scale_source, warn)
 

@@ -31,7 +31,6 @@ from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
 from recon3r_ros.slam.dynamics.mask_refinement import refined
-from recon3r_ros.slam.dynamics.motion import MotionConfig
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.products.cloud import LiveCloud
 from recon3r_ros.slam.system import System
@@ -91,20 +90,18 @@ class Publication:
     Publishes what a system found; its sink.
 
     :param config: the parameters
-    :param motion: how masks are refined
     :param odometry: of the robot
     :param warn: told what the user should know, in one line
     """
 
     def __init__(self, config: Config, system: System, outputs: Outputs, tree: TfTree,
-                 extrinsics: Extrinsics, motion: MotionConfig, odometry: OdometryBuffer,
+                 extrinsics: Extrinsics, odometry: OdometryBuffer,
                  statistics: Statistics, log: EventLog, warn: Callable[[str], None]) -> None:
         self._config = config
         self._system = system
         self._outputs = outputs
         self._tree = tree
         self._extrinsics = extrinsics
-        self._motion = motion
         self._statistics = statistics
         self._log = log
         self._warn = warn
@@ -327,7 +324,7 @@ class Publication:
         def outlined() -> Mask:
             if own is None:
                 return mask
-            out = refined(self._motion.refiner, own.image, mask)
+            out = refined(self._config.dynamics.refiner, own.image, mask)
             return out if own.mask is None else out | own.mask
 
         now = time.monotonic()

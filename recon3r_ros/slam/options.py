@@ -1,6 +1,61 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Constants that more than one stage goes by."""
+"""What users may set of each stage; constants that more than one stage uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recon3r_ros.option import option
 
 #: A landmark may place cameras when its relative depth is known to 1 / sqrt(.)
 TRACKED_INFORMATION = 10.0
+
+
+@dataclass(frozen=True)
+class FrontendOptions:
+    """Tracking, and when a frame becomes a keyframe."""
+
+    tracked_landmarks: int = option(
+        240, 'Landmarks of a keyframe that are tracked at most; more take longer and hardly '
+        'improve poses.', 'landmarks', 60, 2000)
+    keyframe_overlap: float = option(
+        0.5, 'Share of the tracked landmarks of the last keyframe below which the next one is '
+        'due.', '', 0.1, 0.95)
+    keyframe_parallax: float = option(
+        3.0, 'Median parallax to the last keyframe above which the next one is due.', 'deg',
+        0.2, 45.0)
+    keyframe_rotation: float = option(
+        20.0, 'Rotation since the last keyframe above which the next one is due.', 'deg',
+        1.0, 90.0)
+    keyframe_sharpness: float = option(
+        0.6, 'Share of the image detail of recent frames below which a frame is blurred, and '
+        'becomes a keyframe only when tracking would be lost without.', '', 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class MappingOptions:
+    """Local mapping."""
+
+    max_keyframes: int = option(
+        500, 'Keyframes of the map; beyond, the most redundant ones are culled. Each takes about '
+        '1.5 MB.', 'keyframes', 20, 100000)
+    min_agreement: float = option(
+        0.5, 'Share of the observations of a new keyframe that must agree with the map; with '
+        'fewer it is rejected.', '', 0.1, 0.95)
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """Dynamic objects."""
+
+    mask_refiner: str = option(
+        'grabcut', 'What brings masks to the edges of the image: grabcut, none, or the '
+        'module:function of your own.')
+    rest_delay: float = option(
+        2.0, 'How long a dynamic object must stand still before it enters the map.', 's',
+        0.0, 3600.0)
+
+
+#: All of them, in the order of the documentation
+OPTIONS = (FrontendOptions, MappingOptions, MotionOptions)

@@ -28,6 +28,7 @@ from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, untracked
 from recon3r_ros.slam.frontend.tracking import landmark_covariance
+from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ScaleSources
 from recon3r_ros.slam.trajectory import Trajectory
@@ -65,16 +66,19 @@ class System:
     :param predictor: what predicts pointmaps, in this process and in step with tracking
     :param executor: where keyframes are made instead
     :param motion: how dynamic objects are handled; an executor's mapper is told by itself
+    :param options: of the front ends
     """
 
     def __init__(self, predictor: Predictor | None = None, executor: Executor | None = None,
-                 motion: MotionConfig = MotionConfig()) -> None:
+                 motion: MotionConfig = MotionConfig(),
+                 options: FrontendOptions = FrontendOptions()) -> None:
         if executor is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor an executor was given')
             executor = InProcessExecutor(Mapper(predictor, motion=motion))
         self.map = Map()
         self._motion = motion
+        self._options = options
         self._executor = executor
         self._frontends: dict[str, CameraFrontend] = {}
         self._trajectory = Trajectory()
@@ -246,7 +250,7 @@ class System:
     def _frontend_of(self, frame: Frame) -> CameraFrontend:
         frontend = self._frontends.get(frame.camera_name)
         if frontend is None:
-            frontend = CameraFrontend(frame, self._motion)
+            frontend = CameraFrontend(frame, self._motion, self._options)
             frontend.refocus(self.map.focal_factor)
             self._frontends[frame.camera_name] = frontend
         frontend.rectifier.check(frame)

@@ -110,7 +110,7 @@ def test_a_file_that_holds_no_weights(recon3r, tmp_path):
 TOY = """
 from dataclasses import dataclass
 from recon3r_ros.models.geometric import GeometricPredictor
-from recon3r_ros.models.registry import option
+from recon3r_ros.option import option
 from recon3r_ros.nets.checkpoints import Built, Format
 from torch import nn
 

@@ -9,9 +9,8 @@ import pytest
 from recon3r_ros.cli.parser import asked_command, build_parser, COMMANDS
 
 
-@pytest.mark.parametrize('command', ['', *sorted({*COMMANDS} - {'run'})])
+@pytest.mark.parametrize('command', ['', *sorted(COMMANDS)])
 def test_help_loads_nothing_heavy(command):
-    """Of `run` it does: its module is that of `reconstruct` too."""
     program = ('import sys; from recon3r_ros.cli.parser import build_parser\n'
                f'build_parser([{command!r}]).format_help()\n'
                'heavy = {"torch", "cv2", "numpy", "open3d", "rclpy", "evo", "matplotlib"}\n'
@@ -32,3 +31,12 @@ def test_a_parser_knows_what_runs_the_command():
     arguments = build_parser(['weights', 'f']).parse_args(['weights', 'f'])
     assert (arguments.command, arguments.file) == ('weights', 'f')
     assert arguments.execute is weights.execute
+
+
+@pytest.mark.parametrize('option, value, reason', [
+    ('--keyframe-parallax', '90', '0.2 to 45 deg'), ('--max-keyframes', '3', '20 to 100000'),
+    ('--min-agreement', '1', '0.1 to 0.95'), ('--rest-delay', '-1', '0 to 3600 s')])
+def test_options_out_of_range_are_refused(recon3r, tmp_path, option, value, reason):
+    outcome = recon3r('run', '--images', tmp_path, '--output', tmp_path / 'o', option, value)
+    assert outcome.status == 2
+    assert option[2:].replace('-', '_') in outcome.err and reason in outcome.err

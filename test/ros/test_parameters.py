@@ -15,6 +15,7 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.models import registry
 from recon3r_ros.ros import parameters
+from recon3r_ros.slam.dynamics.mask_refinement import grabcut
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +46,16 @@ def test_defaults_are_those_of_the_table(make_node):
     config = parameters.read(make_node())
     model = config.model
     of_model = {'model': model.name, 'weights': model.weights, **vars(model.engine)}
+    dynamics = config.dynamics
+    assert dynamics.refiner is grabcut and not dynamics.offline
+    of_slam = {**vars(config.frontend), **vars(config.mapping), 'motion': dynamics.detect,
+               'rest_delay': dynamics.rest_s, 'mask_refiner': 'grabcut'}
     for parameter in parameters.PARAMETERS:
         if parameter.name in {own.name for own in registry.option_fields()} - of_model.keys():
             continue  # another model's
         if parameter.name != 'cameras':
-            found = of_model.get(parameter.name, getattr(config, parameter.name, None))
+            found = {**of_slam, **of_model}.get(
+                parameter.name, getattr(config, parameter.name, None))
             assert found == parameter.default
     camera, = config.cameras
     assert camera.name == 'camera' and camera.T_base_cam is None and not camera.uncalibrated

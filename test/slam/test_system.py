@@ -22,6 +22,7 @@ from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import TrackingState, Update
 from simulated import as_frame, error_over_path, render, still_scene, TrueView
@@ -456,3 +457,16 @@ def test_a_predictor_is_told_what_is_known_of_a_view(walk: SimulatedSequence) ->
         assert sigma > 0
         error = metres * view.pose.T_map_cam[:3, 3] - T_first_cam[:3, 3]
         assert np.linalg.norm(error) < max(5 * sigma, 0.02)
+
+
+def test_keyframes_come_as_often_as_the_user_wants(walk: SimulatedSequence) -> None:
+    def keyframes(**options: float) -> int:
+        system = System(GeometricPredictor(), options=FrontendOptions(**options))
+        for index in range(45):
+            system.add(as_frame(walk, index))
+        return len(system.map.keyframes)
+
+    usual = keyframes()
+    assert keyframes(keyframe_parallax=1.0) > usual
+    assert keyframes(keyframe_overlap=0.9) > usual
+    assert keyframes(keyframe_parallax=45.0, keyframe_overlap=0.1) < usual

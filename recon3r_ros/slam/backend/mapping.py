@@ -28,7 +28,7 @@ from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve,
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion import MotionConfig
-from recon3r_ros.slam.options import TRACKED_INFORMATION
+from recon3r_ros.slam.options import MappingOptions, TRACKED_INFORMATION
 from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ModelScale
@@ -51,14 +51,10 @@ MIN_PLACED = 25
 #: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with
 #: less, the error of the pair's pose, which no confidence contains, would rule its depths
 MIN_FIRST_SHARE, SURE = 0.25, 900.0
-#: Share of a new keyframe's observations that must agree with the map
-MIN_AGREEMENT = 0.5
 #: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
 _PLACING_ERROR, _GLOBAL_ITERATIONS = 2.0, 15
 #: Keyframes this close to each other get an edge of the graph from their refined poses
 CHAINED = 2
-#: Keyframes of a map, each of which takes about 1.5 MB
-MAX_KEYFRAMES = 500
 
 
 class Mapper:
@@ -66,15 +62,14 @@ class Mapper:
     The keyframes of one map; all poses and depths are in map units.
 
     :param predictor: what predicts pointmaps
-    :param max_keyframes: beyond which the most redundant ones are culled
     :param motion: how dynamic objects are handled
     """
 
-    def __init__(self, predictor: Predictor, max_keyframes: int = MAX_KEYFRAMES,
+    def __init__(self, predictor: Predictor, options: MappingOptions = MappingOptions(),
                  motion: MotionConfig = MotionConfig()) -> None:
+        self.options = options
         self._predictor = predictor
         self._motion_config = motion
-        self._max_keyframes = max(max_keyframes, WINDOW + ANCHORS + 2)
         self.clear()
 
     def clear(self) -> None:
@@ -188,9 +183,10 @@ class Mapper:
         partners = {p.partner for p in pairs} | state.seen.reobserve(
             state.keyframes[keyframe.id], others)
         agreement = refine(state, partners)
-        if agreement < MIN_AGREEMENT:
+        if agreement < self.options.min_agreement:
             _log.info('keyframe %s rejected: %.0f %% of its observations agree with the map, '
-                      '%.0f %% are needed', frame.name, 100 * agreement, 100 * MIN_AGREEMENT)
+                      '%.0f %% are needed', frame.name, 100 * agreement,
+                      100 * self.options.min_agreement)
             return None
         state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
         state.edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
@@ -417,7 +413,7 @@ class Mapper:
         ids = state.ids
         # The first one is the map's origin, the newest ones are still being refined
         candidates = [n for n in range(1, len(ids) - WINDOW - ANCHORS) if ids[n] not in in_use]
-        if len(ids) <= self._max_keyframes or not candidates:
+        if len(ids) <= self.options.max_keyframes or not candidates:
             return
         lost, kept = pair_graph.most_redundant(
             np.stack([k.T_map_cam for k in state.keyframes.values()]),

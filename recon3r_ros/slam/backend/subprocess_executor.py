@@ -29,6 +29,7 @@ from recon3r_ros.models.types import Predictor
 from recon3r_ros.slam.backend.map_delta import MapDelta, MappedViews
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.types import Map
 
 P = ParamSpec('P')
@@ -67,7 +68,7 @@ class SubprocessExecutor:
     it was known last, and the method is run once more.
 
     :param predictor: makes the predictor there: a class, or another callable that can be pickled
-    :param max_keyframes: of the map
+    :param options: of local mapping
     :param motion: how dynamic objects are handled; its refiner is a function that can be pickled
     :param warn: told in one line when the process has to be started again
     :raises Recon3rError: where the process cannot make the predictor
@@ -75,10 +76,10 @@ class SubprocessExecutor:
 
     in_step = False
 
-    def __init__(self, predictor: Callable[[], Predictor], max_keyframes: int,
+    def __init__(self, predictor: Callable[[], Predictor], options: MappingOptions,
                  motion: MotionConfig = MotionConfig(),
                  warn: Callable[[str], None] = _log.warning) -> None:
-        self._setup = (predictor, max_keyframes, motion)
+        self._setup = (predictor, options, motion)
         self._warn = warn
         self._known = MappedViews.empty()
         self._lock = Lock()
@@ -232,7 +233,7 @@ def serve(descriptor: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.nice(NICENESS)
     mapper: Mapper | None = None
-    predictor, max_keyframes, motion, sent = connection.recv()
+    predictor, options, motion, sent = connection.recv()
     while True:
         try:
             method, args, kwargs = connection.recv()
@@ -242,7 +243,7 @@ def serve(descriptor: int) -> None:
         error: Exception | None = None
         try:
             if mapper is None:
-                mapper = Mapper(predictor(), max_keyframes, motion)
+                mapper = Mapper(predictor(), options, motion)
                 mapper.recover(sent.map, sent.views)
             result = method(mapper, *args, **kwargs)
         except ModuleNotFoundError as missing:

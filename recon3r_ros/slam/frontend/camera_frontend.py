@@ -33,6 +33,7 @@ from recon3r_ros.slam.frontend.steps import (
     untracked,
 )
 from recon3r_ros.slam.frontend.tracking import Track
+from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.types import Frame, Keyframe, Map, StageTimes, TrackedFrame, TrackingState
 
 Array = NDArray[np.float64]
@@ -54,11 +55,14 @@ class CameraFrontend:
     :raises InputError: where the camera's size is not the image's
     """
 
-    def __init__(self, frame: Frame, motion: MotionConfig = MotionConfig()) -> None:
+    def __init__(self, frame: Frame, motion: MotionConfig = MotionConfig(),
+                 options: FrontendOptions = FrontendOptions()) -> None:
+        self._options = options
         self.name = frame.camera_name
         self.rectifier = Rectifier.of(frame)
         self._motion = motion
-        self._tracker = KeyframeTracker(self.rectifier.tracking_camera)
+        self._tracker = KeyframeTracker(
+            self.rectifier.tracking_camera, options.tracked_landmarks)
         self._detector = MotionDetector(self.rectifier.tracking_camera, motion.rest_s)
         self._initializer = Initializer()
         self._relocalizer = Relocalizer()
@@ -261,9 +265,11 @@ class CameraFrontend:
         assert reference is not None and track.pose is not None
         sharpness = keyframes.sharpness(gray)
         self._sharpness.append(sharpness)
-        blurred = sharpness < keyframes.MIN_SHARPNESS * float(np.median(self._sharpness))
+        blurred = sharpness < (
+            self._options.keyframe_sharpness * float(np.median(self._sharpness)))
         # A temporary reference had to be taken: the next keyframe is overdue
-        due = reference is not before or keyframes.is_due(track, reference, blurred)
+        due = reference is not before or keyframes.is_due(
+            track, reference, blurred, self._options)
         if not due:
             return None
         if busy:

@@ -18,16 +18,13 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.frontend.bridging import corners
 from recon3r_ros.slam.frontend.tracking import MIN_INLIERS, Reference, Track, Tracker
-from recon3r_ros.slam.options import TRACKED_INFORMATION
+from recon3r_ros.slam.options import FrontendOptions, TRACKED_INFORMATION
 from recon3r_ros.slam.types import Keyframe
 from recon3r_ros.slam.visibility import Surface
 
 Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-
-#: Landmarks that are tracked at most: more would not make the pose better for their cost
-MAX_TRACKED = 240
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +62,12 @@ class KeyframeTracker:
     Tracks frames of one camera against the landmarks of a keyframe.
 
     :param camera: pinhole camera of the tracking images
+    :param max_landmarks: that are tracked
     """
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: Camera,
+                 max_landmarks: int = FrontendOptions.tracked_landmarks) -> None:
+        self._max_landmarks = max_landmarks
         self._tracker = Tracker(camera)
         self._keyframe: int | None = None
         # Of the reference: usually the keyframe, and all points its landmarks
@@ -113,7 +113,7 @@ class KeyframeTracker:
         unfit = keyframe.mask[keyframe.keypoints[:, 1], keyframe.keypoints[:, 0]]
         points[unfit | (keyframe.information < TRACKED_INFORMATION)] = np.nan
         known = np.flatnonzero(np.isfinite(points[:, 0]))
-        surplus = np.setdiff1d(known, known[::1 + len(known) // MAX_TRACKED])
+        surplus = np.setdiff1d(known, known[::1 + len(known) // self._max_landmarks])
         points[surplus] = np.nan
         self._tracker.follow(
             Reference(keyframe.gray, pixels.astype(np.float32), points),

@@ -11,16 +11,10 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.two_view import fit_rotation, parallax
 from recon3r_ros.slam.frontend.tracking import Reference, Track
+from recon3r_ros.slam.options import FrontendOptions
 
 Array = NDArray[np.float64]
 
-#: A keyframe is due when fewer than this share of the reference's keypoints are still seen,
-MIN_OVERLAP = 0.5
-#: when the camera turned this far (radians), or when keypoints moved by this parallax (radians)
-MAX_ROTATION = np.deg2rad(20.0)
-MAX_PARALLAX = np.deg2rad(3.0)
-#: A frame is blurred when it has less than this share of the recent frames' fine detail
-MIN_SHARPNESS = 0.6
 #: Below this overlap even a blurred keyframe is better than losing track
 CRITICAL_OVERLAP = 0.4
 #: Median shift that no rotation explains, from which a first pair is worth predicting: several
@@ -43,7 +37,8 @@ def sharpness(gray: NDArray[np.uint8]) -> float:
     return float(cv2.Laplacian(half, cv2.CV_32F).var())
 
 
-def is_due(track: Track, reference: Reference, blurred: bool) -> bool:
+def is_due(track: Track, reference: Reference, blurred: bool,
+           options: FrontendOptions = FrontendOptions()) -> bool:
     """
     Whether a tracked frame should become a keyframe.
 
@@ -61,8 +56,9 @@ def is_due(track: Track, reference: Reference, blurred: bool) -> bool:
     turned = points @ T[:3, :3].T
     angles = np.arccos(np.clip(np.sum(moved * turned, axis=1) / np.maximum(
         np.linalg.norm(moved, axis=1) * np.linalg.norm(turned, axis=1), 1e-12), -1, 1))
-    return bool(overlap < MIN_OVERLAP or np.median(angles) > MAX_PARALLAX
-                or se3.rotation_angle(T[:3, :3]) > MAX_ROTATION)
+    return bool(overlap < options.keyframe_overlap
+                or np.median(angles) > np.deg2rad(options.keyframe_parallax)
+                or se3.rotation_angle(T[:3, :3]) > np.deg2rad(options.keyframe_rotation))
 
 
 def first_shift(track: Track, reference: Reference, camera: Camera) -> float:

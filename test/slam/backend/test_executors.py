@@ -20,6 +20,7 @@ from recon3r_ros.slam.backend.executor import InProcessExecutor
 from recon3r_ros.slam.backend.map_delta import MapDelta
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
+from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Map, MetricScale, Retired, TrackedFrame, TrackingState
@@ -30,7 +31,7 @@ SCENE = still_scene(3, 40)
 
 @pytest.fixture
 def process():
-    host = SubprocessExecutor(GeometricPredictor, 100)
+    host = SubprocessExecutor(GeometricPredictor, MappingOptions())
     yield host
     host.close()
 
@@ -155,7 +156,7 @@ def test_a_process_that_ends_while_nothing_is_asked_is_started_again(process):
 
 
 def test_nothing_is_started_again_after_close():
-    process = SubprocessExecutor(GeometricPredictor, 100)
+    process = SubprocessExecutor(GeometricPredictor, MappingOptions())
     process.close()
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
@@ -168,7 +169,7 @@ class TellsFocal(GeometricPredictor):
         return [replace(p, focal=300.0) for p in super().predict(groups, moving)]
 
 
-def test_a_rejected_keyframe_leaves_no_trace(monkeypatch):
+def test_a_rejected_keyframe_leaves_no_trace():
     """Nor do the focal lengths that its predictions told."""
     mapper = Mapper(TellsFocal())
     host = InProcessExecutor(mapper)
@@ -178,7 +179,7 @@ def test_a_rejected_keyframe_leaves_no_trace(monkeypatch):
     assert system.map.started
     before, focals = mapper.snapshot(), list(mapper._state.pairing._focals)
     assert focals
-    monkeypatch.setattr(mapping, 'MIN_AGREEMENT', 2.0)
+    mapper.options = MappingOptions(min_agreement=2.0)
     lens = system.lens('camera')
     frame = replace(as_frame(SCENE, 33), camera=None)
     newest = before.newest
@@ -200,7 +201,7 @@ def test_what_cameras_are_tracked_against_is_not_culled(monkeypatch):
     assert system.state_of('standing') is TrackingState.TRACKING
     monkeypatch.setattr(mapping, 'WINDOW', 1)
     monkeypatch.setattr(mapping, 'ANCHORS', 0)
-    mapper._max_keyframes = len(system.map.keyframes) - 1
+    mapper.options = MappingOptions(len(system.map.keyframes) - 1)
     for count, index in enumerate([*range(20, 40), *range(39, -1, -1)]):
         system.add(as_frame(SCENE, index))
         posed = system.add(replace(standing, stamp_ns=10**12 + count, index=1000 + count))
@@ -210,11 +211,11 @@ def test_what_cameras_are_tracked_against_is_not_culled(monkeypatch):
 
 def test_a_predictor_that_cannot_be_made():
     with pytest.raises(TypeError, match='takes no arguments'):
-        SubprocessExecutor(partial(GeometricPredictor, weights='none'), 100)
+        SubprocessExecutor(partial(GeometricPredictor, weights='none'), MappingOptions())
 
 
 def test_redundant_keyframes_retire_and_frames_keep_their_places(monkeypatch):
-    small = InProcessExecutor(Mapper(GeometricPredictor(), 12))
+    small = InProcessExecutor(Mapper(GeometricPredictor(), MappingOptions(12)))
     capped = System(executor=small)
     for index in [*range(40), *range(39, -1, -1)]:
         capped.add(as_frame(SCENE, index))
@@ -222,7 +223,7 @@ def test_redundant_keyframes_retire_and_frames_keep_their_places(monkeypatch):
     monkeypatch.setattr(mapping, 'WINDOW', 2)
     monkeypatch.setattr(mapping, 'ANCHORS', 0)
     mapper = small._mapper
-    mapper._max_keyframes = len(many.keyframes) - 1
+    mapper.options = MappingOptions(len(many.keyframes) - 1)
     before = [T for _, T in capped.trajectory()]
     mapper._cull(mapper._state, list(many.keyframes))
     assert mapper.snapshot().keyframes == many.keyframes, 'all are tracked against'

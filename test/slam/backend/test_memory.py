@@ -19,6 +19,7 @@ from recon3r_ros.models.registry import Window
 from recon3r_ros.models.types import PosePrior, Prediction, View
 from recon3r_ros.slam.backend import mapping
 from recon3r_ros.slam.backend.mapping import Mapper
+from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.types import TrackedFrame
 from test_windows import CAMERA, Encoding, error, walk, WindowOracle
 
@@ -93,13 +94,13 @@ def test_a_new_window_begins_with_the_views_that_it_shares():
     assert oracle.used[-1] == chain(4, 5, 6, 7), 'made anew: of views 4 and 5 without the others'
 
 
-def test_a_rejected_keyframe_is_not_remembered(monkeypatch: pytest.MonkeyPatch):
+def test_a_rejected_keyframe_is_not_remembered():
     oracle = MemoryOracle(Window(16, 2))
     mapper = Mapper(oracle)
     grow(mapper, oracle, range(5))
-    with monkeypatch.context() as patch:
-        patch.setattr(mapping, 'MIN_AGREEMENT', 2.0)
-        assert grow(mapper, oracle, [5]) == [None]
+    usual, mapper.options = mapper.options, MappingOptions(min_agreement=2.0)
+    assert grow(mapper, oracle, [5]) == [None]
+    mapper.options = usual
     grow(mapper, oracle, [6, 7])
     assert oracle.used[-1] == chain(0, 1, 2, 3, 4, 6)
 
@@ -108,7 +109,7 @@ def test_a_culled_keyframe_is_forgotten(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(mapping, 'WINDOW', 2)
     monkeypatch.setattr(mapping, 'ANCHORS', 0)
     oracle = MemoryOracle(Window(16, 2))
-    mapper = Mapper(oracle, 6)
+    mapper = Mapper(oracle, MappingOptions(6))
     grow(mapper, oracle, range(10))
     known = list(mapper.keyframes)
     assert len(known) == 6 and known[0] == 0 and known[-1] == 9

@@ -13,6 +13,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.tracking import Reference, Track
+from recon3r_ros.slam.options import FrontendOptions
 from simulated import render, still_scene
 
 Array = NDArray[np.float64]
@@ -29,7 +30,7 @@ def test_sharpness_falls_with_blur() -> None:
     values = [keyframes.sharpness(cv2.GaussianBlur(gray(0), (0, 0), s) if s else gray(0))
               for s in (0, 1, 1.5, 2, 3, 5)]
     assert values == sorted(values, reverse=True)
-    assert values[3] < keyframes.MIN_SHARPNESS * values[0]
+    assert values[3] < FrontendOptions.keyframe_sharpness * values[0]
     kernel = np.zeros((9, 9), np.float32)
     kernel[4] = 1 / 9
     assert keyframes.sharpness(cv2.filter2D(gray(0), -1, kernel)) < 0.6 * values[0]
@@ -82,13 +83,13 @@ def test_due_on_parallax_which_depends_on_distance() -> None:
 
 
 def test_a_turn_is_no_parallax_but_due_when_large() -> None:
-    assert not is_due(turn(0.7 * keyframes.MAX_ROTATION))
-    assert is_due(turn(1.1 * keyframes.MAX_ROTATION))
+    assert not is_due(turn(0.7 * np.deg2rad(FrontendOptions.keyframe_rotation)))
+    assert is_due(turn(1.1 * np.deg2rad(FrontendOptions.keyframe_rotation)))
 
 
 def test_due_when_few_points_are_left() -> None:
-    assert is_due(np.eye(4), share=0.9 * keyframes.MIN_OVERLAP)
-    assert not is_due(np.eye(4), share=1.1 * keyframes.MIN_OVERLAP)
+    assert is_due(np.eye(4), share=0.9 * FrontendOptions.keyframe_overlap)
+    assert not is_due(np.eye(4), share=1.1 * FrontendOptions.keyframe_overlap)
 
 
 def test_a_blurred_frame_is_refused_unless_track_would_be_lost() -> None:
