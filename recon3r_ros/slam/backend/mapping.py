@@ -11,29 +11,27 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3, sim3
-from recon3r_ros.geometry.pnp import solve_pnp
 from recon3r_ros.models.types import Encoding, Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.backend import alignment, pair_graph
+from recon3r_ros.slam.backend import pair_graph
 from recon3r_ros.slam.backend.learned import (
     in_scale_of,
     LearnedDepth,
     LearnedDepths,
-    MAX_INFORMATION,
 )
 from recon3r_ros.slam.backend.map_graph import MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
+from recon3r_ros.slam.backend.placement import begin, begin_alone, place
 from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve, WINDOW
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion import MotionConfig
-from recon3r_ros.slam.options import MappingOptions, TRACKED_INFORMATION
+from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ModelScale
 from recon3r_ros.slam.types import (
-    at,
     Keyframe,
     Map,
     MapEdge,
@@ -46,13 +44,8 @@ from recon3r_ros.slam.types import (
 _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
-#: Correspondences of keypoints that place a keyframe
-MIN_PLACED = 25
-#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with
-#: less, the error of the pair's pose, which no confidence contains, would rule its depths
-MIN_FIRST_SHARE, SURE = 0.25, 900.0
-#: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
-_PLACING_ERROR, _GLOBAL_ITERATIONS = 2.0, 15
+#: Iterations of the bundle adjustment of all keyframes, at the end
+GLOBAL_ITERATIONS = 15
 #: Keyframes this close to each other get an edge of the graph from their refined poses
 CHAINED = 2
 
@@ -62,6 +55,7 @@ class Mapper:
     The keyframes of one map; all poses and depths are in map units.
 
     :param predictor: what predicts pointmaps
+    :param options: may be replaced between two keyframes
     :param motion: how dynamic objects are handled
     """
 
@@ -143,8 +137,9 @@ class Mapper:
         keyframe, encoding = self._make(state, frame, view, gray)
         state.calibrated = view.calibrated
         self._insert(state, keyframe, encoding)
-        if self._predictor.single_view:
-            self._begin_alone(state, keyframe.id)
+        if self._predictor.single_view and begin_alone(state, keyframe.id):
+            densify(state, [keyframe.id])
+            self._compare_scale(state, [keyframe.id])
         state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
         return keyframe.id
 
@@ -168,9 +163,9 @@ class Mapper:
         if not pairs:
             return None
         if not state.started:
-            T_map_cam = self._begin(state, pairs[0])
+            T_map_cam = begin(state, pairs[0])
         else:
-            T_map_cam = self._place(state, keyframe, pairs, T_map_cam)
+            T_map_cam = place(state, keyframe, pairs, T_map_cam)
         if T_map_cam is None:
             return None
         self._insert(state, replace(keyframe, T_map_cam=T_map_cam), encoding)
@@ -235,7 +230,7 @@ class Mapper:
             return
         ids = state.ids
         before = {i: state.keyframes[i].landmarks for i in ids}
-        solve(state, ids, {ids[0]}, _GLOBAL_ITERATIONS)
+        solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
         # The pairs of older keyframes are gone: their depths follow their landmarks in scale
         for i in ids[:-WINDOW]:
             keyframe = state.keyframes[i]
@@ -268,56 +263,6 @@ class Mapper:
         state.pairing.insert(keyframe.id, encoding)
         state.motion.give(keyframe, encoding.features)
         state.next_id = keyframe.id + 1
-
-    def _begin_alone(self, state: MapState, i: int) -> None:
-        """Give the first keyframe the depth that its image shows; its median becomes the unit."""
-        prediction = state.pairing.predict_alone(state.keyframes[i], state.focal_factor)
-        focal = state.pairing.focal()
-        if focal is not None and not state.calibrated:
-            state.refocus(float(np.exp(focal)))
-        keyframe = state.keyframes[i]
-        learned = LearnedDepth.of(prediction)
-        depths, confidences = learned.at(keyframe.keypoints)
-        if (confidences > 0).sum() < MIN_PLACED:
-            return
-        state.learned.add(i, i, learned)
-        landmarks = np.where(confidences > 0, np.median(depths[confidences > 0]) / np.where(
-            depths > 0, depths, 1.0), 0.0)
-        state.change(i, landmarks=landmarks,
-                     information=np.minimum(confidences, MAX_INFORMATION))
-        densify(state, [i])
-        self._compare_scale(state, [i])
-
-    def _begin(self, state: MapState, pair: Pair) -> Array | None:
-        """Place the second keyframe; the first one's median depth becomes the unit of length."""
-        first = state.keyframes[pair.partner]
-        sure = at(pair.of_partner.confidence, first.keypoints) > SURE
-        edge = alignment.measure_edge(pair.forward, pair.backward, None)
-        if edge is None or sure.mean() < MIN_FIRST_SHARE:
-            return None
-        own = at(pair.forward.pointmaps[0], first.keypoints)[:, 2]
-        unit = 1 / float(np.median(own[sure]))
-        static = ~at(first.mask, first.keypoints)
-        state.change(first.id, landmarks=np.where(
-            static & (at(pair.of_partner.confidence, first.keypoints) > 0), 1 / (own * unit), 0))
-        _, rotation, translation = sim3.decompose(edge[0])
-        return first.T_map_cam @ se3.from_rt(rotation, unit * translation)
-
-    def _place(self, state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array | None
-               ) -> Array | None:
-        """Pose of a new keyframe from its partners' landmarks that it sees."""
-        points, pixels = [], []
-        for pair in pairs:
-            partner = state.keyframes[pair.partner]
-            known = (at(pair.of_partner.confidence, partner.keypoints) > 0) & (
-                partner.information > TRACKED_INFORMATION)
-            points.append(se3.transform(partner.T_map_cam, partner.landmark_points()[known]))
-            pixels.append(at(pair.of_partner.targets, partner.keypoints)[known])
-        result = solve_pnp(np.concatenate(points), np.concatenate(pixels), new.camera,
-                           None if T_map_cam is None else se3.inverse(T_map_cam), _PLACING_ERROR)
-        if result is None or result.inliers.sum() < MIN_PLACED:
-            return T_map_cam
-        return se3.inverse(result.T_cam_world)
 
     def _mask_movers(self, state: MapState, pairs: list[Pair], new_id: int) -> list[Pair]:
         """

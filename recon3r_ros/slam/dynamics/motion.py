@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.flow import pixel_positions, sample
+from recon3r_ros.geometry.flow import sample
+from recon3r_ros.slam.dynamics.cells import CELL, Cells
+from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface, DepthBounds
 from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner
 from recon3r_ros.slam.dynamics.regions import large_regions
 from recon3r_ros.slam.dynamics.resting import Resting
@@ -32,10 +34,6 @@ Array = NDArray[np.float64]
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: The mask has 1 / this of the tracking image's width and height; flow is measured at that size
-MASK_STEP = 3
-#: Residuals are computed once in this many mask pixels: the flow's finest level is no finer
-CELL = 2
 #: Size and distance of the patches of optical flow, in cells: large ones spread motion beyond its
 #: outline by half their size
 PATCH_SIZE, PATCH_STRIDE, FLOW_ITERATIONS = 6, 4, 6
@@ -54,12 +52,6 @@ MOVING = 3.0
 ROUND_TRIP, ROUND_TRIP_SHARE = 0.5, 0.1
 #: Share of pixels with valid flow below which a frame says nothing
 MIN_VALID = 0.05
-#: Bounds of a known depth: this many standard deviations, at least this relative error
-DEPTH_SIGMAS, MIN_DEPTH_SIGMA = 2.0, 0.03
-#: Nearest depth where none is known, relative to the nearest known depths
-NEAREST = 0.5
-#: An unknown depth is likely one of those within this share of the image's height
-SURROUNDINGS = 1 / 8
 #: Least eigenvalue of the structure tensor (OpenCV's scaling) that makes flow meaningful: below it
 #: lies the noise of a camera on a blank wall
 MIN_TEXTURE = 2e-4
@@ -78,8 +70,6 @@ LOW, HIGH = 1.0, 2.0
 MIN_REGION = 0.002
 #: Margin around dynamic objects that stays out of the map, share of the image's width
 MARGIN = 0.01
-#: Inverse depth of cells without any
-_FAR = np.float32(1e9)
 
 
 @dataclass(frozen=True)
@@ -107,50 +97,6 @@ class _Past:
     T_ref_cam: Array
 
 
-@dataclass(frozen=True, eq=False)
-class _Surface:
-    """
-    Bounds of the reference's inverse depths on its grid, flattened, farthest first.
-
-    :param rays: (N, 3)
-    :param middle: (N,)
-    :param low: (N,)
-    :param high: (N,)
-    :param front: (N,) of what may stand before it: `high` where nothing moved when it was seen
-    :param nearest: anywhere
-    """
-
-    rays: Map
-    middle: Map
-    low: Map
-    high: Map
-    front: Map
-    nearest: float
-
-    def moved(self, T_new_old: Array) -> _Surface:
-        """Express the surface in another frame."""
-        T = T_new_old.astype(np.float32)
-        points = self.rays @ T[:3, :3].T + self.middle[:, None] * T[:3, 3]
-        use = points[:, 2] > 0.05
-        z = points[use, 2]
-        middle = self.middle[use] / z
-        order = np.argsort(middle)
-        return _Surface((points[use] / z[:, None])[order], middle[order],
-                        (self.low[use] / z)[order], (self.high[use] / z)[order],
-                        (self.front[use] / z)[order], self.nearest)
-
-
-@dataclass(frozen=True, eq=False)
-class _Bounds:
-    """Inverse depths (h, w) between which a frame's cells may lie, and likely lie."""
-
-    low: Map
-    high: Map
-    likely_low: Map
-    likely_high: Map
-    known: Mask
-
-
 class MotionDetector:
     """
     Masks dynamic objects, frame by frame.
@@ -160,16 +106,8 @@ class MotionDetector:
     """
 
     def __init__(self, camera: Camera, rest_s: float = 0.0) -> None:
-        self.camera = camera
         self._rest_s = rest_s
-        self.width = max(camera.width // MASK_STEP, 16)
-        self.height = max(camera.height // MASK_STEP, 16)
-        self._size = (self.width, self.height)
-        self._cells = (max(self.width // CELL, 8), max(self.height // CELL, 8))
-        # Coordinates of the cells' centres in mask pixels
-        self._scale = (np.array(self._size) / self._cells).astype(np.float32)
-        self._positions = ((pixel_positions(self._cells[1], self._cells[0]) + 0.5) * self._scale
-                           - 0.5).astype(np.float32)
+        self._cells = Cells.of_camera(camera)
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setFinestScale(1)
         self._flow.setPatchSize(PATCH_SIZE)
@@ -177,15 +115,24 @@ class MotionDetector:
         self._flow.setGradientDescentIterations(FLOW_ITERATIONS)
         self.reset()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of masks: a third of the image's, at least 16 each."""
+        return self._cells.height, self._cells.width
+
+    def refocus(self, camera: Camera) -> None:
+        """Set another focal length: the camera of the same images."""
+        self._cells = Cells.of_camera(camera)
+
     def reset(self) -> None:
         """Forget all frames."""
         self._past: deque[_Past] = deque(maxlen=max(LAGS))
         self._reference: Keyframe | None = None
-        self._surface: _Surface | None = None
-        self._appearance = np.zeros((self._cells[1], self._cells[0]), np.float32)
+        self._surface: BoundedSurface | None = None
+        self._appearance = np.zeros(self._cells.shape, np.float32)
         self._count = 0
         #: Evidence (h, w) for motion in the newest frame's cells, and what it says by itself
-        self.score = np.zeros((self._cells[1], self._cells[0]), np.float32)
+        self.score = np.zeros(self._cells.shape, np.float32)
         self.votes = np.zeros_like(self.score)
         self._resting = Resting(self.score.shape, self._rest_s)
 
@@ -200,9 +147,10 @@ class MotionDetector:
         :param stamp_ns: of the frame, for `unsettled`
         :return: (H // 3, W // 3), at least 16 each
         """
-        small = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
+        small = self._cells.resized(gray)
         self.follow(reference)
-        bounds = self._bounds(T_ref_cam)
+        assert self._surface is not None
+        bounds = self._surface.seen(T_ref_cam, self._cells)
         lag, past = self._choose(T_ref_cam)
         T_past_cam = se3.inverse(past.T_ref_cam) @ T_ref_cam
         flow, length, valid = self._measure(small, past.gray)
@@ -218,8 +166,8 @@ class MotionDetector:
         self._past.append(_Past(small, T_ref_cam))
         self._count += 1
         mask = self.segment(self.score)
-        self._resting.update(cv2.resize(mask.astype(np.uint8) * 255, self._cells,
-                                        interpolation=cv2.INTER_AREA) > 0, before, stamp_ns * 1e-9)
+        self._resting.update(self._cells.averaged(mask.astype(np.uint8) * 255) > 0, before,
+                             stamp_ns * 1e-9)
         return mask
 
     def unsettled(self, stamp_ns: int) -> Mask:
@@ -229,20 +177,20 @@ class MotionDetector:
         :return: (H // 3, W // 3), at least 16 each
         """
         mask = self._resting.unsettled(stamp_ns * 1e-9).astype(np.uint8)
-        return cv2.resize(mask, self._size, interpolation=cv2.INTER_NEAREST) > 0
+        return cv2.resize(mask, self.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
 
     def _cells_before(self, flow: Map, lag: int, T_past_cam: Array, T_ref_cam: Array,
-                      bounds: _Bounds) -> Map:
+                      bounds: DepthBounds) -> Map:
         """Where (h, w, 2) in cells the previous frame saw what the cells show, by the flow."""
         T_last_cam = se3.inverse(self._past[-1].T_ref_cam) @ T_ref_cam
         middle = 0.5 * (bounds.likely_low + bounds.likely_high)
         if lag > 1:
             # A share 1 / lag of what goes beyond the flow of a static scene
-            before = self._seen(T_last_cam, middle)
-            before += (self._positions + flow - self._seen(T_past_cam, middle)) / lag
+            before = self._cells.static(T_last_cam, middle)
+            before += (self._cells.positions + flow - self._cells.static(T_past_cam, middle)) / lag
         else:
-            before = self._positions + flow
-        return (before + 0.5) / self._scale - 0.5
+            before = self._cells.positions + flow
+        return self._cells.from_pixels(before)
 
     def follow(self, reference: Keyframe, T_new_old: Array | None = None) -> None:
         """
@@ -254,8 +202,8 @@ class MotionDetector:
         if reference is self._reference:
             return
         old, older = self._reference, self._surface
-        small = cv2.resize(reference.gray, self._size, interpolation=cv2.INTER_AREA)
-        surface = self._bounded(reference)
+        small = self._cells.resized(reference.gray)
+        surface = BoundedSurface.of(reference, self._cells)
         if old is None:
             self._past.append(_Past(small, np.eye(4)))
         elif old.id != reference.id:
@@ -264,161 +212,59 @@ class MotionDetector:
             self._past = deque((_Past(p.gray, T_new_old @ p.T_ref_cam) for p in self._past),
                                maxlen=max(LAGS))
             assert older is not None
-            surface = self._completed(surface, older.moved(T_new_old))
+            surface = surface.completed(older.moved(T_new_old), self._cells)
         self._reference, self._surface, self._appearance = reference, surface, self._look(small)
-
-    def _completed(self, surface: _Surface, older: _Surface) -> _Surface:
-        """Add older points where a surface has none: what moved when the reference was taken."""
-        _, high, _ = self._render(surface, np.eye(4))
-        cols, rows, inside = self._cells_of(older.rays)
-        new = ~inside
-        new[inside] = high[rows[inside], cols[inside]] <= 0
-        # No more than one point a cell, the newest first
-        limit = max(high.size - len(surface.middle), 0)
-        chosen = np.flatnonzero(new)
-        chosen = chosen[::max(1, -(-len(chosen) // max(limit, 1)))] if limit else chosen[:0]
-        middle = np.concatenate([surface.middle, older.middle[chosen]])
-        order = np.argsort(middle)
-        return _Surface(
-            np.concatenate([surface.rays, older.rays[chosen]])[order], middle[order],
-            np.concatenate([surface.low, older.low[chosen]])[order],
-            np.concatenate([surface.high, older.high[chosen]])[order],
-            # What moved may have come to rest there
-            np.concatenate([surface.front, np.full(len(chosen), surface.nearest, np.float32)]
-                           )[order], surface.nearest)
-
-    def _bounded(self, reference: Keyframe) -> _Surface:
-        known = (reference.inverse_depth > 0) & ~reference.mask
-        sigma = DEPTH_SIGMAS * np.maximum(
-            1 / np.sqrt(np.maximum(reference.confidence, 1e-6)), MIN_DEPTH_SIGMA)
-        factor = np.exp(np.minimum(sigma, 2.0)).astype(np.float32)
-        kernel = np.ones((3, 3), np.uint8)
-        low = cv2.erode(np.where(known, reference.inverse_depth / factor, _FAR), kernel)
-        high = cv2.dilate(np.where(known, reference.inverse_depth * factor, 0), kernel)
-        shape = reference.inverse_depth.shape
-        rows = np.minimum(np.arange(self._cells[1]) * shape[0] // self._cells[1], shape[0] - 1)
-        cols = np.minimum(np.arange(self._cells[0]) * shape[1] // self._cells[0], shape[1] - 1)
-        grid = np.ix_(rows, cols)
-        use = known[grid].ravel()
-        middle = reference.inverse_depth[grid].ravel()[use]
-        order = np.argsort(middle)
-        camera = reference.camera
-        rays = np.stack(np.broadcast_arrays(
-            (cols[None, :] - camera.cx) / camera.fx, (rows[:, None] - camera.cy) / camera.fy, 1.0),
-            axis=-1).reshape(-1, 3)[use][order].astype(np.float32)
-        nearest = float(np.percentile(middle, 98)) if len(middle) else 1.0
-        own_high = high[grid].ravel()[use][order]
-        return _Surface(rays, middle[order], low[grid].ravel()[use][order], own_high, own_high,
-                        nearest / NEAREST)
-
-    def _bounds(self, T_ref_cam: Array) -> _Bounds:
-        """Bounds of the inverse depth of a frame's cells, from the reference's."""
-        assert self._surface is not None
-        low, high, front = self._render(self._surface, T_ref_cam)
-        known = high > 0
-        around = np.ones((2 * round(SURROUNDINGS * len(high)) + 1,) * 2, np.uint8)
-        far, near = cv2.erode(low, around), cv2.dilate(high, around)
-        likely_low, likely_high = np.where(known, low, far), np.where(known, high, near)
-        nothing = likely_high <= 0
-        likely_low[nothing], likely_high[nothing] = 0, self._surface.nearest
-        # A depth may be wrong; it then is one of those around it
-        return _Bounds(np.where(known, far, np.float32(0)),
-                       np.where(known, np.maximum(front, near), np.float32(self._surface.nearest)),
-                       likely_low, likely_high, known)
-
-    def _render(self, surface: _Surface, T_ref_cam: Array) -> tuple[Map, Map, Map]:
-        """Low, high and front of the cells from a surface: (_FAR, 0, 0) where it has none."""
-        T = se3.inverse(T_ref_cam).astype(np.float32)
-        points = surface.rays @ T[:3, :3].T + surface.middle[:, None] * T[:3, 3]
-        cols, rows, inside = self._cells_of(points)
-        cols, rows, z = cols[inside], rows[inside], points[inside, 2]
-        low = np.full(self.score.shape, _FAR)
-        high, front = np.zeros((2, *self.score.shape), np.float32)
-        # Nearest last, so that it stays where several points fall into one cell
-        low[rows, cols] = surface.low[inside] / z
-        high[rows, cols] = surface.high[inside] / z
-        front[rows, cols] = surface.front[inside] / z
-        kernel = np.ones((3, 3), np.uint8)
-        return cv2.erode(low, kernel), cv2.dilate(high, kernel), cv2.dilate(front, kernel)
-
-    def _cells_of(self, points: Map) -> tuple[NDArray[np.int32], NDArray[np.int32], Mask]:
-        """Columns and rows of the cells that points (N, 3) fall into, and which fall into one."""
-        K = self._matrix().astype(np.float32)
-        K[:2, 2] += 0.5
-        K[:2] /= self._scale[:, None]
-        pixels = points @ K[:2].T / np.maximum(points[:, 2:], 1e-2)
-        inside = (((pixels >= 0) & (pixels < self._cells)).all(1) & (points[:, 2] > 1e-2))
-        cols, rows = np.where(inside[:, None], pixels, 0).astype(np.int32).T
-        return cols, rows, inside
 
     def _look(self, small: NDArray[np.uint8]) -> Map:
         """Grey values of the cells, a little blurred."""
-        cells = cv2.resize(small, self._cells, interpolation=cv2.INTER_AREA)
-        return cv2.GaussianBlur(cells, (3, 3), 0).astype(np.float32)
+        return cv2.GaussianBlur(self._cells.averaged(small), (3, 3), 0).astype(np.float32)
 
-    def _looks_alike(self, small: NDArray[np.uint8], T_ref_cam: Array, bounds: _Bounds) -> Mask:
+    def _looks_alike(self, small: NDArray[np.uint8], T_ref_cam: Array, bounds: DepthBounds
+                     ) -> Mask:
         """Where a cell looks as its depth says that it does in the reference."""
         if not bounds.known.any():
             return bounds.known
-        seen = self._seen(T_ref_cam, 0.5 * (bounds.likely_low + bounds.likely_high))
-        then = sample(self._appearance, (seen + 0.5) / self._scale - 0.5, -1e3)
+        seen = self._cells.static(T_ref_cam, 0.5 * (bounds.likely_low + bounds.likely_high))
+        then = sample(self._appearance, self._cells.from_pixels(seen), -1e3)
         difference = cv2.blur(cv2.absdiff(self._look(small), then), (3, 3))
         usual = float(np.median(difference[bounds.known]))
         # Grey values are integers: rounding alone makes differences of this size
         return bounds.known & (difference < ALIKE * max(usual, 1.0))
 
-    def _matrix(self) -> Array:
-        """Intrinsics (3, 3) in mask pixels."""
-        return self.camera.resized(self.width, self.height).K
-
     def _texture(self, small: NDArray[np.uint8]) -> Map:
         """Smaller eigenvalue of the structure tensor in each cell."""
-        return cv2.cornerMinEigenVal(cv2.resize(small, self._cells, interpolation=cv2.INTER_AREA),
-                                     blockSize=5, ksize=3)
+        return cv2.cornerMinEigenVal(self._cells.averaged(small), blockSize=5, ksize=3)
 
     def _choose(self, T_ref_cam: Array) -> tuple[int, _Past]:
         """Pick an earlier frame to compare with, and how many frames ago it was."""
         surface = self._surface
         assert surface is not None
-        fx = self._matrix()[0, 0]
+        fx = self._cells.K[0, 0]
         typical = float(np.median(surface.middle)) if len(surface.middle) else 1.0
         for lag in range(min(LAGS[self._count % len(LAGS)], len(self._past)), 1, -1):
             T = se3.inverse(self._past[-lag].T_ref_cam) @ T_ref_cam
             shift = fx * (se3.rotation_angle(T[:3, :3])
                           + typical * float(np.linalg.norm(T[:3, 3])))
-            if shift < MAX_FLOW * self.width:
+            if shift < MAX_FLOW * self._cells.width:
                 return lag, self._past[-lag]
         return 1, self._past[-1]
 
     def _measure(self, small: NDArray[np.uint8], past: NDArray[np.uint8]) -> tuple[Map, Map, Mask]:
         """Flow of the cells to an earlier frame, its length, and where it finds its way back."""
-        flow, back = (cv2.resize(self._flow.calc(*pair, None), self._cells,
-                                 interpolation=cv2.INTER_AREA)
+        flow, back = (self._cells.averaged(self._flow.calc(*pair, None))
                       for pair in ((small, past), (past, small)))
-        cells = (self._positions + flow + 0.5) / self._scale - 0.5
+        cells = self._cells.from_pixels(self._cells.positions + flow)
         error = cv2.magnitude(*cv2.split(flow + sample(back, cells, 1e3)))
         length = cv2.magnitude(*cv2.split(flow))
         valid = ((error < ROUND_TRIP + ROUND_TRIP_SHARE * length)
-                 & (length < REACH * self.width))
+                 & (length < REACH * self._cells.width))
         return flow, length, valid
-
-    def _seen(self, T_past_cam: Array, inverse_depth: Map) -> Map:
-        """Where (h, w, 2) static cells of these inverse depths were seen in an earlier frame."""
-        # K R K^-1 and K t act on pixels directly
-        K = self._matrix()
-        H = (K @ T_past_cam[:3, :3] @ np.linalg.inv(K)).astype(np.float32)
-        e = (K @ T_past_cam[:3, 3]).astype(np.float32)
-        a, b, c = cv2.split(cv2.transform(self._positions, H))
-        if e[2] < 0:
-            inverse_depth = np.minimum(inverse_depth, 0.9 / -e[2] * c)
-        z = 1 / (c + inverse_depth * e[2])
-        return cv2.merge([(a + inverse_depth * e[0]) * z, (b + inverse_depth * e[1]) * z])
 
     def _residual(self, flow: Map, T_past_cam: Array, low: Map, high: Map) -> Map:
         """Distance (mask pixels) of where a cell was seen to where it was, were it static."""
-        far = self._seen(T_past_cam, low)
-        du, dv = cv2.split(self._seen(T_past_cam, high) - far)
-        x, y = cv2.split(self._positions + flow - far)
+        far = self._cells.static(T_past_cam, low)
+        du, dv = cv2.split(self._cells.static(T_past_cam, high) - far)
+        x, y = cv2.split(self._cells.positions + flow - far)
         along = np.clip((x * du + y * dv) / np.maximum(du * du + dv * dv, 1e-9), 0, 1)
         return cv2.magnitude(x - along * du, y - along * dv)
 
@@ -429,7 +275,7 @@ class MotionDetector:
         :param score: (h, w) of cells
         :return: (H // 3, W // 3), at least 16 each
         """
-        full = cv2.resize(score, self._size, interpolation=cv2.INTER_LINEAR)
+        full = cv2.resize(score, self.shape[::-1], interpolation=cv2.INTER_LINEAR)
         candidates = cv2.morphologyEx((full > LOW).astype(np.uint8), cv2.MORPH_CLOSE,
                                       np.ones((2 * CELL + 1,) * 2, np.uint8))
         # Patches that overlap an outline move with what has more texture: mostly the nearer side

@@ -224,7 +224,8 @@ class CameraFrontend:
     def refocus(self, factor: float) -> None:
         """Set the focal length of an uncalibrated camera to `factor` times the guess."""
         self.rectifier.refocus(factor)
-        self._tracker.camera = self._detector.camera = self.rectifier.tracking_camera
+        self._tracker.camera = self.rectifier.tracking_camera
+        self._detector.refocus(self.rectifier.tracking_camera)
 
     def turned(self) -> list[TrackedFrame]:
         """Pose the frames of a camera that only turned, and so has no map."""
@@ -294,7 +295,7 @@ class CameraFrontend:
         if self._motion.detect:
             mask = self._detector.detect(gray, T_keyframe_cam, keyframe, frame.stamp_ns)
         else:
-            mask = np.zeros((self._detector.height, self._detector.width), bool)
+            mask = np.zeros(self._detector.shape, bool)
         if frame.mask is not None:
             mask = mask | self.rectifier.mask_from_source(frame.mask, mask.shape)
         return mask

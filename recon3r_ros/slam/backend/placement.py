@@ -1,0 +1,90 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Poses of new keyframes before they are refined, and the unit of length of a new map."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3, sim3
+from recon3r_ros.geometry.pnp import solve_pnp
+from recon3r_ros.slam.backend import alignment
+from recon3r_ros.slam.backend.learned import LearnedDepth, MAX_INFORMATION
+from recon3r_ros.slam.backend.map_state import MapState
+from recon3r_ros.slam.options import TRACKED_INFORMATION
+from recon3r_ros.slam.types import at, Keyframe, Pair
+
+Array = NDArray[np.float64]
+
+#: Correspondences of keypoints that place a keyframe
+MIN_PLACED = 25
+#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with
+#: less, the error of the pair's pose, which no confidence contains, would rule its depths
+MIN_FIRST_SHARE, SURE = 0.25, 900.0
+#: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
+PLACING_ERROR = 2.0
+
+
+def begin_alone(state: MapState, i: int) -> bool:
+    """
+    Give the first keyframe the depth that its image shows; its median becomes the unit of length.
+
+    :return: whether it shows enough
+    """
+    prediction = state.pairing.predict_alone(state.keyframes[i], state.focal_factor)
+    focal = state.pairing.focal()
+    if focal is not None and not state.calibrated:
+        state.refocus(float(np.exp(focal)))
+    keyframe = state.keyframes[i]
+    learned = LearnedDepth.of(prediction)
+    depths, confidences = learned.at(keyframe.keypoints)
+    if (confidences > 0).sum() < MIN_PLACED:
+        return False
+    state.learned.add(i, i, learned)
+    landmarks = np.where(confidences > 0, np.median(depths[confidences > 0]) / np.where(
+        depths > 0, depths, 1.0), 0.0)
+    state.change(i, landmarks=landmarks,
+                 information=np.minimum(confidences, MAX_INFORMATION))
+    return True
+
+
+def begin(state: MapState, pair: Pair) -> Array | None:
+    """
+    Place the second keyframe; the first one's median depth becomes the unit of length.
+
+    :return: its T_map_cam (4, 4); None where the pair tells too little depth
+    """
+    first = state.keyframes[pair.partner]
+    sure = at(pair.of_partner.confidence, first.keypoints) > SURE
+    edge = alignment.measure_edge(pair.forward, pair.backward, None)
+    if edge is None or sure.mean() < MIN_FIRST_SHARE:
+        return None
+    own = at(pair.forward.pointmaps[0], first.keypoints)[:, 2]
+    unit = 1 / float(np.median(own[sure]))
+    static = ~at(first.mask, first.keypoints)
+    state.change(first.id, landmarks=np.where(
+        static & (at(pair.of_partner.confidence, first.keypoints) > 0), 1 / (own * unit), 0))
+    _, rotation, translation = sim3.decompose(edge[0])
+    return first.T_map_cam @ se3.from_rt(rotation, unit * translation)
+
+
+def place(state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array | None
+          ) -> Array | None:
+    """
+    Pose of a new keyframe from its partners' landmarks that it sees, by PnP.
+
+    :param T_map_cam: (4, 4) by tracking, where it is known
+    :return: (4, 4); that by tracking where too few landmarks are seen
+    """
+    points, pixels = [], []
+    for pair in pairs:
+        partner = state.keyframes[pair.partner]
+        known = (at(pair.of_partner.confidence, partner.keypoints) > 0) & (
+            partner.information > TRACKED_INFORMATION)
+        points.append(se3.transform(partner.T_map_cam, partner.landmark_points()[known]))
+        pixels.append(at(pair.of_partner.targets, partner.keypoints)[known])
+    result = solve_pnp(np.concatenate(points), np.concatenate(pixels), new.camera,
+                       None if T_map_cam is None else se3.inverse(T_map_cam), PLACING_ERROR)
+    if result is None or result.inliers.sum() < MIN_PLACED:
+        return T_map_cam
+    return se3.inverse(result.T_cam_world)
