@@ -377,7 +377,7 @@ def _rotated(a: GeometricEncoding, b: GeometricEncoding, forward: _Matches, back
 
 
 def _nothing(a: GeometricEncoding, b: GeometricEncoding) -> Prediction:
-    """Return the prediction for a pair without matches: unit depths, no confidence."""
+    """Return the prediction for a pair without a relative pose: unit depths, no confidence."""
     def without(e: GeometricEncoding) -> NDArray[np.float32]:
         return np.full(e.rays.shape[:2], NO_CONFIDENCE, np.float32)
     return Prediction((a.rays, b.rays), (without(a), without(b)))
