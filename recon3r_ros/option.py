@@ -17,10 +17,10 @@ def option(default: Any, meaning: str, unit: str = '', low: float | None = None,
     """
     Field of a dataclass that users may set.
 
-    :param meaning: one sentence, as a user should read it
+    :param meaning: description for users, one sentence
     :param low: least value of a number
     :param high: greatest value of a number
-    :param choices: values that a text may have; empty where any will do
+    :param choices: allowed values of a text; empty where any is allowed
     :param flag: short name on the command line, beside --name-of-the-field
     """
     return field(default=default, metadata={
@@ -51,9 +51,9 @@ def chosen(kind: type[T], values: dict[str, Any]) -> T:
 
 def check(options: Any) -> None:
     """
-    Make sure that options have values that they may have.
+    Check options against their ranges and choices.
 
-    :raises Recon3rError: where one has not
+    :raises Recon3rError: for a value outside
     """
     for own in fields_of(options):
         about, value = own.metadata, getattr(options, own.name)

@@ -29,7 +29,7 @@ Map = NDArray[np.float32]
 _MODELS = {'plumb_bob': (0, 4, 5), 'rational_polynomial': (8,), 'equidistant': (4,)}
 _WIDEST_HALF_ANGLE = math.radians(60.0)  # of a rectified equidistant camera
 _LARGEST_ZOOM = 16.0
-_OUTSIDE = -16.0  # a map entry that cv2.remap finds outside of every image
+_OUTSIDE = -16.0  # map entry that lies outside every image, for cv2.remap
 
 
 def pixel_grid(height: int, width: int) -> Array:
@@ -89,11 +89,11 @@ class Camera:
     @classmethod
     def guess(cls, width: int, height: int, focal_factor: float = 1.2) -> Camera:
         """
-        Undistorted camera for images of unknown origin.
+        Pinhole camera with a default focal length, for images without calibration.
 
         :param width: columns, pixels
         :param height: rows, pixels
-        :param focal_factor: focal length over the longer side; 1.2 is 45 degrees across
+        :param focal_factor: focal length over the longer side; 1.2 gives 45 degrees of view
         :returns: a pinhole with its principal point at the image's centre
         """
         focal = focal_factor * max(width, height)
@@ -137,17 +137,17 @@ class Camera:
 
     def project(self, points: ArrayLike) -> Array:
         """
-        Pixels of camera-frame points.
+        Project camera-frame points to pixels.
 
         :param points: points (..., 3), metres
-        :returns: distorted pixels (..., 2), perhaps outside of the image; NaN for points that are
-            not in front of the camera (equidistant: only for the camera's centre)
+        :returns: distorted pixels (..., 2), not clipped to the image; NaN for points that are not
+            in front of the camera (equidistant: only for the camera's centre)
         """
         return self.project_with_jacobian(points)[0]
 
     def project_with_jacobian(self, points: ArrayLike) -> tuple[Array, Array]:
         """
-        Pixels of camera-frame points, and their derivative.
+        Project camera-frame points to pixels, with the Jacobian.
 
         :param points: points (..., 3), metres
         :returns: pixels (..., 2) as from `project`, and d pixel / d point (..., 2, 3)
@@ -174,11 +174,11 @@ class Camera:
 
     def unproject(self, pixels: ArrayLike) -> Array:
         """
-        Rays of pixels; the inverse of `project`.
+        Unproject pixels to rays; the inverse of `project`.
 
         :param pixels: distorted pixels (..., 2)
         :returns: rays (..., 3) with z = 1; NaN where the distortion has no inverse or, for an
-            equidistant camera, more than 90 degrees off the axis
+            equidistant camera, more than 90 degrees off the optical axis
         """
         pixels = as_array(pixels, (2,), 'pixels')
         plane = (pixels - (self.cx, self.cy)) / (self.fx, self.fy)
@@ -194,7 +194,7 @@ class Camera:
 
         :param width: new columns
         :param height: new rows
-        :returns: the camera; the distortion, which is free of pixels, stays
+        :returns: the camera; the distortion coefficients, which are unit-free, stay
         """
         sx = _positive_int('width', width) / self.width
         sy = _positive_int('height', height) / self.height
@@ -203,7 +203,7 @@ class Camera:
 
     def cropped(self, x: int, y: int, width: int, height: int) -> Camera:
         """
-        Camera of a window of this one's image; one that sticks out is a padding.
+        Camera of a crop of this one's image; a crop beyond the border pads the image.
 
         :param x: column that becomes column 0
         :param y: row that becomes row 0
@@ -222,7 +222,7 @@ class Camera:
         border and see at most 60 degrees to each side.
 
         :returns: the camera; itself if it is a pinhole already
-        :raises GeometryError: if no focal length will do
+        :raises GeometryError: if no focal length up to the largest zoom removes the border
         """
         if self.is_pinhole:
             return self
@@ -233,7 +233,8 @@ class Camera:
             low = (reach + 0.5 / min(self.fx, self.fy)) / math.tan(_WIDEST_HALF_ANGLE)
         high = max(low, 1.0) * _LARGEST_ZOOM
         if not self._fills(self._zoomed(high)):
-            raise GeometryError(f'no rectified view of {self} without a border')
+            raise GeometryError(f'no rectified view of {self} without a border: check its '
+                                'distortion coefficients')
         if self._fills(self._zoomed(low)):
             return self._zoomed(low)
         for _ in range(20):
@@ -246,7 +247,7 @@ class Camera:
                        model='plumb_bob')
 
     def _fills(self, view: Camera) -> bool:
-        """Whether every border pixel of a pinhole view is seen by this camera, and unfolded."""
+        """Whether a pinhole view's border projects into this camera's image, without a fold."""
         grid = pixel_grid(view.height, view.width)
         border = np.concatenate([grid[0], grid[-1], grid[:, 0], grid[:, -1]])
         rays = view.unproject(border)
@@ -268,8 +269,8 @@ class Camera:
         """
         Make maps for `cv2.remap` from an image of `rectified()` to one of this camera.
 
-        :returns: map_x and map_y, float32 (height, width); far outside where the rectified camera
-            does not see what this one does
+        :returns: map_x and map_y, float32 (height, width); outside every image
+            where the ray lies outside the rectified camera's view
         """
         grid = pixel_grid(self.height, self.width)
         return _remap_maps(self.rectified().project(self.unproject(grid)))

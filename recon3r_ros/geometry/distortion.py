@@ -26,7 +26,7 @@ def polynomial_distort(xy: Array, coefficients: tuple[float, ...]) -> tuple[Arra
 
     :param xy: undistorted image plane (..., 2)
     :param coefficients: k1 k2 p1 p2 [k3 [k4 k5 k6]]; empty for none
-    :returns: distorted image plane (..., 2) and its derivative by xy (..., 2, 2)
+    :returns: distorted image plane (..., 2) and its Jacobian by xy (..., 2, 2)
     """
     k1, k2, p1, p2, k3, k4, k5, k6 = (*coefficients, *(0.0,) * (8 - len(coefficients)))
     x, y = xy[..., 0], xy[..., 1]
@@ -87,13 +87,13 @@ def _equidistant_angle(theta: Array, coefficients: tuple[float, ...]) -> tuple[A
 
 def equidistant_distort(points: Array, coefficients: tuple[float, ...]) -> tuple[Array, Array]:
     """
-    Kannala-Brandt projection (equidistant); also sees points beside and behind the camera.
+    Kannala-Brandt projection (equidistant); also defined beside and behind the camera.
 
     Kannala and Brandt 2006, "A generic camera model", its radial part, normalised as in OpenCV.
 
     :param points: camera-frame points (..., 3)
     :param coefficients: k1 k2 k3 k4
-    :returns: distorted image plane (..., 2) and its derivative by the point (..., 2, 3)
+    :returns: distorted image plane (..., 2) and its Jacobian by the point (..., 2, 3)
     """
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     rho = np.hypot(x, y)
@@ -103,7 +103,7 @@ def equidistant_distort(points: Array, coefficients: tuple[float, ...]) -> tuple
     safe = np.where(central, 1.0, rho)
     scale = np.where(central, 1 / z, bent / safe)
     cos, sin = x / safe, y / safe
-    along = slope * z / distance2 - scale  # what the radial direction has over the tangential one
+    along = slope * z / distance2 - scale  # radial minus tangential scale
     jacobian = np.empty((*rho.shape, 2, 3))
     jacobian[..., 0, 0] = scale + cos * cos * along
     jacobian[..., 1, 1] = scale + sin * sin * along

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Dense correspondence between two images: DIS optical flow, seeded where the views lie far apart.
+Dense correspondence between two images: DIS optical flow, seeded for wide baselines.
 
 Kroeger et al., 'Fast Optical Flow using Dense Inverse Search', ECCV 2016 (OpenCV's
-implementation); wide baselines start from sparse SIFT matches (Lowe, IJCV 2004), interpolated
+implementation); wide baselines are seeded by sparse SIFT matches (Lowe, IJCV 2004), interpolated
 piecewise affinely.
 Pixel (u, v) of the coarse image is centred on (2 u + 0.5, 2 v + 0.5) of the fine one.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 SEED_GRID_STEP = 8
 LUCAS_KANADE_WINDOW = (15, 15)
 LUCAS_KANADE_STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.01)
-#: A refinement that moves a match farther than this (coarse pixels) has found something else
+#: A refinement that moves a match farther than this (coarse pixels) is rejected as a mismatch
 MAX_REFINEMENT = 1.5
 
 
@@ -48,7 +48,7 @@ def sample(field: NDArray[np.float32], pixels: NDArray[np.float32], outside: flo
 @dataclass(frozen=True, eq=False)
 class Pyramid:
     """
-    One image at the two sizes that matching works on.
+    One image at the two resolutions of matching.
 
     :param fine: (2 H, 2 W) uint8, where keypoints are matched
     :param coarse: (H, W) uint8, where flow is dense
@@ -59,7 +59,7 @@ class Pyramid:
 
     def warped(self, flow: NDArray[np.float32]) -> Pyramid:
         """
-        Look this image up where a flow (h, w, 2), in coarse pixels, leads to.
+        Warp this image by a flow (h, w, 2) in coarse pixels.
 
         :return: images of twice the flow's size and of the flow's size
         """
@@ -75,8 +75,8 @@ class Flow:
     """
     Correspondence from image a to image b, in coarse pixels.
 
-    :param dense: (H, W, 2) float32: a's pixel p is seen in b at p + dense[p]
-    :param targets: (N, 2) float32 positions in b of the keypoints that were asked for
+    :param dense: (H, W, 2) float32: a's pixel p corresponds to p + dense[p] in b
+    :param targets: (N, 2) float32 positions in b of the given keypoints
     :param sharp: (N,) whether the keypoint's match was refined
     """
 
@@ -90,12 +90,12 @@ def compute_flow(a: Pyramid, b: Pyramid, keypoints: NDArray[np.float32],
     """
     Optical flow from a to b, refined at keypoints by Lucas and Kanade's method.
 
-    With a seed, b is first warped by it, so that both methods see two similar images and their
-    upright patches cope with the rotation and scaling between distant views.
+    With a seed, b is first warped by it: both methods then compare similar images, and their
+    upright patches tolerate the rotation and scale change of a wide baseline.
 
     :param a: image a
     :param b: image b; of a's size where there is no seed
-    :param keypoints: (N, 2) corners of a in coarse pixels, where refinement pays
+    :param keypoints: (N, 2) corners of a in coarse pixels, to be refined
     :param seed: (H, W, 2) approximate flow, coarse pixels
     """
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
@@ -135,14 +135,14 @@ def _refine(fine_a: NDArray[np.uint8], fine_b: NDArray[np.uint8], pixels: NDArra
 def round_trip_error(forward: NDArray[np.float32], backward: NDArray[np.float32]
                      ) -> NDArray[np.float32]:
     """
-    Distance between a pixel of a and where it comes back to after a trip to b.
+    Forward-backward error: distance between a pixel of a and its position after a round trip.
 
     :param forward: (H, W, 2) flow from a to b
     :param backward: (H', W', 2) flow from b to a
-    :return: (H, W) pixels; infinite where the trip leaves b
+    :return: (H, W) pixels; infinite where the flow leaves b
     """
     targets = pixel_positions(*forward.shape[:2]) + forward
-    # Beyond the border the look-up is infinite, and so is the error
+    # Beyond the border the backward flow is infinite, and so is the error
     back = cv2.remap(backward, targets, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
                      borderValue=(np.inf, np.inf))
     trip = forward + back
@@ -155,13 +155,13 @@ def seed_flow(pixels_a: NDArray[np.float32], pixels_b: NDArray[np.float32],
     """
     Interpolate sparse matches into a dense, piecewise affine flow.
 
-    Beyond the convex hull of the matches the flow of the nearest one is taken.
+    Beyond the convex hull of the matches, the flow of the nearest match is used.
 
     :param pixels_a: (N, 2) in a, N >= 4, not collinear
     :param pixels_b: (N, 2) in b
     :return: (height, width, 2) float32 flow from a to b
     """
-    # Takes a third of the node's time to load, and only the mapping process needs it
+    # A third of the node's import time, and only the mapping process needs it
     from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
     rows = int(np.ceil(height / SEED_GRID_STEP)) + 1
     cols = int(np.ceil(width / SEED_GRID_STEP)) + 1

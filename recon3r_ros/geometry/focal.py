@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Focal length of a camera from the pointmap it sees."""
+"""Focal length of a camera from its pointmap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry.camera import pixel_grid
 from recon3r_ros.geometry.se3 import as_array
 
-# tan of the widest angle off the axis a pointmap's point is believed at: a depth close to zero
+# tan of the widest angle off the axis at which a point is used: a depth close to zero
 # would otherwise give one point unbounded leverage
 _LARGEST_SLOPE = np.tan(np.radians(80.0))
 _SMALLEST_RESIDUAL = 1e-6  # pixels, keeps Weiszfeld's weights finite at a perfect fit
@@ -23,12 +23,12 @@ def estimate_focal_weiszfeld(
     iterations: int = 10,
 ) -> float:
     """
-    Focal length that best explains where a pointmap's points are seen; square pixels assumed.
+    Focal length of least reprojection error of a pointmap; square pixels assumed.
 
     Minimises sum_i conf_i |(u_i', v_i') - f (X_i, Y_i) / Z_i| over f with Weiszfeld's iteration
-    (DUSt3R, Wang et al. 2024, section 3.3), from the median of the pixels' own estimates.
+    (DUSt3R, Wang et al. 2024, section 3.3), initialised by the median of the per-pixel estimates.
 
-    :param pointmap: points (H, W, 3) in the frame of the camera that sees them, any scale
+    :param pointmap: points (H, W, 3) in the frame of their camera, any scale
     :param confidence: weights (H, W); pixels where it is not positive are ignored
     :param principal_point: (cx, cy), pixels
     :param iterations: of Weiszfeld's algorithm

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Camera pose from points of the world and their pixels, with covariance."""
+"""Camera pose from 2-D to 3-D correspondences (PnP), with covariance."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from recon3r_ros.geometry.camera import Camera
 Array = NDArray[np.float64]
 
 MIN_INLIERS = 6
-_ROUNDS = 4  # of choosing inliers and refining on them
+_ROUNDS = 4  # of inlier selection and refinement
 _RANSAC_ITERATIONS = 500
-# Cauchy's constant for an efficiency of 95 %, and how exact tracked pixels are at best: points
-# whose depth was borrowed agree perfectly with the pose it came with, and must not outvote others
+# Cauchy's constant for an efficiency of 95 %, and the least standard deviation of tracked pixels:
+# points with depth from a temporary reference fit its pose exactly and must not outweigh others
 _CAUCHY, _MIN_SIGMA = 2.385, 0.15
 _RAYLEIGH_MEDIAN = 1.1774  # of the length of two normal residuals
-_POLISHING, _CONVERGED = 15, 0.005  # iterations at most, and what the last one gains
+_POLISHING, _CONVERGED = 15, 0.005  # iterations at most, and the relative gain that ends them
 _UNSEEN = 1e4  # residual, pixels, of a point that is not in front of the camera
 _SINGULAR = 1e-12  # smallest over largest eigenvalue of the scaled normal matrix
 
@@ -30,7 +30,7 @@ _SINGULAR = 1e-12  # smallest over largest eigenvalue of the scaled normal matri
 @dataclass(frozen=True)
 class PnPResult:
     """
-    Pose of a camera, and how well it is known.
+    Pose of a camera, with its covariance.
 
     :param T_cam_world: (4, 4), maps world points to the camera's optical frame
     :param inliers: (N,) bool, reprojected within the threshold
@@ -70,16 +70,16 @@ def solve_pnp(
     Pose of a camera from correspondences with outliers; deterministic.
 
     Refines the initial pose if there is one. If there is none, or fewer than half of the points
-    agree with the refined pose, RANSAC (MAGSAC++ of OpenCV, on undistorted pixels) proposes
-    another, and the one with more inliers wins.
+    are inliers of the refined pose, RANSAC (MAGSAC++ of OpenCV, on undistorted pixels) proposes
+    another, and the one with more inliers is returned.
 
     :param points_world: points (N, 3), metres; rows that are not finite are outliers
-    :param pixels: where they are seen (N, 2), distorted
-    :param camera: the camera that sees them
-    :param T_cam_world_init: (4, 4), a guess; None if there is none
+    :param pixels: their observations (N, 2), distorted
+    :param camera: the observing camera
+    :param T_cam_world_init: (4, 4), initial pose; None if there is none
     :param threshold_px: largest reprojection error of an inlier
     :param weights: (N,), inverse variances up to a common factor; None for equal ones
-    :returns: the pose, or None if fewer than 6 points agree on any or leave it undetermined
+    :returns: the pose, or None if it has fewer than 6 inliers or is underdetermined
     :raises GeometryError: if the arguments' shapes do not fit together
     """
     problem, valid = _checked(points_world, pixels, camera, threshold_px, weights)
@@ -108,16 +108,16 @@ def refine_pnp(
     """
     Pose of a camera by Levenberg-Marquardt from an initial pose.
 
-    A Huber kernel on all points finds the pose's neighbourhood; then inliers are chosen and the
-    pose refined on them, until they stay the same.
+    First a Huber kernel on all points; then inlier selection and refinement alternate until the
+    inliers no longer change.
 
     :param points_world: points (N, 3), metres; rows that are not finite are outliers
-    :param pixels: where they are seen (N, 2), distorted
-    :param camera: the camera that sees them
+    :param pixels: their observations (N, 2), distorted
+    :param camera: the observing camera
     :param T_cam_world_init: (4, 4), initial pose
     :param threshold_px: largest reprojection error of an inlier, and the kernel's width
     :param weights: (N,), inverse variances up to a common factor; None for equal ones
-    :returns: the pose, or None if it has fewer than 6 inliers or they leave it undetermined
+    :returns: the pose, or None if it has fewer than 6 inliers or is underdetermined
     :raises GeometryError: if the arguments' shapes do not fit together
     """
     problem, valid = _checked(points_world, pixels, camera, threshold_px, weights)
@@ -128,13 +128,13 @@ def expected_covariance(
     points_cam: ArrayLike, camera: Camera, sigma_px: float
 ) -> Array | None:
     """
-    Covariance of the pose that points would give, for a pose that is known in another way.
+    Covariance that PnP on these points would have, for a pose estimated otherwise.
 
-    :param points_cam: (N, 3) in the camera's frame, metres; rows that are not finite do not count
-    :param camera: the camera that sees them
-    :param sigma_px: standard deviation of the pixels that they are seen at
-    :returns: (6, 6) as of `PnPResult`, or None if fewer than 6 points count or they leave the pose
-        undetermined
+    :param points_cam: (N, 3) in the camera's frame, metres; rows that are not finite are ignored
+    :param camera: the observing camera
+    :param sigma_px: standard deviation of their observations, pixels
+    :returns: (6, 6) as of `PnPResult`, or None if fewer than 6 points are finite or the pose is
+        underdetermined
     :raises GeometryError: if the points are not (N, 3)
     """
     points = se3.as_array(points_cam, (None, 3), 'points_cam')
@@ -210,7 +210,7 @@ def _refine(problem: _Problem, valid: NDArray[np.bool_], T: Array) -> PnPResult 
     T = _polished(problem, valid, T)
     known = problem.chosen(valid)
     if _typical(known, guess) < _typical(known, T):
-        # A good guess knows already what all together were pulled away from
+        # A good initial pose lacks the bias that outliers gave the fit to all points
         T = _polished(problem, valid, guess)
     inliers = valid & (_residuals(problem, T) < problem.threshold)
     if inliers.sum() < MIN_INLIERS:
@@ -220,10 +220,10 @@ def _refine(problem: _Problem, valid: NDArray[np.bool_], T: Array) -> PnPResult 
 
 def _polished(everything: _Problem, valid: NDArray[np.bool_], T: Array) -> Array:
     """
-    Iterate with a Cauchy kernel as wide as most residuals ask for.
+    Iterate with a Cauchy kernel whose width follows the median residual.
 
-    Points that move slowly, or slide along an occlusion, stay within the threshold for a while,
-    and pull all to one side.
+    Points that move slowly, or slide along an occlusion boundary, stay within the threshold for a
+    while and bias the pose.
     """
     inliers = valid & (_residuals(everything, T) < everything.threshold)
     if inliers.sum() < MIN_INLIERS:
@@ -276,7 +276,7 @@ def _inverse_normal(problem: _Problem, T: Array) -> Array | None:
 def _levenberg_marquardt(
     problem: _Problem, T: Array, iterations: int, tolerance: float
 ) -> Array:
-    """Least Huber cost from T; done when an iteration lowers it by less than `tolerance`."""
+    """Minimise the Huber cost from T, until an iteration lowers it by less than `tolerance`."""
     damping = 1e-6
     residuals, J = _linearise(problem, T)
     weights, cost = _huber(problem, residuals)
@@ -308,7 +308,7 @@ def _residuals(problem: _Problem, T: Array) -> Array:
 
 
 def _linearise(problem: _Problem, T: Array) -> tuple[Array, Array]:
-    """Reprojection errors (N, 2), and their derivative (N, 2, 6) by xi in exp(xi) T."""
+    """Reprojection errors (N, 2), and their Jacobian (N, 2, 6) by xi in exp(xi) T."""
     points = se3.transform(T, problem.points)
     pixels, by_point = problem.camera.project_with_jacobian(points)
     residuals = pixels - problem.pixels

@@ -18,7 +18,7 @@ _COLLINEAR = 1e-9  # second over first singular value of the cross-covariance
 _SCALE_SAMPLES = 8192  # points the residuals' scale is estimated from
 _GAUSSIAN = 1.4826  # standard deviation over median absolute deviation
 _KERNEL = 2.5  # 98 % efficiency on the lengths of Gaussian residuals in three dimensions
-_NEAREST = 0.1  # depth below which no point counts as more exact, as a share of the median depth
+_NEAREST = 0.1  # least depth that residuals are divided by, as a share of the median depth
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def robust_procrustes(
     least-squares scale would shrink a little at every edge of a chain.
 
     :param source: points (N, 3)
-    :param target: points (N, 3), in the frame of the camera that sees them
+    :param target: points (N, 3), in the frame of their camera
     :param weights: (N,), >= 0, e.g. the product of the confidences
     :param iterations: of reweighting
     :param with_scale: False for a rigid motion

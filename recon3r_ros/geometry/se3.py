@@ -200,10 +200,10 @@ def log(T: ArrayLike) -> Array:
 
 def normalized(T: ArrayLike) -> Array:
     """
-    Nearest rigid motion: a proper rotation again, after rounding has crept in.
+    Nearest rigid motion: restores a proper rotation after rounding errors.
 
     `inverse` transposes the rotation, so that in a long chain of inverses and products an error in
-    its orthogonality doubles at every step and in the end ruins the pose.
+    its orthogonality doubles at every step and finally corrupts the pose.
 
     :param T: transforms (..., 4, 4), nearly rigid
     :returns: transforms (..., 4, 4)
@@ -229,10 +229,10 @@ def inverse(T: ArrayLike) -> Array:
 
 def stretched(T: ArrayLike, factor: float) -> Array:
     """
-    Give a rigid motion another unit of length.
+    Change the unit of length of a rigid motion.
 
     :param T: (..., 4, 4)
-    :param factor: new units in an old one
+    :param factor: new units per old unit
     :return: (..., 4, 4), the translation scaled
     """
     out = np.array(T, dtype=np.float64)

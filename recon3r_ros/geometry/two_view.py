@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 
 Array = NDArray[np.float64]
-#: Of either precision
+#: Single or double precision
 Floats = NDArray[np.floating[Any]]
 
 MIN_INLIERS = 12
 _ROTATION_ITERATIONS = 10
-#: In all, and those in which the scale of the weights is adapted
+#: Iterations at most, and those in which the scale of the weights is adapted
 _POSE_ITERATIONS, _SCALE_ITERATIONS = 80, 40
-#: Scale of the weights in standard deviations of the noise, and at least as a share of an
-#: inlier's distance
+#: Scale of the weights in standard deviations of the noise, and its minimum as a share of the
+#: inlier threshold
 _NOISE_SCALES, _FINEST = 3.0, 0.1
-#: Shares of an inlier's distance within which poses are looked for, and that is near; no farther
-#: once this share of the matches is near
+#: RANSAC thresholds, tight and loose, and the scale of the cost that compares their poses, as
+#: shares of the inlier threshold; the tight one suffices once this share of the matches fits
 _TIGHTNESS, _NEAR, _ENOUGH = (0.07, 1.0), 0.2, 0.5
 _SAMPLES = 1000
 
@@ -41,7 +41,7 @@ class RelativePose:
     Result of two-view geometry.
 
     :param T_b_a: (4, 4) with a translation of unit length
-    :param inliers: (N,) matches that agree with it
+    :param inliers: (N,) bool
     :param sigma: robust standard deviation of their epipolar distances, normalised units
     """
 
@@ -52,9 +52,9 @@ class RelativePose:
 
 def fit_rotation(rays_a: Array, rays_b: Array, sigma: float) -> Array:
     """
-    Rotation that best maps one view's rays to the other's, were there no translation.
+    Rotation that best maps one view's rays to the other's, without translation.
 
-    IRLS of Wahba's problem with Cauchy weights, so that a few near points do not pull the fit.
+    IRLS of Wahba's problem with Cauchy weights, so that a few near points do not bias the fit.
 
     :param sigma: scale of the weights, radians
     :return: (3, 3) R_b_a
@@ -81,15 +81,15 @@ def parallax(rays_a: Array, rays_b: Array, R_b_a: Array) -> Array:
 def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float, exact: bool = True
                            ) -> RelativePose | None:
     """
-    Essential matrix by RANSAC, then the smallest epipolar distances.
+    Estimate the essential matrix by RANSAC, then minimise the epipolar distances.
 
-    Points that move slowly nearly agree with many poses. Within a loose threshold one that makes a
-    compromise with them may have the more inliers, within a tight one the true one has. Whether
-    the noise allows for a tight one shows afterwards: the pose counts that most matches are near.
+    Points that move slowly nearly fit many poses. With a loose threshold, a pose biased by them
+    may have more inliers than the true one; with a tight one, the true pose has more. The noise
+    may be too high for the tight threshold, so the poses are compared by a robust cost.
 
     :param threshold: epipolar distance of an inlier, normalised units (pixels / focal)
     :param exact: whether matches may be exact enough for a tight threshold
-    :return: None where fewer than `MIN_INLIERS` matches agree on any pose
+    :return: None where no pose has `MIN_INLIERS` inliers
     """
     if len(rays_a) < MIN_INLIERS:
         return None
@@ -137,8 +137,8 @@ def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: 
     Minimise the Sampson distances by robust Gauss-Newton over the five degrees of freedom.
 
     Hartley and Zisserman, eq. 11.9. The translation stays on the unit sphere. The scale of the
-    weights comes down to the matches' own noise: points that move slowly enough to nearly agree
-    with some pose would otherwise pull the true one towards that.
+    weights is reduced to the noise of the matches, so that slowly moving points do not bias the
+    pose.
     """
     scale = threshold
     for iteration in range(_POSE_ITERATIONS):
@@ -156,7 +156,7 @@ def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: 
             break
     residual, _ = _sampson(rays_a, rays_b, T_b_a)
     _, sensitivity, in_front = triangulate(rays_a, rays_b, T_b_a)
-    # Noise puts points at infinity on either side of it
+    # Noise may put distant points beyond infinity, that is behind the camera
     possible = in_front | (sensitivity < 2 * threshold)
     inliers = (np.abs(residual) < 2 * threshold) & possible
     if inliers.sum() < MIN_INLIERS:

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Many arrays in one .npz file, read without trust.
+Arrays in one .npz file, read as untrusted input.
 
-`numpy.load` allocates whatever an array's header asks for. Here the type and the shape of every
-array are known or checked before anything of it is unpacked, and nothing is ever unpickled.
+`numpy.load` allocates the size that an array's header states. Here the type and the shape of every
+array are known or checked before it is unpacked, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from numpy.typing import DTypeLike, NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.atomic import atomic_file
 
-#: What unpacking may make of a file at most. Maps hold images that are not compressed, and stay
-#: below 4; deflate reaches 1000
+#: Largest ratio of unpacked to packed size. Maps, with their uncompressed images, stay below 4;
+#: deflate reaches 1000
 MAX_EXPANSION = 20
 _MAX_HEADER = 4096
 _VERSION = (1, 0)
@@ -39,7 +39,7 @@ def write_arrays(path: Path, arrays: Iterable[tuple[str, NDArray[Any], bool]]) -
     """
     Write a .npz file, whole or not at all, one array at a time.
 
-    :param arrays: name, content, and whether it is worth compressing
+    :param arrays: name, content, and whether to compress it
     :raises OutputError: in one line that names the file
     """
     with atomic_file(path) as temporary:
@@ -54,7 +54,7 @@ def write_arrays(path: Path, arrays: Iterable[tuple[str, NDArray[Any], bool]]) -
                     zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED)
             archive.close()
         except OSError:
-            # It would try to complete itself when it is deleted, and fail again, aloud
+            # It would try to finish when it is deleted, fail again, and log it
             if archive.fp is not None:
                 with suppress(OSError):
                     archive.fp.close()
@@ -64,20 +64,20 @@ def write_arrays(path: Path, arrays: Iterable[tuple[str, NDArray[Any], bool]]) -
 
 class ArrayFile:
     """
-    A .npz file that is open for reading; a context manager.
+    A .npz file opened for reading; a context manager.
 
-    :raises InputError: here and in all methods with a reason that does not name the file
+    :raises InputError: here and in all methods; the error does not name the file
     """
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            raise InputError('there is no such file')
+            raise InputError('no such file')
         if not path.is_file():
             raise InputError('is not a file')
         try:
             self._archive = zipfile.ZipFile(path)
         except _DAMAGED as error:
-            raise InputError(f'is truncated or no .npz file ({error})') from None
+            raise InputError(f'is truncated or not a .npz file ({error})') from None
         members = self._archive.infolist()
         self._members = {m.filename.removesuffix('.npy'): m for m in members}
         unpacked = sum(m.file_size for m in members)
@@ -85,7 +85,7 @@ class ArrayFile:
                 or any(m.compress_type not in _METHODS for m in members)
                 or unpacked > MAX_EXPANSION * path.stat().st_size):
             self._archive.close()
-            raise InputError('is not packed as a map is')
+            raise InputError('is not packed as a map file')
 
     def __enter__(self) -> ArrayFile:
         return self
@@ -95,10 +95,10 @@ class ArrayFile:
 
     def read(self, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
         """
-        Return an array, which may be written to.
+        Return a writable array.
 
-        :param dtype: that it must have
-        :param shape: that it must have; None stands for any number
+        :param dtype: the required type
+        :param shape: the required shape; None stands for any number
         """
         dtype = np.dtype(dtype)
         member = self._members.get(name)
@@ -118,7 +118,7 @@ class ArrayFile:
         except _DAMAGED as error:
             raise InputError(f'{name} is damaged ({error})') from None
         if got_dtype != dtype or by_column:
-            raise InputError(f'{name} has type {got_dtype}, expected {dtype} by rows')
+            raise InputError(f'{name} has type {got_dtype}, expected {dtype} in row-major order')
         if len(got) != len(shape) or any(w is not None and g != w for g, w in zip(got, shape)):
             wanted = ', '.join('N' if w is None else str(w) for w in shape)
             raise InputError(f'{name} has shape {got}, expected ({wanted})')
@@ -126,5 +126,5 @@ class ArrayFile:
         if len(values) != math.prod(got) * dtype.itemsize:
             raise InputError(f'{name} has {len(values)} bytes for shape {got}')
         if dtype == np.bool_ and max(values, default=0) > 1:
-            raise InputError(f'{name} has values that are neither true nor false')
+            raise InputError(f'{name} has values other than true and false')
         return np.frombuffer(values, dtype).reshape(got)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """
-    Give a temporary name beside `path`, with its suffix, and rename to `path` at the end.
+    Yield a temporary name beside `path`, with its suffix, and rename to `path` at the end.
 
-    After any exception the temporary file is removed and an earlier file of the name still stands.
+    After any exception the temporary file is removed and an existing file is unchanged.
 
     :param path: file to write; its folder must exist
     :raises OutputError: for an OSError, in one line with a remedy
@@ -35,7 +35,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             temporary.unlink(missing_ok=True)
         except OSError:
-            pass  # the folder went away; the error that matters is on its way already
+            pass  # the folder is gone; the original exception matters more
 
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
@@ -50,9 +50,9 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """Return the error to show for a file that cannot be written."""
+    """Return the error for a file that cannot be written."""
     remedy = (
-        'free space on that disk' if error.errno in _FULL else 'check the folder and its rights'
+        'free space on that disk' if error.errno in _FULL else 'check the folder permissions'
     )
     return OutputError(
         f'cannot write {path}: {error.strerror or error}; {remedy} or choose another output folder'

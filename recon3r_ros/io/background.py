@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One thread that does work in order behind a bounded queue."""
+"""One thread that runs jobs in order, from a bounded queue."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ class BackgroundWorker:
     """
     Runs jobs one after another; the first exception stops the rest.
 
-    The exception is raised by the next call in the thread that hands in jobs, and by every call
-    after it.
+    The exception is raised by the next call in the submitting thread, and by every call after it.
     """
 
     def __init__(self, name: str, waiting: int) -> None:
@@ -24,7 +23,7 @@ class BackgroundWorker:
         Start the thread.
 
         :param name: of the thread
-        :param waiting: jobs that may wait; `submit` blocks while there are that many
+        :param waiting: capacity of the queue; `submit` blocks while it is full
         """
         self._queue: Queue[Job | None] = Queue(maxsize=waiting)
         self._error: BaseException | None = None
@@ -50,8 +49,8 @@ class BackgroundWorker:
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
             if self._error is not None:
-                continue  # keep emptying the queue, or the other side would block
+                continue  # drain the queue, or the submitting thread would block
             try:
                 job()
-            except BaseException as error:  # whatever it is, the submitting thread must see it
+            except BaseException as error:  # of any kind, to raise it in the submitting thread
                 self._error = error

@@ -48,8 +48,8 @@ class Bag(PrefetchedSequence):
     """
     The images of one topic, stamped by their headers.
 
-    A frame's `index` is its place among the messages of the topic; a message that cannot be used
-    leaves a gap there as it does in the stamps.
+    A frame's `index` is its position among the messages of the topic; an unusable message leaves
+    a gap, as in the stamps.
     """
 
     def __init__(self, path: Path, topic: str, count: int, stamped: bool) -> None:
@@ -59,7 +59,7 @@ class Bag(PrefetchedSequence):
         :param path: rosbag2 folder or file
         :param topic: an image topic of the bag
         :param count: messages on it
-        :param stamped: whether its driver stamps images; else the recording does
+        :param stamped: whether the headers have stamps; else recording times are used
         """
         super().__init__(f'{path} {topic}')
         self._path = path
@@ -76,10 +76,10 @@ class Bag(PrefetchedSequence):
 
     def settle(self, camera: Camera | None, camera_source: str) -> None:
         """
-        Let the first readable image fix size and brightness of the sequence.
+        Determine size and tone map of the sequence from the first readable image.
 
         :param camera: intrinsics of the images
-        :param camera_source: what to call the camera in an error
+        :param camera_source: name of the camera in an error
         :raises InputError: where no image can be read or the camera has another size
         """
         decoded = self._decoded()
@@ -105,11 +105,11 @@ class Bag(PrefetchedSequence):
                 label = self._label(message.stamp_ns)
                 if message.image.shape[:2] != self._size:
                     self._skip(
-                        f'{label}: has {size_text(message.image)} pixels, unlike the '
-                        f'{self._size[1]}x{self._size[0]} of the first image'
+                        f'{label}: has {size_text(message.image)} pixels, expected '
+                        f'{self._size[1]}x{self._size[0]} as in the first image'
                     )
                 elif message.stamp_ns <= previous_ns:
-                    self._skip(f'{label}: is not after the image before')
+                    self._skip(f'{label}: stamp is not after the previous image')
                 else:
                     previous_ns = message.stamp_ns
                     name = str(message.stamp_ns)
@@ -159,7 +159,7 @@ def open_bag(
     :param camera_info_topic: None takes `camera_info` beside the image topic, if any
     :param camera: intrinsics of the images, instead of those recorded
     :param calibrated: False ignores recorded intrinsics
-    :raises InputError: where there is nothing to read or the choice is not clear
+    :raises InputError: where there is nothing to read or the choice is ambiguous
     """
     bag_path = Path(path)
     camera_source = 'the camera given'
@@ -175,7 +175,7 @@ def open_bag(
 
 
 def _is_stamped(reader: Reader, topic: str) -> bool:
-    """Tell whether images have stamps; the first may be zero, where a clock began with them."""
+    """Whether images have stamps; the first may be zero, where the clock started with them."""
     try:
         readable = (m for _, m in messages(reader, topic) if not isinstance(m, InputError))
         return any(_stamp_ns(message) != 0 for message in islice(readable, 2))
@@ -184,7 +184,7 @@ def _is_stamped(reader: Reader, topic: str) -> bool:
 
 
 def _stamp_ns(message: Any) -> int:
-    """Return the header's stamp; 0 where the driver does not stamp."""
+    """Return the header's stamp; 0 where the driver does not set it."""
     stamp = message.header.stamp
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
-#: Encodings of depth images, and words in the names of topics with images that are no pictures
+#: Encodings of depth images, and words in the names of topics with images that are not a camera's
 _DEPTH_ENCODINGS = ('16UC1', '32FC1')
 _NO_PICTURES = ('depth', 'disparity', 'mask', 'confidence', 'label', 'segmentation')
 
@@ -37,7 +37,7 @@ def opened(path: Path) -> Iterator[Reader]:
     Open the storage.
 
     The types read here are the same in every ROS 2 distribution, so definitions embedded in the
-    bag are left alone: a broken one of an unrelated topic must not stand in the way.
+    bag are ignored: a broken one of an unrelated topic must not prevent reading.
     """
     from rosbags.rosbag2 import Reader
 
@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[Reader]:
         reader.open()
     except FileNotFoundError:
         raise InputError(f'{path}: no such bag') from None
-    except Exception as error:  # damaged bytes reach libraries with exceptions of their own
+    except Exception as error:  # damaged bytes raise exceptions of several libraries
         raise InputError(
             f'{path}: cannot be read as a rosbag2 recording: {_one_line(error)}'
         ) from error
@@ -65,9 +65,9 @@ def opened(path: Path) -> Iterator[Reader]:
 
 def choose_topic(path: Path, reader: Reader, wanted: str | None) -> str:
     """
-    Return the image topic wanted, or the only one that shows what a camera sees.
+    Return the image topic wanted, or the only one with camera images.
 
-    :raises InputError: where there is none, or where several could be meant
+    :raises InputError: where there is none, or more than one
     """
     topics = sorted(
         {
@@ -98,7 +98,7 @@ def choose_topic(path: Path, reader: Reader, wanted: str | None) -> str:
 
 
 def _is_picture(reader: Reader, topic: str) -> bool:
-    """Tell by name and encoding whether a topic has what a camera sees, not depth or masks."""
+    """Whether, by name and encoding, a topic has camera images, not depth or masks."""
     if any(word in topic.lower() for word in _NO_PICTURES):
         return False
     for _, message in messages(reader, topic):
@@ -109,7 +109,7 @@ def _is_picture(reader: Reader, topic: str) -> bool:
 def recorded_camera(
     path: Path, reader: Reader, image_topic: str, wanted: str | None
 ) -> tuple[str, Camera | None]:
-    """Return what to call the first CameraInfo that belongs to an image topic, and its camera."""
+    """Return the name for errors and the camera of the first CameraInfo of an image topic."""
     base = image_topic.removesuffix('/compressed').removesuffix('/')
     namespace, _, image_name = base.rpartition('/')
     topic = wanted if wanted is not None else f'{namespace}/camera_info'
@@ -145,8 +145,8 @@ def messages(reader: Reader, topic: str) -> Iterator[tuple[int, Any]]:
     typestore = get_typestore(Stores.ROS2_HUMBLE)
     entries = reader.messages([c for c in reader.connections if c.topic == topic])
     while True:
-        # Damaged bytes reach sqlite3, lz4, zstandard and struct through rosbags, each with
-        # exceptions of its own. Whatever it is, the part of the bag before it stays usable.
+        # Damaged bytes raise exceptions of sqlite3, lz4, zstandard and struct through rosbags.
+        # The part of the bag before the damage stays usable.
         try:
             connection, recorded_ns, raw = next(entries)
         except StopIteration:

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every source of frames offers."""
+"""Interface of all image sequences."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Sequence(Protocol):
     """
     Images in the order of their stamps; may be iterated more than once.
 
-    `name` says where they come from, fit for a report. `skipped` holds one line for every image
-    that could not be used; it grows while the sequence is iterated.
+    `name` is the source of the images, for reports. `skipped` holds one line for every unusable
+    image; it grows while the sequence is iterated.
     """
 
     @property
@@ -40,15 +40,15 @@ class Sequence(Protocol):
     def __iter__(self) -> Iterator[Frame]: ...
 
     def file_name(self, frame: Frame) -> str:
-        """Return the name of the image file of a frame, as a COLMAP model should call it."""
+        """Return the name of the image file of a frame, for a COLMAP model."""
         ...
 
 
 class PrefetchedSequence(ABC):
     """
-    The part of a `Sequence` that all sources share.
+    Base of the sequences, with prefetching.
 
-    :param name: where the images come from
+    :param name: source of the images
     """
 
     def __init__(self, name: str) -> None:
@@ -69,11 +69,11 @@ class PrefetchedSequence(ABC):
         """Decode the frames in order; runs in the prefetching thread."""
 
     def file_name(self, frame: Frame) -> str:
-        """Return the name of the image file of a frame, as a COLMAP model should call it."""
+        """Return the name of the image file of a frame, for a COLMAP model."""
         return f'{frame.name}.png'
 
     def _skip(self, reason: str) -> None:
-        """Note one image that cannot be used; a second pass notes nothing twice."""
+        """Record one unusable image; only once if the sequence is iterated again."""
         if reason not in self.skipped:
             self.skipped.append(reason)
             logger.warning('skipped %s', reason)
@@ -90,9 +90,9 @@ def check_camera(
     """
     Raise InputError where the camera is not for images of this size.
 
-    :param source: what to call the camera: its file or topic
+    :param source: name of the camera: its file or topic
     :param image: first image (H, W) or (H, W, 3)
-    :param image_name: what to call the image
+    :param image_name: name of the image
     """
     if camera is None or (camera.height, camera.width) == image.shape[:2]:
         return

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras from the fields of a sensor_msgs/CameraInfo, whichever library decoded it."""
+"""Cameras from the fields of a sensor_msgs/CameraInfo, decoded by any library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COEFFICIENTS = {'plumb_bob': 5, 'rational_polynomial': 8, 'equidistant': 4}
 
 
 class RegionOfInterest(Protocol):
-    """Part of the sensor that was read out, unbinned pixels; height or width 0 means all."""
+    """Region of the sensor that was read out, unbinned pixels; height or width 0 means all."""
 
     x_offset: int
     y_offset: int
@@ -31,7 +31,7 @@ class RegionOfInterest(Protocol):
 
 
 class CameraInfo(Protocol):
-    """The fields of a sensor_msgs/CameraInfo that say how the camera projects."""
+    """The fields of a sensor_msgs/CameraInfo that define the projection."""
 
     height: int
     width: int
@@ -49,8 +49,8 @@ def camera_from_info(info: CameraInfo, rectified: bool = False) -> Camera | None
     Return the camera of the images that come with a CameraInfo.
 
     :param info: the message
-    :param rectified: whether the images had their distortion removed (topics image_rect*), so that
-        they are projected by P, not by K and D
+    :param rectified: whether the images are rectified (topics image_rect*), so that their
+        projection is P, not K and D
     :returns: None where the message is that of an uncalibrated camera: K (or P) is zero
     :raises InputError: for a distortion model or a size that cannot be used
     """
@@ -85,7 +85,7 @@ def camera_from_info(info: CameraInfo, rectified: bool = False) -> Camera | None
 
 
 def _lens(info: CameraInfo) -> tuple[str, tuple[float, ...]]:
-    """Return the model and as many coefficients as it takes."""
+    """Return the model and its coefficients."""
     model = _MODELS.get(info.distortion_model)
     values = [float(value) for value in info.d]
     if model is None:
@@ -95,7 +95,7 @@ def _lens(info: CameraInfo) -> tuple[str, tuple[float, ...]]:
         )
     count = _COEFFICIENTS[model]
     if model == 'equidistant':
-        values += [0.0] * (count - len(values))  # a fisheye without coefficients is still one
+        values += [0.0] * (count - len(values))  # missing coefficients of a fisheye are zero
     elif not any(values):
         return 'plumb_bob', ()
     if any(values[count:]):

@@ -83,10 +83,10 @@ def read_ply(path: str | Path) -> PointCloud:
 
 def _vertex_count(path: Path) -> int:
     """
-    Return the number of vertices that the header announces.
+    Return the number of vertices of the header.
 
-    :raises InputError: where there is no such header, or the file is too short for them, which
-        Open3D would fill with zeros
+    :raises InputError: where there is no such header, or the file is too short, which Open3D would
+        fill with zeros
     """
     try:
         with path.open('rb') as file:
@@ -110,7 +110,7 @@ def _vertex_count(path: Path) -> int:
 
 
 def _open3d() -> Any:
-    """Return Open3D, or say what to install."""
+    """Import Open3D, or raise an error with what to install."""
     try:
         import open3d
     except ImportError as error:

@@ -30,8 +30,8 @@ class ColmapImage:
     """
     One posed image.
 
-    :param name: file name of the image, relative to the folder COLMAP is given
-    :param camera: intrinsics of that file's pixels
+    :param name: file name of the image, relative to COLMAP's image folder
+    :param camera: intrinsics of that image file
     :param T_world_cam: (4, 4), camera to world
     """
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Compressed images to pixels, with damage detected rather than shown as grey."""
+"""Decoding of compressed images, with detection of truncated files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PNG_START = b'\x89PNG\r\n\x1a\n'
 _PNG_END = b'IEND\xaeB\x60\x82'
 _JPEG_SCAN = 0xDA
 
-# Neither IMREAD_COLOR (8 bits) nor IMREAD_UNCHANGED (alpha, no EXIF): these two keep grey grey and
-# 16 bits 16 bits, drop alpha, and turn the image upright.
+# Neither IMREAD_COLOR (8 bits) nor IMREAD_UNCHANGED (alpha, no EXIF): these two keep the channels
+# and the bit depth, drop alpha, and apply the EXIF orientation.
 _FLAGS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 
 
@@ -27,7 +27,7 @@ def decode_image(data: bytes, upright: bool = True) -> NDArray[np.generic]:
 
     :param data: the whole file
     :param upright: apply the EXIF orientation (TIFF: always applied)
-    :raises InputError: with a reason that does not name the file
+    :raises InputError: the error does not name the file
     """
     check_complete(data)
     flags = _FLAGS if upright else _FLAGS | cv2.IMREAD_IGNORE_ORIENTATION
@@ -46,11 +46,11 @@ def decode_image(data: bytes, upright: bool = True) -> NDArray[np.generic]:
 
 def check_complete(data: bytes) -> None:
     """
-    Raise InputError where the file ends early.
+    Raise InputError where the file is truncated.
 
-    OpenCV decodes the part that is there and fills the rest with grey, without a word (whether it
-    does depends on its version and on how the file is read). So the end marker is looked for; this
-    takes microseconds where a second decoder would take as long as the first.
+    OpenCV may decode the part that is there and fill the rest with grey, without an error
+    (depending on its version and on how the file is read). So the end marker is searched for; this
+    takes microseconds, where a second decoder would take as long as the first.
     """
     if not data:
         raise InputError('is an empty file')
@@ -63,7 +63,7 @@ def check_complete(data: bytes) -> None:
 
 
 def _first_scan(data: bytes) -> int:
-    """Return where the first scan of a JPEG begins, or the end where there is none."""
+    """Return the offset of the first scan of a JPEG, or of the end where there is none."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
@@ -82,14 +82,14 @@ def decode_compressed(data: Buffer, image_format: str) -> NDArray[np.generic]:
 
     :param data: JPEG or PNG
     :param image_format: the message's `format`, such as 'jpeg' or 'bgr8; jpeg compressed bgr8'
-    :raises InputError: with a reason that does not name the message
+    :raises InputError: the error does not name the message
     """
     if 'compressedDepth' in image_format:
         raise InputError(f'format {image_format!r} is a depth image, expected a JPEG or PNG')
-    # Not turned upright: camera_info describes the sensor as it is mounted.
+    # Without the EXIF orientation: camera_info describes the sensor as it is mounted.
     image = decode_image(bytes(data), upright=False)
-    # image_transport names the order of the samples it handed to the encoder; only 'bgr' gives a
-    # file with its colours in place.
+    # image_transport states the channel order given to the encoder; only 'bgr' gives a file with
+    # correct colours.
     stored = image_format.partition('compressed')[2].strip()
     if image.ndim == 3 and stored.startswith('rgb'):
         return np.ascontiguousarray(image[:, :, ::-1])

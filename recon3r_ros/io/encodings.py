@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Pixels between the forms cameras and files use and the arrays of the pipeline.
+Conversion of pixels from the encodings of cameras and files to the arrays of the pipeline.
 
 NumPy and OpenCV only: the ROS node uses these functions on live messages.
 """
@@ -23,11 +23,11 @@ Buffer = Union[bytes, bytearray, memoryview, 'array[int]', NDArray[np.uint8]]
 @dataclass(frozen=True)
 class _Layout:
     """
-    How an encoding stores a pixel.
+    Pixel layout of an encoding.
 
-    :param channels: samples a pixel
+    :param channels: samples per pixel
     :param sample_bytes: 1 or 2
-    :param to_rgb: OpenCV conversion code, or None where the samples are used as they are
+    :param to_rgb: OpenCV conversion code, or None where no conversion is needed
     :param multiple: width and height must be multiples of (columns, rows)
     """
 
@@ -68,7 +68,7 @@ def image_to_array(
     Return the pixels of a sensor_msgs/Image as RGB (H, W, 3) or grey (H, W).
 
     Copies at most once: rgb8 and mono images without row padding are read-only views of `data`
-    where `data` is read-only. Only mono16 gives uint16; `ToneMap` brings it to 8 bits.
+    where `data` is read-only. Only mono16 gives uint16; `ToneMap` converts it to 8 bits.
 
     :param height: rows
     :param width: columns
@@ -115,24 +115,24 @@ def _wide_samples(
 
 class ToneMap:
     """
-    Brings images to 8 bits by a rule that the first 16-bit image fixes.
+    Converts images to 8 bits by a linear map that the first 16-bit image determines.
 
-    A 16-bit container says little about the range used: cameras put 10, 12 or 14 bits into its
-    low end, and a thermal camera a narrow band anywhere. A shift by eight bits would leave most of
-    them nearly black. Stretching every image by its own range would make brightness flicker, which
-    feature tracking and photometric terms take for change in the scene. So the range of the first
-    image (0.1 to 99.9 percentile, hot pixels aside), widened by half its width on either side for
+    A 16-bit image may use any part of the range: cameras use the lowest 10, 12 or 14 bits, and a
+    thermal camera a narrow band anywhere. A shift by eight bits would leave most of them nearly
+    black. Stretching every image by its own range would make brightness flicker, which breaks the
+    brightness constancy of feature tracking and photometric terms. So the range of the first image
+    (0.1 to 99.9 percentile, without hot pixels), widened by half its width on either side for
     scenes that brighten or darken later, is mapped linearly to 0..255 for the whole sequence.
     Colour channels share one map, which keeps hues.
     """
 
     def __init__(self) -> None:
-        """Begin without a rule."""
+        """Start without a map."""
         self._table: NDArray[np.uint8] | None = None
 
     def __call__(self, image: NDArray[np.generic]) -> NDArray[np.uint8]:
         """
-        Return the image with 8 bits a sample; an image that has them already is returned as it is.
+        Return the image with 8 bits per sample; an 8-bit image is returned unchanged.
 
         :param image: (H, W) or (H, W, 3), uint8 or uint16
         """
@@ -148,7 +148,7 @@ class ToneMap:
 def _tone_table(image: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Return the 8-bit value of every 16-bit value, (65536,)."""
     low, high = np.percentile(image.astype(np.float64), (0.1, 99.9)).tolist()
-    # Never steeper than one to one: a uniform first image must not amplify noise.
+    # Slope of at most one: a uniform first image must not amplify noise.
     margin = max((high - low) / 2, (255.0 - (high - low)) / 2)
     low, high = max(0.0, low - margin), min(65535.0, high + margin)
     values = np.arange(65536, dtype=np.float64)

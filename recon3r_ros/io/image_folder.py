@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames from a folder of images, or from a pack (design, section 7)."""
+"""Frames from a folder of images, or from a pack (see `packs`)."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class _Entry:
 
 class ImageFolder(PrefetchedSequence):
     """
-    Images of one size, decoded as they are asked for.
+    Images of one size, decoded on demand.
 
-    A frame's `index` is its place among the images listed, so an unusable image leaves a gap there
-    as it does in the stamps.
+    A frame's `index` is its position among the images listed, so an unusable image leaves a gap,
+    as in the stamps.
     """
 
     def __init__(self, folder: Path, entries: list[_Entry], tone_map: ToneMap) -> None:
         """
         Prepare to decode.
 
-        :param folder: what the names in messages are relative to
+        :param folder: base of the relative names in messages
         :param entries: images in the order of their stamps
         :param tone_map: 16 to 8 bits for the whole sequence
         """
@@ -64,10 +64,10 @@ class ImageFolder(PrefetchedSequence):
 
     def settle(self, camera: Camera | None, camera_source: str) -> None:
         """
-        Let the first readable image fix size and brightness of the sequence.
+        Determine size and tone map of the sequence from the first readable image.
 
         :param camera: intrinsics of the images
-        :param camera_source: what to call the camera in an error
+        :param camera_source: name of the camera in an error
         :raises InputError: where no image can be read or the camera has another size
         """
         for entry in self._entries:
@@ -76,7 +76,7 @@ class ImageFolder(PrefetchedSequence):
                 check_camera(camera, camera_source, image, entry.path.name)
                 self._camera = camera
                 self._size = image.shape[:2]
-                self._size_text = f'{size_text(image)} of {entry.path.name}'
+                self._size_text = f'{size_text(image)} as in {entry.path.name}'
                 return
         raise InputError(
             f'{self.name}: none of its {len(self)} images can be read; the first: '
@@ -90,14 +90,14 @@ class ImageFolder(PrefetchedSequence):
                 continue
             if image.shape[:2] != self._size:
                 self._skip(
-                    f'{self._label(entry)}: has {size_text(image)} pixels, unlike the '
+                    f'{self._label(entry)}: has {size_text(image)} pixels, expected '
                     f'{self._size_text}'
                 )
                 continue
             yield Frame(image, entry.stamp_ns, entry.path.stem, entry.index, self._camera)
 
     def _decode(self, entry: _Entry) -> NDArray[np.uint8] | None:
-        """Return the pixels, or None after noting why there are none."""
+        """Return the pixels, or None after recording the reason."""
         try:
             return self._tone_map(decode_image(entry.path.read_bytes()))
         except FileNotFoundError:
@@ -122,7 +122,7 @@ def open_image_folder(
     :param camera: intrinsics of the images, instead of those in `camera.json`
     :param calibrated: False ignores `camera.json`
     :param fps: rate that gives stamps where there is no `frames.txt`
-    :raises InputError: where there is nothing to read or the parts contradict each other
+    :raises InputError: where there is nothing to read or the parts are inconsistent
     """
     check_fps(fps)
     folder = Path(path)
@@ -165,7 +165,7 @@ def _list_images(images: Path, fps: float) -> list[_Entry]:
     for path in paths:
         if path.stem in seen:
             raise InputError(
-                f'{images}: {seen[path.stem].name} and {path.name} would both be called '
+                f'{images}: {seen[path.stem].name} and {path.name} would both be named '
                 f'{path.stem} in the results; rename one'
             )
         seen[path.stem] = path
@@ -196,7 +196,7 @@ def _read_listing(listing: Path, images: Path) -> list[_Entry]:
             raise InputError(f'{where}: expected a stamp and an image name, got {line.strip()!r}')
         stamp_ns = _stamp(fields[0], where)
         if entries and stamp_ns <= entries[-1].stamp_ns:
-            raise InputError(f'{where}: stamp {fields[0]} is not after that of the image before')
+            raise InputError(f'{where}: stamp {fields[0]} is not after the previous image')
         path = images / fields[1]
         if not path.is_file() and (listing.parent / fields[1]).is_file():
             path = listing.parent / fields[1]
@@ -204,8 +204,8 @@ def _read_listing(listing: Path, images: Path) -> list[_Entry]:
             raise InputError(f'{where}: {fields[1]} lies outside of {listing.parent}')
         if path.stem in seen:
             raise InputError(
-                f'{where}: {fields[1]} and {seen[path.stem]} would both be called {path.stem} in '
-                'the results'
+                f'{where}: {fields[1]} and {seen[path.stem]} would both be named {path.stem} in '
+                'the results; rename one'
             )
         seen[path.stem] = fields[1]
         entries.append(_Entry(path, stamp_ns, len(entries)))

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold in a map that is saved or loaded: nothing in it may break who goes on in it."""
+"""Consistency checks of a map that is saved or loaded."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.saved_map import SavedMap, SavedObservations
 from recon3r_ros.slam.types import Keyframe, Map
 
-#: Distance of a rotation from an orthogonal matrix that rounding may leave
+#: Largest distance of a rotation from an orthogonal matrix, for rounding errors
 _RIGID = 1e-4
-#: Beyond this, numbers squared lose their meaning
+#: Largest magnitude; squares of larger numbers are meaningless
 _LARGEST = 1e12
 _SOURCES = ('odometry', 'depth', 'model')
 
 
 def check(saved: SavedMap) -> None:
     """
-    Make sure that a map can be gone on in.
+    Check that mapping can continue in a map.
 
-    :raises InputError: with a reason that does not name the file
+    :raises InputError: the error does not name the file
     """
     known = saved.map
     if not known.started:
@@ -38,17 +38,17 @@ def check(saved: SavedMap) -> None:
     if list(known.keyframes) != sorted(known.keyframes) or min(known.keyframes) < 0:
         raise InputError('keyframes are not in order')
     if set(saved.views) != set(known.keyframes):
-        raise InputError('keyframes and their images are not the same')
+        raise InputError('keyframes and their images do not match')
     for i, keyframe in known.keyframes.items():
         _check_keyframe(i, keyframe)
         _check_view(f'image {i}', saved.views[i])
     if len({len(k.descriptor) for k in known.keyframes.values()}) > 1:
-        raise InputError('keyframes have descriptors of several sizes')
+        raise InputError('keyframes have descriptors of different sizes')
     _check_ties(known)
     for seen in saved.observations:
         _check_observations(known, seen)
     if len({(o.anchor, o.observer) for o in saved.observations}) < len(saved.observations):
-        raise InputError('observations of a pair of keyframes come twice')
+        raise InputError('observations of a pair of keyframes are duplicated')
     if saved.metric is not None:
         _check_positive('metric scale', saved.metric.value)
         if not 0 <= saved.metric.sigma < _LARGEST or saved.metric.source not in _SOURCES:
@@ -58,10 +58,10 @@ def check(saved: SavedMap) -> None:
 def _check_keyframe(i: int, keyframe: Keyframe) -> None:
     what, camera = f'keyframe {i}', keyframe.camera
     if keyframe.id != i:
-        raise InputError(f'{what} says that it is {keyframe.id}')
+        raise InputError(f'{what} has id {keyframe.id}')
     name = keyframe.name
     if name in ('', '..') or '\0' in name or name != Path(name).name:
-        raise InputError(f'{what} is called {name!r}, expected the name of a file')
+        raise InputError(f'{what} is named {name!r}, expected a file name')
     _check_pinhole(what, camera)
     count = len(keyframe.keypoints)
     for array, shape in (
@@ -92,7 +92,7 @@ def _check_view(what: str, view: ArchivedView) -> None:
     size = (view.camera.width, view.camera.height)
     try:
         check_complete(data)
-        # Before it is unpacked, which takes as much memory as the header says
+        # Before it is decoded, which takes as much memory as the header states
         with Image.open(io.BytesIO(data), formats=['JPEG']) as header:
             if header.size != size:
                 raise InputError(f'has {header.size} pixels, expected {size}')
@@ -103,7 +103,7 @@ def _check_view(what: str, view: ArchivedView) -> None:
 
 
 def _check_ties(known: Map) -> None:
-    """Check edges, scales, and keyframes that are gone."""
+    """Check edges, scales, and culled keyframes."""
     _check_positive('focal factor', known.focal_factor)
     for i, scale in known.scales.items():
         _check_positive(f'scale of keyframe {i}', scale)
@@ -116,7 +116,7 @@ def _check_ties(known: Map) -> None:
         _check_positive(f'scale of retired keyframe {i}', retired.scale)
         _check_positive(f'scale of retired keyframe {i}', retired.keyframe_scale)
         if i in known.keyframes:
-            raise InputError(f'keyframe {i} is there and retired')
+            raise InputError(f'keyframe {i} is both present and retired')
         path, end = {i}, retired.keyframe
         while end in known.retired and end not in ends and end not in path:
             path.add(end)
@@ -129,7 +129,7 @@ def _check_ties(known: Map) -> None:
 def _check_observations(known: Map, seen: SavedObservations) -> None:
     what = f'observations of keyframe {seen.anchor} in {seen.observer}'
     if seen.anchor == seen.observer or not {seen.anchor, seen.observer} <= set(known.keyframes):
-        raise InputError(f'{what}: these are not two keyframes')
+        raise InputError(f'{what}: expected two keyframes')
     count = len(seen.landmarks)
     if seen.landmarks.shape != (count,) or seen.targets.shape != (count, 2):
         raise InputError(f'{what} have shapes {seen.landmarks.shape} and {seen.targets.shape}')
@@ -139,7 +139,7 @@ def _check_observations(known: Map, seen: SavedObservations) -> None:
 
 def _check_pinhole(what: str, camera: Camera) -> None:
     if not camera.is_pinhole:
-        raise InputError(f'{what} has no pinhole camera but {camera}')
+        raise InputError(f'{what} has the camera {camera}, expected a pinhole')
 
 
 def _check_positive(what: str, value: float) -> None:

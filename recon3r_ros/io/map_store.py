@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The map on disk, to go on in another day: `map.npz`.
+The saved map, `map.npz`, from which mapping can continue.
 
-`info` is JSON: format, version, names, and the numbers that there are one of. Tables have a row a
-keyframe, in the order of `ids`; arrays that differ in size are called KEYFRAME/NAME.
+`info` is JSON: format, version, names and scalars. Tables have a row per keyframe, in the order of
+`ids`; arrays of varying size are named KEYFRAME/NAME.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired
 MAP_FILE = 'map.npz'
 FORMAT, VERSION = 'recon3r_ros map', 1
 #: Arrays of a keyframe: type, shape (w and h of the grid, W and H of the tracking image, k
-#: keypoints, d numbers of the descriptor), whether they are compressed. The last trades size for
-#: time: the three large ones that are not would shrink by a fifth, at 50 MB/s
+#: keypoints, d dimensions of the descriptor), whether they are compressed. The three large ones
+#: are not: they would shrink by a fifth, at 50 MB/s
 _ARRAYS: dict[str, tuple[str, str, bool]] = {
     'image': ('u1', 'hw3', False),
     'gray': ('u1', 'HW', False),
@@ -45,16 +45,16 @@ _ARRAYS: dict[str, tuple[str, str, bool]] = {
 
 def write_map(path: Path, saved: SavedMap) -> None:
     """
-    Write a map, whole or not at all.
+    Write a map, atomically.
 
-    :raises OutputError: where the file cannot be written, or the map could not be read again
+    :raises OutputError: where the file cannot be written, or the map is inconsistent
     """
     try:
         check(saved)
         arrays = _packed(saved)
     except (InputError, TypeError, ValueError) as error:
-        raise OutputError(f'{path}: this map cannot be saved: {error}; let it grow further or '
-                          'reset it, then save it again') from error
+        raise OutputError(f'{path}: this map cannot be saved: {error}; continue mapping or reset, '
+                          'then save again') from error
     write_arrays(path, arrays)
 
 
@@ -74,7 +74,7 @@ def read_map(path: Path) -> SavedMap:
                          'was written by save_map or recon3r run') from error
     except OSError as error:
         raise InputError(f'cannot load the map {path}: {error.strerror or error}; check the file '
-                         'and its rights') from error
+                         'and its permissions') from error
     return saved
 
 
@@ -157,7 +157,7 @@ def _unpacked(file: ArrayFile) -> SavedMap:
         ('view_cameras', '<f8', (4,)), ('view_calibrated', '?', ()),
         ('view_focal_factors', '<f8', ()))}
     if len(set(ids.tolist())) < n or (tables['sizes'] < 0).any():
-        raise InputError('has a keyframe twice, or one of negative size')
+        raise InputError('has a duplicate keyframe, or one of negative size')
     keyframes, views = {}, {}
     for row, i in enumerate(ids.tolist()):
         sizes = dict(zip('hwHWkd', tables['sizes'][row].tolist()))
@@ -197,7 +197,7 @@ def _observations(file: ArrayFile) -> tuple[SavedObservations, ...]:
     targets = file.read('targets', '<f8', (len(observed), 2))
     counts = table[:, 2].tolist()
     if min(counts, default=0) < 0 or sum(counts) != len(observed):
-        raise InputError('observations and observed contradict each other')
+        raise InputError('observations and observed are inconsistent')
     ends = np.cumsum([0, *counts]).tolist()
     return tuple(
         SavedObservations(anchor, observer, observed[begin:end], targets[begin:end])
@@ -205,7 +205,7 @@ def _observations(file: ArrayFile) -> tuple[SavedObservations, ...]:
 
 
 class _Info:
-    """The JSON part; every value is of its type or an InputError."""
+    """The JSON part; a value of a wrong type raises InputError."""
 
     def __init__(self, file: ArrayFile) -> None:
         try:
@@ -220,7 +220,7 @@ class _Info:
                              f'{self._values.get("package")!r}, expected version {VERSION}')
 
     def texts(self, name: str, count: int) -> list[str]:
-        """One text a keyframe."""
+        """Return one text per keyframe."""
         value = self._values.get(name)
         if (not isinstance(value, list) or len(value) != count
                 or not all(isinstance(v, str) for v in value)):
@@ -228,14 +228,14 @@ class _Info:
         return value
 
     def flag(self, name: str) -> bool:
-        """Yes or no."""
+        """Return a truth value."""
         value = self._values.get(name)
         if not isinstance(value, bool):
             raise InputError(f'{name} is {value!r}, expected true or false')
         return value
 
     def number(self, name: str) -> float:
-        """Any number."""
+        """Return a number."""
         return _number(name, self._values.get(name))
 
     def metric(self) -> MetricScale | None:

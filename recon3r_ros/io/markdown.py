@@ -21,7 +21,7 @@ def row(*cells: str | None) -> str:
     """
     Write one line of a table.
 
-    :param cells: their text; '' where a value is missing, None where there is nothing to tell
+    :param cells: their text; '' where a value is missing, None where none applies
     """
     texts = ('' if cell is None else f'{cell} '.replace('|', r'\|') for cell in cells)
     return f'| {"| ".join(texts)}|\n'

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Masks of what the user knows to move, beside a sequence's images."""
+"""The user's dynamic masks, beside a sequence's images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 class MaskedSequence:
     """
-    A sequence whose images come with masks.
+    A sequence with the user's dynamic masks.
 
     :param sequence: the images
-    :param folder: masks NAME.png of the images' sizes, anything but 0 moves; an image without one
-        has no mask
+    :param folder: masks NAME.png of the images' sizes, dynamic where not 0; they may be missing
+        for some images
     :raises InputError: where there is no such folder, or no mask in it
     """
 
@@ -36,17 +36,17 @@ class MaskedSequence:
             raise InputError(f'{folder}: no such folder of masks')
         self._files = {path.stem: path for path in sorted(self._folder.glob('*.png'))}
         if not self._files:
-            raise InputError(f'{folder}: there is no mask NAME.png in it')
+            raise InputError(f'{folder}: holds no mask NAME.png')
         self._damaged: set[str] = set()
 
     @property
     def name(self) -> str:
-        """Where the images come from."""
+        """Source of the images."""
         return self._sequence.name
 
     @property
     def skipped(self) -> list[str]:
-        """Images that could not be used."""
+        """Unusable images."""
         return self._sequence.skipped
 
     def __len__(self) -> int:
@@ -65,15 +65,15 @@ class MaskedSequence:
             masked |= mask is not None
             yield frame if mask is None else replace(frame, mask=mask)
         if not masked and not self._damaged:
-            _log.warning('%s: no mask has the name of an image of %s; call them as the images, '
+            _log.warning('%s: no mask has the name of an image of %s; name them as the images, '
                          'with .png', self._folder, self.name)
 
     def file_name(self, frame: Frame) -> str:
-        """Return the name of the image file of a frame, as a COLMAP model should call it."""
+        """Return the name of the image file of a frame, for a COLMAP model."""
         return self._sequence.file_name(frame)
 
     def _mask(self, frame: Frame) -> NDArray[np.bool_] | None:
-        """Read the mask (H, W) of a frame, if there is one that can be read."""
+        """Read the mask (H, W) of a frame, if there is a readable one."""
         path = self._files.get(frame.name)
         if path is None:
             return None

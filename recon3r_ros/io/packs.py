@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Packs: a sequence as a folder that the recon3r command and other tools read.
+Packs: a sequence in a folder, with ground truth, for the recon3r command and other tools.
 
 Layout: images/NAME.png, frames.txt (stamp image), camera.json, groundtruth.txt (TUM: stamp
 tx ty tz qx qy qz qw, camera-to-world), depth/NAME.png (16-bit millimetres), masks/NAME.png
-(255 = moving); stamps in seconds.
+(255 = dynamic); stamps in seconds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TrueFrame(Protocol):
 
 
 class TrueSequence(Protocol):
-    """Frames with their truth, all of one pinhole camera."""
+    """Frames with ground truth, all of one pinhole camera."""
 
     @property
     def camera(self) -> Camera: ...
@@ -63,16 +63,16 @@ class TrueSequence(Protocol):
 def write_pack(sequence: TrueSequence, folder: str | Path,
                progress: Callable[[int, int], None] | None = None) -> None:
     """
-    Write a sequence with its truth into a folder, which appears only once it is complete.
+    Write a sequence with its ground truth into a folder, which appears only once it is complete.
 
-    :param sequence: what to write
+    :param sequence: the frames
     :param folder: a path that does not exist yet, or an empty folder
     :param progress: called after each frame with the frames done and their total
-    :raises OutputError: if the folder holds something already or cannot be written
+    :raises OutputError: if the folder is not empty or cannot be written
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f'{folder}: exists already and is not empty')
+        raise OutputError(f'{folder}: exists and is not empty')
     partial = folder.with_name(f'.{folder.name}.partial-{os.getpid()}')
     try:
         for name in ('images', 'depth', 'masks'):

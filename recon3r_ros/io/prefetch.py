@@ -29,13 +29,13 @@ def prefetch(
     source: Generator[Item, None, None], ahead: int = AHEAD
 ) -> Generator[Item, None, None]:
     """
-    Yield what `source` yields, while a thread prepares the next items.
+    Yield the items of `source`, while a thread prepares the next ones.
 
-    The thread starts with the first item asked for. It ends when the source does, and when this
+    The thread starts when the first item is requested. It ends when the source does, and when this
     generator is closed or dropped; `source` is closed in that thread. An exception of the source
     is raised here, after the items before it.
 
-    :param source: generator that only the thread will run
+    :param source: generator, run only in the thread
     :param ahead: items prepared ahead of the consumer, at least 1
     """
     queue: Queue[_Produced[Item] | _Ended] = Queue(maxsize=max(1, ahead) + 1)
@@ -67,7 +67,7 @@ def _produce(
             queue.put(_Produced(item))
             if stop.is_set():
                 break
-    except BaseException as raised:  # handed over whole: the consumer decides
+    except BaseException as raised:  # raised again in the consumer
         error = raised
     finally:
         source.close()
@@ -75,7 +75,7 @@ def _produce(
 
 
 def _drain(queue: Queue[_Produced[Item] | _Ended]) -> None:
-    """Empty the queue, which lets a blocked producer put once more and see the stop."""
+    """Empty the queue, so that a blocked producer continues and sees the stop."""
     while True:
         try:
             queue.get_nowait()

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Open whatever the images come from."""
+"""Open an image sequence."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Stamps between decimal seconds in text and integer nanoseconds, exactly."""
+"""Exact conversion of stamps between decimal seconds in text and integer nanoseconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def parse_seconds(text: str) -> int:
     """
     Return integer nanoseconds from decimal seconds; digits beyond nanoseconds are rounded.
 
-    :raises ValueError: where the text is no number, or none that fits into 63 bits
+    :raises ValueError: where the text is not a number, or does not fit into 63 bits
     """
     try:
         seconds = Decimal(text)

@@ -52,7 +52,7 @@ def read_tum(path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """
     Read a trajectory.
 
-    :param path: file; empty lines and those that start with # are left out
+    :param path: file; empty lines and those that start with # are ignored
     :returns: stamps (N,) integer nanoseconds and T_world_cam (N, 4, 4), in the order of the file
     :raises InputError: naming file and line
     """

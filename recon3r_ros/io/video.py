@@ -22,17 +22,17 @@ class Video(PrefetchedSequence):
     """
     Every frame of a video, stamped with its presentation time.
 
-    Where the container gives no time, or one not after the previous frame's, the stamp is the
+    Where the container has no time, or one not after the previous frame's, the stamp is the
     previous one plus a frame's duration: stamps always increase.
     """
 
     def __init__(self, path: Path, camera: Camera | None, fps: float) -> None:
         """
-        Open once, to see that there is something to read.
+        Open once, to check that a frame can be decoded.
 
         :param path: video file
         :param camera: intrinsics of its images
-        :param fps: rate to assume where the container gives none
+        :param fps: rate to assume where the container has none
         """
         super().__init__(str(path))
         self._path = path
@@ -51,7 +51,7 @@ class Video(PrefetchedSequence):
         self._period_ns = NS_PER_S / (rate if math.isfinite(rate) and 0 < rate < 1e5 else fps)
 
     def __len__(self) -> int:
-        """Return the number of frames the container promises, 1 where it promises none."""
+        """Return the number of frames that the container states, 1 where it states none."""
         return max(1, self._count)
 
     def _frames(self) -> Generator[Frame, None, None]:
@@ -65,7 +65,7 @@ class Video(PrefetchedSequence):
                 index += 1
         finally:
             capture.release()
-        # Containers round their duration, so one frame less is no fault.
+        # Containers round their duration, so one missing frame is not an error.
         if index < self._count - 1:
             self._skip(f'{self._path}: ends after {index} of {self._count} frames')
 
@@ -81,9 +81,9 @@ def open_video(path: str | Path, camera: Camera | None = None, fps: float = 30.0
     """
     Open a video file.
 
-    :param path: any file that OpenCV's video reader understands
+    :param path: any file that OpenCV's video reader supports
     :param camera: intrinsics of its images
-    :param fps: rate to assume where the file gives neither times nor a rate
+    :param fps: rate to assume where the file has neither times nor a rate
     :raises InputError: where no frame can be read or the camera has another size
     """
     check_fps(fps)
@@ -95,7 +95,7 @@ def _open(path: Path) -> cv2.VideoCapture:
     if not path.is_file():
         problem = 'is not a file' if path.exists() else 'no such file'
         raise InputError(f'{path}: {problem}; expected a video')
-    # Left to itself OpenCV also tries readers that take a name for a pattern of image files.
+    # By default OpenCV also tries readers that interpret a name as a pattern of image files.
     has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
     if not capture.isOpened():

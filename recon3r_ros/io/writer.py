@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The output folder of a run (design, section 7)."""
+"""The output folder of a run."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class ResultWriter:
     Writes results into one folder; a context manager.
 
     Masks and depth maps are encoded and written by one background thread, a few behind the caller.
-    What goes wrong there is raised as OutputError by the next call, or at the end.
+    Its errors are raised as OutputError by the next call, or at the end.
     """
 
     def __init__(self, output: str | Path) -> None:
         """
-        Create the folder and try to write there.
+        Create the folder and check that it is writable.
 
         :param output: folder; files of the same names are replaced
         :raises OutputError: in one line that names the folder
@@ -80,7 +80,7 @@ class ResultWriter:
         probe.unlink(missing_ok=True)
         if any(self._masks.iterdir()) or any(self._depth.iterdir()):
             logger.warning(
-                '%s holds masks or depth of an earlier run; those with other names stay',
+                '%s holds masks or depth of an earlier run; those with other names are kept',
                 self.output,
             )
         self._worker = BackgroundWorker('recon3r-writer', _WAITING)
@@ -97,10 +97,10 @@ class ResultWriter:
         if error is None:
             self.close()
             return
-        self._worker.close()  # the error on its way matters more than one of the worker
+        self._worker.close()  # the original exception matters more than one of the worker
 
     def close(self) -> None:
-        """Wait until everything is written; raise OutputError where something was not."""
+        """Wait until everything is written; raise OutputError where writing failed."""
         self._worker.close()
         self._worker.check()
 
@@ -109,7 +109,7 @@ class ResultWriter:
         Queue masks/NAME.png, 0 or 255.
 
         :param name: source image's stem
-        :param mask: (H, W), anything but zero is moving
+        :param mask: (H, W), dynamic where not 0
         """
         path = self._masks / f'{_checked(name)}.png'
         if mask.ndim != 2 or mask.size == 0:
@@ -164,8 +164,8 @@ class ResultWriter:
         """
         Write report.json.
 
-        :param report: mapping or dataclass of numbers, texts, arrays, and more of the same;
-            numbers that are not finite become null
+        :param report: mapping or dataclass of numbers, texts, arrays, and nested ones; numbers
+            that are not finite become null
         """
         self._json('report.json', _plain(report))
 
@@ -175,19 +175,19 @@ class ResultWriter:
         try:
             text = json.dumps(content, indent=1, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise OutputError(f'{path}: cannot be put into JSON: {error}') from error
+            raise OutputError(f'{path}: cannot be converted to JSON: {error}') from error
         write_bytes(path, f'{text}\n'.encode())
 
 
 def _checked(name: str) -> str:
-    """Return a name that is one path component."""
+    """Check that a name is one path component, and return it."""
     if name in ('', '..') or name != Path(name).name:
-        raise OutputError(f'{name!r} cannot name a result file')
+        raise OutputError(f'{name!r} is not a valid name of a result file')
     return name
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a mask; level 1 is as small as the default for two values, and twice as fast."""
+    """Write a mask; for two values, level 1 compresses as well as the default, twice as fast."""
     written, data = cv2.imencode('.png', pixels, _FAST_PNG)
     if not written:
         raise OutputError(f'{path}: mask of shape {pixels.shape} cannot be encoded')
@@ -224,7 +224,7 @@ def _keyframe(record: KeyframeRecord) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """Return the value in types that JSON has."""
+    """Return the value converted to the types of JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""DUSt3R, MonST3R and MASt3R as a `Predictor`: see `pointmaps` for what becomes of theirs."""
+"""DUSt3R, MonST3R and MASt3R as a `Predictor`; see `pointmaps` for their pointmaps."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from recon3r_ros.models.runtime import resolve
 from recon3r_ros.models.types import NO_CONFIDENCE, PairAttention, Prediction, View
 from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
 
-#: The focal length is fitted to every n-th pixel: neighbours say the same
+#: The focal length is fitted to every n-th pixel: neighbours are redundant
 FOCAL_STRIDE = 4
-#: Two views show one place if this share of the pixels that matching set out with find a partner
-#: whose point lies this close to theirs, relative to its distance
+#: Two views overlap if this share of the pixels that matching starts from have a match whose
+#: point lies this close to theirs, relative to its distance
 MIN_MATCHED, SAME_POINT = 0.05, 0.1
 MATCHING_STRIDE = 16
 
@@ -54,13 +54,13 @@ class Dust3rEncoding:
 
     @cached_property
     def features(self) -> NDArray[np.float32]:
-        """Tokens (rows, columns, C), for grouping what belongs together."""
+        """Tokens (rows, columns, C), for segmentation."""
         tokens = self.tokens.values[0].float().cpu().numpy()
         return tokens.reshape(self.tokens.rows, self.tokens.columns, -1)
 
     @cached_property
     def descriptor(self) -> NDArray[np.float32]:
-        """What the place looks like, for loops and relocalisation."""
+        """Global descriptor, for loop closure and relocalisation."""
         return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
 
 
@@ -69,7 +69,7 @@ class Dust3rPredictor:
     A network of DUSt3R's family: pairs, and single views as pairs with themselves.
 
     :param engine: runs the network
-    :param image_size: that it was trained with, pixels
+    :param image_size: longer side of the training images, pixels
     """
 
     single_view, reweights, together = True, True, None
@@ -80,7 +80,7 @@ class Dust3rPredictor:
         self._metric = engine.config.head == 'catmlp+dpt'
 
     def encode(self, view: View) -> Dust3rEncoding:
-        """Bring a view to the network's grid and encode it: the only time that this is done."""
+        """Resize a view to the network's grid and encode it; done once per view."""
         view = prepare(view, self._image_size, PATCH)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return Dust3rEncoding(
@@ -90,12 +90,12 @@ class Dust3rPredictor:
     def predict(self, groups: Sequence[tuple[Dust3rEncoding, ...]],
                 moving: Sequence[tuple[Mask, ...]] | None = None) -> list[Prediction]:
         """
-        Pointmaps of pairs and of single views, all decoded together.
+        Pointmaps of pairs and of single views, decoded in batches.
 
-        :param moving: for each group, dynamic objects in its views (H, W) on their grids: nothing
-            static is then explained by it (Easi3R, section 3.4)
+        :param moving: for each group, dynamic masks of its views (H, W) on their grids: static
+            tokens then do not attend to dynamic ones (Easi3R, section 3.4)
         :raises ValueError: for a group of another size
-        :raises Recon3rError: where the device's memory does not suffice
+        :raises Recon3rError: where the device runs out of memory
         """
         for group in groups:
             if len(group) not in (1, 2):
@@ -131,7 +131,7 @@ def _attention(own: ViewOutput, other: ViewOutput) -> PairAttention | None:
 
 def by_token(mask: Mask, rows: int, columns: int) -> Mask:
     """
-    Mask of tokens (rows, columns): those that contain anything of it.
+    Mask of tokens (rows, columns): those that contain any masked pixel.
 
     :param mask: (H, W), sides multiples of `rows` and `columns`
     """
@@ -141,7 +141,7 @@ def by_token(mask: Mask, rows: int, columns: int) -> Mask:
 
 
 def _focal(points: Points, weights: Points) -> float | None:
-    """Focal length that the network saw the view with, pixels; None where its points have none."""
+    """Focal length implied by the network's points, pixels; None where it is undetermined."""
     height, width = weights.shape
     thin = slice(None, None, FOCAL_STRIDE)
     middle = (width - 1) / 2 / FOCAL_STRIDE, (height - 1) / 2 / FOCAL_STRIDE
@@ -154,13 +154,13 @@ def _focal(points: Points, weights: Points) -> float | None:
 
 
 def _centred(camera: Camera, focal: float) -> Camera:
-    """Camera of the grid as the network believes it to be."""
+    """Camera of the grid implied by the network."""
     return Camera(camera.width, camera.height, focal, focal, (camera.width - 1) / 2,
                   (camera.height - 1) / 2)
 
 
 def _same_place(own: ViewOutput, other: ViewOutput) -> bool:
-    """Whether descriptors, where there are any, say what the points say, often enough."""
+    """Whether enough descriptor matches agree with the points; true without descriptors."""
     if own.descriptors is None or other.descriptors is None:
         return True
     first, second = match_reciprocally(own.descriptors, other.descriptors, MATCHING_STRIDE)
@@ -173,7 +173,7 @@ def _same_place(own: ViewOutput, other: ViewOutput) -> bool:
 
 def make(model: Model) -> Dust3rPredictor:
     """
-    Load the network that a user asked for.
+    Load the network of a model.
 
     :raises Recon3rError: where the file or the device cannot be used
     """

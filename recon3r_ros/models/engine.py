@@ -16,11 +16,11 @@ from recon3r_ros.nets.dust3r import Dust3r, Tokens, ViewOutput
 import torch
 from torch import Tensor
 
-#: Pairs decoded together at most, before memory says less; a CPU is slower with more, because its
-#: caches hold less of them
+#: Largest batch of pairs, reduced when memory runs out; a CPU is slower with more, because of its
+#: caches
 MAX_BATCH = {'cuda': 16, 'cpu': 4}
 Pair = tuple[Tokens, Tokens]
-#: Tokens (rows, columns) of a pair's views that show dynamic objects
+#: Masks (rows, columns) of a pair's tokens of dynamic objects
 Moving = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 
@@ -28,8 +28,8 @@ class Engine:
     """
     A network on a device.
 
-    :param network: moved there; belongs to the engine from now on
-    :param attention: whether to collect attention's statistics
+    :param network: moved there; owned by the engine
+    :param attention: whether to collect statistics of the cross-attention
     :raises Recon3rError: where the configuration cannot be used
     """
 
@@ -57,11 +57,12 @@ class Engine:
     def decode(self, pairs: Sequence[Pair], moving: Sequence[Moving] | None = None
                ) -> list[tuple[ViewOutput, ViewOutput]]:
         """
-        Decode directed pairs; those of the same shapes together.
+        Decode directed pairs; those of the same shapes in one batch.
 
-        :param moving: for each pair, which tokens of both views move: attention is re-weighted
-        :return: for each pair both views' outputs without a batch's axis, on the CPU
-        :raises Recon3rError: where memory does not suffice for a single pair
+        :param moving: for each pair, tokens of dynamic objects in both views, to re-weight the
+            attention
+        :return: for each pair both views' outputs without the batch axis, on the CPU
+        :raises Recon3rError: where a single pair does not fit into memory
         """
         results: list[tuple[ViewOutput, ViewOutput] | None] = [None] * len(pairs)
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -106,7 +107,7 @@ class Engine:
         moving = None if moving1 is None or moving2 is None else (moving1, moving2)
         outputs = self.network.decode(
             Tokens(first, rows1, columns1), Tokens(second, rows2, columns2),
-            # A second pass is for its points
+            # The second pass needs no statistics, only points
             self._attention and moving is None, moving)
         return tuple(x for o in outputs for x in (
             o.points, o.confidence, o.descriptors, o.descriptor_confidence,

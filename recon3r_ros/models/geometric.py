@@ -5,8 +5,8 @@ The predictor that needs no weights: classical two-view geometry behind the `Pre
 
 Optical flow gives dense matches, MAGSAC the relative pose, triangulation the pointmaps. A point's
 confidence is the inverse variance of its relative depth, (parallax sensitivity / matching
-error)^2: it falls to nothing where the camera only turned, where matching fails its round trip,
-off the epipolar line, behind a camera, and at the epipole of forward motion.
+error)^2: it vanishes under pure rotation, where matching fails the forward-backward check, off the
+epipolar line, behind a camera, and at the epipole of forward motion.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.registry import Model
 from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
-#: Share of the matches that must be left where dynamic objects are left aside: masks may be wrong
+#: Least share of matches outside of dynamic masks for the masks to be used: they may be wrong
 MIN_STILL = 0.1
-#: Pixels of the image that keypoints are matched in; flow and pointmaps have half its width and
+#: Pixels of the image in which keypoints are matched; flow and pointmaps have half its width and
 #: height
 FINE_PIXELS = 640 * 480
-#: Pixels of the image that sparse features are found in, for wide baselines
+#: Pixels of the image in which sparse features are detected, for wide baselines
 FEATURE_PIXELS = 1536 * 1024
 MAX_FEATURES = 3000
 FEATURE_RATIO = 0.85
 #: Error of a flow vector (grid pixels): its floor, refined or not, and its growth in plain texture
 SHARP_ERROR, FLOW_ERROR, PLAIN_ERROR = 0.1, 0.25, 3.0
-#: A round trip longer than this (grid pixels), or a match this far off its epipolar line, is wrong
+#: Largest forward-backward error and epipolar distance (grid pixels) of a valid match
 MAX_ROUND_TRIP = 1.0
 MAX_EPIPOLAR = 1.5
-#: What is farther from where depth can explain it moves by itself, in errors of its match; depth
-#: reaches from infinity to this many times the nearest one
+#: A match is dynamic if it is farther than this, in its errors, from its epipolar segment; that
+#: reaches from infinity to this many times the largest inverse depth
 MOVING_ERRORS, NEAREST = 4.0, 2.0
 #: Epipolar distance of an inlier, grid pixels
 INLIER_PIXELS = 0.5
-#: Below this share of keypoints that return from their round trip, sparse features are tried
+#: Below this share of keypoints that pass the forward-backward check, sparse features are used
 TRUSTED_SHARE = 0.2
-#: Median parallax (grid pixels) below which a pair holds no depth
+#: Median parallax (grid pixels) below which a pair is not triangulated
 MIN_PARALLAX = 0.75
-#: Pairs solved at the same time
+#: Pairs processed in parallel
 WORKERS = 2
 
 
@@ -73,17 +73,17 @@ class GeometricEncoding:
 
     @property
     def features(self) -> None:
-        """Of patches there are none."""
+        """None: this predictor has no patch features."""
 
     @cached_property
     def _moving(self) -> NDArray[np.bool_] | None:
-        """What is known to move (H, W) on the grid."""
+        """The known dynamic mask (H, W) on the grid."""
         if self.view.moving is None:
             return None
         return np.asarray(_resize(self.view.moving.astype(np.uint8) * 255, self.camera) >= 64)
 
     def still(self, pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Tell where on the grid, at (N, 2) pixels, no dynamic object is known."""
+        """Whether each of (N, 2) grid pixels lies outside the known dynamic mask."""
         if self._moving is None:
             return np.ones(len(pixels), bool)
         u, v = np.round(pixels).astype(int).T
@@ -106,7 +106,7 @@ class GeometricEncoding:
 
     @cached_property
     def descriptor(self) -> NDArray[np.float32]:
-        """What the place looks like, for loops and relocalisation."""
+        """Global descriptor, for loop closure and relocalisation."""
         return describe_place(self.gray.fine)
 
     @cached_property
@@ -124,7 +124,7 @@ class GeometricEncoding:
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Where a's grid pixels (H, W, 2) are seen on b's grid, and their error (H, W), pixels."""
+    """Correspondences in b's grid of a's grid pixels (H, W, 2), and their error (H, W), pixels."""
 
     targets: NDArray[np.float32]
     error: NDArray[np.float32]
@@ -136,7 +136,7 @@ class GeometricPredictor:
     single_view, reweights, together = False, False, None
 
     def encode(self, view: View) -> GeometricEncoding:
-        """Prepare a view; features for wide baselines are found when first needed."""
+        """Prepare a view; features for wide baselines are detected when first needed."""
         fine_camera = _within(view.camera, FINE_PIXELS)
         camera = view.camera.resized(fine_camera.width // 2, fine_camera.height // 2)
         fine = _resize(_to_gray(view.image), fine_camera)
@@ -152,14 +152,14 @@ class GeometricPredictor:
         """
         Pointmaps of pairs; a pair and its reverse share their matches and pose.
 
-        :param moving: without effect
+        :param moving: ignored
         :raises ValueError: for a group that is not a pair
         """
         for group in groups:
             if len(group) != 2:
                 raise ValueError(f'the geometric predictor takes pairs, got {len(group)} views')
         unique = {frozenset((id(a), id(b))): (a, b) for a, b in groups}
-        # OpenCV and NumPy let go of the interpreter while they compute
+        # OpenCV and NumPy release the interpreter lock while they compute
         with ThreadPoolExecutor(WORKERS) as pool:
             solved = dict(zip(unique, pool.map(lambda pair: predict_pair(*pair), unique.values())))
         return [solved[key][0 if unique[key][0] is a else 1]
@@ -241,7 +241,7 @@ def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float
 
 def _match_features(a: GeometricEncoding, b: GeometricEncoding
                     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Flow seeds in both directions from sparse features, or None where too few agree."""
+    """Flow seeds in both directions from sparse features, or None with too few inliers."""
     (pixels_a, root_a), (pixels_b, root_b) = a.sparse, b.sparse
     if min(len(pixels_a), len(pixels_b)) < two_view.MIN_INLIERS:
         return None
@@ -266,7 +266,7 @@ def _match_features(a: GeometricEncoding, b: GeometricEncoding
 
 def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
                   ) -> tuple[_Matches, NDArray[np.bool_]]:
-    """Match a's grid, refined at its keypoints, and tell which of these pass the round trip."""
+    """Match a's grid, refined at keypoints, and which of these pass the forward-backward check."""
     trip = flow.round_trip_error(forward.dense, backward.dense)
     targets = flow.pixel_positions(*forward.dense.shape[:2]) + forward.dense
     error = np.sqrt(FLOW_ERROR ** 2 + trip ** 2 + PLAIN_ERROR ** 2 / (1 + a.texture))
@@ -278,7 +278,7 @@ def _grid_matches(a: GeometricEncoding, forward: flow.Flow, backward: flow.Flow
     good = inside & forward.sharp & (keypoint_trip < MAX_ROUND_TRIP)
     u, v = a.keypoints.T
     targets[v[good], u[good]] = forward.targets[good]
-    # A keypoint is a landmark or nothing: where its match was not refined, it was not seen
+    # Landmarks need exact matches: a keypoint whose match was not refined counts as unmatched
     error[v, u] = np.where(good, SHARP_ERROR, np.inf)
     return _Matches(targets, error), good
 
@@ -319,7 +319,7 @@ def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
     confidence = (triangulated.sensitivity * b.camera.fx / error) ** 2
     valid = in_front & (off_line < MAX_EPIPOLAR) & np.isfinite(confidence)
     confidence = np.where(valid, np.maximum(confidence, MATCHED), NO_CONFIDENCE)
-    # No depth is invented: pixels without evidence are put at the median depth, to stay finite
+    # Pixels without depth are put at the median depth to stay finite, without confidence
     filler = np.median(1 / inverse_depth[valid]) if valid.any() else 1.0
     points = np.where(valid[..., None], points, a.rays * np.float32(filler))
     return points.astype(np.float32), confidence.astype(np.float32)
@@ -327,13 +327,13 @@ def _pointmap(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
 
 def _moving(a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
             T_b_a: NDArray[np.floating[Any]], triangulated: _Triangulated) -> NDArray[np.int8]:
-    """Tell which of a's pixels are seen where no depth explains it: see `Prediction.moving`."""
+    """Classify a's pixels by the distance from their epipolar segment: see `Prediction.moving`."""
     rays_b, inverse_depth, in_front = (
         triangulated.rays, triangulated.inverse_depth, triangulated.in_front)
     if not in_front.any():
         return np.zeros(inverse_depth.shape, np.int8)
     nearest = np.float32(NEAREST * np.percentile(inverse_depth[in_front], 98))
-    # Between infinity and very near
+    # From infinity to very near
     possible = np.clip(np.nan_to_num(inverse_depth), 0, nearest)[..., None]
     seen = (a.rays @ T_b_a[:3, :3].T.astype(np.float32)
             + possible * T_b_a[:3, 3].astype(np.float32))
@@ -350,9 +350,9 @@ def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],
                    matches: _Matches, other: GeometricEncoding,
                    T_other_own: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """
-    Bring a pointmap to the other camera's frame, each point onto the ray of its match there.
+    Transform a pointmap to the other camera's frame, each point onto the ray of its match there.
 
-    So the projection in the other camera is what was measured, not what triangulation made of it.
+    Its projection in the other camera is then the measured match, not the triangulated point's.
     """
     depth = points @ T_other_own[2, :3].astype(np.float32) + np.float32(T_other_own[2, 3])
     rays = _rays(matches.targets, other.camera)
@@ -363,7 +363,7 @@ def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],
 
 def _rotated(a: GeometricEncoding, b: GeometricEncoding, forward: _Matches, backward: _Matches,
              T_b_a: NDArray[np.floating[Any]]) -> Prediction:
-    """Return the prediction for cameras that only turned: matches, but no depth."""
+    """Return the prediction for a pure rotation: matches, but no depth."""
     confidences = []
     for own, other, matches, T in ((a, b, forward, T_b_a), (b, a, backward, T_b_a.T)):
         rays = _rays(matches.targets, other.camera)
@@ -377,7 +377,7 @@ def _rotated(a: GeometricEncoding, b: GeometricEncoding, forward: _Matches, back
 
 
 def _nothing(a: GeometricEncoding, b: GeometricEncoding) -> Prediction:
-    """Return a prediction for a pair that shows no depth: unit depths, no confidence."""
+    """Return the prediction for a pair without a relative pose: unit depths, no confidence."""
     def without(e: GeometricEncoding) -> NDArray[np.float32]:
         return np.full(e.rays.shape[:2], NO_CONFIDENCE, np.float32)
     return Prediction((a.rays, b.rays), (without(a), without(b)))
@@ -397,7 +397,7 @@ def _to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _within(camera: Camera, pixels: int) -> Camera:
-    """Shrink a camera, aspect kept, to at most this many pixels and even sides."""
+    """Reduce a camera to at most this many pixels and even sides, with the same aspect."""
     factor = min(1.0, (pixels / (camera.width * camera.height)) ** 0.5)
     width, height = (2 * max(int(side * factor / 2 + 0.5), 8)
                      for side in (camera.width, camera.height))
@@ -412,5 +412,5 @@ def _resize(image: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
 
 
 def make(model: Model) -> GeometricPredictor:
-    """Make the predictor that a user asked for."""
+    """Make the predictor of a model."""
     return GeometricPredictor()

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Salient pixels: where tracking and alignment sample an image."""
+"""Keypoints, at which tracking and alignment sample an image."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 MAX_KEYPOINTS = 320
 #: Smallest distance between two keypoints, as a fraction of the image's diagonal
 SPACING = 0.013
-#: Keypoints are spread over this many cells, so that one strong texture does not take them all
+#: Keypoints are spread over this many cells, so that one strong texture does not attract them all
 CELLS = (8, 6)
 #: Corners weaker than this fraction of the strongest are noise
 QUALITY = 1e-4
-#: Harris and Stephens' constant: the larger, the less may a corner resemble an edge or a stripe,
-#: along which matches slide
+#: Harris and Stephens' constant: a larger one rejects more of the corners that resemble edges or
+#: stripes, along which matches slide
 HARRIS = 0.08
 _CANDIDATES = 4
 
@@ -29,7 +29,7 @@ def detect_keypoints(gray: NDArray[np.uint8], grid_width: int, grid_height: int
     :param gray: (H, W) uint8
     :param grid_width: columns of the pointmap grid that covers the same image
     :param grid_height: its rows
-    :return: (K, 2) grid pixels (u, v), no two alike
+    :return: (K, 2) distinct grid pixels (u, v)
     """
     height, width = gray.shape
     corners = cv2.goodFeaturesToTrack(

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Dense descriptors matched both ways: MASt3R's fast reciprocal matching."""
+"""Reciprocal matching of dense descriptors: MASt3R's fast version."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
-#: Distance of the pixels that matching starts from
+#: Spacing of the pixels that matching starts from
 STRIDE = 8
 _ITERATIONS = 5
-#: Similarities computed at once, so that memory stays small
+#: Similarities computed at once, to bound memory
 _BLOCK = 1 << 24
 
 
 def match_reciprocally(first: Tensor, second: Tensor, stride: int = STRIDE
                        ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """
-    Find pixels that are each other's most similar ones.
+    Find mutual nearest neighbours.
 
-    From a coarse grid of the first view: nearest neighbour there, nearest neighbour back, until
-    nothing moves any more (MASt3R, Leroy et al., ECCV 2024, section 3.3). What returns to where it
-    set out is a match; the rest goes on from where it arrived.
+    From a coarse grid of the first view: nearest neighbour in the second view, and back, until
+    convergence (MASt3R, Leroy et al., ECCV 2024, section 3.3). A pixel that returns to its start
+    is a match; the others iterate from the pixel that they reached.
 
     :param first: (H, W, D) unit vectors
     :param second: (H', W', D) unit vectors

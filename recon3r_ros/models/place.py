@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a place looks like, as one vector that needs no training."""
+"""Global descriptor of an image, without training."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What networks' pointmaps and confidences mean to the rest of the system.
+Conversion of networks' pointmaps and confidences to the conventions of `Prediction`.
 
-A network looks through a camera of its own making: points are brought onto the rays of the camera
-that took the image, which is known or will be refined. Confidences become inverse variances:
-trained with C |error| - alpha log C (DUSt3R, equation 4; VGGT, equation 3), C settles at
-alpha / |error|.
+A network's points imply a camera: they are moved onto the rays of the camera that took the image,
+which is known or will be refined. Confidences become inverse variances: trained with
+C |error| - alpha log C (DUSt3R, equation 4; VGGT, equation 3), C converges to alpha / |error|.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from recon3r_ros.models.types import Encoding, NO_CONFIDENCE, Prediction
 
 #: Weight of the confidence's logarithm in the training loss (DUSt3R, section 4)
 ALPHA = 0.2
-#: A pixel is seen in the other view if its depth there is this close to that view's own
+#: A point is visible in the other view if its relative difference from that view's depth is below
 OCCLUSION = 0.1
-#: Points are this deep at most, in the units of their view's median depth: beyond is sky
+#: Largest depth of a point, in units of its view's median depth: beyond is sky
 FARTHEST = 1e3
 
 Points = NDArray[np.float32]
@@ -31,16 +30,16 @@ Points = NDArray[np.float32]
 
 def information(confidence: Points) -> Points:
     """
-    Inverse variance of the relative depth that a confidence stands for.
+    Inverse variance of the relative depth from a network's confidence.
 
-    :param confidence: (H, W), 1 where the network knows nothing
+    :param confidence: (H, W), 1 for no information
     """
     c = np.where(np.isfinite(confidence), confidence, np.float32(1)).clip(1, 1e3)
     return np.maximum((c ** 2 - 1) / ALPHA ** 2, NO_CONFIDENCE).astype(np.float32)
 
 
 def finite(points: Points) -> Points:
-    """Exponentials may overflow: what is not finite lies behind the camera."""
+    """Move points that are not finite behind the camera: exponentials may overflow."""
     z = points[..., 2]
     front = z[np.isfinite(z) & (z > 0)]
     limit = FARTHEST * float(np.median(front)) if len(front) else 1.0
@@ -52,13 +51,13 @@ def finite(points: Points) -> Points:
 def onto_camera(pointmaps: Sequence[Points], confidences: Sequence[Points], implied: Camera,
                 camera: Camera) -> tuple[tuple[Points, ...], tuple[Points, ...]]:
     """
-    Bring what a network says of one view, or of two, to the camera that took the first one.
+    Convert a network's output for one view, or two, to the camera that took the first one.
 
-    :param pointmaps: (H, W, 3) each, in the first view's frame, as `implied` sees them
+    :param pointmaps: (H, W, 3) each, in the first view's frame, for the camera `implied`
     :param confidences: (H, W) each, inverse variances
-    :param implied: the first view's camera as the network believes it to be
+    :param implied: the first view's camera implied by the network
     :param camera: the first view's camera
-    :return: as `Prediction` has them
+    :return: pointmaps and confidences of a `Prediction`
     """
     moved = [through(p, implied, camera) for p in pointmaps]
     sure = [np.where(p[..., 2] > 0, c, np.float32(NO_CONFIDENCE))
@@ -66,7 +65,7 @@ def onto_camera(pointmaps: Sequence[Points], confidences: Sequence[Points], impl
     for k in range(1, len(moved)):
         sure[k] = np.where(visible(moved[k], moved[0], camera), sure[k],
                            np.float32(NO_CONFIDENCE))
-    # What the own camera sees lies on its pixels' rays, and in front of it
+    # The first view's points lie on the rays of its pixels, in front of the camera
     depth = np.where(moved[0][..., 2] > 0, moved[0][..., 2], 1)
     rays = camera.unproject(pixel_grid(camera.height, camera.width))
     moved[0] = (rays * depth[..., None]).astype(np.float32)
@@ -75,12 +74,12 @@ def onto_camera(pointmaps: Sequence[Points], confidences: Sequence[Points], impl
 
 def as_pair(prediction: Prediction, group: Sequence[Encoding], i: int, j: int) -> Prediction:
     """
-    Take two views out of a prediction of several.
+    Extract a pair from a prediction of several views.
 
     :param prediction: with `T_first_view` and `cameras`
     :param group: the views' encodings
-    :param i: which view comes first
-    :param j: which one comes second; the same one leaves one view
+    :param i: index of the first view
+    :param j: index of the second view; equal to `i` for a single view
     """
     assert prediction.T_first_view is not None and prediction.cameras is not None
     T_i_first = se3.inverse(prediction.T_first_view[i])
@@ -96,7 +95,7 @@ def as_pair(prediction: Prediction, group: Sequence[Encoding], i: int, j: int) -
 
 
 def through(points: Points, implied: Camera, camera: Camera) -> Points:
-    """Move points at their depth so that `camera` sees them where `implied` does."""
+    """Move points at constant depth to the same projection in `camera` as in `implied`."""
     z = points[..., 2]
     x = (points[..., 0] * implied.fx + z * (implied.cx - camera.cx)) / camera.fx
     y = (points[..., 1] * implied.fy + z * (implied.cy - camera.cy)) / camera.fy
@@ -105,7 +104,7 @@ def through(points: Points, implied: Camera, camera: Camera) -> Points:
 
 def visible(points: Points, seen: Points, camera: Camera) -> NDArray[np.bool_]:
     """
-    Whether points are what the camera sees in their place, not something behind it.
+    Whether points are visible to the camera, not occluded by its own pointmap.
 
     :param points: (H', W', 3) in the camera's frame
     :param seen: (H, W, 3) its own pointmap

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From a view to what a network was trained on: resize, then crop; the intrinsics follow."""
+"""From a view to a network's input: resize, then crop, with the intrinsics."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from recon3r_ros.models.types import View
 import torch
 from torch import Tensor
 
-#: Networks of this image size take squares, others any aspect with this longer side
+#: Networks of this image size take square images, others any aspect with this longer side
 SQUARE = 224
 
 
 def prepare(view: View, image_size: int, patch: int) -> View:
     """
-    Resize a view's longer side, or for 224 its shorter one, and crop its middle.
+    Resize a view's longer side, or for 224 its shorter one, and crop its centre.
 
     :param image_size: of the network, pixels
     :param patch: sides of the result are multiples of it
@@ -40,10 +40,10 @@ def prepare(view: View, image_size: int, patch: int) -> View:
 
 def cropped(view: View, x: int, y: int, width: int, height: int) -> View:
     """
-    Cut a part out of a view, with all that is known of it.
+    Crop a view, with its mask, depth and camera.
 
-    :param x: of the part's first column
-    :param y: of its first row
+    :param x: first column
+    :param y: first row
     """
     rows, columns = slice(y, y + height), slice(x, x + width)
     moving = None
@@ -78,7 +78,7 @@ def to_tensor(images: Sequence[NDArray[np.uint8]], device: torch.device) -> Tens
     """
     batch = torch.from_numpy(np.stack(images))
     if device.type == 'cuda':
-        # From pinned memory the copy does not wait for what the device computes
+        # From pinned memory the copy is asynchronous
         batch = batch.pin_memory().to(device, non_blocking=True)
-    # (B, H, W, 3) -> (B, 3, H, W): memory stays as it is, which is the order convolutions like
+    # (B, H, W, 3) -> (B, 3, H, W): memory stays channels-last, which is fast for convolutions
     return batch.permute(0, 3, 1, 2).float().div(127.5).sub(1)

@@ -1,11 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which models there are: one `ModelSpec` each, from which everything else follows.
+Registry of the models: one `ModelSpec` each.
 
 The command line, the node's parameters and their documentation, `recon3r weights` and the loading
-of files read the specs. Importing this loads nothing else: whoever only names a model needs
-neither torch nor NumPy.
+of files read the specs. Importing this module imports neither torch nor NumPy.
 """
 
 from __future__ import annotations
@@ -26,32 +25,32 @@ class EngineConfig:
     """Where and how a network runs."""
 
     device: str = option('auto', 'Device of the network: cpu, cuda or cuda:N; auto takes CUDA '
-                         'where there is some.')
+                         'where available.')
     precision: str = option('auto', 'Number format of the network; auto is float32 on the CPU, '
                             'else bfloat16 or float16.',
                             choices=('auto', 'float32', 'bfloat16', 'float16'))
-    mode: str = option('eager', 'How the network runs: as it is, compiled by torch.compile, or '
+    mode: str = option('eager', 'How the network runs: eagerly, compiled by torch.compile, or '
                        'recorded as CUDA graphs.', choices=('eager', 'compile', 'graphs'))
 
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Of a model that has none of its own."""
+    """Options of a model without any."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """How many views a network looks at together; an overlap of size - 1 slides view by view."""
+    """Views that a network processes jointly; an overlap of size - 1 slides view by view."""
 
-    window_size: int = option(8, 'Keyframes that a network of windows, such as vggt, looks at '
-                              'together.', 'keyframes', 2, 64, flag='--window')
+    window_size: int = option(8, 'Keyframes in a window that a network such as vggt processes '
+                              'jointly.', 'keyframes', 2, 64, flag='--window')
     window_overlap: int = option(2, 'Keyframes that a full window shares with the next one; one '
                                  'less than window_size slides it keyframe by keyframe.',
                                  'keyframes', 1, 63, flag='--overlap')
 
     @property
     def size(self) -> int:
-        """Views at most."""
+        """Largest number of views."""
         return self.window_size
 
     @property
@@ -61,19 +60,19 @@ class Window:
 
     def check(self) -> None:
         """
-        Make sure that windows move on.
+        Check that windows advance.
 
-        :raises Recon3rError: where they do not
+        :raises Recon3rError: where the overlap is not from 1 to size - 1
         """
         if not 0 < self.overlap < self.size:
-            raise Recon3rError(f'a window of {self.size} views cannot share {self.overlap} with '
-                               'the next: give an overlap of at least 1 and less than its size')
+            raise Recon3rError(f'overlap of {self.overlap} views for a window of {self.size}: '
+                               f'expected 1 to {self.size - 1}')
 
 
 @dataclass(frozen=True)
 class Published:
     """
-    A file of weights and where its authors publish it.
+    A weights file and where its authors publish it.
 
     :param sha256: of the file, where it is known
     """
@@ -87,15 +86,15 @@ class Published:
 @dataclass(frozen=True)
 class ModelSpec:
     """
-    A model, as everything else knows it.
+    Specification of a model.
 
     :param name: as in --model
     :param module: has `make(model) -> Predictor`
-    :param net: module of its network, which has `FORMAT`, a `nets.checkpoints.Format` that tells
-        its files; '' where it has none and needs no weights
+    :param net: module of its network, which has `FORMAT`, a `nets.checkpoints.Format`; '' where
+        it has none and needs no weights
     :param options: dataclass of its own options, fields made by `option`
     :param metric: whether its predictions are in metres
-    :param published: files of weights
+    :param published: weights files
     """
 
     name: str
@@ -132,10 +131,10 @@ SPECS: tuple[ModelSpec, ...] = (
 @dataclass(frozen=True)
 class Model:
     """
-    What to predict with.
+    A model with its weights and options.
 
     :param name: of a `ModelSpec`
-    :param weights: file; '' for a model that needs none
+    :param weights: weights file; '' for a model that needs none
     :param engine: where and how its network runs
     :param options: the model's own; None for its defaults
     """
@@ -148,7 +147,7 @@ class Model:
     @classmethod
     def of(cls, name: str, weights: str, values: dict[str, Any]) -> Model:
         """
-        Choose a model and its options among the values of all options there are.
+        Select a model's options from the values of all models' options.
 
         :param values: by the names of the fields, at least those of the engine and the model
         :raises Recon3rError: for a name or a value there is none of
@@ -166,7 +165,7 @@ def spec(name: str) -> ModelSpec:
     """
     Return a model's spec.
 
-    :raises Recon3rError: for a name there is none of
+    :raises Recon3rError: for an unknown name
     """
     for known in SPECS:
         if known.name == name:
@@ -183,16 +182,16 @@ def make_predictor(model: Model) -> Predictor:
     """
     Make a predictor.
 
-    :raises Recon3rError: for a name there is none of, weights or a device that cannot be used, or
-        a package that is not installed
+    :raises Recon3rError: for an unknown name, weights or a device that cannot be used, or a
+        package that is not installed
     """
     known = spec(model.name)
     if known.net and not model.weights:
-        raise Recon3rError(f'model {model.name} needs a file of weights; recon3r weights lists '
-                           'what is published')
+        raise Recon3rError(f'model {model.name} needs a weights file; recon3r weights lists the '
+                           'published files')
     if model.weights and not known.net:
-        raise Recon3rError(f'{model.weights}: model {model.name} takes no weights; name the model '
-                           'that they are for')
+        raise Recon3rError(f'{model.weights}: model {model.name} takes no weights; give the model '
+                           'of this file')
     if model.options is None:
         model = Model(model.name, model.weights, model.engine, known.options())
     try:

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What goes into a predictor and what comes out (design, section 3).
+Input and output of a predictor.
 
 Conventions: `T_a_b` maps points of frame b to frame a; camera frames are optical (x right, y down,
 z forward); pixel (u, v) = (column, row) with pixel centres at integers.
@@ -21,7 +21,7 @@ from recon3r_ros.models.registry import Window
 @dataclass(frozen=True, eq=False)
 class PosePrior:
     """
-    Where a camera is believed to be.
+    Prior of a camera's pose.
 
     :param T_map_cam: (4, 4), map units
     :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
@@ -34,17 +34,17 @@ class PosePrior:
 @dataclass(frozen=True, eq=False)
 class View:
     """
-    One rectified image handed to a predictor, and what is known of it.
+    One rectified image, the input of a predictor, with its camera and priors.
 
     :param image: (H, W, 3) RGB or (H, W) grey, uint8, free of lens distortion
-    :param camera: pinhole camera of `image`; its focal length is a guess where `calibrated` is
-        False
+    :param camera: pinhole camera of `image`; its focal length is a default where `calibrated`
+        is False
     :param calibrated: whether the intrinsics are known
-    :param moving: (h, w) of any size, what is known to move in it, for predictors that measure
-        the camera's motion; None where nothing is known
+    :param moving: (h, w) of any size, known dynamic mask, for predictors that estimate the
+        camera's motion; None where unknown
     :param depth: (H, W) float32 measured along the optical axis, metres, NaN where unknown; None
         where it was not measured
-    :param pose: by tracking; None where it is not known
+    :param pose: prior from tracking; None where unknown
     """
 
     image: NDArray[np.uint8]
@@ -57,15 +57,15 @@ class View:
 
 class Encoding(Protocol):
     """
-    What a predictor keeps of one view for as long as its keyframe lives.
+    A predictor's encoding of one view, kept for the lifetime of its keyframe.
 
-    `camera` is the pinhole camera of the pointmap grid: the view's camera carried through the
-    predictor's own resize and crop. `image` (H, W, 3) uint8 is the view on that same grid.
-    `descriptor` (D,) float32, unit length, compares whole images by dot product.
+    `camera` is the pinhole camera of the pointmap grid: the view's camera after the predictor's
+    resize and crop. `image` (H, W, 3) uint8 is the view on that same grid.
+    `descriptor` (D,) float32, unit length, is a global descriptor, compared by dot product.
     `keypoints` (K, 2) int32 salient grid pixels (u, v), where correspondences are most exact:
     tracking and alignment sample there.
-    `features` (rows, columns, C) float32 of the image's patches, alike for what belongs together;
-    None where the predictor has none.
+    `features` (rows, columns, C) float32 of the image's patches, similar within an object; None
+    where the predictor has none.
     """
 
     @property
@@ -87,13 +87,13 @@ class Encoding(Protocol):
 @dataclass(frozen=True, eq=False)
 class PairAttention:
     """
-    What the decoders of a directed pair attend to (Easi3R, section 3.2).
+    Cross-attention statistics of a directed pair (Easi3R, section 3.2).
 
-    Cross-attention logits of each token, averaged over the tokens of the other view that ask;
-    channels are decoder steps times heads.
+    Cross-attention logits of each token as key, averaged over the other view's queries; channels
+    are decoder steps times heads.
 
-    :param first: (rows, columns, channels) float16, what the second view asks of the first
-    :param second: (rows, columns, channels) float16, what the first view asks of the second
+    :param first: (rows, columns, channels) float16, keys of the first view, queries of the second
+    :param second: (rows, columns, channels) float16, keys of the second view, queries of the first
     """
 
     first: NDArray[np.float16]
@@ -105,29 +105,29 @@ class Prediction:
     """
     A hyper-edge: the pointmaps of a group of views in the first view's camera frame.
 
-    The pointmap of view k > 0, projected into the first camera, says where each of its pixels is
-    seen there; alignment uses it as a correspondence field.
+    The pointmap of view k > 0, projected into the first camera, gives the correspondence of each
+    of its pixels; alignment uses it as a correspondence field.
 
-    :param pointmaps: one (H, W, 3) float32 array a view; arbitrary scale unless `metric`; NaN
-        nowhere
-    :param confidences: one (H, W) float32 array a view, > 0. A confidence is the
-        inverse variance of the point's relative depth; at least `MATCHED` where the pixel is seen
-        in the other view, whether or not it has depth, and `NO_CONFIDENCE` where it is not
+    :param pointmaps: one (H, W, 3) float32 array per view; arbitrary scale unless `metric`; never
+        NaN
+    :param confidences: one (H, W) float32 array per view, > 0. A confidence is the inverse
+        variance of the point's relative depth; at least `MATCHED` where the pixel is visible in
+        the other view, with or without depth, and `NO_CONFIDENCE` where it is not
     :param focal: focal length in pixels of the first view's grid, where the predictor estimates
         one
     :param metric: whether the scale is in metres
-    :param learned: whether depths were learned from images, and so hold without parallax, rather
-        than triangulated with the pair's own pose
+    :param learned: whether depths are a network's, and so valid without parallax, rather than
+        triangulated with the pair's own pose
     :param attention: statistics of the pair's attention, where the predictor has any
-    :param moving: (H, W) int8 of the first view: 1 where it is seen in the other one but, however
-        deep it were, not where the camera's motion can have brought it; -1 where that explains it;
-        0 where nothing is known; (n, H, W) of all views of a larger group. None where the
-        predictor does not tell
+    :param moving: (H, W) int8 of the first view: 1 where the match in the other view is dynamic,
+        that is inconsistent with the camera's motion at any depth; -1 where it is static; 0 where
+        unknown; (n, H, W) of all views of a larger group. None where the predictor does not
+        estimate it
     :param T_first_view: (4, 4) for each view of a larger group: its camera in the first one's
-        frame. None for pairs. Confidences of a larger group are those of the points, whether or
-        not the first view sees them; see `pointmaps.as_pair`
-    :param cameras: one for each view of a larger group: the pinhole camera, on its grid, that its
-        points were made with
+        frame. None for pairs. Confidences of a larger group are those of the points, visible
+        or not in the first view; see `pointmaps.as_pair`
+    :param cameras: one for each view of a larger group: the pinhole camera of its points, on its
+        grid
     """
 
     pointmaps: tuple[NDArray[np.float32], ...]
@@ -149,9 +149,9 @@ class Predictor(Protocol):
     """
     Encodes views once, then predicts pointmaps for groups of them.
 
-    `single_view` says whether a group may be one view alone, `reweights` whether `predict` heeds
-    `moving`: dynamic masks (H, W), one for each view of a group; `together` is itself where it
-    looks at windows of views, else None.
+    `single_view`: whether a group may be a single view. `reweights`: whether `predict` uses
+    `moving`, dynamic masks (H, W), one for each view of a group. `together`: itself where it is a
+    `WindowPredictor`, else None.
     """
 
     @property
@@ -172,14 +172,14 @@ class Predictor(Protocol):
 
 class WindowPredictor(Predictor, Protocol):
     """
-    Looks at more than two views together: `window` of them.
+    Processes a window of more than two views jointly.
 
-    `remember` says what is kept of a view while its window lasts, given what is kept of the views
-    before it, oldest first: its encoding, or a network's memory of it. It is a value, of which
-    nothing changes any more. What is kept is never saved: it is made again of the views.
-    `predict_together` predicts a group by what is kept of the views of its window, most important
-    first; some of these may be of the group. It has `T_first_view` and `cameras`, for groups of
-    one and two views, too.
+    `remember` returns the memory of a view, kept while it is in the window: its encoding, or a
+    network's memory, given the memories of the views before it, oldest first. It is immutable, and
+    not saved with the map: it is recomputed from the views.
+    `predict_together` predicts a group, given the memories of the window's views, most important
+    first, which may include views of the group. Its prediction has `T_first_view` and `cameras`,
+    for groups of one and two views, too.
     """
 
     @property

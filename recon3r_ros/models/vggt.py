@@ -3,8 +3,8 @@
 """
 VGGT as a `WindowPredictor`.
 
-Points come from depth and cameras, which its authors find more exact than the network's own points
-(VGGT, section 4.3). Known intrinsics take the place of estimated ones.
+Points are computed from depth and cameras, which its authors find more exact than the point head's
+(VGGT, section 4.3). Known intrinsics replace estimated ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, View
 from recon3r_ros.models.window_engine import ViewTokens, WindowEngine
 from recon3r_ros.nets.vggt import PATCH
 
-#: Fields of view (radians) that a camera can have; others are taken for unknown
+#: Valid fields of view, radians; others are treated as unknown
 _MIN_FIELD, _MAX_FIELD = 0.05, 3.0
 
 Array = NDArray[np.float64]
@@ -54,12 +54,12 @@ class VggtEncoding:
     keypoints: NDArray[np.int32]
     tokens: ViewTokens
 
-    #: For Easi3R's statistics, which this network has none of
+    #: For Easi3R's statistics, which this network does not have
     features = None
 
     @cached_property
     def descriptor(self) -> NDArray[np.float32]:
-        """What the place looks like, for loops and relocalisation."""
+        """Global descriptor, for loop closure and relocalisation."""
         return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
 
 
@@ -68,8 +68,8 @@ class VggtPredictor:
     VGGT: windows of views, pairs, and single views.
 
     :param engine: runs the network
-    :param image_size: width that it was trained with, pixels
-    :param window: views that it looks at together
+    :param image_size: width of the training images, pixels
+    :param window: views that it processes jointly
     """
 
     single_view, reweights = True, False
@@ -81,11 +81,11 @@ class VggtPredictor:
 
     @property
     def together(self) -> VggtPredictor:
-        """Itself: it looks at windows."""
+        """Itself: it processes windows."""
         return self
 
     def encode(self, view: View) -> VggtEncoding:
-        """Bring a view to the network's grid and encode it: the only time that this is done."""
+        """Resize a view to the network's grid and encode it; done once per view."""
         view = prepare(_not_portrait(view), self._image_size, PATCH)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return VggtEncoding(
@@ -96,13 +96,13 @@ class VggtPredictor:
     def predict(self, groups: Sequence[tuple[VggtEncoding, ...]],
                 moving: object = None) -> list[Prediction]:
         """
-        Pointmaps of single views and pairs, each in a window of its own.
+        Pointmaps of single views and pairs, each in a separate window.
 
-        Views of different sizes cannot be looked at together: nothing is then seen in the other.
+        Views of different sizes cannot be processed jointly: they get no correspondences.
 
-        :param moving: is not heeded
+        :param moving: ignored
         :raises ValueError: for a larger group, see `predict_together`
-        :raises Recon3rError: where the device's memory does not suffice
+        :raises Recon3rError: where the device runs out of memory
         """
         for group in groups:
             if len(group) not in (1, 2):
@@ -114,18 +114,18 @@ class VggtPredictor:
         return as_pair(self.predict_together(group), group, 0, len(group) - 1)
 
     def remember(self, view: VggtEncoding, memory: object) -> VggtEncoding:
-        """Keep the encoding: attention among views runs again as the window slides."""
+        """Return the encoding: global attention runs again as the window slides."""
         return view
 
     def predict_together(self, group: tuple[VggtEncoding, ...],
                          memory: Sequence[VggtEncoding] = ()) -> Prediction:
         """
-        Pointmaps of a group, by a window that contains further views.
+        Pointmaps of a group, in a window with further views.
 
-        :param memory: encodings of the window, of which nothing is asked; the first ones are
-            taken where there are too many
+        :param memory: encodings of the window's other views, which get no pointmaps; the first
+            ones are used where there are too many
         :raises ValueError: for views of different sizes
-        :raises Recon3rError: where the device's memory does not suffice
+        :raises Recon3rError: where the device runs out of memory
         """
         context = [m for m in memory if not any(m is view for view in group)]
         views = [*group, *context[:max(self.window.size - len(group), 0)]]
@@ -161,14 +161,14 @@ def _differ(views: Sequence[VggtEncoding]) -> bool:
 
 
 def _apart(own: Prediction, other: Prediction) -> Prediction:
-    """Make a pair of two predictions of single views that have nothing in common."""
+    """Combine predictions of two single views into a pair without correspondences."""
     unseen = np.full_like(other.confidences[0], NO_CONFIDENCE)
     return replace(own, pointmaps=own.pointmaps + other.pointmaps,
                    confidences=(*own.confidences, unseen))
 
 
 def _not_portrait(view: View) -> View:
-    """Crop an image that is higher than wide to a square: the network has not seen any other."""
+    """Crop an image that is higher than wide to a square: the training images are not portrait."""
     camera = view.camera
     if camera.height <= camera.width:
         return view
@@ -177,7 +177,7 @@ def _not_portrait(view: View) -> View:
 
 
 def _pose(encoded: Array) -> Array | None:
-    """T_cam_first (4, 4) of an encoded camera (9,); None where it holds none."""
+    """T_cam_first (4, 4) of an encoded camera (9,); None where it is invalid."""
     length = np.linalg.norm(encoded[3:7])
     if not np.isfinite(encoded).all() or length < 1e-6:
         return None
@@ -185,7 +185,7 @@ def _pose(encoded: Array) -> Array | None:
 
 
 def _camera(encoded: Array, view: VggtEncoding) -> Camera:
-    """Camera of a view's grid: as it is known, or as the network believes it to be."""
+    """Camera of a view's grid: the known one, or the network's estimate."""
     width, height = view.camera.width, view.camera.height
     vertical, horizontal = encoded[7:]
     if view.calibrated or not all(_MIN_FIELD < f < _MAX_FIELD for f in (vertical, horizontal)):
@@ -196,7 +196,7 @@ def _camera(encoded: Array, view: VggtEncoding) -> Camera:
 
 def make(model: Model) -> VggtPredictor:
     """
-    Load the network that a user asked for.
+    Load the network of a model.
 
     :raises Recon3rError: where the file, the device or the window cannot be used
     """

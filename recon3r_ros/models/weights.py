@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files of weights: which model they are for."""
+"""Weights files, and the models that they fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recon3r_ros.nets.checkpoints import Checkpoint, Format
 
 
 def formats() -> tuple[Format, ...]:
-    """Return how to tell the files of all networks there are, each once."""
+    """Return the file formats of all networks, each once."""
     found: dict[int, Format] = {}
     for known in registry.SPECS:
         if known.net:
@@ -24,13 +24,13 @@ def formats() -> tuple[Format, ...]:
 
 
 def known_sha256(path: Path) -> str | None:
-    """Return the SHA-256 of a published file of this name; None where it is not known."""
+    """Return the SHA-256 of a published file of this name; None where it is unknown."""
     return {p.file: p.sha256 for known in registry.SPECS for p in known.published}.get(path.name)
 
 
 def read(path: Path) -> Checkpoint:
     """
-    Read whatever network a file holds.
+    Read the network that a file holds.
 
     :raises InputError: in one line that names the file and what is wrong with it
     """

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Runs VGGT: views encoded once, windows of them looked at together, dense outputs where asked.
+Runs VGGT: views encoded once, windows of them processed jointly, dense outputs on request.
 
-What DINOv2 says of a view does not depend on the window: it is kept, and only the attention among
-views runs again as the window slides.
+The DINOv2 tokens of a view do not depend on the window: they are cached, and only the alternating
+attention runs again as the window slides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 _log = logging.getLogger(__name__)
-#: Views that a dense head takes at once, before memory says less; a CPU's caches hold no more
+#: Largest batch of a dense head, reduced when memory runs out; one view on a CPU, for its caches
 DENSE_VIEWS = {'cuda': 8, 'cpu': 1}
 Values = NDArray[np.float32]
 
@@ -32,7 +32,7 @@ Values = NDArray[np.float32]
 @dataclass(frozen=True, eq=False)
 class ViewTokens:
     """
-    A view's patches, encoded.
+    Encoded patches of a view.
 
     :param values: (rows * columns, C), on the network's device
     """
@@ -45,7 +45,7 @@ class ViewTokens:
 @dataclass(frozen=True, eq=False)
 class WindowOutput:
     """
-    What the network says of a window.
+    The network's output for a window.
 
     :param cameras: (S, 9), see `Vggt.cameras`
     :param dense: for each of the first views, depth (H, W) and its confidence, > 1
@@ -59,7 +59,7 @@ class WindowEngine:
     """
     A network on a device.
 
-    :param network: moved there; belongs to the engine from now on
+    :param network: moved there; owned by the engine
     :raises Recon3rError: where the configuration cannot be used
     """
 
@@ -71,7 +71,7 @@ class WindowEngine:
         self._look = self._runner.prepared(self._look_together)
         self._depth = self._runner.prepared(self._depth_of)
         self.dense_views = DENSE_VIEWS[self.device.type]
-        #: Views of a window at most; less where memory did not suffice for more
+        #: Largest number of views of a window; reduced when memory runs out
         self.max_views: int | None = None
 
     def encode(self, image: NDArray[np.uint8]) -> ViewTokens:
@@ -87,12 +87,12 @@ class WindowEngine:
 
     def look(self, views: Sequence[ViewTokens], wanted: int) -> WindowOutput:
         """
-        Have views look at each other.
+        Process a window of views jointly.
 
         :param views: of one size; the first is the reference
-        :param wanted: the first so many get dense outputs; the others are left out, last ones
-            first, where memory does not suffice for all
-        :raises Recon3rError: where it does not suffice for those that are wanted
+        :param wanted: number of first views that get dense outputs; the others are dropped, last
+            ones first, when memory runs out
+        :raises Recon3rError: where the first views alone do not fit into memory
         """
         rows, columns = views[0].rows, views[0].columns
         with torch.inference_mode(), self._runner.on_stream():
@@ -103,7 +103,7 @@ class WindowEngine:
             return WindowOutput(cameras.cpu().numpy(), tuple(found))
 
     def _fitting(self, views: Sequence[ViewTokens], wanted: int) -> Sequence[Tensor]:
-        """Look at as many views as memory suffices for."""
+        """Process as many views as fit into memory."""
         while True:
             used = views if self.max_views is None else views[:max(self.max_views, wanted)]
             try:

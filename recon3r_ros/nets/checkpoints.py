@@ -1,12 +1,12 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Published weights: read without trust, recognised by their tensors, loaded strictly.
+Published weights: untrusted files, recognised by their tensors, loaded strictly.
 
 A .pth of the DUSt3R family is a pickled dictionary of the weights and of an `argparse.Namespace`
 whose `model` is a Python expression; others hold the weights alone. Files are unpickled as weights
 only, and no expression is ever evaluated: the sizes of a network follow from the shapes of its
-tensors. Which networks there are is known to their own modules, each of which has a `Format`.
+tensors. Each network's module defines its `Format`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from recon3r_ros.errors import InputError
 import torch
 from torch import nn, Tensor
 
-#: Channels of an attention head, in all networks of the family: no tensor's shape tells
+#: Channels of an attention head, in all networks of the family: no tensor's shape determines it
 HEAD_SIZE = 64
-#: Keys that an error names
+#: Number of keys that an error names
 _NAMED = 4
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError,
                TypeError, AttributeError, IndexError, ImportError, zipfile.BadZipFile)
 @dataclass(frozen=True, eq=False)
 class Built:
     """
-    A network for the tensors of a file.
+    A network built for the tensors of a file.
 
     :param network: on the meta device
-    :param state: the tensors that it wants, by name
-    :param models: what it is, as in --model: files of several may have the same shapes
-    :param image_size: longer side of the images it takes, pixels; 224 may mean square ones
+    :param state: its tensors by name
+    :param models: names as in --model; files of several models may have the same shapes
+    :param image_size: longer side of the input images, pixels; square images where it is 224
     """
 
     network: nn.Module
@@ -51,11 +51,11 @@ class Built:
 @dataclass(frozen=True, eq=False)
 class Format:
     """
-    How to tell the files of a network.
+    The file format of a network.
 
-    :param recognises: whether tensors by name are its own
-    :param build: makes the network that they fit, from the file's path, its tensors, and what it
-        says of its network; raises InputError, which names the file, where there is none
+    :param recognises: whether tensors by name belong to this network
+    :param build: builds the network from the file's path, its tensors, and its description of the
+        network; raises InputError, which names the file, where the tensors do not fit
     """
 
     recognises: Callable[[Mapping[str, Tensor]], bool]
@@ -68,8 +68,8 @@ class Checkpoint:
     A network with the weights of a file.
 
     :param network: on the CPU, in float32, for inference
-    :param models: what it is, as in --model
-    :param image_size: longer side of the images it takes, pixels
+    :param models: names as in --model
+    :param image_size: longer side of the input images, pixels
     """
 
     network: Any
@@ -79,16 +79,15 @@ class Checkpoint:
 
 def read(path: Path, formats: Sequence[Format], known_sha256: str | None = None) -> Checkpoint:
     """
-    Read whatever network a file holds.
+    Read the network that a file holds.
 
-    :param formats: of the networks there are; the first one says what is missing in a file that
-        none of them recognises
+    :param formats: of all networks; the first one reports what is missing in a file that none of
+        them recognises
     :param known_sha256: of the file as published, where it is known
     :raises InputError: in one line that names the file and what is wrong with it
     """
     if not path.is_file():
-        raise InputError(f'{path}: there is no such file; recon3r weights lists what is '
-                         'published')
+        raise InputError(f'{path}: no such file; recon3r weights lists the published files')
     check_sha256(path, known_sha256)
     state, description = _tensors(path)
     chosen = next((f for f in formats if f.recognises(state)), formats[0])
@@ -101,10 +100,10 @@ def read(path: Path, formats: Sequence[Format], known_sha256: str | None = None)
 
 def check_sha256(path: Path, published: str | None = None) -> str | None:
     """
-    Compare a file with its known SHA-256: as published, or as FILE.sha256 beside it says.
+    Compare a file with its known SHA-256: as published, or from FILE.sha256 beside it.
 
     :param published: the SHA-256 of the file as published, where it is known
-    :return: where the hash is from; None where none is known
+    :return: the source of the known hash; None where none is known
     :raises InputError: where it differs
     """
     known, origin = published, 'as published'
@@ -132,7 +131,7 @@ def sha256(path: Path) -> str:
 
 
 def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return a file's tensors by name, and what it says of its network."""
+    """Return a file's tensors by name, and its description of the network."""
     try:
         if path.suffix == '.safetensors':
             from safetensors.torch import load_file
@@ -146,7 +145,7 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         if not isinstance(error, _UNREADABLE) and type(error).__name__ != 'SafetensorError':
             raise
         reason = str(error).strip().split('\n')[0][:120] or type(error).__name__
-        raise InputError(f'{path}: is truncated, damaged or no file of weights ({reason}); '
+        raise InputError(f'{path}: is truncated, damaged or not a weights file ({reason}); '
                          'download it again') from None
     if not isinstance(content, Mapping):
         raise InputError(f'{path}: holds a {type(content).__name__}, expected weights by name')
@@ -163,7 +162,7 @@ def depth_of(state: Iterable[str], blocks: str) -> int:
 
 
 def _check(path: Path, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
-    """Compare names, shapes and types; every difference counts."""
+    """Compare names, shapes and types; every difference is an error."""
     for what, names in (('has no', expected.keys() - got.keys()),
                         ('has unexpected', got.keys() - expected.keys())):
         if names:
@@ -173,8 +172,8 @@ def _check(path: Path, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]
             raise InputError(f'{path}: {name} has shape {tuple(got[name].shape)}, expected '
                              f'{tuple(tensor.shape)}')
         if not got[name].is_floating_point():
-            raise InputError(f'{path}: {name} holds {got[name].dtype}, expected numbers with '
-                             'fractions')
+            raise InputError(f'{path}: {name} holds {got[name].dtype}, expected floating '
+                             'point numbers')
     if broken := {n for n, tensor in got.items() if not torch.isfinite(tensor).all()}:
         raise InputError(f'{path}: {_listed(broken)} has values that are not finite; the file is '
                          'damaged: download it again')

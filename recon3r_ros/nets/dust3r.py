@@ -70,15 +70,15 @@ class Dust3rConfig:
 @dataclass(frozen=True, eq=False)
 class ViewOutput:
     """
-    What a head says of its view.
+    The output of a head for its view.
 
     :param points: (B, H, W, 3) in the first camera's frame, up to scale (MASt3R: metres)
     :param confidence: (B, H, W), > 1
     :param descriptors: (B, H, W, D) unit vectors, MASt3R only
     :param descriptor_confidence: (B, H, W), > 0, MASt3R only
-    :param attention: (B, rows, columns, steps * heads) what the other view's decoder asks for:
-        the cross-attention logits of this view's tokens, averaged over the other's (Easi3R,
-        section 3.2); only where asked for
+    :param attention: (B, rows, columns, steps * heads) cross-attention logits of this view's
+        tokens as keys, averaged over the other view's queries (Easi3R, section 3.2); only on
+        request
     """
 
     points: Tensor
@@ -101,12 +101,12 @@ class Tokens:
     columns: int
 
     def rope(self, head_size: int) -> RopeTable:
-        """Position table of their grid."""
+        """Rotary position embedding of their grid."""
         return rope_table(self.rows, self.columns, head_size, self.values.device)
 
 
 class LinearHead(nn.Module):
-    """One linear layer a token (DUSt3R, section 4)."""
+    """One linear layer per token (DUSt3R, section 4)."""
 
     def __init__(self, config: Dust3rConfig) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class LinearHead(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """A DPT head (DUSt3R, section 4), with MASt3R's local features (section 3.2) if asked for."""
+    """A DPT head (DUSt3R, section 4), optionally with MASt3R's local features (section 3.2)."""
 
     def __init__(self, config: Dust3rConfig) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Dust3r(nn.Module):
         super().__init__()
         self.config = config
         enc, dec = config.enc_embed_dim, config.dec_embed_dim
-        # Left over from the encoder's pre-training (CroCo v2): in the checkpoints, and unused
+        # From the encoder's pre-training (CroCo v2): present in the checkpoints, unused
         self.mask_token = empty_parameter(1, 1, dec)
         self.patch_embed = PatchEmbed(PATCH, enc)
         self.enc_blocks = nn.ModuleList(
@@ -172,11 +172,11 @@ class Dust3r(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that the trunk computes in."""
+        """Data type of the trunk."""
         return self.decoder_embed.weight.dtype
 
     def lower_precision(self, dtype: torch.dtype) -> Dust3r:
-        """Have the trunk compute in another type; the heads' exponentials need float32."""
+        """Change the trunk's data type; the heads' exponentials need float32."""
         for module in (self.patch_embed, self.enc_blocks, self.enc_norm, self.decoder_embed,
                        self.dec_blocks, self.dec_blocks2, self.dec_norm):
             module.to(dtype)
@@ -203,9 +203,9 @@ class Dust3r(nn.Module):
 
         :param first: of view 1 (B, N, C)
         :param second: of view 2 (B, M, C)
-        :param statistics: whether to collect attention's
-        :param moving: (B, N) and (B, M) bool, tokens of dynamic objects: view 1's static ones then
-            pay no attention to view 2's moving ones (Easi3R, equation 10)
+        :param statistics: whether to collect statistics of the cross-attention
+        :param moving: (B, N) and (B, M) bool, tokens of dynamic objects: static queries of view 1
+            then get no attention to dynamic keys of view 2 (Easi3R, equation 10)
         """
         head_size = self.config.dec_embed_dim // self.config.dec_num_heads
         rope1, rope2 = first.rope(head_size), second.rope(head_size)
@@ -215,7 +215,7 @@ class Dust3r(nn.Module):
         asked2: list[Tensor] | None = [] if statistics else None
         reweighting = None if moving is None else Moving(*moving)
         for block1, block2 in zip(self.dec_blocks, self.dec_blocks2):
-            # Both see the other as it was before this step
+            # Each attends to the other's tokens from before this step
             x1, x2 = (block1(x1, x2, rope1, rope2, asked2, reweighting),
                       block2(x2, x1, rope2, rope1, asked1))
             steps1.append(x1)
@@ -256,11 +256,11 @@ def _points_and_confidence(x: Tensor) -> ViewOutput:
     return ViewOutput(points, 1 + x[:, 3].exp())
 
 
-# Its files
+# File format
 
-#: Longer side of the images a network was trained with, where its file does not say
+#: Longer side of the training images, where the file does not state it
 IMAGE_SIZE = 512
-#: Heads that each model comes with
+#: Heads of each model
 HEADS: dict[str, tuple[HeadName, ...]] = {
     'dust3r': ('dpt', 'linear'), 'monst3r': ('dpt',), 'mast3r': ('catmlp+dpt',)}
 
@@ -280,7 +280,7 @@ FORMAT = Format(_recognises, _build)
 
 
 def _completed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give both decoders the blocks of the one that the file has, where it has but one."""
+    """Use the blocks of one decoder for both, where the file has only one."""
     if any(k.startswith('dec_blocks2.') for k in state):
         return state
     return state | {k.replace('dec_blocks.', 'dec_blocks2.', 1): v for k, v in state.items()

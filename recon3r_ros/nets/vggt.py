@@ -4,11 +4,11 @@
 VGGT: cameras, depth and points of many views in one pass.
 
 'VGGT: Visual Geometry Grounded Transformer' (Wang et al., CVPR 2025, section 3). Every view goes
-through DINOv2 with registers (Oquab et al., 2023; Darcet et al., 2023) by itself; then attention
-within the views and attention among all of them take turns, and small heads read the result.
+through DINOv2 with registers (Oquab et al., 2023; Darcet et al., 2023) by itself; then frame-wise
+and global attention alternate, and small heads read the result.
 
 Names of modules are those of the published checkpoint. Written from the papers and from the names
-and shapes of the checkpoint's tensors. The track head is left out.
+and shapes of the checkpoint's tensors. The track head is not implemented.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class VggtConfig:
     """
     Sizes of a network.
 
-    :param depth: attention within and among views takes so many turns
+    :param depth: pairs of frame-wise and global attention blocks
     :param dino_depth: blocks of DINOv2
-    :param layers: turns that the dense heads read, counted from 0
+    :param layers: blocks that the dense heads read, counted from 0
     :param grid: patches along either side of the images that DINOv2 was trained with
     """
 
@@ -58,17 +58,17 @@ class VggtConfig:
 
     @property
     def image_size(self) -> int:
-        """Longer side of the images that it was trained with, pixels."""
+        """Longer side of the training images, pixels."""
         return PATCH * self.grid
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
     """
-    What the heads read: tokens of four turns, within and among views by channel.
+    Input of the heads: tokens of four blocks, frame-wise and global ones concatenated by channel.
 
     :param dense: four times (S, rows * columns, 2 C)
-    :param cameras: (S, 2 C), the last turn's camera tokens
+    :param cameras: (S, 2 C), the last block's camera tokens
     :param rows: of the grid of patches
     :param columns: of the grid of patches
     """
@@ -79,16 +79,16 @@ class Steps:
     columns: int
 
     def of(self, views: slice) -> Steps:
-        """Leave some of the views."""
+        """Select some of the views."""
         return Steps(tuple(t[views] for t in self.dense), self.cameras[views], self.rows,
                      self.columns)
 
 
 class Attention(nn.Module):
     """
-    Attention of tokens to each other.
+    Self-attention.
 
-    :param normalised: whether queries and keys go through norms of their own
+    :param normalised: whether queries and keys are normalised
     """
 
     def __init__(self, width: int, heads: int, normalised: bool) -> None:
@@ -114,7 +114,7 @@ class Attention(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A factor a channel (LayerScale: Touvron et al., 2021)."""
+    """A factor per channel (LayerScale: Touvron et al., 2021)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Block(nn.Module):
 
 
 class Dino(nn.Module):
-    """DINOv2 with registers: an image to tokens of its patches."""
+    """DINOv2 with registers: an image to patch tokens."""
 
     def __init__(self, config: VggtConfig) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Dino(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.grid ** 2, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, REGISTERS, width))
-        # Left over from training: in the checkpoint, and unused
+        # From training: present in the checkpoint, unused
         self.mask_token = empty_parameter(1, width)
         self.patch_embed = PatchEmbed(PATCH, width)
         self.blocks = nn.ModuleList(Block(width, config.heads, _DINO_EPS)
@@ -174,7 +174,7 @@ class Dino(nn.Module):
         return out
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        """Embedding (1, rows * columns, C) of the patches' places in the image."""
+        """Embedding (1, rows * columns, C) of the patches' positions in the image."""
         known = self.pos_embed[:, 1:]
         if rows == columns == self._grid:
             return known
@@ -185,13 +185,13 @@ class Dino(nn.Module):
 
 
 class Aggregator(nn.Module):
-    """The trunk (section 3.2): alternating attention within each view and among all."""
+    """The trunk (section 3.2): alternating frame-wise and global attention."""
 
     def __init__(self, config: VggtConfig) -> None:
         super().__init__()
         width, heads = config.embed_dim, config.heads
         self._layers, self._head = config.layers, width // heads
-        # Place 0 for the first view, which is the reference, place 1 for all others
+        # Index 0 for the first view, which is the reference, index 1 for all others
         self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, width))
         self.register_token = nn.Parameter(torch.zeros(1, 2, REGISTERS, width))
         self.patch_embed = Dino(config)
@@ -201,7 +201,7 @@ class Aggregator(nn.Module):
 
     def forward(self, patches: Tensor, rows: int) -> Steps:
         """
-        Have views look at each other.
+        Process a window of views jointly.
 
         :param patches: (S, rows * columns, C) of `patch_embed`
         """
@@ -223,7 +223,7 @@ class Aggregator(nn.Module):
 
 
 class CameraHead(nn.Module):
-    """Refines an encoding of all cameras step by step (section 3.3; as in DiT, modulated)."""
+    """Refines the encoded cameras iteratively (section 3.3; modulated as in DiT)."""
 
     def __init__(self, config: VggtConfig) -> None:
         super().__init__()
@@ -245,12 +245,12 @@ class CameraHead(nn.Module):
             shift, scale, gate = self.poseLN_modulation(self.embed_pose(given)).chunk(3, -1)
             x = gate * (normalised * (1 + scale) + shift) + p
             given = encoding = encoding + self.pose_branch(self.trunk_norm(self.trunk(x)))
-        # Translation, quaternion, and fields of view, which have no sign
+        # Translation, quaternion, and fields of view, which are not negative
         return torch.cat([encoding[..., :7], relu(encoding[..., 7:])], -1)[0]
 
 
 class ResidualConvUnit(nn.Module):
-    """Two convolutions around a shortcut that lacks what is negative, as the weights expect."""
+    """Two convolutions and a residual connection after a ReLU, as the weights expect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class ResidualConvUnit(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Adds a finer map to the coarser ones' fusion and brings it to the next one's size."""
+    """Adds a finer map to the fusion of the coarser ones and resizes it for the next one."""
 
     def __init__(self, has_finer: bool = True) -> None:
         super().__init__()
@@ -277,12 +277,12 @@ class FeatureFusion(nn.Module):
         """Transform (B, C, h, w) to (B, C, *size)."""
         if finer is not None:
             x = x + self.resConfUnit1(finer)
-        # A 1x1 convolution and an interpolation may change places: here it costs a quarter
+        # A 1x1 convolution and an interpolation commute: before it, the cost is a quarter
         return _resized(self.out_conv(self.resConfUnit2(x)), size)
 
 
 class Scratch(nn.Module):
-    """What the checkpoint calls `scratch`: everything after the four maps."""
+    """`scratch` of the checkpoint: everything after the four maps."""
 
     def __init__(self, out: int) -> None:
         super().__init__()
@@ -308,7 +308,7 @@ class Scratch(nn.Module):
 
 class DenseHead(nn.Module):
     """
-    Tokens of four turns to a map of the image's size (section 3.3; DPT: Ranftl et al., 2021).
+    Tokens of four blocks to a map of the image's size (section 3.3; DPT: Ranftl et al., 2021).
 
     :param out: channels of the map, the last a confidence
     """
@@ -338,13 +338,13 @@ class DenseHead(nn.Module):
 
     @staticmethod
     def _placed(x: Tensor, steps: Steps) -> Tensor:
-        """Add where in the image things are."""
+        """Add the position embedding."""
         return x + sine_embedding(*x.shape[1:], steps.columns / steps.rows, x.device)
 
 
 class Vggt(nn.Module):
     """
-    The network; `encode` a view once, `aggregate` it with others as often as needed.
+    The network: `encode` each view once, `aggregate` windows of views.
 
     :param config: its sizes
     """
@@ -359,11 +359,11 @@ class Vggt(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that the trunk computes in."""
+        """Data type of the trunk."""
         return self.aggregator.camera_token.dtype
 
     def lower_precision(self, dtype: torch.dtype) -> Vggt:
-        """Have the trunk compute in another type; the heads need float32."""
+        """Change the trunk's data type; the heads need float32."""
         self.aggregator.to(dtype)
         return self
 
@@ -381,7 +381,7 @@ class Vggt(nn.Module):
 
     def aggregate(self, patches: Tensor, rows: int) -> Steps:
         """
-        Have views look at each other; the first is the reference.
+        Process a window of views jointly; the first is the reference.
 
         :param patches: (S, rows * columns, C) of views of one size
         """
@@ -390,7 +390,7 @@ class Vggt(nn.Module):
 
     def cameras(self, steps: Steps) -> Tensor:
         """
-        Find the cameras, encoded (S, 9).
+        Predict the cameras, encoded (S, 9).
 
         Translation and quaternion (xyzw, of any length) of T_cam_first, then vertical and
         horizontal fields of view, radians.
@@ -399,25 +399,25 @@ class Vggt(nn.Module):
         return encodings
 
     def depth(self, steps: Steps) -> tuple[Tensor, Tensor]:
-        """Find depth (S, H, W) in each view's own frame, up to scale, and confidence, > 1."""
+        """Predict depth (S, H, W) in each view's frame, up to scale, and confidence, > 1."""
         depth, confidence = self.depth_head(steps).unbind(1)
         return depth.exp(), 1 + confidence.exp()
 
     def points(self, steps: Steps) -> tuple[Tensor, Tensor]:
-        """Find points (S, H, W, 3) in the first view's frame, up to scale, and confidence, > 1."""
+        """Predict points (S, H, W, 3) in the first view, up to scale, and confidence, > 1."""
         x = self.point_head(steps).permute(0, 2, 3, 1)
         points, confidence = x[..., :3], x[..., 3]
         return points.sign() * points.abs().expm1(), 1 + confidence.exp()
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring a map to a size, corners on corners."""
+    """Resize a map, corners aligned."""
     return interpolate(x, tuple(size), mode='bilinear', align_corners=True)
 
 
-# Its files
+# File format
 
-#: Parts of published files that belong to what is left out here
+#: Tensors of published files that are not used here
 LEFT_OUT = 'track_head.'
 
 
@@ -441,7 +441,7 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> VggtConfig:
         raise InputError(f'{path}: aggregator.camera_token has {width} channels, expected a '
                          f'multiple of {HEAD_SIZE}: it is damaged, or another network')
     depth = depth_of(state, 'aggregator.frame_blocks')
-    # No tensor tells which turns the heads read: those of the published network, in proportion
+    # No tensor determines which blocks the heads read: those of the published network, scaled
     known = VggtConfig()
     layers = [round(n * (depth - 1) / (known.depth - 1)) for n in known.layers]
     positions = state.get('aggregator.patch_embed.pos_embed')

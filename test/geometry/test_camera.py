@@ -80,7 +80,7 @@ def test_resize_and_crop_commute_with_projection(camera, rng):
 
 
 def test_resize_follows_opencv_area_resampling():
-    # a blob's centroid is where the resized camera says it is
+    # a blob's centroid agrees with the resized camera's projection
     image = np.zeros((64, 96), np.float32)
     image[20:28, 40:44] = 1.0
     camera = Camera(96, 64, 100, 100, 41.5, 23.5)
@@ -106,7 +106,7 @@ def test_rectified_sees_only_the_source_and_nearly_all_of_it(camera):
     else:
         assert 1.0 <= view.fx / camera.fx < 1.1
         assert (view.cx, view.cy) == (camera.cx, camera.cy)
-    # a little wider and a border appears, unless the view is as wide as it is meant to be
+    # at a slightly shorter focal length a border appears, unless the view is at its widest
     if 1.0 < view.fx / camera.fx < 2 and camera.model != 'equidistant':
         wider = replace(view, fx=view.fx * 0.999, fy=view.fy * 0.999)
         pixels = camera.project(wider.unproject(pixel_grid(view.height, view.width)))

@@ -81,7 +81,7 @@ def test_flow_finds_a_small_motion(image: flow.Pyramid, A: NDArray[np.float64]) 
     assert np.median(at_keypoints) < 0.1
 
 
-def test_a_seed_carries_flow_through_a_large_motion(image: flow.Pyramid) -> None:
+def test_a_seed_extends_flow_to_a_large_motion(image: flow.Pyramid) -> None:
     A = affine(60, 1.3, (15, -10))
     other, true = moved(image, A)
     rng = np.random.default_rng(2)

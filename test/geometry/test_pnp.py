@@ -23,14 +23,14 @@ def scene(camera, rng, count=300, noise=0.0, outliers=0.0):
     return T, points, pixels, wrong
 
 
-def test_exact_without_a_guess(camera, rng):
+def test_exact_without_an_initial_pose(camera, rng):
     T, points, pixels, _ = scene(camera, rng)
     result = solve_pnp(points, pixels, camera)
     np.testing.assert_allclose(result.T_cam_world, T, atol=1e-8)
     assert result.inliers.all() and result.rms < 1e-6
 
 
-def test_noise_and_outliers_without_a_guess(camera, rng):
+def test_noise_and_outliers_without_an_initial_pose(camera, rng):
     for _ in range(5):
         T, points, pixels, wrong = scene(camera, rng, noise=0.5, outliers=0.4)
         result = solve_pnp(points, pixels, camera)
@@ -40,7 +40,7 @@ def test_noise_and_outliers_without_a_guess(camera, rng):
         assert 0.5 < result.rms < 0.9  # two coordinates of 0.5 px
 
 
-def test_noise_and_outliers_from_a_guess(camera, rng):
+def test_noise_and_outliers_from_an_initial_pose(camera, rng):
     T, points, pixels, wrong = scene(camera, rng, noise=0.5, outliers=0.3)
     guess = se3.exp(0.02 * rng.normal(size=6)) @ T
     result = refine_pnp(points, pixels, camera, guess)
@@ -50,7 +50,7 @@ def test_noise_and_outliers_from_a_guess(camera, rng):
     np.testing.assert_array_equal(same.T_cam_world, result.T_cam_world)
 
 
-def test_what_moves_slowly_does_not_pull(rng):
+def test_slowly_moving_points_do_not_bias_the_pose(rng):
     """A quarter of the points drifts together, by less than the threshold."""
     camera = Camera.guess(640, 480)
     moved, still = [], []
@@ -65,7 +65,7 @@ def test_what_moves_slowly_does_not_pull(rng):
     assert np.median(moved) < 2 * np.median(still)
 
 
-def test_wrong_guess_falls_back_to_ransac(camera, rng):
+def test_wrong_initial_pose_falls_back_to_ransac(camera, rng):
     T, points, pixels, _ = scene(camera, rng, noise=0.3, outliers=0.2)
     for guess in (se3.exp([0, 2.0, 1.0, 4, -3, 2]) @ T, se3.exp([0, np.pi, 0, 0, 0, 0]) @ T):
         result = solve_pnp(points, pixels, camera, guess)
@@ -122,7 +122,7 @@ def test_rows_that_are_not_finite_are_outliers(rng):
         np.testing.assert_allclose(result.T_cam_world, T, atol=1e-8)
 
 
-def test_nothing_to_find_is_none(rng):
+def test_too_few_inliers_give_none(rng):
     camera = Camera.guess(640, 480)
     T, points, pixels, _ = scene(camera, rng, count=5)
     assert solve_pnp(points, pixels, camera) is None

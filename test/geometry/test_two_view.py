@@ -24,7 +24,7 @@ MOTIONS = {
 
 
 def scene(rng: np.random.Generator, T_b_a: Array, count: int = 400) -> tuple[Array, Array, Array]:
-    """Points that both cameras see: (N, 3) in a, and the rays of both."""
+    """Points in both fields of view: (N, 3) in a, and the rays of both."""
     points = rng.uniform([-0.6, -0.45, 1], [0.6, 0.45, 1], (8 * count, 3))
     points *= rng.uniform(2, 8, (8 * count, 1))
     there = se3.transform(T_b_a, points)
@@ -161,7 +161,7 @@ def test_triangulation_of_exact_matches(rng: np.random.Generator, motion: str) -
     points, rays_a, rays_b = scene(rng, T_b_a)
     inverse_depth, sensitivity, in_front = two_view.triangulate(rays_a, rays_b, T_b_a)
     assert in_front.all()
-    # At the epipole of a forward motion nothing can be told: compare where something can
+    # At the epipole of a forward motion depth is unobservable: compare elsewhere
     sees = sensitivity > 1e-3
     assert sees.mean() > 0.9
     assert np.allclose(inverse_depth[sees] * points[sees, 2], 1.0, atol=1e-8)

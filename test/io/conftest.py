@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the tests of files."""
+"""Fixtures of the io tests."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def save() -> Callable[..., bytes]:
 
 @pytest.fixture
 def block_image() -> Callable[..., NDArray[np.uint8]]:
-    """Return the maker of block images."""
+    """Return a function that makes block images."""
     return blocks
 
 
 @pytest.fixture
 def no_new_threads() -> Iterator[None]:
-    """Fail where a test leaves a thread of the package behind."""
+    """Fail where a test leaves a thread of the package running."""
     yield
     left = [t.name for t in threading.enumerate() if t.name.startswith('recon3r-')]
     assert left == []
@@ -56,7 +56,7 @@ def no_new_threads() -> Iterator[None]:
 
 @pytest.fixture
 def full_disk() -> Callable[[int], object]:
-    """Return a context manager in which no file grows beyond a size: real writes, real failure."""
+    """Return a context manager in which no file grows beyond a size, so that writes fail."""
 
     @contextmanager
     def limited(size: int) -> Iterator[None]:

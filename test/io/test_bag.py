@@ -156,8 +156,8 @@ def test_bad_messages_are_skipped_by_topic_and_stamp(tmp_path, save, block_image
     assert sequence.skipped == [
         f'/i at {s[1]}: image data has 3071 bytes, expected at least 3072',
         f"/i at {s[2]}: encoding '32FC1' is not one of " + sequence.skipped[1].split('one of ')[1],
-        f'/i at {s[3]}: has 64x16 pixels, unlike the 64x48 of the first image',
-        f'/i at {s[8]}: is not after the image before',
+        f'/i at {s[3]}: has 64x16 pixels, expected 64x48 as in the first image',
+        f'/i at {s[8]}: stamp is not after the previous image',
     ]
     assert len(caplog.records) == 4 + 1  # and one on the missing camera_info
 
@@ -183,15 +183,15 @@ def test_zero_stamps_fall_back_to_the_recording_time(tmp_path, block_image):
 
 
 def test_a_recording_may_begin_at_zero(tmp_path, block_image):
-    """A simulation's clock does."""
+    """A simulation's clock starts at zero."""
     grey = block_image(channels=1)
     path = write_bag(tmp_path / 'bag', {'/i': [
         image_message(i * 10**9, grey, 'mono8') for i in range(4)]})
     assert [f.stamp_ns for f in open_bag(path)] == [i * 10**9 for i in range(4)]
 
 
-def test_depth_and_masks_are_no_pictures(tmp_path, block_image):
-    """A recording of an RGB-D camera, and one of this node's own."""
+def test_depth_and_masks_are_not_camera_images(tmp_path, block_image):
+    """A recording of an RGB-D camera, and one of this node's output."""
     grey = block_image(channels=1)
     pictures = [image_message(s, grey, 'mono8') for s in stamps(2)]
     range_images = [image_message(s, grey.astype(np.uint16), '16UC1') for s in stamps(2)]
@@ -263,7 +263,7 @@ def test_damaged_storage(tmp_path, storage):
     data = bytearray(file.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 500_000] = bytes(500_000)
     file.write_bytes(data)
-    # either refused or read up to the damage, but never anything else
+    # either refused or read up to the damage
     try:
         sequence = open_bag(path)
         frames = list(sequence)

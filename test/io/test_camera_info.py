@@ -51,7 +51,7 @@ def test_zero_k_is_uncalibrated():
 
 def test_region_and_binning():
     camera = camera_from_info(info(binning=(2, 2), roi=(100, 40, 400, 200)))
-    # the centre of a 2x2 bin lies half a pixel further: u' = (u - 100 - 0.5) / 2
+    # the centre of a 2x2 bin is half a pixel off: u' = (u - 100 - 0.5) / 2
     assert camera == Camera(200, 100, 250.0, 255.0, 109.75, 99.75)
     assert camera_from_info(info(binning=(1, 1))) == camera_from_info(info())
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""COLMAP text models, read back by a parser of their own."""
+"""COLMAP text models, read back by an independent parser."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ PINHOLE = Camera(64, 48, 50.0, 51.0, 31.5, 23.5)
 
 
 def lines(path):
-    """Return the lines of a file that are no comments, empty ones included."""
+    """Return the lines of a file that are not comments, including empty ones."""
     return [line for line in path.read_text().splitlines() if not line.startswith('#')]
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Compressed images: orientation, depth, damage."""
+"""Compressed images: orientation, bit depth, damage."""
 
 import io
 

@@ -14,7 +14,7 @@ RGB = [[(10, 20, 30), (40, 50, 60)], [(70, 80, 90), (100, 110, 120)]]
 
 
 def message(rows, pad=0):
-    """Return (step, data) of rows of bytes, padded with bytes that must not show up."""
+    """Return (step, data) of rows of bytes, padded with bytes that must not appear."""
     return len(rows[0]) + pad, b''.join(bytes(row) + b'\xee' * pad for row in rows)
 
 
@@ -123,7 +123,7 @@ def test_tone_map_uses_the_range_of_the_first_image():
     first = np.linspace(1000, 3000, 10000).astype(np.uint16).reshape(100, 100)
     tone = ToneMap()
     low, high = tone(first)[0, 0], tone(first)[-1, -1]
-    # half the range is kept on either side for what comes later
+    # half the range is reserved on either side for later images
     assert 62 <= low <= 66
     assert 189 <= high <= 193
 

@@ -93,7 +93,7 @@ def test_unusable_images_are_skipped_by_name(pack, save, block_image, caplog):
         'images/1.png: damaged, or not a JPEG, PNG, TIFF or BMP image',
         'images/2.jpg: is a truncated JPEG (no end-of-image marker)',
         'images/3.png: is an empty file',
-        'images/4.png: has 32x16 pixels, unlike the 64x48 of 0.jpg',
+        'images/4.png: has 32x16 pixels, expected 64x48 as in 0.jpg',
         'images/gone.png: no such file',
     ]
     assert [r.getMessage() for r in caplog.records] == [f'skipped {s}' for s in sequence.skipped]
@@ -129,7 +129,7 @@ def test_size_follows_exif(tmp_path, save, block_image):
 @pytest.mark.parametrize('line, reason', [
     ('1403715274.000000001 4.png', 'line 7: stamp 1403715274.000000001 is not after'),
     ('1403715270 4.png', 'line 7: stamp 1403715270 is not after'),
-    ('1403715280 2.png', 'line 7: 2.png and 2.jpg would both be called 2'),
+    ('1403715280 2.png', 'line 7: 2.png and 2.jpg would both be named 2'),
     ('1403715280', 'line 7: expected a stamp and an image name'),
     ('later 4.png', "line 7: 'later' is not a stamp"),
     ('1403715280000000000 4.png', 'line 7: .* out of range for a stamp in seconds'),
@@ -155,7 +155,7 @@ def test_negative_stamp_and_empty_listing(pack):
 def test_duplicate_stems(tmp_path):
     for name in ('a.png', 'a.jpg'):
         (tmp_path / name).write_text('x')
-    with pytest.raises(InputError, match='a.jpg and a.png would both be called a'):
+    with pytest.raises(InputError, match='a.jpg and a.png would both be named a'):
         open_image_folder(tmp_path)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The map file: what was saved comes back to the bit, and nothing else is ever taken for a map."""
+"""The map file: an exact round trip, and refusal of all other files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ W, H, K = 32, 24, 7
 
 
 def keyframe(i: int, rng: np.random.Generator) -> Keyframe:
-    """Make a keyframe full of numbers that mean nothing."""
+    """Make a keyframe of random numbers."""
     count = K + i
     return Keyframe(
         id=i, name=f'{i:06d} ü', stamp_ns=1403715273262143001 + i, index=10 * i,
@@ -97,12 +97,12 @@ def path(tmp_path, saved):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Return a folder for examples that hypothesis makes."""
+    """Return a folder for the examples of hypothesis."""
     return tmp_path_factory.mktemp('maps')
 
 
 def changed(path, name, value):
-    """Write the file again with one array changed, or left out where the value is None."""
+    """Write the file again with one array changed, or removed where the value is None."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {n: file[n] for n in file.files}
     del arrays[name]
@@ -124,7 +124,7 @@ def info_with(path, **changes):
 
 
 def assert_refused(path, reason=None):
-    """Check that there is one line that names the file, the reason and the remedy."""
+    """Check that the error is one line with the file, the reason and the remedy."""
     with pytest.raises(InputError, match=reason) as caught:
         read_map(path)
     message = str(caught.value)
@@ -154,7 +154,7 @@ def test_same_map_makes_the_same_bytes(path, saved, tmp_path):
     assert (tmp_path / 'other.npz').read_bytes() == path.read_bytes()
 
 
-def test_real_map_can_be_gone_on_in(tmp_path):
+def test_mapping_continues_in_a_loaded_map(tmp_path):
     scene = still_scene(1, frames=40)
     reconstruction = System(GeometricPredictor())
     for index in range(40):
@@ -163,7 +163,7 @@ def test_real_map_can_be_gone_on_in(tmp_path):
     write_map(tmp_path / MAP_FILE, saved)
     again = read_map(tmp_path / MAP_FILE)
     assert same(saved, again)
-    # Depths, images and all, it is smaller than what it is made of
+    # With depths and images, it is smaller than the source images
     raw = sum(getattr(k, f.name).nbytes for k in saved.map.keyframes.values()
               for f in fields(k) if isinstance(getattr(k, f.name), np.ndarray))
     assert (tmp_path / MAP_FILE).stat().st_size < 1.1 * raw
@@ -173,7 +173,7 @@ def test_real_map_can_be_gone_on_in(tmp_path):
     assert same(other.map.keyframes, saved.map.keyframes)
 
 
-def test_map_that_is_not_one_is_not_written(tmp_path, saved):
+def test_inconsistent_map_is_not_written(tmp_path, saved):
     broken = [
         Map(),
         replace(saved.map, keyframes={0: saved.map.keyframes[0]}),
@@ -217,11 +217,11 @@ def test_truncated_anywhere(path):
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_flipped_bits_are_noticed_or_mean_nothing(folder, saved, data):
+def test_flipped_bits_are_detected_or_harmless(folder, saved, data):
     path = folder / 'flipped.npz'
     write_map(path, saved)
     content = bytearray(path.read_bytes())
-    # Half of them in the last part, where the archive says what it holds
+    # Half of them in the last part, the archive's directory
     place = data.draw(st.one_of(st.integers(0, len(content) - 1),
                                 st.integers(len(content) * 3 // 4, len(content) - 1)))
     content[place] ^= 1 << data.draw(st.integers(0, 7))
@@ -268,7 +268,7 @@ def with_member(path, name, content):
 
 
 class Trap:
-    """Leaves a trace when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -293,7 +293,7 @@ def test_pickles_are_not_opened(path, tmp_path):
         assert_refused(path, name.split('/')[-1])
         path.write_bytes(original)
     path.write_bytes(trap)
-    assert_refused(path, 'no .npz file')
+    assert_refused(path, 'not a .npz file')
     assert not trace.exists()
 
 
@@ -360,7 +360,7 @@ def test_info_that_is_no_json_object(path, text):
 
 
 @pytest.mark.parametrize('name, index, value, reason', [
-    ('ids', 1, 0, 'twice'),
+    ('ids', 1, 0, 'duplicate'),
     ('ids', 0, -3, 'has no -3/image'),
     ('poses', (1, 0, 3), np.nan, 'pose of keyframe 2'),
     ('poses', (1, 0, 3), np.inf, 'pose of keyframe 2'),
@@ -379,15 +379,15 @@ def test_info_that_is_no_json_object(path, text):
     ('scales', 0, np.nan, 'scale of keyframe 0'),
     ('edges', (0, 1), 4, 'an edge joins 0 and 4'),
     ('edges', (0, 1), 0, 'an edge joins 0 and 0'),
-    ('retired', (0, 0), 2, 'keyframe 2 is there and retired'),
+    ('retired', (0, 0), 2, 'keyframe 2 is both present and retired'),
     ('retired', (0, 1), 77, 'retired keyframe 3 leads to no keyframe'),
     ('retired', (1, 1), 3, 'leads to no keyframe'),
     ('retired_poses', (1, 0, 0), 3.0, 'not a rigid motion'),
     ('retired_scales', (1, 1), -1.0, 'scale of retired keyframe'),
-    ('observations', (0, 0), 2, 'not two keyframes'),
-    ('observations', (0, 1), 3, 'not two keyframes'),
-    ('observations', (0, 2), 5, 'contradict'),
-    ('observations', (0, 2), -1, 'contradict'),
+    ('observations', (0, 0), 2, 'expected two keyframes'),
+    ('observations', (0, 1), 3, 'expected two keyframes'),
+    ('observations', (0, 2), 5, 'inconsistent'),
+    ('observations', (0, 2), -1, 'inconsistent'),
     ('observed', 0, K, 'out of range'),
     ('observed', 0, -1, 'out of range'),
     ('targets', (0, 0), np.nan, 'not finite'),
@@ -421,7 +421,7 @@ def test_image_that_is_no_jpeg(path):
 
 
 def peak_of_refusal(path, reason=None):
-    """Return the bytes of memory that refusing a file took at most."""
+    """Return the peak memory of refusing a file, bytes."""
     tracemalloc.start()
     try:
         assert_refused(path, reason)
@@ -455,10 +455,10 @@ def test_zip_bomb(path):
     array_file.write_arrays(path, [
         *((n, a, False) for n, a in arrays.items()), ('0/jpeg', zeros, True)])
     assert path.stat().st_size < 10e6
-    assert peak_of_refusal(path, 'is not packed as a map is') < 30e6
+    assert peak_of_refusal(path, 'is not packed as a map file') < 30e6
 
 
-def test_archive_that_lies_about_a_size(path):
+def test_archive_with_a_wrong_size(path):
     content = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         entry = content.index(b'PK\x01\x02', archive.start_dir)
@@ -469,7 +469,7 @@ def test_archive_that_lies_about_a_size(path):
         assert peak_of_refusal(path) < 30e6
 
 
-def test_name_that_comes_twice(path):
+def test_duplicate_name(path):
     with zipfile.ZipFile(path, 'a') as archive, pytest.warns(UserWarning, match='Duplicate'):
         archive.writestr('ids.npy', b'')
-    assert_refused(path, 'is not packed as a map is')
+    assert_refused(path, 'is not packed as a map file')

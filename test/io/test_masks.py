@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Masks that users give along with images."""
+"""The user's masks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_masks_come_with_their_images(folders: tuple[Path, Path]) -> None:
         assert sequence.file_name(first) == '0.png' and not sequence.skipped
 
 
-def test_a_damaged_mask_costs_its_image_nothing(folders: tuple[Path, Path], caplog) -> None:
+def test_an_image_with_a_damaged_mask_is_used(folders: tuple[Path, Path], caplog) -> None:
     images, masks = folders
     (masks / '0.png').write_bytes((masks / '0.png').read_bytes()[:-20])
     for _ in range(2):

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Packs read back with other means than those that wrote them."""
+"""Packs read back by independent means."""
 
 from __future__ import annotations
 

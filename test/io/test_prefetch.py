@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The prefetching thread: order, errors, and its end."""
+"""The prefetching thread: order, errors, termination."""
 
 import gc
 import threading
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures('no_new_threads')
 
 
 def numbers(count, log=None, fail_at=None):
-    """Yield 0, 1, ... and note in `log` what was asked for and that it was closed."""
+    """Yield 0, 1, ... and record in `log` the requested items and the closing."""
     try:
         for i in range(count):
             if i == fail_at:

@@ -39,7 +39,7 @@ def test_everything_is_written(tmp_path):
         results.mask('m1.5', flags.astype(np.uint8) * 3)
         results.depth('k', depth, 1 / depth)
         expected = depth.copy()
-        flags[:] = True  # what happens to an array afterwards must not matter
+        flags[:] = True  # a later change of the array must have no effect
         depth[:] = 0
         results.trajectory([0, 5], np.stack([np.eye(4)] * 2))
         results.cloud(PointCloud(
@@ -77,7 +77,7 @@ def test_keyframes(tmp_path):
 
 @dataclass(frozen=True)
 class Timing:
-    """Something that a report may hold."""
+    """Example content of a report."""
 
     mean: float
     worst: np.float32
@@ -88,7 +88,7 @@ def test_report(tmp_path):
         results.report({
             'timing': Timing(0.5, np.float32('nan')), 'count': np.int64(3), 'path': tmp_path,
             'array': np.arange(2), 'state': TrackingState.LOST, 'flags': (True, None), 'n': 'é'})
-        with pytest.raises(OutputError, match='report.json: cannot be put into JSON'):
+        with pytest.raises(OutputError, match='report.json: cannot be converted to JSON'):
             results.report({'x': object()})
     assert json.loads((tmp_path / 'report.json').read_text()) == {
         'timing': {'mean': 0.5, 'worst': None}, 'count': 3, 'path': str(tmp_path),
@@ -103,7 +103,7 @@ def test_report_of_a_dataclass(tmp_path):
 
 @pytest.mark.parametrize('name', ['', '..', 'a/b', '/a'])
 def test_names_stay_in_their_folder(tmp_path, name):
-    with ResultWriter(tmp_path) as results, pytest.raises(OutputError, match='cannot name'):
+    with ResultWriter(tmp_path) as results, pytest.raises(OutputError, match='not a valid name'):
         results.mask(name, np.zeros((2, 2), bool))
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures('no_new_threads')
 
 
 def write(path, codec, count=10, fps=25.0):
-    """Write frames whose red level tells their index."""
+    """Write frames whose red level encodes their index."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (64, 48))
     if not writer.isOpened():
         pytest.skip(f'this OpenCV cannot write {codec}')
@@ -43,7 +43,7 @@ def test_frames_and_stamps(tmp_path, name, codec):
 
 
 class NoTimes:
-    """A capture whose container gives no times."""
+    """A capture whose container has no times."""
 
     def __init__(self, milliseconds):
         self.milliseconds = iter(milliseconds)

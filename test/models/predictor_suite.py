@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every predictor must do: inherit a suite, and say which predictor in its fixture."""
+"""Tests of every predictor: inherit a suite and override its fixture `predictor`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from simulated import degrees_between, still_scene, TrueView
 
 
 def vga(trajectory: str, seed: int) -> SimulatedSequence:
-    """Make a still scene at the size the tolerances are stated for."""
+    """Make a static scene at the size the tolerances are stated for."""
     return still_scene(seed, frames=100, trajectory=trajectory, width=640, height=480)
 
 
 class PredictorSuite:
-    """The interface; networks without published weights pass it, too."""
+    """The interface; untrained networks pass it, too."""
 
     @pytest.fixture
     def predictor(self) -> Predictor:
@@ -116,9 +116,9 @@ class PredictorSuite:
 
 
 class AccuratePredictorSuite(PredictorSuite):
-    """The geometry, for predictors that need no training or come with it."""
+    """The geometry, for predictors that are trained or need no training."""
 
-    #: Confidence of a point that is worth something: a relative error of a tenth
+    #: Confidence of a confident point: a relative error of a tenth
     confident = 100.0
     #: Median and 90th percentile of the confident points' relative depth errors
     depth_tolerance = (0.02, 0.06)
@@ -155,7 +155,7 @@ class AccuratePredictorSuite(PredictorSuite):
 
     def test_reverse_agrees(self, predictor: Predictor, near: tuple[TrueView, TrueView],
                             pair: tuple[Encoding, Encoding]) -> None:
-        """The same points in both frames: what maps them is the relative pose."""
+        """The same points in both frames: the relative pose maps them."""
         forward, backward = predictor.predict([pair, pair[::-1]])
         T_b_a = se3.inverse(near[1].T_world_cam) @ near[0].T_world_cam
         self.check_pose(backward.pointmaps[1], forward.pointmaps[0],
@@ -209,7 +209,7 @@ class AccuratePredictorSuite(PredictorSuite):
             assert np.mean(confidence > self.confident) < 0.1
 
     def check_geometry(self, predictor: Predictor, a: TrueView, b: TrueView) -> None:
-        """Compare a prediction for (a, b) with the truth: depths, scale and correspondences."""
+        """Compare a prediction for (a, b) with ground truth: depths, scale, correspondences."""
         group = predictor.encode(a.view), predictor.encode(b.view)
         prediction = predictor.predict([group])[0]
         check_well_formed(prediction, group)

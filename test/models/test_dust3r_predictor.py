@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A pair network as a predictor: what it is asked, how often, and what becomes of its answers."""
+"""A pair network as a predictor: its inputs, number of passes, and conversion of its outputs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ TINY = Dust3rConfig(128, 1, 2, 64, 4, 1, 'linear')
 
 
 def tiny(head: str = 'linear', seed: int = 0) -> Dust3r:
-    """Make a network that has learned nothing."""
+    """Make an untrained network."""
     torch.manual_seed(seed)
     return Dust3r(replace(TINY, head=head)).requires_grad_(False)
 
 
 class TestDust3rPredictor(PredictorSuite):
-    """What is common to all predictors, with a network that has learned nothing."""
+    """The common suite, with an untrained network."""
 
     @pytest.fixture
     def predictor(self) -> Dust3rPredictor:
@@ -43,7 +43,7 @@ class TestDust3rPredictor(PredictorSuite):
 
 
 def view(width: int, height: int, colour: bool = True) -> View:
-    """Make noise, seen by a camera whose axis is off its middle."""
+    """Make noise, with a camera whose principal point is off the image's centre."""
     rng = np.random.default_rng(width * height)
     image = rng.integers(0, 256, (height, width, 3) if colour else (height, width), np.uint8)
     return View(image, Camera(width, height, 500.0, 510.0, width / 2 + 7, height / 2 - 5))
@@ -59,7 +59,7 @@ def test_images_are_resized_and_cropped(width: int, height: int, size: int,
     grid = prepare(source, size, 16)
     assert grid.image.shape == (expected[1], expected[0], 3) and grid.image.dtype == np.uint8
     assert (grid.camera.width, grid.camera.height) == expected
-    # The middle of the image stays its middle, seen along the same ray
+    # The centre of the image stays the centre, on the same ray
     rays = grid.camera.unproject(np.array([[(expected[0] - 1) / 2, (expected[1] - 1) / 2]]))
     assert np.allclose(source.camera.project(rays), [[(width - 1) / 2, (height - 1) / 2]], atol=2)
     assert grid.calibrated == source.calibrated
@@ -110,7 +110,7 @@ def window(predictor: Dust3rPredictor, count: int = 6, width: int = 64, height: 
             if abs(i - j) in (1, 2)]
 
 
-def test_a_view_is_encoded_once_and_pairs_are_decoded_together() -> None:
+def test_a_view_is_encoded_once_and_pairs_are_decoded_in_one_batch() -> None:
     engine = Counted(tiny())
     predictor = Dust3rPredictor(engine, 224)
     groups = window(predictor)
@@ -182,7 +182,7 @@ def test_a_model_that_cannot_be(model: Model, word: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Stands in for an engine: answers as a network would that saw through a lens of its own."""
+    """Stands in for an engine: the outputs of a network that implies another camera."""
 
     views: list[TrueView]
     focal: float
@@ -190,7 +190,7 @@ class Truth:
     config: Dust3rConfig = TINY
 
     def encode(self, image: NDArray[np.uint8]) -> Tokens:
-        """Give each view a number, in the order they come."""
+        """Give each view its number, in order."""
         count = len(self.numbered)
         self.numbered.append(image.shape[:2])
         return Tokens(torch.tensor([count]), 1, 1)
@@ -202,7 +202,7 @@ class Truth:
 
     def decode(self, pairs: list[tuple[Tokens, Tokens]], moving: list | None = None
                ) -> list[tuple[ViewOutput, ViewOutput]]:
-        """Tell the truth."""
+        """Return ground truth."""
         return [(self._points(a, a), self._points(b, a))
                 for a, b in (((int(t.values) for t in pair)) for pair in pairs)]
 
@@ -211,7 +211,7 @@ class Truth:
         grid = prepare(own.view, 512, 16).camera
         T = se3.inverse(first.T_world_cam) @ own.T_world_cam
         points = se3.transform(T, own.points_on(grid).reshape(-1, 3))
-        # Where the first camera sees them, but through the network's lens
+        # The projections in the first camera, unprojected by the implied camera
         camera = prepare(first.view, 512, 16).camera
         pixels, z = camera.project(points), points[:, 2:]
         middle = np.array([(camera.width - 1) / 2, (camera.height - 1) / 2])
@@ -225,7 +225,7 @@ class Truth:
 
 @pytest.fixture(scope='module')
 def pair() -> list[TrueView]:
-    """Return two views with parallax, whose cameras' axes are off their middles."""
+    """Return two views with parallax, with principal points off the images' centres."""
     scene = vga('orbit', 3)
     return [TrueView.of(scene, i).cropped(30, 10, 600, 450) for i in (0, 15)]
 
@@ -246,7 +246,7 @@ def test_points_come_onto_the_true_rays(pair: list[TrueView], focal: float) -> N
     assert np.allclose(forward.pointmaps[0], own, rtol=1e-3, atol=1e-3)
     assert np.allclose(alone.pointmaps[0], own, rtol=1e-3, atol=1e-3) and len(
         alone.pointmaps) == 1
-    # The second view's points are seen where they are, whatever lens the network had
+    # The second view's points project correctly, whatever camera the network implies
     pixels, visible = pair[1].seen_in(b.camera, pair[0], a.camera)
     seen = a.camera.project(forward.pointmaps[1].reshape(-1, 3)).reshape(pixels.shape)
     assert np.abs(seen - pixels)[visible].max() < 0.2
@@ -258,7 +258,7 @@ def test_points_come_onto_the_true_rays(pair: list[TrueView], focal: float) -> N
 
 
 def test_confidence_is_an_inverse_variance() -> None:
-    """C settles at alpha over the error; without knowledge it is 1."""
+    """C converges to alpha over the error; without information it is 1."""
     error = np.float32([0.01, 0.02, 0.1])
     assert np.allclose(information(ALPHA / error), error ** -2.0, rtol=0.3)
     assert information(np.float32([1.0, np.nan])) == pytest.approx([NO_CONFIDENCE] * 2)
@@ -283,13 +283,13 @@ def test_points_that_overflow_are_no_points() -> None:
 
 
 def described(shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
-    """Make descriptors that are all different."""
+    """Make distinct descriptors."""
     values = np.random.default_rng(seed).normal(size=(*shape, 24)).astype(np.float32)
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
 
 def of_the_surface(view: TrueView) -> NDArray[np.float32]:
-    """Make descriptors that belong to the scene's points, alike from wherever they are seen."""
+    """Make descriptors of the scene's points, the same in all views."""
     rng = np.random.default_rng(6)
     grid = prepare(view.view, 512, 16).camera
     points = se3.transform(view.T_world_cam, view.points_on(grid).reshape(-1, 3))
@@ -299,7 +299,7 @@ def of_the_surface(view: TrueView) -> NDArray[np.float32]:
 
 
 def test_descriptors_tell_other_places(pair: list[TrueView]) -> None:
-    """Two views of which no match is where the points are do not show the same place."""
+    """Two views whose descriptor matches disagree with the points do not overlap."""
     mast3r = replace(TINY, head='catmlp+dpt')
     descriptors = [of_the_surface(view) for view in pair]
     _, (forward, backward, _) = predicted(Truth(pair, 470.0, descriptors, mast3r))
@@ -313,7 +313,7 @@ def test_descriptors_tell_other_places(pair: list[TrueView]) -> None:
 
 
 def test_reciprocal_matches() -> None:
-    """Against all similarities at once: each other's best, and all that were set out for."""
+    """Against the full similarity matrix: mutual nearest neighbours, from all starting pixels."""
     first = described((20, 30), 2)
     shift = np.roll(first, (3, 4), (0, 1))
     noise = 0.1 * described((20, 30), 3)
@@ -327,8 +327,8 @@ def test_reciprocal_matches() -> None:
     assert np.array_equal((one + [4, 3]) % [30, 20], two)
 
 
-def test_reciprocal_matching_goes_on_from_where_it_arrived() -> None:
-    """Only one pixel has a counterpart: many starting points lead there, once."""
+def test_reciprocal_matching_iterates() -> None:
+    """Only one pixel has a match: many starting pixels converge to it, which is listed once."""
     rng = np.random.default_rng(4)
     grid = pixel_grid(16, 16).reshape(-1, 2) / 16
     descriptors = np.hstack([np.cos(grid), np.sin(grid), rng.normal(0, 1e-3, (256, 2))])
@@ -341,7 +341,7 @@ def test_reciprocal_matching_goes_on_from_where_it_arrived() -> None:
 
 
 def test_attention_and_the_second_pass() -> None:
-    """Statistics come with pairs; nothing static is explained by what moves."""
+    """Pairs have statistics; static tokens do not attend to dynamic ones."""
     engine = Engine(tiny(), attention=True)
     predictor = Dust3rPredictor(engine, 224)
     (a, b), *_ = window(predictor)
@@ -354,10 +354,10 @@ def test_attention_and_the_second_pass() -> None:
     moving = static.copy()
     moving[:40, :50] = True
     same, other = predictor.predict([(a, b), (a, b)], [(static, static), (static, moving)])
-    assert same.attention is None, 'a second pass is for its points'
+    assert same.attention is None, 'the second pass has no statistics'
     assert np.allclose(same.pointmaps[0], pair.pointmaps[0], rtol=1e-4, atol=1e-5)
     assert not np.allclose(other.pointmaps[0], pair.pointmaps[0], rtol=1e-4, atol=1e-5)
-    # What is asked of moving tokens by moving ones stays
+    # Attention of dynamic queries to dynamic keys is unchanged
     every, = predictor.predict([(a, b)], [(~static, moving)])
     assert np.allclose(every.pointmaps[0], pair.pointmaps[0], rtol=1e-4, atol=1e-5)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The geometric predictor against the common suite and what is its own."""
+"""The geometric predictor against the common suite, and its own tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simulated import still_scene, TrueView
 
 
 class TestGeometricPredictor(AccuratePredictorSuite):
-    """All that is common."""
+    """The common suite."""
 
     @pytest.fixture
     def predictor(self) -> GeometricPredictor:
@@ -32,8 +32,8 @@ def test_a_view_and_an_enlarged_one() -> None:
     suite.check_geometry(GeometricPredictor(), TrueView.of(large, 0), TrueView.of(small, 30))
 
 
-def test_what_is_known_to_move_is_left_out_of_the_pose(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its matches are matches, but say nothing about the camera."""
+def test_known_dynamic_objects_are_excluded_from_the_pose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their matches stay correspondences, but are not used for the relative pose."""
     scene, predictor = still_scene(3, trajectory='orbit'), GeometricPredictor()
     trues = [TrueView.of(scene, i) for i in (0, 30)]
     asked = []
@@ -59,7 +59,7 @@ def test_what_is_known_to_move_is_left_out_of_the_pose(monkeypatch: pytest.Monke
     assert len(static_a) > 0.5 * len(all_a)
 
 
-def test_a_mask_of_nearly_everything_tells_nothing() -> None:
+def test_a_mask_of_nearly_everything_is_ignored() -> None:
     scene = still_scene(3, trajectory='orbit')
     predictor = GeometricPredictor()
     trues = [TrueView.of(scene, i) for i in (0, 30)]
@@ -71,7 +71,7 @@ def test_a_mask_of_nearly_everything_tells_nothing() -> None:
 
 
 def test_small_images_have_depth() -> None:
-    """A step of 7 % of the depth moves the picture by 18 pixels, though mostly like a turn."""
+    """A step of 7 % of the depth moves the image by 18 pixels, mostly like a rotation."""
     scene = still_scene(2, trajectory='sweep')
     suite = TestGeometricPredictor()
     suite.depth_tolerance, suite.pixel_tolerance = (0.03, 0.1), (0.4, 1.5)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where keypoints lie."""
+"""Positions of keypoints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_spread_over_the_image_although_one_corner_has_the_best_texture() -> Non
 
 
 def test_on_the_corners_of_a_board() -> None:
-    """Grid pixels lie where the image's corners are, without an offset."""
+    """Keypoints lie on the image's corners, without an offset."""
     gray = (np.indices((240, 320)) // 20).sum(0) % 2 * 200 + 20
     pixels = detect_keypoints(gray.astype(np.uint8), 160, 120)
     # Corners lie between pixels 19 and 20, that is at 19.5, 9.5 on the grid of half the size

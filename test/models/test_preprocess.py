@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a view follows it onto the network's grid."""
+"""A view's mask, depth and pose are carried over to the network's grid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_measured_depth_stays_with_its_pixels():
     for size in (512, 224, 1024):
         got = prepare(view, size, 16)
         assert got.depth.shape == got.image.shape[:2] == (got.camera.height, got.camera.width)
-        # Taken from the nearest pixel: half a pixel of the larger image off at most
+        # From the nearest pixel: at most half a pixel of the larger image off
         assert np.abs(got.depth / plane(got.camera) - 1).max() < 2e-3
 
 
@@ -36,7 +36,7 @@ def test_a_dynamic_mask_of_any_size_stays_with_its_pixels(shape):
     moving[:, :shape[1] // 2] = True
     got = prepare(View(np.zeros((400, 640, 3), np.uint8), CAMERA, moving=moving), 224, 16)
     width = got.camera.width
-    # The middle of the view stays its middle
+    # The centre of the view stays its centre
     assert got.moving[:, :width // 2 - 1].all() and not got.moving[:, width // 2 + 1:].any()
 
 

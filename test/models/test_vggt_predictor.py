@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""VGGT as a predictor of windows: what it is asked, how often, and what becomes of its answers."""
+"""VGGT as a window predictor: its inputs, number of passes, and conversion of its outputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE = 112
 
 
 def tiny(seed: int = 0) -> Vggt:
-    """Make a network that has learned nothing."""
+    """Make an untrained network."""
     torch.manual_seed(seed)
     network = Vggt(TINY).requires_grad_(False)
     for parameter in network.parameters():
@@ -40,7 +40,7 @@ def tiny(seed: int = 0) -> Vggt:
 
 
 class TestVggtPredictor(PredictorSuite):
-    """What is common to all predictors, with a network that has learned nothing."""
+    """The common suite, with an untrained network."""
 
     @pytest.fixture
     def predictor(self) -> VggtPredictor:
@@ -92,7 +92,7 @@ def test_a_sliding_window_encodes_each_view_once() -> None:
         predictor.predict_together((window[-1],), window[:-1])
     assert engine.encoded == [1] * 10, 'one DINO pass a view'
     assert engine.looked == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8]
-    assert sum(engine.dense) == 10, 'one dense output a view that is asked for'
+    assert sum(engine.dense) == 10, 'one dense output per requested view'
 
 
 def test_context_changes_what_is_predicted() -> None:
@@ -107,7 +107,7 @@ def test_context_changes_what_is_predicted() -> None:
         assert np.allclose(together.pointmaps[k], whole.pointmaps[k], rtol=1e-4, atol=1e-5)
 
 
-def test_out_of_memory_leaves_out_context(caplog: pytest.LogCaptureFixture) -> None:
+def test_out_of_memory_drops_context(caplog: pytest.LogCaptureFixture) -> None:
     engine = Counted(tiny(), memory=3)
     predictor = VggtPredictor(engine, SIZE)
     encodings = [predictor.encode(v) for v in views(8)]
@@ -134,7 +134,7 @@ def test_views_of_different_sizes_are_refused() -> None:
 @pytest.mark.parametrize('width, height, expected', [
     (640, 480, (112, 84)), (480, 640, (112, 112)), (1920, 1080, (112, 56)), (70, 70, (112, 112))])
 def test_grids(width: int, height: int, expected: tuple[int, int]) -> None:
-    """As wide as in training, and never higher: portraits lose their top and bottom."""
+    """As wide as in training, and never higher: portrait images are cropped at top and bottom."""
     source = views(1, width, height)[0]
     encoding = VggtPredictor(WindowEngine(tiny()), SIZE).encode(source)
     camera = encoding.camera
@@ -151,7 +151,7 @@ def test_lower_precision_gives_float32_points() -> None:
     assert predictor.predict([(a, b)])[0].pointmaps[1].dtype == np.float32
 
 
-def test_it_says_that_it_takes_windows() -> None:
+def test_it_is_a_window_predictor() -> None:
     predictor = VggtPredictor(WindowEngine(tiny()), SIZE)
     assert predictor.together is predictor
     assert make_predictor(Model()).together is None
@@ -159,7 +159,7 @@ def test_it_says_that_it_takes_windows() -> None:
 
 @dataclass(eq=False)
 class Truth:
-    """Stands in for an engine: answers as a network would that saw through a lens of its own."""
+    """Stands in for an engine: the outputs of a network that implies another camera."""
 
     views: list[TrueView]
     focal: float
@@ -168,11 +168,11 @@ class Truth:
     encodings: list[VggtEncoding] = field(default_factory=list)
 
     def encode(self, image: NDArray[np.uint8]) -> ViewTokens:
-        """Give each view a number, in the order they come."""
+        """Give each view its number, in order."""
         return ViewTokens(torch.tensor(len(self.encodings)), 1, 1)
 
     def look(self, tokens: Sequence[ViewTokens], wanted: int) -> WindowOutput:
-        """Tell the truth, in a frame near the first view's and a scale of its own."""
+        """Return ground truth, in a frame near the first view's and of another scale."""
         numbers = [int(t.values) for t in tokens]
         near = se3.from_rt(se3.so3_exp([0.01, -0.02, 0.005]), [0.02, 0.01, -0.03])
         T_frame_world = near @ se3.inverse(self.views[numbers[0]].T_world_cam)
@@ -205,7 +205,7 @@ def truth(count: int, focal: float = 0.0, calibrated: bool = True
 
 
 @pytest.mark.parametrize('focal', [250.0, 900.0])
-def test_known_intrinsics_take_the_place_of_estimated_ones(focal: float) -> None:
+def test_known_intrinsics_replace_estimated_ones(focal: float) -> None:
     engine, predictor, group = truth(3, focal)
     prediction = predictor.predict_together(group)
     assert prediction.cameras == tuple(e.camera for e in group)
@@ -223,7 +223,7 @@ def test_known_intrinsics_take_the_place_of_estimated_ones(focal: float) -> None
 @pytest.mark.parametrize('calibrated', [True, False])
 def test_any_two_views_of_a_window_make_a_pair(calibrated: bool) -> None:
     engine, predictor, group = truth(3, calibrated=calibrated)
-    if not calibrated:  # the guess that came with the view was wrong
+    if not calibrated:  # the view's default focal length is wrong
         true = [e.camera for e in group]
         group = tuple(VggtEncoding(
             Camera(e.camera.width, e.camera.height, 1.3 * e.camera.fx, 1.3 * e.camera.fy,
@@ -239,7 +239,7 @@ def test_any_two_views_of_a_window_make_a_pair(calibrated: bool) -> None:
         assert np.allclose(pair.pointmaps[0][..., 2], own[..., 2], rtol=1e-3)
         pixels, visible = engine.views[j].seen_in(true[j], engine.views[i], true[i])
         seen = group[i].camera.project(pair.pointmaps[1].reshape(-1, 3)).reshape(pixels.shape)
-        # Half a pixel lies between the network's middle of an image and ours
+        # The network's image centre is half a pixel off ours
         assert np.abs(seen - pixels)[visible].max() < 1.0
         sure = pair.confidences[1] >= MATCHED
         assert sure[visible].mean() > 0.98
@@ -249,7 +249,7 @@ def test_any_two_views_of_a_window_make_a_pair(calibrated: bool) -> None:
 
 
 def test_windows_that_share_views_are_aligned_by_them() -> None:
-    """Two windows of different scale: the similarity between them from one view's points."""
+    """Two windows of different scale: one view's points give the similarity between them."""
     engine, predictor, group = truth(3)
     first = predictor.predict_together(group[:2])
     engine.scale = 1.1
@@ -265,7 +265,7 @@ def test_windows_that_share_views_are_aligned_by_them() -> None:
     lambda o: o.cameras.__setitem__((1, slice(3, 7)), 0),
     lambda o: o.cameras.__setitem__((1, 0), np.nan),
     lambda o: o.cameras.__setitem__((0, 2), np.inf)])
-def test_cameras_that_are_none_have_no_confidence(broken) -> None:
+def test_invalid_cameras_have_no_confidence(broken) -> None:
     engine, predictor, group = truth(2)
     look = engine.look
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Small networks with weights that any file of the same names and shapes has."""
+"""Small networks whose weights follow from the parameters' names and shapes."""
 
 from __future__ import annotations
 

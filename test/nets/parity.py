@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Compare networks with the numbers that their authors' code gave: `python parity.py FILE…`.
+Compare networks with outputs of their authors' code: `python parity.py FILE…`.
 
 A golden file holds outputs, and names and shapes of parameters; `recipe.py` rebuilds weights and
 images from these. Prints the relative error ‖out − ref‖ / ‖ref‖ of every array.
@@ -54,7 +54,7 @@ def build_vggt(meta: dict[str, Any]) -> vggt_net.Vggt:
 
 
 def with_weights(network: Network, meta: dict[str, Any]) -> Network:
-    """Give a network the weights that its parameters' names and shapes stand for."""
+    """Give a network the recipe's weights, which follow from its parameters' names and shapes."""
     shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     assert shapes == meta['parameters'], sorted(shapes.keys() ^ meta['parameters'].keys())
     network.load_state_dict({name: torch.from_numpy(recipe.parameter(name, tuple(shape)))
@@ -84,7 +84,7 @@ def dust3r(meta: dict[str, Any], _: Arrays) -> Arrays:
 
 
 def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
-    """Run a network's pairs, find what moves, and run them again."""
+    """Run a network's pairs, segment dynamic objects, and run them again."""
     network = build(meta)
     shape, step = meta['shape'], meta['stride']
     grid = [side // PATCH for side in shape]
@@ -94,13 +94,13 @@ def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
         tokens = [network.encode(view) for view in views]
         edges = {(i, j): network.decode(tokens[i], tokens[j], statistics=True)
                  for i, j in meta['edges']}
-        # In full: the network's own are kept in float16
+        # In float32: the network's own are kept in float16
         attention = {edge: PairAttention(*(view.attention[0].numpy() for view in outputs))
                      for edge, outputs in edges.items()}
         images = attention_motion.complete(attention)
         fused = attention_motion.fuse(attention, images, attention_motion.Normaliser())
         dynamic = attention_motion.per_image(fused.dynamic())
-        # The clusters of another implementation or seed would be others
+        # Clusters depend on the implementation and the seed
         refined = attention_motion.per_image(
             attention_motion.cluster_means(dynamic, expected['cluster_labels']))
         large = np.stack([attention_motion.upsampled(m, *shape[::-1]) for m in refined])
@@ -154,7 +154,7 @@ def errors(path: Path) -> dict[str, float]:
     """
     Relative error of each array of a golden file.
 
-    :raises KeyError: for a network there is none of
+    :raises KeyError: for an unknown network
     """
     meta, expected = read(path)
     if 'threshold' in meta:

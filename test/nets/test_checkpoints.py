@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files of weights, good and bad: nothing foreign is run, nothing doubtful is loaded."""
+"""Weights files, valid and invalid: no code is run, nothing invalid is loaded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 def refusal(path: Path) -> str:
-    """Return why a file is refused, in one line that names it."""
+    """Return the error for a file, in one line that names it."""
     with pytest.raises(InputError) as caught:
         weights.read(path)
     message = str(caught.value)
@@ -203,7 +203,7 @@ def vggt_state() -> State:
 
 @pytest.mark.parametrize('name', ['model.pt', 'model.safetensors'])
 def test_vggt_follows_from_its_tensors(vggt_state: State, tmp_path: Path, name: str) -> None:
-    """As published: bare weights; those of the track head are known and left out."""
+    """As published: bare weights; those of the track head are recognised and ignored."""
     state = vggt_state | {'track_head.tracker.corr_mlp.fc1.weight': torch.zeros(3, 3)}
     if name.endswith('.pt'):
         torch.save(state, tmp_path / name)

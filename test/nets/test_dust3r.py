@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""DUSt3R and MASt3R against their authors' numbers, and against plain arithmetic."""
+"""DUSt3R and MASt3R against their authors' outputs, and against plain arithmetic."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_parity_with_all_files(shared_data: SharedData, name: str) -> None:
 
 
 def test_a_wrong_number_is_noticed() -> None:
-    """The tolerance is worth something: one epsilon that is wrong fails the comparison."""
+    """The tolerance is tight enough: one wrong epsilon fails the comparison."""
     meta, expected = parity.read(GOLDEN / 'dust3r_small_linear.npz')
     network = parity.build(meta)
     for module in network.modules():
@@ -98,8 +98,8 @@ def test_bfloat16_is_close() -> None:
     exact, lower = parity.build(meta), parity.build(meta).lower_precision(torch.bfloat16)
     assert lower.downstream_head1.dpt.head['0'].weight.dtype == torch.float32
     images = parity.images(meta)
-    # The recipe's random weights make points of up to 1e6 by their exponential: what goes into
-    # it is compared, as are confidences, which are of order one
+    # The recipe's random weights make points of up to 1e6 by their exponential: its argument is
+    # compared, as are confidences, which are of order one
     with torch.inference_mode():
         for a, b in zip(exact(*images), lower(*images)):
             for x, y in ((a.points.norm(dim=-1).log1p(), b.points.norm(dim=-1).log1p()),
@@ -123,7 +123,7 @@ def test_fused_attention_is_a_softmax(small: Dust3r, monkeypatch: pytest.MonkeyP
         assert all(parity.relative_error(x, y) < 1e-5 for x, y in zip(outputs(a), outputs(b)))
 
 
-def test_rope_turns_by_row_and_column() -> None:
+def test_rope_rotates_by_row_and_column() -> None:
     """Against rotations of pairs of channels as complex numbers, written out."""
     rows, columns, size = 3, 5, 16
     x = torch.randn(2, 4, rows * columns, size, generator=torch.Generator().manual_seed(0))
@@ -146,7 +146,7 @@ def test_rope_tables_are_made_once() -> None:
 
 
 def test_attention_depends_on_relative_positions_only() -> None:
-    """RoFormer, equation 16: turned queries and keys meet at the difference of their positions."""
+    """RoFormer, equation 16: products of rotated queries and keys depend on the difference."""
     table = rope_table(6, 6, 16, CPU)
     q, k = torch.randn(2, 1, 1, 1, 16, generator=torch.Generator().manual_seed(1))
     q, k = (table.rotate(x.expand(1, 1, 36, 16))[0, 0] for x in (q, k))

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics and re-weighting of attention, against the authors' numbers and whole matrices."""
+"""Statistics and re-weighting of attention, against the authors' outputs and full matrices."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def layer() -> tuple[CrossAttention, tuple[torch.Tensor, ...]]:
 
 
 def logits(cross: CrossAttention, tokens: tuple) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whole matrices (B, heads, N, M) of what goes into the softmax; and the values."""
+    """Full matrices (B, heads, N, M) of the attention logits; and the values."""
     x, memory, rope, memory_rope = tokens
     q = rope.rotate(cross._split(cross.projq(x)))
     k = memory_rope.rotate(cross._split(cross.projk(memory)))
@@ -51,10 +51,10 @@ def test_means_are_those_of_whole_matrices() -> None:
     out = cross(*tokens, means)
     expected, _ = logits(cross, tokens)
     assert torch.allclose(means[0], expected.mean(-2), atol=1e-6)
-    assert torch.equal(out, cross(*tokens)), 'looking changes nothing'
+    assert torch.equal(out, cross(*tokens)), 'statistics do not change the output'
 
 
-def test_static_queries_do_not_see_moving_keys() -> None:
+def test_static_queries_do_not_attend_to_dynamic_keys() -> None:
     cross, tokens = layer()
     generator = torch.Generator().manual_seed(1)
     moving = Moving(torch.rand(2, 12, generator=generator) > 0.6,

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""VGGT against its authors' numbers, and against what its structure promises."""
+"""VGGT against its authors' outputs, and invariances of its architecture."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def images(count: int, rows: int = ROWS, columns: int = COLUMNS) -> torch.Tensor
 
 
 def outputs(network: Vggt, steps: Steps) -> list[torch.Tensor]:
-    """All that the heads say."""
+    """All outputs of the heads."""
     return [network.cameras(steps), *network.depth(steps), *network.points(steps)]
 
 
@@ -90,14 +90,14 @@ def test_the_order_of_the_others_does_not_matter(tiny: Vggt) -> None:
         'the first view is the reference')
 
 
-def test_views_look_at_each_other(tiny: Vggt) -> None:
+def test_views_attend_to_each_other(tiny: Vggt) -> None:
     with torch.inference_mode():
         tokens = tiny.encode(images(3))
         steps = tiny.aggregate(tokens, ROWS)
         alone = tiny.aggregate(tokens[:1], ROWS)
         assert differences(outputs(tiny, steps.of(slice(0, 1)))[1:],
                            outputs(tiny, alone)[1:]) > 1e-3
-        # But dense outputs of some views need no other's
+        # But dense outputs of some views do not need those of the others
         assert differences(outputs(tiny, steps.of(slice(1, 2)))[1:],
                            [x[1:2] for x in outputs(tiny, steps)[1:]]) < TOLERANCE
 
@@ -111,7 +111,7 @@ def test_bfloat16_is_close() -> None:
         found, expected = (outputs(n, n.aggregate(n.encode(views), meta['shape'][0] // 14))
                            for n in (lower, exact))
     assert found[0].dtype == torch.float32
-    # Depth grows exponentially with what the head gives
+    # Depth is the exponential of the head's output
     for a, b in ((found[0], expected[0]), (found[1].log(), expected[1].log()),
                  ((found[2] - 1).log(), (expected[2] - 1).log())):
         assert parity.relative_error(a.numpy(), b.numpy()) < 4e-2
@@ -132,7 +132,7 @@ def test_positions_in_the_image() -> None:
     assert torch.isfinite(sine_embedding(4, 1, 1, 1.0, CPU)).all()
 
 
-def test_tokens_without_a_place_do_not_turn() -> None:
+def test_special_tokens_are_not_rotated() -> None:
     x = torch.randn(1, 2, 5 + 6, 16)
     turned = rope_table(2, 3, 16, CPU, 5).rotate(x)
     assert torch.equal(turned[..., :5, :], x[..., :5, :])

@@ -51,8 +51,8 @@ class Moving:
     """
     Tokens of dynamic objects (Easi3R, equation 10).
 
-    :param own: (B, N) bool, of the view that asks
-    :param other: (B, M) bool, of the view that answers
+    :param own: (B, N) bool, of the queries' view
+    :param other: (B, M) bool, of the keys' view
     """
 
     own: Tensor
@@ -75,10 +75,10 @@ class CrossAttention(nn.Module):
         """
         Transform tokens.
 
-        :param x: (B, N, C) of the view that asks
-        :param memory: (B, M, C) of the view that answers
-        :param means: gets the mean over x of the logits (B, heads, M) appended
-        :param moving: static tokens of x give no weight to moving ones of memory
+        :param x: (B, N, C) of the queries' view
+        :param memory: (B, M, C) of the keys' view
+        :param means: list to which the logits' mean over the queries (B, heads, M) is appended
+        :param moving: static queries give no weight to dynamic keys
         """
         q, k, v = (self._split(layer(tokens)) for layer, tokens in (
             (self.projq, x), (self.projk, memory), (self.projv, memory)))
@@ -98,7 +98,7 @@ class CrossAttention(nn.Module):
 
 def _mean_logits(q: Tensor, k: Tensor) -> Tensor:
     """
-    Mean over the queries of what goes into the softmax: that of a product with the mean query.
+    Mean of the attention logits over the queries: the product of the mean query with the keys.
 
     :param q: (B, heads, N, c)
     :param k: (B, heads, M, c)
@@ -111,10 +111,10 @@ def _mean_logits(q: Tensor, k: Tensor) -> Tensor:
 
 def _reweighted(q: Tensor, k: Tensor, v: Tensor, moving: Moving) -> Tensor:
     """
-    Attention without the weights of static queries for moving keys (Easi3R, equation 10).
+    Attention without the weights of static queries for dynamic keys (Easi3R, equation 10).
 
-    Weights that are set to zero after the softmax are values of zero. Both kinds of queries go
-    through one fused attention, as a batch of twice the size, which every backend takes.
+    Zero weights after the softmax are equivalent to zero values. Static and dynamic queries go
+    through one fused attention, as a batch of twice the size, which every backend supports.
     """
     silent = v.masked_fill(moving.other[:, None, :, None], 0)
     out = scaled_dot_product_attention(q.repeat(2, 1, 1, 1), k.repeat(2, 1, 1, 1),
@@ -147,7 +147,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Self-attention, attention to the other view, MLP (DUSt3R, section 3.1)."""
+    """Self-attention, cross-attention to the other view, MLP (DUSt3R, section 3.1)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class DecoderBlock(nn.Module):
         Transform tokens.
 
         :param x: (B, N, C) of this view
-        :param memory: (B, M, C) of the other view, as they were before this step
+        :param memory: (B, M, C) of the other view, before this step
         :param means: as for `CrossAttention`
         :param moving: as for `CrossAttention`
         """
@@ -176,7 +176,7 @@ class DecoderBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Image to tokens: one for each patch, row by row."""
+    """Image to tokens: one per patch, row by row."""
 
     def __init__(self, patch: int, width: int) -> None:
         super().__init__()
@@ -189,10 +189,10 @@ class PatchEmbed(nn.Module):
 
 
 def tokens_to_map(tokens: Tensor, rows: int) -> Tensor:
-    """Lay tokens (B, N, C) out as (B, C, rows, N / rows)."""
+    """Reshape tokens (B, N, C) to (B, C, rows, N / rows)."""
     return tokens.transpose(1, 2).unflatten(2, (rows, -1))
 
 
 def empty_parameter(*shape: int) -> nn.Parameter:
-    """Return a parameter that checkpoints have and no output depends on."""
+    """Return a parameter that is present in checkpoints and unused."""
     return nn.Parameter(torch.zeros(shape), requires_grad=False)

@@ -4,7 +4,7 @@
 Dense prediction from a transformer's tokens.
 
 'Vision Transformers for Dense Prediction' (Ranftl et al., ICCV 2021, section 3): tokens of four
-depths become maps at 4, 8, 16 and 32 pixels a cell, which are fused from coarse to fine.
+layers become maps at 4, 8, 16 and 32 pixels a cell, which are fused from coarse to fine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FUSED, LAST = 256, 128
 
 
 class ResidualConvUnit(nn.Module):
-    """Two convolutions around a shortcut."""
+    """Two convolutions with a residual connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -47,17 +47,17 @@ class FeatureFusion(nn.Module):
         """Transform (B, C, H, W) to (B, C, 2 H, 2 W)."""
         if skip is not None:
             x = x + self.resConfUnit1(skip)
-        # A 1x1 convolution and an interpolation may change places: here it costs a quarter
+        # A 1x1 convolution and an interpolation commute: before it, the cost is a quarter
         return upsampled(self.out_conv(self.resConfUnit2(x)))
 
 
 class Scratch(nn.Module):
-    """What the checkpoints call `scratch`: everything after the four maps but the last layers."""
+    """`scratch` of the checkpoints: everything after the four maps except the last layers."""
 
     def __init__(self) -> None:
         super().__init__()
         layers = [nn.Conv2d(c, FUSED, 3, padding=1, bias=False) for c in MAP_CHANNELS]
-        # Checkpoints hold these four under two names. That of the list is set last, and counts
+        # Checkpoints hold these four under two names. The list's is set last and is used
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = layers
         self.layer_rn = nn.ModuleList(layers)
         self.refinenet1 = FeatureFusion(FUSED)
@@ -69,7 +69,7 @@ class Scratch(nn.Module):
         """Fuse four maps, fine to coarse, to (B, 256, H / 2, W / 2) of the image."""
         level1, level2, level3, level4 = (
             layer(m) for layer, m in zip(self.layer_rn, maps))
-        # An odd number of rows or columns of tokens leaves one too many here
+        # With an odd number of rows or columns of tokens, one too many is left here
         path = self.refinenet4(level4)[..., :level3.shape[2], :level3.shape[3]]
         path = self.refinenet3(path, level3)
         path = self.refinenet2(path, level2)
@@ -79,16 +79,16 @@ class Scratch(nn.Module):
 
 class DptHead(nn.Module):
     """
-    Tokens of four depths to a map of the image's size.
+    Tokens of four layers to a map of the image's size.
 
-    :param widths: of the tokens of each depth
+    :param widths: channels of the tokens of each layer
     :param out: channels of the map
     """
 
     def __init__(self, widths: Sequence[int], out: int) -> None:
         super().__init__()
         self.scratch = Scratch()
-        # Place 1 of `head` is the interpolation, place 3 the ReLU
+        # Index 1 of `head` is the interpolation, index 3 the ReLU
         self.head = nn.ModuleDict({
             '0': nn.Conv2d(FUSED, LAST, 3, padding=1),
             '2': nn.Conv2d(LAST, LAST, 3, padding=1),
@@ -119,5 +119,5 @@ class DptHead(nn.Module):
 
 
 def upsampled(x: Tensor) -> Tensor:
-    """Double a map's size, corners on corners."""
+    """Double a map's size, corners aligned."""
     return interpolate(x, scale_factor=2, mode='bilinear', align_corners=True)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where in the image a cell of a map is, as sines and cosines (Vaswani et al., 2017, 3.5)."""
+"""Sinusoidal position embedding of a map's cells (Vaswani et al., 2017, section 3.5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recon3r_ros.nets.layers.rope import BASE
 import torch
 from torch import Tensor
 
-#: How strong positions are beside what a map holds
+#: Weight of the embedding relative to the map
 _STRENGTH = 0.1
 
 
@@ -19,9 +19,9 @@ _STRENGTH = 0.1
 def sine_embedding(channels: int, height: int, width: int, aspect: float, device: torch.device
                    ) -> Tensor:
     """
-    Embedding (channels, height, width) of a map's cells; made once for each size and device.
+    Embedding (channels, height, width) of a map's cells; cached for each size and device.
 
-    :param channels: a multiple of 4; the first half says the column, the second the row
+    :param channels: a multiple of 4; the first half encodes the column, the second the row
     :param aspect: width over height of the image
     """
     diagonal = hypot(aspect, 1)

@@ -4,8 +4,8 @@
 Rotary position embedding in two dimensions.
 
 RoFormer (Su et al., 2021, section 3.4.2) for tokens on an image's grid, as CroCo v2 (Weinzaepfel
-et al., ICCV 2023, section 3.2) uses it: the first half of a head's channels turns with the row,
-the second half with the column.
+et al., ICCV 2023, section 3.2) uses it: the first half of a head's channels is rotated by the
+row, the second half by the column.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-#: The slowest channel turns this many times as slowly as the fastest
+#: Base of the frequencies: about the ratio of the fastest to the slowest
 BASE = 100.0
 
 
@@ -34,7 +34,7 @@ class RopeTable:
 
     def rotate(self, x: Tensor) -> Tensor:
         """
-        Turn queries or keys.
+        Rotate queries or keys.
 
         :param x: (B, heads, N, head size)
         """
@@ -52,11 +52,11 @@ class RopeTable:
 def rope_table(rows: int, columns: int, head_size: int, device: torch.device,
                special: int = 0) -> RopeTable:
     """
-    Table for a grid of tokens, row by row; made once for each grid and device.
+    Table for a grid of tokens, row by row; cached for each grid and device.
 
     :param head_size: channels of a head, a multiple of 4
-    :param special: tokens in front of the grid that have no place: they stand at (0, 0), and the
-        grid then begins at (1, 1)
+    :param special: tokens before the grid that have no position in the image: they are at (0, 0),
+        and the grid then begins at (1, 1)
     """
     quarter = head_size // 4
     # In float32 on the CPU, whatever the device: angles of all devices agree to the last bit
