@@ -38,9 +38,7 @@ def draw_motion(maps: list[Map], frames: list[SimulatedFrame], path: Path) -> No
         evidence.set_title('votes of its pairs', weight='bold')
         draw_mask(mask, shown.image, shown.mask, true_mask(frame, shown))
         mask.set_title('left out (red), truth (outline)', weight='bold')
-        with np.errstate(divide='ignore'):
-            known = np.where(shown.inverse_depth > 0, 1 / shown.inverse_depth, np.nan)
-        depth.imshow(known, cmap=with_unknown('turbo_r'))
+        depth.imshow(shown.depth(), cmap=with_unknown('turbo_r'))
         depth.set_title('depth that enters the map', weight='bold')
         for axis in (image, evidence, mask, depth):
             axis.set_xticks([])

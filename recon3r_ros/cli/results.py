@@ -36,11 +36,9 @@ def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
         KeyframeRecord(k.name, k.stamp_ns, k.index, se3.stretched(k.T_map_cam, metres), k.camera)
         for k in keyframes)
     for keyframe in keyframes:
-        known = keyframe.inverse_depth > 0
-        depth = np.full(known.shape, np.nan, np.float32)
-        depth[known] = np.float32(metres) / keyframe.inverse_depth[known]
-        confidence = np.where(known, keyframe.confidence, 0).astype(np.float32)
-        writer.depth(keyframe.name, depth, np.maximum(confidence, np.float32(NO_CONFIDENCE)))
+        confidence = np.where(keyframe.inverse_depth > 0, keyframe.confidence, np.float32(0))
+        writer.depth(keyframe.name, keyframe.depth() * np.float32(metres),
+                     np.maximum(confidence, np.float32(NO_CONFIDENCE)))
     writer.cloud(cloud.scaled(metres))
     if saved is not None:
         write_map(writer.output / MAP_FILE, saved)

@@ -29,7 +29,7 @@ def project(points: NDArray[F], camera: Camera) -> NDArray[F]:
 
 def rays(pixels: NDArray[F], camera: Camera) -> NDArray[F]:
     """
-    Viewing rays of pixels.
+    Return the viewing rays of pixels.
 
     :param pixels: (..., 2)
     :param camera: without distortion

@@ -13,27 +13,19 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry import flow, se3, two_view
-from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.models.keypoints import detect_keypoints
-from recon3r_ros.models.place import describe_place
+from recon3r_ros.geometry import flow, pinhole, se3, two_view
+from recon3r_ros.models.geometric_encoding import GeometricEncoding
 from recon3r_ros.models.registry import Model
 from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, Prediction, View
 
 #: Least share of matches outside of dynamic masks for the masks to be used: they may be wrong
 MIN_STILL = 0.1
-#: Pixels of the image in which keypoints are matched; flow and pointmaps have half its width and
-#: height
-FINE_PIXELS = 640 * 480
-#: Pixels of the image in which sparse features are detected, for wide baselines
-FEATURE_PIXELS = 1536 * 1024
-MAX_FEATURES = 3000
+#: Ratio of descriptor distances below which a sparse match counts (Lowe, IJCV 2004)
 FEATURE_RATIO = 0.85
 #: Error of a flow vector (grid pixels): its floor, refined or not, and its growth in plain texture
 SHARP_ERROR, FLOW_ERROR, PLAIN_ERROR = 0.1, 0.25, 3.0
@@ -54,75 +46,6 @@ WORKERS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class GeometricEncoding:
-    """
-    One view at the resolutions that two-view geometry works on.
-
-    :param view: the view as given
-    :param gray: grey image at twice the grid's size and on the grid
-    :param camera: pinhole camera of the pointmap grid
-    :param image: (H, W, 3) uint8 on the grid
-    :param keypoints: (K, 2) salient grid pixels
-    """
-
-    view: View
-    gray: flow.Pyramid
-    camera: Camera
-    image: NDArray[np.uint8]
-    keypoints: NDArray[np.int32]
-
-    @property
-    def features(self) -> None:
-        """None: this predictor has no patch features."""
-
-    @cached_property
-    def _moving(self) -> NDArray[np.bool_] | None:
-        """The known dynamic mask (H, W) on the grid."""
-        if self.view.moving is None:
-            return None
-        return np.asarray(_resize(self.view.moving.astype(np.uint8) * 255, self.camera) >= 64)
-
-    def still(self, pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether each of (N, 2) grid pixels lies outside the known dynamic mask."""
-        if self._moving is None:
-            return np.ones(len(pixels), bool)
-        u, v = np.round(pixels).astype(int).T
-        return ~self._moving[v.clip(0, self.camera.height - 1), u.clip(0, self.camera.width - 1)]
-
-    @cached_property
-    def sparse(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """SIFT features: (N, 2) pixels of the grid, and (N, 128) RootSIFT descriptors."""
-        image = _to_gray(self.view.image)
-        camera = _within(self.view.camera, FEATURE_PIXELS)
-        image = _resize(image, camera)
-        points, descriptors = cv2.SIFT_create(MAX_FEATURES).detectAndCompute(image, None)
-        if not points:
-            return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
-        # Arandjelovic and Zisserman, CVPR 2012: Hellinger distance
-        root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
-        scale = np.array([self.camera.width / camera.width, self.camera.height / camera.height])
-        pixels = (np.array([p.pt for p in points]) + 0.5) * scale - 0.5
-        return pixels.astype(np.float32), root.astype(np.float32)
-
-    @cached_property
-    def descriptor(self) -> NDArray[np.float32]:
-        """Global descriptor, for loop closure and relocalisation."""
-        return describe_place(self.gray.fine)
-
-    @cached_property
-    def texture(self) -> NDArray[np.float32]:
-        """Mean squared gradient (H, W) around each pixel of the grid, grey levels^2 / pixel^2."""
-        gx = cv2.Scharr(self.gray.coarse, cv2.CV_32F, 1, 0, scale=1 / 32)
-        gy = cv2.Scharr(self.gray.coarse, cv2.CV_32F, 0, 1, scale=1 / 32)
-        return cv2.blur(gx * gx + gy * gy, (5, 5))
-
-    @cached_property
-    def rays(self) -> NDArray[np.float32]:
-        """Viewing rays (H, W, 3), z = 1, of the grid."""
-        return _rays(flow.pixel_positions(self.camera.height, self.camera.width), self.camera)
-
-
-@dataclass(frozen=True, eq=False)
 class _Matches:
     """Correspondences in b's grid of a's grid pixels (H, W, 2), and their error (H, W), pixels."""
 
@@ -137,14 +60,7 @@ class GeometricPredictor:
 
     def encode(self, view: View) -> GeometricEncoding:
         """Prepare a view; features for wide baselines are detected when first needed."""
-        fine_camera = _within(view.camera, FINE_PIXELS)
-        camera = view.camera.resized(fine_camera.width // 2, fine_camera.height // 2)
-        fine = _resize(_to_gray(view.image), fine_camera)
-        image = view.image if view.image.ndim == 3 else cv2.cvtColor(
-            view.image, cv2.COLOR_GRAY2RGB)
-        return GeometricEncoding(
-            view, flow.Pyramid(fine, _resize(fine, camera)), camera, _resize(image, camera),
-            detect_keypoints(fine, camera.width, camera.height))
+        return GeometricEncoding.of(view)
 
     def predict(self, groups: Sequence[tuple[GeometricEncoding, ...]],
                 moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None
@@ -300,7 +216,7 @@ class _Triangulated:
     @classmethod
     def of(cls, a: GeometricEncoding, b: GeometricEncoding, matches: _Matches,
            T_b_a: NDArray[np.floating[Any]]) -> _Triangulated:
-        rays = _rays(matches.targets, b.camera)
+        rays = pinhole.rays(matches.targets, b.camera)
         return cls(rays, *two_view.triangulate(a.rays, rays, T_b_a))
 
 
@@ -355,7 +271,7 @@ def _in_other_view(points: NDArray[np.float32], confidence: NDArray[np.float32],
     Its projection in the other camera is then the measured match, not the triangulated point's.
     """
     depth = points @ T_other_own[2, :3].astype(np.float32) + np.float32(T_other_own[2, 3])
-    rays = _rays(matches.targets, other.camera)
+    rays = pinhole.rays(matches.targets, other.camera)
     moved = points @ T_other_own[:3, :3].T.astype(np.float32) + T_other_own[:3, 3].astype(
         np.float32)
     return np.where((confidence > NO_CONFIDENCE)[..., None], rays * depth[..., None], moved)
@@ -366,13 +282,13 @@ def _rotated(a: GeometricEncoding, b: GeometricEncoding, forward: _Matches, back
     """Return the prediction for a pure rotation: matches, but no depth."""
     confidences = []
     for own, other, matches, T in ((a, b, forward, T_b_a), (b, a, backward, T_b_a.T)):
-        rays = _rays(matches.targets, other.camera)
+        rays = pinhole.rays(matches.targets, other.camera)
         turned = own.rays @ T[:3, :3].T.astype(np.float32)
         off = np.linalg.norm(turned[..., :2] / np.maximum(turned[..., 2:], 1e-3) - rays[..., :2],
                              axis=-1) * other.camera.fx
         valid = np.isfinite(matches.error) & (off < MAX_EPIPOLAR)
         confidences.append(np.where(valid, MATCHED, NO_CONFIDENCE).astype(np.float32))
-    seen_b = _rays(backward.targets, a.camera)
+    seen_b = pinhole.rays(backward.targets, a.camera)
     return Prediction((a.rays, seen_b), (confidences[0], confidences[1]))
 
 
@@ -381,34 +297,6 @@ def _nothing(a: GeometricEncoding, b: GeometricEncoding) -> Prediction:
     def without(e: GeometricEncoding) -> NDArray[np.float32]:
         return np.full(e.rays.shape[:2], NO_CONFIDENCE, np.float32)
     return Prediction((a.rays, b.rays), (without(a), without(b)))
-
-
-def _rays(pixels: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
-    """Rays (..., 3), z = 1, of a pinhole camera's pixels (..., 2), in single precision."""
-    rays = np.empty((*pixels.shape[:-1], 3), np.float32)
-    rays[..., 0] = (pixels[..., 0] - np.float32(camera.cx)) / np.float32(camera.fx)
-    rays[..., 1] = (pixels[..., 1] - np.float32(camera.cy)) / np.float32(camera.fy)
-    rays[..., 2] = 1
-    return rays
-
-
-def _to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-
-
-def _within(camera: Camera, pixels: int) -> Camera:
-    """Reduce a camera to at most this many pixels and even sides, with the same aspect."""
-    factor = min(1.0, (pixels / (camera.width * camera.height)) ** 0.5)
-    width, height = (2 * max(int(side * factor / 2 + 0.5), 8)
-                     for side in (camera.width, camera.height))
-    return camera if (width, height) == (camera.width, camera.height) else camera.resized(
-        width, height)
-
-
-def _resize(image: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
-    if image.shape[:2] == (camera.height, camera.width):
-        return image
-    return cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
 
 
 def make(model: Model) -> GeometricPredictor:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry import se3
+from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.models.types import Encoding, NO_CONFIDENCE, Prediction
 
@@ -111,8 +111,7 @@ def visible(points: Points, seen: Points, camera: Camera) -> NDArray[np.bool_]:
     """
     z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
     with np.errstate(invalid='ignore'):
-        u = np.round(points[..., 0] / z * camera.fx + camera.cx)
-        v = np.round(points[..., 1] / z * camera.fy + camera.cy)
+        u, v = np.moveaxis(np.round(pinhole.project(points, camera)), -1, 0)
         inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
     column, row = (np.where(inside, x, 0).astype(int) for x in (u, v))
     return inside & (np.abs(seen[row, column, 2] / np.where(inside, z, 1) - 1) < OCCLUSION)

@@ -185,7 +185,7 @@ class Outputs:
                 (f'{name}/points', lambda: conversions.cloud_message(
                     keyframe_cloud(keyframe).scaled(metres), stamp_ns, frame_id)),
                 (f'{name}/depth/image', lambda: conversions.depth_message(
-                    _depth(keyframe, metres), stamp_ns, frame_id)),
+                    keyframe.depth() * np.float32(metres), stamp_ns, frame_id)),
                 (f'{name}/depth/camera_info', lambda: conversions.camera_info_message(
                     keyframe.camera, stamp_ns, frame_id))):
             if self.wanted(topic):
@@ -254,14 +254,6 @@ class Outputs:
         publisher = self._publishers.get(topic)
         if publisher is not None and self.active:
             publisher.publish(message)
-
-
-def _depth(keyframe: Keyframe, metres: float) -> NDArray[np.float32]:
-    """Depth (H, W) of a keyframe, metres; NaN where unknown."""
-    depth = np.full(keyframe.inverse_depth.shape, np.nan, np.float32)
-    known = keyframe.inverse_depth > 0
-    depth[known] = np.float32(metres) / keyframe.inverse_depth[known]
-    return depth
 
 
 def _twist(velocity: Array) -> Twist:

@@ -33,6 +33,7 @@ from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
 from recon3r_ros.slam.dynamics.mask_refinement import refined
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.products.cloud import LiveCloud
+from recon3r_ros.slam.products.product import Product
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
     Frame,
@@ -52,8 +53,6 @@ Mask = NDArray[np.bool_]
 MAX_PATH, PATH_PERIOD_S = 500, 1.0
 #: Seconds between two clouds of an image at least: as often as costmaps look
 CLOUD_PERIOD_S = 0.2
-#: Edge of the map's voxels where none is given, share of the depth at which the map began
-VOXEL = 0.01
 #: Two poses further apart in time than this say nothing about velocity
 MAX_STEP_NS = 200_000_000
 #: How far back consumers' TF buffers reach: tf2's default
@@ -118,9 +117,10 @@ class Publication:
 
     def configure(self, config: Config) -> None:
         """Take over parameters that have been changed while the node runs."""
-        if config.voxel_size != self._config.voxel_size:
-            self._cloud, self._voxel_size = LiveCloud(), 0.0
+        resized = config.voxel_size != self._config.voxel_size
         self._config = config
+        if resized:
+            self._cloud = self._new_cloud()
         self._tree.publish_tf = config.publish_tf
         self._latched[0].period = config.map_period
         self._latched[0].due, self._latched[0].shown = 0.0, None
@@ -137,7 +137,7 @@ class Publication:
         self._T_rosmap_map: Array | None = None
         self._last_pose: dict[str, tuple[int, Array]] = {}
         self._stamp_ns = 0
-        self._cloud, self._voxel_size = LiveCloud(), 0.0
+        self._cloud = self._new_cloud()
         for latched in self._latched:
             latched.due, latched.shown = 0.0, None
 
@@ -221,6 +221,8 @@ class Publication:
         self._outputs.scale(scale_status(self._gate))
         self._log.scaled(self._gate.metric)
         self._last_pose.clear()
+        if self._config.voxel_size:
+            self._cloud = self._new_cloud()
         for latched in self._latched:
             latched.due, latched.shown = 0.0, None
         if self._closed:
@@ -365,9 +367,8 @@ class Publication:
 
     def _publish_map(self) -> None:
         known = self._system.map
-        voxel_size = self._config.voxel_size / self._gate.metres or self._default_voxel(known)
         # Handed over: after a reset a build that still waits must not touch the new map's cloud
-        self._outputs.map(partial(self._cloud.update, known, voxel_size),
+        self._outputs.map(partial(self._cloud.update, known),
                           self._placed_origin, self._gate.metres, self._stamp_ns)
 
     def _publish_graph(self) -> None:
@@ -383,9 +384,6 @@ class Publication:
                           else T @ se3.inverse(T_base_cam)))
         self._outputs.path(sorted(poses, key=lambda p: p[0]), self._stamp_ns)
 
-    def _default_voxel(self, known: Map) -> float:
-        """Size of voxels where none is given, map units: fixed when the map begins."""
-        if not self._voxel_size:
-            first = next(iter(known.keyframes.values()))
-            self._voxel_size = VOXEL * first.median_depth()
-        return self._voxel_size
+    def _new_cloud(self) -> Product[PointCloud]:
+        """Begin the map's cloud, with voxels of the configured size in the present scale."""
+        return LiveCloud(self._config.voxel_size / self._gate.metres or None)

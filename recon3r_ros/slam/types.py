@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.models.types import Prediction
+
+F = TypeVar('F', bound=np.floating)
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +130,13 @@ class Keyframe:
     mask: NDArray[np.bool_]
     camera_name: str = 'camera'
 
+    def depth(self) -> NDArray[np.float32]:
+        """Depth (H, W) float32 along the optical axis, map units; NaN where unknown."""
+        return depth_of(self.inverse_depth)
+
     def pointmap(self) -> NDArray[np.float32]:
         """Points (H, W, 3) float32 in the keyframe's camera frame; NaN where unknown."""
-        with np.errstate(divide='ignore'):
-            depth = np.where(self.inverse_depth > 0, 1 / self.inverse_depth, np.nan)
-        return (self.rays() * depth[..., None]).astype(np.float32)
+        return (self.rays() * self.depth()[..., None]).astype(np.float32)
 
     def rays(self) -> NDArray[np.float32]:
         """Return the viewing rays (H, W, 3) float32 of the grid, z = 1."""
@@ -145,9 +150,7 @@ class Keyframe:
 
     def landmark_points(self) -> NDArray[np.float64]:
         """Points (K, 3) of the keypoints in the camera frame; NaN where unknown."""
-        with np.errstate(divide='ignore'):
-            depth = np.where(self.landmarks > 0, 1 / self.landmarks, np.nan)
-        return self.camera.unproject(self.keypoints) * depth[:, None]
+        return self.camera.unproject(self.keypoints) * depth_of(self.landmarks)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,6 +265,12 @@ class Map:
             T = retired.T_keyframe_retired @ se3.stretched(T, retired.scale / scale)
             i, scale = retired.keyframe, retired.keyframe_scale
         return self.keyframes[i].T_map_cam @ se3.stretched(T, self.scale_of(i) / scale)
+
+
+def depth_of(inverse_depth: NDArray[F]) -> NDArray[F]:
+    """Depth of inverse depth; NaN where it is unknown, which is 0."""
+    with np.errstate(divide='ignore'):
+        return np.where(inverse_depth > 0, 1 / inverse_depth, inverse_depth.dtype.type(np.nan))
 
 
 def at(field: NDArray[Any], pixels: NDArray[np.int32]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry import pinhole
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import MATCHED
 from recon3r_ros.slam.types import Correspondence
@@ -20,9 +21,7 @@ def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camer
     :param confidence: (H, W)
     :param camera: pinhole camera of the observer's grid
     """
-    z = np.where(seen[..., 2] > 0, seen[..., 2], np.nan)
-    targets = np.dstack([seen[..., 0] / z * np.float32(camera.fx) + np.float32(camera.cx),
-                         seen[..., 1] / z * np.float32(camera.fy) + np.float32(camera.cy)])
+    targets = pinhole.project(seen, camera)
     inside = ((targets[..., 0] >= -0.5) & (targets[..., 0] <= camera.width - 0.5)
               & (targets[..., 1] >= -0.5) & (targets[..., 1] <= camera.height - 0.5))
     valid = inside & (confidence >= MATCHED)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry import pinhole
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.two_view import triangulate
 
@@ -53,11 +54,8 @@ class TriangulatedVote:
 
     def depths(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Triangulate with the keyframes' poses."""
-        rays_other = np.empty_like(rays)
-        rays_other[..., 0] = (self.targets[..., 0] - self.camera.cx) / self.camera.fx
-        rays_other[..., 1] = (self.targets[..., 1] - self.camera.cy) / self.camera.fy
-        rays_other[..., 2] = 1
-        inverse_depth, _, in_front = triangulate(rays, rays_other, self.T_other_own)
+        inverse_depth, _, in_front = triangulate(
+            rays, pinhole.rays(self.targets, self.camera), self.T_other_own)
         return inverse_depth, np.where(in_front, self.confidence, np.float32(0))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry import se3
+from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.slam.dynamics.cells import Cells
 from recon3r_ros.slam.types import Keyframe
 
@@ -91,10 +91,8 @@ class BoundedSurface:
         use = known[grid].ravel()
         middle = reference.inverse_depth[grid].ravel()[use]
         order = np.argsort(middle)
-        camera = reference.camera
-        rays = np.stack(np.broadcast_arrays(
-            (cols[None, :] - camera.cx) / camera.fx, (rows[:, None] - camera.cy) / camera.fy, 1.0),
-            axis=-1).reshape(-1, 3)[use][order].astype(np.float32)
+        pixels = np.stack(np.meshgrid(cols, rows), axis=-1).reshape(-1, 2).astype(np.float64)
+        rays = pinhole.rays(pixels[use][order], reference.camera).astype(np.float32)
         nearest = float(np.percentile(middle, 98)) if len(middle) else 1.0
         own_high = high[grid].ravel()[use][order]
         return cls(rays, middle[order], low[grid].ravel()[use][order], own_high, own_high,

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.geometry import se3
+from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.slam.types import Keyframe, PointCloud
 from recon3r_ros.slam.types import Map as KeyframeMap
 
@@ -45,6 +45,8 @@ MIN_COSINE = 0.3
 CLEARLY, MIN_GAP = 3.0, 0.05
 #: Points surer than this stay though one witness looks through them, if another confirms them
 SURE = 400.0
+#: Edge of a live cloud's voxels where none is given, share of the depth at which the map began
+VOXEL = 0.01
 #: Default voxels across the map's robust extent
 RESOLUTION = 300
 #: Share of points at each end of each axis that do not count for the extent
@@ -88,23 +90,28 @@ def keyframe_cloud(keyframe: Keyframe) -> PointCloud:
 
 class LiveCloud:
     """
-    The cloud of a map that grows, at the cost of what is new.
+    The cloud of a growing map: a `Product` whose update costs what new keyframes cost.
 
     A point is in it unless a keyframe nearby has one in the same voxel already, or looks through
     it. `fuse` takes more care, and averages, but all of the map passes through it every time.
+
+    :param voxel_size: edge of the voxels, map units; None takes 1 % of the depth at which the
+        map began
     """
 
-    def __init__(self) -> None:
+    def __init__(self, voxel_size: float | None = None) -> None:
+        self._voxel_size = voxel_size
         self._shares: dict[int, _Share] = {}
 
-    def update(self, known: KeyframeMap, voxel_size: float) -> PointCloud:
+    def update(self, known: KeyframeMap) -> PointCloud:
         """
         Bring the cloud up to date.
 
-        :param voxel_size: edge of the voxels, map units
         :return: points in the map frame
         """
         frames = list(known.keyframes.values()) if known.started else []
+        if self._voxel_size is None and frames:
+            self._voxel_size = VOXEL * frames[0].median_depth()
         self._shares = {k.id: self._shares[k.id] for k in frames if k.id in self._shares}
         for i, keyframe in enumerate(frames):
             old, scale = self._shares.get(keyframe.id), known.scale_of(keyframe.id)
@@ -116,7 +123,7 @@ class LiveCloud:
                     old, source=keyframe, scale=scale,
                     cloud=PointCloud(points, cloud.colors, cloud.confidences))
             elif old is None or old.source.inverse_depth is not keyframe.inverse_depth:
-                self._shares[keyframe.id] = self._share(i, frames, scale, voxel_size)
+                self._shares[keyframe.id] = self._share(i, frames, scale)
         clouds = [self._shares[k.id].cloud for k in frames]
         nothing = PointCloud.empty()
         return PointCloud(
@@ -125,13 +132,14 @@ class LiveCloud:
             np.concatenate([nothing.colors] + [c.colors for c in clouds]),
             np.concatenate([nothing.confidences] + [c.confidences for c in clouds]))
 
-    def _share(self, i: int, frames: list[Keyframe], scale: float, voxel_size: float) -> _Share:
+    def _share(self, i: int, frames: list[Keyframe], scale: float) -> _Share:
         keyframe = frames[i]
         own = keyframe_cloud(keyframe)
         world = _moved(keyframe.T_map_cam, own.points)
         near = [frames[j] for j in _witnesses(i, frames)]
         keep = _stands(world, own.confidences, [(k, _reliable(k)) for k in near])
-        voxels = _voxels(world, voxel_size)
+        assert self._voxel_size is not None
+        voxels = _voxels(world, self._voxel_size)
         keep &= _first_of_each(voxels)
         for neighbour in near:
             if neighbour.id in self._shares and neighbour.id != keyframe.id:
@@ -193,10 +201,9 @@ def _gather(keyframe: Keyframe, reliable: Mask) -> PointCloud:
         thin[::step, ::step] = True
         reliable = reliable & thin
     rows, cols = np.nonzero(reliable)
-    camera = keyframe.camera
+    pixels = np.stack([cols, rows], axis=1).astype(np.float64)
     depth = 1 / keyframe.inverse_depth[rows, cols]
-    points = np.stack([(cols - camera.cx) / camera.fx * depth,
-                       (rows - camera.cy) / camera.fy * depth, depth], axis=1)
+    points = pinhole.rays(pixels, keyframe.camera) * depth[:, None]
     return PointCloud(points.astype(np.float32), keyframe.image[rows, cols],
                    keyframe.confidence[rows, cols])
 
@@ -216,11 +223,9 @@ def _stands(world: Map, confidences: Map, witnesses: list[tuple[Keyframe, Mask]]
     confirmed, violated = np.zeros(len(world), np.int8), np.zeros(len(world), np.int8)
     for witness, reliable in witnesses:
         T = se3.inverse(witness.T_map_cam).astype(np.float32)
-        x, y, z = (world @ T[:3, :3].T + T[:3, 3]).T
-        camera = witness.camera
-        z_safe = np.where(z > 1e-6, z, 1)
-        u = np.rint(x / z_safe * np.float32(camera.fx) + np.float32(camera.cx))
-        v = np.rint(y / z_safe * np.float32(camera.fy) + np.float32(camera.cy))
+        points = world @ T[:3, :3].T + T[:3, 3]
+        z, camera = points[:, 2], witness.camera
+        u, v = np.rint(pinhole.project(points, camera)).T
         seen = np.flatnonzero((z > 1e-6) & (u >= 0) & (u < camera.width)
                               & (v >= 0) & (v < camera.height))
         cols, rows = u[seen].astype(np.int32), v[seen].astype(np.int32)

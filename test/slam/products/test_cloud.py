@@ -12,8 +12,9 @@ from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.slam.products import cloud as fusion
-from recon3r_ros.slam.products.cloud import fuse
-from recon3r_ros.slam.types import Keyframe, PointCloud
+from recon3r_ros.slam.products.cloud import fuse, LiveCloud
+from recon3r_ros.slam.products.product import Product
+from recon3r_ros.slam.types import Keyframe, Map, PointCloud
 
 # Inside a voxel of the sizes used, not between two
 WALL = 4.03
@@ -181,3 +182,44 @@ def test_averages_are_those_of_open3d():
     assert np.allclose(found.confidences[order],
                        cloud.point['confidences'].numpy()[theirs, 0], atol=1e-4)
     assert np.abs(found.colors[order] - cloud.point['colors'].numpy()[theirs]).max() <= 0.51
+
+
+def live(frames: list[Keyframe], scales=(1.0, 1.0, 1.0)) -> Map:
+    return Map({k.id: k for k in frames}, dict(enumerate(scales)))
+
+
+def test_a_live_cloud_grows_by_what_is_new():
+    """What a keyframe nearby has in the same voxel already is not added again."""
+    product: Product[PointCloud] = LiveCloud(0.05)
+    sizes = [len(product.update(live(scene()[:n]))) for n in (2, 3)]
+    alone = sum(len(LiveCloud(0.05).update(Map({0: k, 9: replace(k, id=9)}))) for k in scene())
+    assert 0 < sizes[0] < sizes[1] < 0.8 * alone
+    cloud = product.update(live(scene()))
+    assert len(cloud) == sizes[1], 'nothing new, nothing more'
+    assert distance_to_surface(cloud.points).max() < 1e-3
+    assert len(np.unique(np.floor(cloud.points / np.float32(0.05)), axis=0)) > 0.9 * len(cloud)
+
+
+def test_a_live_cloud_follows_poses_and_scales_of_loops():
+    product, frames = LiveCloud(0.05), scene()
+    before = product.update(live(frames))
+    T = se3.from_rt(se3.so3_exp(np.array([0.1, 0.3, -0.2])), [1.0, 2.0, -3.0])
+    moved = [replace(k, T_map_cam=T @ k.T_map_cam) for k in frames]
+    after = product.update(live(moved))
+    assert np.allclose(after.points, se3.transform(T, before.points), atol=1e-4)
+    # A loop doubles all depths
+    doubled = [replace(k, T_map_cam=se3.stretched(k.T_map_cam, 2.0),
+                       inverse_depth=k.inverse_depth / 2) for k in frames]
+    assert np.allclose(product.update(live(doubled, (2.0, 2.0, 2.0))).points, 2 * before.points,
+                       atol=1e-4)
+
+
+def test_voxels_of_a_live_cloud_follow_the_depth_at_which_the_map_began():
+    small = [replace(k, T_map_cam=se3.stretched(k.T_map_cam, 0.1),
+                     inverse_depth=k.inverse_depth * 10, landmarks=np.full(1, 10 / 3.0),
+                     keypoints=np.zeros((1, 2), np.int32)) for k in scene()]
+    large = [replace(k, landmarks=np.full(1, 1 / 3.0), keypoints=np.zeros((1, 2), np.int32))
+             for k in scene()]
+    sizes = [len(LiveCloud().update(live(frames))) for frames in (small, large)]
+    assert abs(sizes[0] / sizes[1] - 1) < 0.02 and sizes[0] > 500
+    assert LiveCloud().update(Map()).points.shape == (0, 3)
