@@ -168,13 +168,19 @@ class Correspondence:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The predictions of a new keyframe with a partner, in the partner's frame and in its own."""
+    """
+    The predictions of a new keyframe with a partner, in the partner's frame and in its own.
+
+    :param window: of the hyper-edge that both were taken out of, whose pairs have one unit of
+        length; None for a pair that was predicted by itself
+    """
 
     partner: int
     forward: Prediction
     backward: Prediction
     of_new: Correspondence
     of_partner: Correspondence
+    window: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,16 @@
 """
 Depth that a network read off images: it needs no parallax, only a scale.
 
-Each prediction has a unit of length of its own. Landmarks, which bundle adjustment refines, say
-how long it is in the map; in turn they are held near what was learned where no parallax tells
-more.
+Each prediction, of a pair or a whole window, has one unit of length of its own. The landmarks of
+all its keyframes, which bundle adjustment refines, say how long it is in the map; in turn they are
+held near what was learned where no parallax tells more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from recon3r_ros.slam.types import at, Keyframe
 
 Array = NDArray[np.float64]
 
+NOTHING: Mapping[int, Keyframe] = MappingProxyType({})
 #: Landmarks that tell the scale of a prediction, at least
 MIN_LANDMARKS = 15
 #: Neighbouring pixels share errors that no number of them averages out: a learned depth is worth
@@ -40,16 +42,19 @@ class LearnedDepth:
     :param depth: (H, W) float32 along the optical axis, in the prediction's unit
     :param confidence: (H, W) float32, inverse variance of the relative depth
     :param metric: whether that unit is the metre
+    :param window: that it is of, see `Pair`
     """
 
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
     metric: bool = False
+    window: int | None = None
 
     @classmethod
-    def of(cls, prediction: Prediction) -> LearnedDepth:
+    def of(cls, prediction: Prediction, window: int | None = None) -> LearnedDepth:
         """Take the depth of a prediction's first view, in whose frame it is given."""
-        return cls(prediction.pointmaps[0][..., 2], prediction.confidences[0], prediction.metric)
+        return cls(prediction.pointmaps[0][..., 2], prediction.confidences[0], prediction.metric,
+                   window)
 
     def at(self, pixels: NDArray[np.int32]) -> tuple[Array, Array]:
         """Depth and confidence (K,) at pixels (K, 2); a confidence of 0 where it is not to use."""
@@ -75,25 +80,28 @@ def unit(depths: Array, confidences: Array, known: Array) -> float | None:
     return float(np.exp(ratios[order][np.searchsorted(weights, weights[-1] / 2)]))
 
 
-def in_scale_of(partner: Keyframe, new: Keyframe, prediction: Prediction) -> Array:
+def in_scale_of(partners: Sequence[tuple[Keyframe, Prediction]], new: Keyframe) -> Array:
     """
-    Give a new keyframe's landmarks their learned depth, in the scale of a partner's.
+    Give a new keyframe's landmarks their learned depth, in the scale of its partners'.
 
-    :param prediction: of both, in the new one's frame
+    :param partners: with the predictions of both, in the new one's frame, in one unit of length
     :return: inverse depths (K,), as they were where there is nothing to take over
     """
-    known = partner.landmarks > 0
-    points = se3.transform(se3.inverse(new.T_map_cam) @ partner.T_map_cam,
-                           partner.landmark_points()[known])
-    seen = at(prediction.pointmaps[1], partner.keypoints)[known]
-    confidence = at(prediction.confidences[1], partner.keypoints)[known]
-    confidence = np.where(confidence > MIN_INFORMATION, confidence.astype(float), 0.0)
-    length = unit(seen[:, 2].astype(float), confidence, points[:, 2])
+    depths, confidences, known = [], [], []
+    for partner, prediction in partners:
+        use = partner.landmarks > 0
+        points = se3.transform(se3.inverse(new.T_map_cam) @ partner.T_map_cam,
+                               partner.landmark_points()[use])
+        confidence = at(prediction.confidences[1], partner.keypoints)[use].astype(float)
+        depths.append(at(prediction.pointmaps[1], partner.keypoints)[use][:, 2].astype(float))
+        confidences.append(np.where(confidence > MIN_INFORMATION, confidence, 0.0))
+        known.append(points[:, 2])
+    length = unit(*(np.concatenate(values) for values in (depths, confidences, known)))
     if length is None:
         return new.landmarks
-    depths, confidences = LearnedDepth.of(prediction).at(new.keypoints)
-    take = (new.landmarks == 0) & (confidences > 0)
-    return np.where(take, 1 / (length * np.where(take, depths, 1.0)), new.landmarks)
+    own, sure = LearnedDepth.of(partners[0][1]).at(new.keypoints)
+    take = (new.landmarks == 0) & (sure > 0)
+    return np.where(take, 1 / (length * np.where(take, own, 1.0)), new.landmarks)
 
 
 class LearnedDepths:
@@ -125,16 +133,18 @@ class LearnedDepths:
         """Let go of all keyframes but these."""
         self._known.keep_own(window)
 
-    def prior(self, keyframe: Keyframe) -> tuple[Array, Array]:
+    def prior(self, keyframe: Keyframe, keyframes: Mapping[int, Keyframe] = NOTHING
+              ) -> tuple[Array, Array]:
         """
         Sum up what is known of a keyframe's landmarks.
 
+        :param keyframes: those that it may share windows with
         :return: inverse depths (K,) in map units, and their information (K,), 0 where there is
             none
         """
         pixels = keyframe.keypoints
         total, weighted = np.zeros(len(pixels)), np.zeros(len(pixels))
-        scaled = self._scaled(keyframe)
+        scaled = self._scaled(keyframe, keyframes)
         for learned, length in scaled:
             depths, confidences = learned.at(pixels)
             total += confidences
@@ -144,9 +154,10 @@ class LearnedDepths:
         return (np.exp(weighted / np.maximum(total, 1e-9)),
                 information / (1 + information / MAX_INFORMATION))
 
-    def votes(self, keyframe: Keyframe) -> list[Vote]:
-        """Return what each prediction says of a keyframe's depths, in map units."""
-        scaled = self._scaled(keyframe)
+    def votes(self, keyframe: Keyframe, keyframes: Mapping[int, Keyframe] = NOTHING
+              ) -> list[Vote]:
+        """Return what each prediction says of a keyframe's depths, in map units; see `prior`."""
+        scaled = self._scaled(keyframe, keyframes)
         votes: list[Vote] = []
         for learned, length in scaled:
             inverse = 1 / (length * np.where(learned.depth > 0, learned.depth, np.inf))
@@ -155,13 +166,27 @@ class LearnedDepths:
                                      learned.confidence / np.float32(len(scaled))))
         return votes
 
-    def metres(self, keyframe: Keyframe) -> list[float]:
-        """Return the length of a map unit by each prediction that is metric."""
-        return [1 / length for learned, length in self._scaled(keyframe) if learned.metric]
+    def metres(self, keyframe: Keyframe, keyframes: Mapping[int, Keyframe] = NOTHING
+               ) -> list[float]:
+        """Return the length of a map unit by each prediction that is metric; see `prior`."""
+        return [1 / length for learned, length in self._scaled(keyframe, keyframes)
+                if learned.metric]
 
-    def _scaled(self, keyframe: Keyframe) -> list[tuple[LearnedDepth, float]]:
-        """Return a keyframe's predictions, and their units in map units."""
-        known = 1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1)
-        lengths = [(learned, unit(*learned.at(keyframe.keypoints), known))
-                   for _, learned in self._known.of(keyframe.id)]
+    def _scaled(self, keyframe: Keyframe, keyframes: Mapping[int, Keyframe]
+                ) -> list[tuple[LearnedDepth, float]]:
+        """Return a keyframe's predictions, of each window one, and their units in map units."""
+        own = {(partner if learned.window is None else None, learned.window): learned
+               for partner, learned in self._known.of(keyframe.id)}
+        lengths = [(learned, self._unit(learned, keyframe, keyframes)) for learned in own.values()]
         return [(learned, length) for learned, length in lengths if length is not None]
+
+    def _unit(self, learned: LearnedDepth, keyframe: Keyframe, keyframes: Mapping[int, Keyframe]
+              ) -> float | None:
+        """Length of a prediction's unit in map units, by the landmarks of all its keyframes."""
+        views = {keyframe.id: (keyframe, learned)}
+        if learned.window is not None:
+            views |= {i: (keyframes[i], other) for (i, _), other in self._known.items()
+                      if other.window == learned.window and i in keyframes and i not in views}
+        depths, confidences = zip(*(view.at(k.keypoints) for k, view in views.values()))
+        known = [1 / np.where(k.landmarks > 0, k.landmarks, -1) for k, _ in views.values()]
+        return unit(np.concatenate(depths), np.concatenate(confidences), np.concatenate(known))

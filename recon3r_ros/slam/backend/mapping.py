@@ -172,6 +172,7 @@ class Mapper:
         pairs = self._mask_movers(state, pairs, keyframe.id)
         for pair in pairs:
             self._connect(state, pair, keyframe.id)
+        self._scale(state, pairs, keyframe.id)
         for i in state.ids[-WINDOW:]:
             state.change(i, landmarks=state.seen.triangulated(state.keyframes[i], state.keyframes))
         others = [k for i, k in state.keyframes.items() if i != keyframe.id]
@@ -299,15 +300,25 @@ class Mapper:
             state.seen.record(state.keyframes[anchor_id], observer_id, c)
             state.dense[anchor_id, observer_id] = c
         if pair.forward.learned:
-            state.learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward))
-            state.learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward))
+            state.learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward, pair.window))
+            state.learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward, pair.window))
+
+    def _scale(self, state: MapState, pairs: list[Pair], new_id: int) -> None:
+        """Give a new keyframe's landmarks their learned depth, window by window."""
+        windows: dict[int | tuple[int], list[Pair]] = {}
+        for pair in pairs:
+            if pair.forward.learned:
+                windows.setdefault(
+                    (pair.partner,) if pair.window is None else pair.window, []).append(pair)
+        for together in windows.values():
             state.change(new_id, landmarks=in_scale_of(
-                state.keyframes[pair.partner], state.keyframes[new_id], pair.backward))
+                [(state.keyframes[p.partner], p.backward) for p in together],
+                state.keyframes[new_id]))
 
     def _compare_scale(self, state: MapState, ids: list[int]) -> None:
         """Learn the map unit's length from predictions that are metric."""
         for i in ids:
-            state.model_scale.add(i, state.learned.metres(state.keyframes[i]))
+            state.model_scale.add(i, state.learned.metres(state.keyframes[i], state.keyframes))
 
     def _close(self, state: MapState, new_id: int, pairs: list[Pair], loop: int | None) -> None:
         """Tell the graph what has been refined; where a loop closes, take over what it says."""

@@ -7,14 +7,15 @@ What a predictor keeps of a window's views, a memory, is a value of the map's st
 keyframe drops what it would add, and a map that is loaded makes it again.
 
 A prediction of a window is a hyper-edge: its views have one frame and one scale. It is taken apart
-into the pairs of its new view with each partner; as all these come from the same pointmaps, they
-tie the window to the map by all views that both have.
+into the pairs of its new view with each partner, which keep its one unit of length: all views that
+window and map have in common tie the window to the map together.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,13 @@ class Pairing:
         self._focals: deque[float] = deque(maxlen=MAX_FOCALS)
         # Of each camera's present window, by keyframe, oldest first
         self._memory: dict[str, dict[int, Any]] = {}
+        self._windows = 0
 
     def copy(self) -> Pairing:
         """Return what is known now, to be tried on; the predictor is shared."""
         out = Pairing(self.predictor)
         out.archive, out._encodings = dict(self.archive), dict(self._encodings)
+        out._windows = self._windows
         out._focals, out._memory = (
             self._focals.copy(), {c: dict(m) for c, m in self._memory.items()})
         return out
@@ -154,9 +157,10 @@ class Pairing:
         partners = [k for k in partners
                     if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
         pairs = []
-        for partner, (forward, backward) in zip(partners, self._both_ways(
+        for partner, (forward, backward, window) in zip(partners, self._both_ways(
                 [encodings[k.id] for k in partners], encoding, memory)):
-            pair = _pair(partner.id, forward, backward, encodings[partner.id], encoding)
+            pair = replace(_pair(partner.id, forward, backward, encodings[partner.id], encoding),
+                           window=window)
             self._note_focal(forward, partner, focal_factor)
             self._note_focal(backward, new, focal_factor)
             common = sum(int((at(c.confidence, k.keypoints) > 0).sum())
@@ -166,9 +170,9 @@ class Pairing:
         return pairs
 
     def _both_ways(self, partners: list[Encoding], new: Encoding, memory: list[Any] | None
-                   ) -> list[tuple[Prediction, Prediction]]:
+                   ) -> list[tuple[Prediction, Prediction, int | None]]:
         """
-        Predict a view with others, in each one's frame and in its own.
+        Predict a view with others, in each one's frame and in its own, and of which window.
 
         :param memory: of a window that they all share; None where each looks at the new one alone
         """
@@ -177,14 +181,15 @@ class Pairing:
                 p.image.shape != new.image.shape for p in partners):
             groups = [pair for p in partners for pair in ((p, new), (new, p))]
             predictions = self.predictor.predict(groups)
-            return list(zip(predictions[::2], predictions[1::2]))
+            return [(*both, None) for both in zip(predictions[::2], predictions[1::2])]
         windows = [[p] for p in partners] if memory is None else [partners] if partners else []
-        both = []
+        both: list[tuple[Prediction, Prediction, int | None]] = []
         for window in windows:
+            self._windows += 1
             group, last = (*window, new), len(window)
             prediction = together.predict_together(group, memory or ())
-            both += [(as_pair(prediction, group, n, last), as_pair(prediction, group, last, n))
-                     for n in range(last)]
+            both += [(as_pair(prediction, group, n, last), as_pair(prediction, group, last, n),
+                      self._windows) for n in range(last)]
         return both
 
     def _remembered(self, camera_name: str, members: Sequence[int], focal_factor: float

@@ -50,7 +50,7 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
         inverse_depths=tuple(k.landmarks for k in keyframes),
         observations=tuple(observations),
         focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
-        depth_priors=tuple(state.learned.prior(k) for k in keyframes)),
+        depth_priors=tuple(state.learned.prior(k, state.keyframes) for k in keyframes)),
         iterations)
     for n, i in enumerate(ids):
         state.change(i, T_map_cam=se3.inverse(solution.T_cam_map[n]),
@@ -75,7 +75,7 @@ def densify(state: MapState, ids: list[int]) -> None:
 
 def _votes(state: MapState, i: int) -> list[depth.Vote]:
     keyframe = state.keyframes[i]
-    learned = state.learned.votes(keyframe)
+    learned = state.learned.votes(keyframe, state.keyframes)
     if learned:
         return learned
     return [depth.TriangulatedVote(

@@ -109,7 +109,7 @@ def test_a_new_keyframe_takes_over_its_partners_scale(length: float, scale: floa
     """Whatever the units of the prediction and the map are, in metres."""
     partner, new = keyframe(0, scale=scale), keyframe(1, ELSEWHERE, scale=scale)
     prediction = predicted(TrueViewpoint(ELSEWHERE), TrueViewpoint(np.eye(4)), unit=length)
-    found = in_scale_of(partner, without_landmarks(new), prediction)
+    found = in_scale_of([(partner, prediction)], without_landmarks(new))
     assert np.allclose(found / new.landmarks, 1, atol=1e-4)
 
 
@@ -121,7 +121,8 @@ def test_depths_that_are_known_stay_and_unsure_ones_stay_unknown() -> None:
     unsure = prediction.confidences[0].copy()
     unsure[:, :32] = MIN_INFORMATION
     prediction = replace(prediction, confidences=(unsure, prediction.confidences[1]))
-    found = in_scale_of(partner, replace(new, landmarks=landmarks), prediction)
+    found = in_scale_of(
+        [(partner, prediction)], replace(new, landmarks=landmarks))
     left = new.keypoints[:, 0] < 32
     assert np.array_equal(found[1::2], landmarks[1::2])
     assert (found[::2][left[::2]] == 0).all()
@@ -143,7 +144,7 @@ def test_without_a_scale_nothing_is_taken_over(case: str) -> None:
         prediction = replace(
             prediction, confidences=(own, np.full_like(other, confidence)),
             pointmaps=(prediction.pointmaps[0], 5 * prediction.pointmaps[1]))
-    assert (in_scale_of(partner, new, prediction) == 0).all()
+    assert (in_scale_of([(partner, prediction)], new) == 0).all()
 
 
 @pytest.mark.parametrize('scale', [1.0, 0.2])
@@ -244,3 +245,40 @@ def test_a_later_prediction_of_the_same_pair_takes_the_place_of_an_earlier_one()
     depths.add(0, 1, learned(known, 1.0, metric=True))
     depths.add(0, 1, learned(known, 0.25, metric=True))
     assert depths.metres(known) == pytest.approx([4.0])
+
+
+def test_a_window_has_one_unit_of_length_by_all_its_keyframes() -> None:
+    """A keyframe with hardly a landmark gets its scale from the others of the window."""
+    full = [keyframe(i, at_x(0.1 * i)) for i in range(3)]
+    few = np.arange(len(full[2].landmarks)) < 3
+    poor = replace(full[2], landmarks=full[2].landmarks * few)
+    known, depths = {0: full[0], 1: full[1], 2: poor}, LearnedDepths()
+    for i in range(3):
+        depths.add(i, 3, replace(learned(full[i], 0.4, metric=True), window=7))
+    # Another window of the same keyframe, in a unit of its own, which nothing tells
+    depths.add(2, 4, replace(learned(full[2], 5.0), window=8))
+    assert (depths.prior(poor)[1] == 0).all(), 'by itself it is not known'
+    inverse, information = depths.prior(poor, known)
+    assert np.allclose(inverse / full[2].landmarks, 1, atol=1e-4) and (information > 0).all()
+    assert len(depths.votes(poor, known)) == 1
+    assert depths.metres(poor, known) == pytest.approx([1 / 0.4])
+
+
+def test_a_window_counts_once_for_a_keyframe_however_many_partners_it_has() -> None:
+    known, depths = keyframe(0), LearnedDepths()
+    for partner in range(1, 5):
+        depths.add(0, partner, replace(learned(known, 2.0), window=1))
+    depths.add(0, 5, learned(known, 0.5))
+    depths.add(0, 6, learned(known, 0.7))
+    assert len(depths.votes(known)) == 3
+
+
+def test_a_new_keyframe_is_scaled_by_all_partners_of_its_window() -> None:
+    partners, new = [keyframe(i, at_x(0.1 * i)) for i in range(2)], keyframe(2, ELSEWHERE)
+    each = np.arange(len(partners[0].landmarks)) < MIN_LANDMARKS - 5
+    poor = [replace(p, landmarks=p.landmarks * each) for p in partners]
+    pairs = [(p, predicted(TrueViewpoint(ELSEWHERE), TrueViewpoint(p.T_map_cam), unit=3.0))
+             for p in poor]
+    bare = without_landmarks(new)
+    assert (in_scale_of(pairs[:1], bare) == 0).all() and (in_scale_of(pairs[1:], bare) == 0).all()
+    assert np.allclose(in_scale_of(pairs, bare) / new.landmarks, 1, atol=1e-4)
