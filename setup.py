@@ -8,13 +8,13 @@ from setuptools import find_packages, setup
 
 package_name = 'recon3r_ros'
 
-# What only some users need: `import` is done where it is used, and says what to install
+# Optional dependencies, imported where they are used; the error names the package to install
 networks = [
     'safetensors',
     'scikit-image',
     'torch>=2.0',
 ]
-# evo is GPL, which this package is not: it is called by `recon3r eval`, `bench` and `demo` alone
+# evo is GPL, unlike this package: only `recon3r eval`, `bench` and `demo` call it
 evaluation = [
     'evo',
     'matplotlib>=3.7',
@@ -29,7 +29,7 @@ test_requires = [
 setup(
     name=package_name,
     version='0.1.0',
-    description='Dense metric maps, camera poses and moving objects from cameras, live.',
+    description='Dense visual SLAM: metric maps, camera poses and dynamic objects.',
     author='The recon3r_ros authors',
     author_email='maintainers@recon3r-ros.invalid',
     maintainer='The recon3r_ros authors',
@@ -53,8 +53,8 @@ setup(
         'numpy>=1.24',
         'open3d>=0.18',
         # The headless build of opencv-python: no window is opened here, and robots often have no
-        # libGL. Both hold the same cv2, so that either serves, but never both: they overwrite
-        # each other. OpenCV 5 renumbers the type codes, which breaks cv_bridge.
+        # libGL. Either build works, but not both: they overwrite each other's cv2. OpenCV 5
+        # renumbers the type codes, which breaks cv_bridge.
         'opencv-python-headless>=4.6,<5',
         'pillow',
         'pyyaml',
@@ -79,7 +79,7 @@ setup(
             'ros-std-srvs==5.5.1',
             'ros-visualization-msgs==5.5.1',
         ],
-        # networks of the DUSt3R family, and the simulator that the demonstration looks at
+        # networks of the DUSt3R family, and the simulator of the demo
         'networks': networks,
         'eval': evaluation,
         'demo': [*networks, *evaluation],

@@ -16,15 +16,15 @@ from recon3r_ros.ros import launching
 def generate_launch_description() -> LaunchDescription:
     """Describe what is started."""
     return LaunchDescription([
-        DeclareLaunchArgument('seed', default_value='0', description='which simulated scene'),
-        DeclareLaunchArgument('frames', default_value='120', description='how many images'),
+        DeclareLaunchArgument('seed', default_value='0', description='seed of the scene'),
+        DeclareLaunchArgument('frames', default_value='120', description='number of images'),
         *launching.arguments(rviz_by_default=True),
         OpaqueFunction(function=start),
     ])
 
 
 def start(context) -> list:
-    """Start the node and the camera, once all arguments have been read."""
+    """Start the node and the camera, with the resolved arguments."""
     camera = Node(
         package='recon3r_ros', executable='recon3r', output='screen',
         namespace=LaunchConfiguration('namespace'), remappings=launching.remappings(context),

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Start the reconstruction node, and RViz where it is asked for.
+Start the reconstruction node, and optionally RViz.
 
-What is not given here is as in the parameter file. All names are relative, so that a namespace
-holds for all of them: `namespace:=robot1 tf:=tf` gives a robot topics and transforms of its own.
+Arguments that are not given keep the values of the parameter file. All names are relative, so that
+a namespace applies to all: `namespace:=robot1 tf:=tf` separates a robot's topics and transforms.
 """
 
 from launch import LaunchDescription
@@ -22,7 +22,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context) -> list:
-    """Start the node and RViz with the arguments that were given."""
+    """Start the node and RViz with the given arguments."""
     given = launching.given_booleans(context, ['use_sim_time', 'autostart'])
     camera = launching.text(context, 'camera')
     if camera:

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Play a bag, a pack or a video to the reconstruction node, and watch it in RViz.
+Play a bag, a pack or a video to the reconstruction node, with RViz.
 
 The arguments of recon3r.launch.py work here too.
 """
@@ -18,19 +18,19 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         DeclareLaunchArgument('bag', description='rosbag2, pack, folder of images or video'),
         DeclareLaunchArgument('image_topic', default_value='',
-                              description='topic of the images in the bag, where it holds those '
-                                          'of several cameras'),
+                              description='topic of the images in the bag, required where it '
+                                          'holds several'),
         DeclareLaunchArgument('rate', default_value='1.0',
-                              description='how many times as fast as it was taken'),
+                              description='factor of the playback speed'),
         DeclareLaunchArgument('loop', default_value='false',
-                              description='begin again at the end'),
+                              description='start again at the end'),
         *launching.arguments(rviz_by_default=True),
         OpaqueFunction(function=start),
     ])
 
 
 def start(context) -> list:
-    """Start the node and the player, once all arguments have been read."""
+    """Start the node and the player, with the resolved arguments."""
     arguments = ['play', launching.text(context, 'bag'), '--stamps', 'original',
                  '--rate', launching.text(context, 'rate'),
                  '--camera', launching.camera_name(context)]

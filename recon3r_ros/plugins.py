@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parts that users bring along, by the names they are given on the command line."""
+"""User-supplied functions, by the names given on the command line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from recon3r_ros.slam.options import MotionOptions
 
 def mask_refiner(name: str) -> MaskRefiner | None:
     """
-    Return a refiner of masks.
+    Return a mask refiner.
 
     :param name: `grabcut`, `none`, or `module:function` of an external one
-    :raises Recon3rError: where there is none of that name
+    :raises Recon3rError: where it cannot be imported or called
     """
     if name == 'none':
         return None
@@ -33,7 +33,7 @@ def mask_refiner(name: str) -> MaskRefiner | None:
         raise Recon3rError(f'mask refiner {name!r}: expected grabcut, none, or the '
                            f'module:function of an installed one ({error})') from None
     if not callable(found):
-        raise Recon3rError(f'mask refiner {name!r}: is no function')
+        raise Recon3rError(f'mask refiner {name!r}: is not a function')
     return cast('MaskRefiner', found)
 
 

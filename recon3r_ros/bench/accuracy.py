@@ -35,11 +35,11 @@ _SIMULATED_FRAMES = 90
 @dataclass(frozen=True, eq=False)
 class _Bench:
     """
-    Where things are.
+    Runs the cases.
 
     :param data: folder of the packs
     :param cache: folder of simulated packs
-    :param interruption: asked whether to stop
+    :param interruption: checked for a request to stop
     """
 
     data: Path
@@ -47,14 +47,14 @@ class _Bench:
     interruption: Interruption
 
     def run(self, case: Case) -> CaseRun:
-        """Run a case; what goes wrong becomes its outcome."""
+        """Run a case; an error becomes its outcome."""
         try:
             pack = self._pack(case)
             if pack is None:
                 return CaseRun(case, None, 'pack absent')
             return CaseRun(case, self.result(case, pack), '')
         except OutputError:
-            raise  # nowhere to write: no other case would fare better
+            raise  # the output is not writable: the other cases would fail, too
         except Recon3rError as error:
             return CaseRun(case, None, str(error))
 
@@ -67,7 +67,7 @@ class _Bench:
             return Result(report, evaluate(output, pack))
 
     def memory(self, case: Case, repeat: int) -> Memory | None:
-        """Run a case again and again, and watch the resident set; None where it is absent."""
+        """Run a case repeatedly and measure the resident set; None where the pack is absent."""
         pack = self._pack(case)
         if pack is None or repeat < 3:
             return None
@@ -83,7 +83,7 @@ class _Bench:
         return Memory(tuple(sizes)) if len(sizes) == repeat else None
 
     def _pack(self, case: Case) -> Path | None:
-        """Return the folder of a case's pack, which is rendered if need be; None if absent."""
+        """Return the folder of a case's pack, rendered if necessary; None if absent."""
         if case.pack:
             pack = self.data / case.pack
             return pack if pack.is_dir() else None
@@ -102,9 +102,9 @@ def measure(packs: Path, page: Path, names: Sequence[str] | None, repeat: int) -
     :param packs: folder of the packs
     :param page: file of the page
     :param names: of the cases; None for all
-    :param repeat: how often the kitchen runs to see whether memory grows
+    :param repeat: runs of the kitchen, to measure memory growth
     :returns: the exit status
-    :raises InputError: where there is no such case
+    :raises InputError: for an unknown case
     :raises OutputError: where the page cannot be written
     """
     chosen = _chosen(names)
@@ -136,7 +136,7 @@ def measure(packs: Path, page: Path, names: Sequence[str] | None, repeat: int) -
 
 
 def _chosen(names: Sequence[str] | None) -> list[Case]:
-    """Return the cases of some names, all for None; 'simulated' stands for every such scene."""
+    """Return the cases with these names, all for None; 'simulated' for all simulated scenes."""
     if names is None:
         return list(cases())
     known = {case.name for case in cases()} | {'simulated'}

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The cases of `recon3r bench`: what is run, what is measured, and the targets."""
+"""The cases of `recon3r bench`: sequences, measures and targets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIMULATED_SEEDS = range(5)
 @dataclass(frozen=True)
 class Result:
     """
-    What one case gave.
+    Result of a case.
 
     :param report: of the run
     :param evaluation: of its results
@@ -32,14 +32,14 @@ class Result:
 @dataclass(frozen=True)
 class Measure:
     """
-    One number and its target.
+    A measure and its target.
 
     :param name: of the measure
-    :param value: takes it from a result; None where it could not be measured
+    :param value: computes it from a result; None where it could not be measured
     :param limit: the target
-    :param unit: written behind the numbers
+    :param unit: appended to the numbers
     :param at_least: whether the value must reach the limit; otherwise it must not exceed it
-    :param digits: behind the decimal point
+    :param digits: decimal places
     """
 
     name: str
@@ -50,24 +50,24 @@ class Measure:
     digits: int = 3
 
     def met(self, value: float | None) -> bool:
-        """Tell whether a value meets the target; one that is missing does not."""
+        """Whether a value meets the target; a missing one does not."""
         if value is None:
             return False
         return value >= self.limit if self.at_least else value <= self.limit
 
     def target(self) -> str:
-        """Write the target."""
+        """Format the target."""
         return f'{">=" if self.at_least else "<="} {self.limit:g}{self.unit}'
 
     def text(self, value: float | None) -> str:
-        """Write a value."""
+        """Format a value."""
         return 'none' if value is None else f'{value:.{self.digits}f}{self.unit}'
 
 
 @dataclass(frozen=True)
 class Case:
     """
-    A sequence, how it is run, and what is expected.
+    A sequence, the options of its run, and the targets.
 
     :param name: for `--only` and the table
     :param pack: name of the pack; empty for a simulated scene
@@ -75,8 +75,8 @@ class Case:
     :param calibrated: whether the run may use the pack's intrinsics
     :param seed: of the simulated scene
     :param stills: whether its stamps are numbers, not times
-    :param moving: objects of the simulated scene that move
-    :param offline: whether dynamic objects are looked for again at the end
+    :param moving: number of dynamic objects of the simulated scene
+    :param offline: whether dynamic masks are computed again at the end
     """
 
     name: str
@@ -154,7 +154,7 @@ def _ate_at_most(metres: float) -> Measure:
 
 
 def cases() -> tuple[Case, ...]:
-    """Return all cases; the kitchen comes first, so that it finds a fresh process."""
+    """Return all cases; the kitchen is first, so that it runs in a fresh process."""
     stills = (_tracked_at_least(100), _ate_at_most(0.05))
     simulated = (
         Measure('ATE (Sim3) of the path', _ate_of_path, 1, ' %', digits=2),

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""How long work takes on a device, and what the device is called."""
+"""Run times on a device, and the device's name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-#: Repetitions on a GPU; a CPU takes a minute for one
+#: Repetitions on a GPU; on a CPU one takes a minute
 REPEAT = {'cuda': 20, 'cpu': 1}
 
 
@@ -30,18 +30,18 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what the device computes."""
+    """Wait until the device has finished."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
 
 def precision_name(precision: torch.dtype) -> str:
-    """Name a number format as --precision does."""
+    """Return the name of a number format, as in --precision."""
     return str(precision).removeprefix('torch.')
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device."""
+    """Return the name of a device."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     return f'{os.cpu_count()} CPU cores ({platform.machine()})'

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory computations take, counted on tensors without content."""
+"""Memory of computations, counted on tensors without content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Alive(TorchDispatchMode):
-    """Adds up the memory of the tensors that operations make, for as long as these live."""
+    """Adds up the memory of the tensors that operations make, during their lifetime."""
 
     def __init__(self) -> None:
         super().__init__()

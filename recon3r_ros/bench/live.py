@@ -20,7 +20,7 @@ from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.transport_probe import cloud_stream, image_stream
 from recon3r_ros.sim import SceneConfig
 
-#: Sequences that are played, and seconds that the transport is measured for
+#: Sequences that are played, and duration of the transport measurement, seconds
 PACK = 'sevenscenes_redkitchen'
 WIDE = SceneConfig(seed=3, frames=150, width=1280, height=720, fps=30.0, trajectory='sweep',
                    moving_objects=1)
@@ -28,8 +28,8 @@ TRANSPORT_S = 60.0
 _TITLE = """\
 # The node, live
 
-Written by `recon3r bench --live`. All processes (camera, node, a listener to poses, the recorder
-where all is recorded) run on the same machine, and talk over DDS with the shipped profile.
+Written by `recon3r bench --live`. All processes (camera, node, a subscriber to poses, the recorder
+where all is recorded) run on the same machine and communicate over DDS with the shipped profile.
 
 """
 
@@ -45,7 +45,7 @@ def measure(packs: Path, output: Path) -> int:
     """
     pack = packs / 'data' / PACK
     if not pack.is_dir():
-        raise InputError(f'{pack}: there is no such pack; give its folder by --packs')
+        raise InputError(f'{pack}: no such pack; give its folder with --packs')
     with tempfile.TemporaryDirectory(prefix='recon3r-bench-live-') as folder:
         offline, live = Path(folder) / 'offline', Path(folder) / 'live'
         reconstruct(open_sequence(images=pack), offline)

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-`recon3r bench --motion`: what large moving objects do to poses and map.
+`recon3r bench --motion`: effect of large dynamic objects on poses and map.
 
 Simulated scenes with objects that cover a quarter of the image and more, each reconstructed
-without them, with them, and with them but without detecting dynamic objects.
+without them, with them, and with them but without detection of dynamic objects.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SCENES = tuple(
 _HEAD = ('scene, moving objects', 'of the image: mean, most', 'ATE none', 'on', 'off', 'given',
          'on / none (target <= 1.2)', 'off / on (target >= 2)', 'given / none',
          'map on moving objects, %: on (target < 1)', 'off')
-#: The one that is drawn
+#: Index of the scene that is drawn
 _DRAWN = 7
 
 
@@ -49,9 +49,9 @@ class _Row:
 
 def measure(output: Path) -> int:
     """
-    Measure, and write a page and a picture.
+    Measure, and write a page and a figure.
 
-    :param output: file of the page; the picture lies beside it
+    :param output: file of the page; the figure is written beside it
     :returns: the exit status
     """
     lines: list[tuple[str | None, ...]] = []
@@ -88,21 +88,21 @@ def measure(output: Path) -> int:
             'alignment by a similarity in percent of the path. *on* detects dynamic objects, '
             '*off* '
             'does not (poses are robust in any case); *none* is the same scene without the '
-            'objects; *given* gets the true masks from the user and looks for nothing: what the '
-            'missing part of the image costs. Where an ATE is a few millimetres, ratios are '
-            'noisy: a path is 1.3 to 2.3 m long.\n\n'
+            'objects; *given* uses the true masks and no detection: the effect of the masked part '
+            'of the image alone. Where an ATE is a few millimetres, ratios are noisy: a path is '
+            '1.3 to 2.3 m long.\n\n'
             + table(_HEAD, lines)
             + f'\n![masks and maps]({output.with_suffix(".png").name})\n\n'
-            'Above: a keyframe, what its pairs with the keyframes next to it say (red: no depth '
-            'explains the match, blue: one does), its mask, and its depth; below: the map from '
-            'above without and with detecting dynamic objects, points on moving objects in red.\n')
+            'Above: a keyframe, the votes of its pairs with neighbouring keyframes (red: dynamic, '
+            'blue: static), its mask, and its depth; below: the map from above without and with '
+            'detection of dynamic objects, points on dynamic objects in red.\n')
     write_bytes(output, page.encode())
     console().print(page, soft_wrap=True)
     return 0
 
 
 def _cells(ate: NDArray[np.float64], on_movers: float, on_movers_off: float) -> list[str]:
-    """Write numbers of a row: ATE none, on, off, given (4,), and shares of moving points."""
+    """Format a row: ATE none, on, off, given (4,), and shares of points on dynamic objects."""
     none, on, off, given = ate
     return [f'{value:.2f}' for value in (none, on, off, given, on / none, off / on, given / none,
                                          on_movers, on_movers_off)]

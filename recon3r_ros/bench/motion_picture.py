@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of `recon3r bench --motion`: a keyframe, its mask, and maps from above."""
+"""The figure of `recon3r bench --motion`: a keyframe, its mask, and maps from above."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw_motion(maps: list[Map], frames: list[SimulatedFrame], path: Path) -> No
     """
     Draw a keyframe with its mask, and maps from above with dynamic objects in red.
 
-    :param maps: with detecting dynamic objects, and without
+    :param maps: with detection of dynamic objects, and without
     :param frames: of the simulated scene
     :param path: PNG file to write
     """
@@ -37,27 +37,27 @@ def draw_motion(maps: list[Map], frames: list[SimulatedFrame], path: Path) -> No
         evidence.imshow(_pair_evidence(shown, keyframes), cmap='coolwarm', vmin=-1, vmax=1)
         evidence.set_title('votes of its pairs', weight='bold')
         draw_mask(mask, shown.image, shown.mask, true_mask(frame, shown))
-        mask.set_title('left out (red), truth (outline)', weight='bold')
+        mask.set_title('dynamic mask (red), truth (outline)', weight='bold')
         depth.imshow(shown.depth(), cmap=with_unknown('turbo_r'))
         depth.set_title('depth that enters the map', weight='bold')
         for axis in (image, evidence, mask, depth):
             axis.set_xticks([])
             axis.set_yticks([])
         for n, (known_map, title) in enumerate(zip(
-                reversed(maps), ('map without detecting dynamic objects', 'map'))):
+                reversed(maps), ('map without detection of dynamic objects', 'map'))):
             axis = figure.add_subplot(grid[1, 2 * n:2 * n + 2])
             _draw_moving_points(axis, known_map, frames)
             axis.set_title(title, weight='bold')
 
 
 def true_mask(frame: SimulatedFrame, keyframe: Keyframe) -> NDArray[np.bool_]:
-    """Mask the dynamic objects of a simulated frame on the grid (H, W) of its keyframe."""
+    """Return the true dynamic mask of a simulated frame on the grid (H, W) of its keyframe."""
     return cv2.resize(frame.motion_mask.astype(np.uint8), keyframe.mask.shape[::-1],
                       interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _pair_evidence(shown: Keyframe, keyframes: list[Keyframe]) -> NDArray[np.float64]:
-    """Average what the pairs of a keyframe with those next to it say (H, W), 1 for motion."""
+    """Average the votes of a keyframe's pairs with its neighbours (H, W), 1 for dynamic."""
     predictor = GeometricPredictor()
     place = keyframes.index(shown)
     near = [k for k in keyframes[max(place - 1, 0):place + 2] if k is not shown]

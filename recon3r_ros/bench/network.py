@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-`recon3r bench --model`: what a pair network costs on this machine.
+`recon3r bench --model`: run time and memory of a pair network on this machine.
 
-A sliding window against the plain way of using such a network, a new keyframe in every mode that
-the device has, and how much of the device's measured matrix speed is reached. Speed does not
-depend on what a network has learned: without a file, weights are random.
+A sliding window against a baseline that runs each pair separately, a new keyframe in every mode of
+the device, and the share of the device's measured matrix speed. Speed does not depend on the
+weights: without a file, they are random.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 #: Images, rows and columns
 SHAPE = (384, 512)
-#: Keyframes of the window, and distances between those that are paired
+#: Keyframes of the window, and index offsets of the pairs
 WINDOW, OFFSETS = 6, (1, 2)
-#: Directed pairs that a new keyframe brings
+#: Directed pairs of a new keyframe
 NEW_PAIRS = 6
-#: Size of the matrices whose product is the measure of a device's speed
+#: Size of the matrices whose product measures the device's speed
 MATRIX = {'cuda': 8192, 'cpu': 2048}
-#: And of decodings with and without statistics, in turn
+#: Repetitions of decoding with and without statistics, alternating
 _ATTENTION_REPEAT = {'cuda': 3, 'cpu': 4}
 Images = list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One way to process a new keyframe: seconds, and the GPU's peak memory in MB."""
+    """A new keyframe in one mode: seconds, and the GPU's peak memory in MB."""
 
     name: str
     encode_s: float
@@ -81,11 +81,11 @@ def measure(model: Model, output: Path) -> int:
             f'size network with {sum(p.numel() for p in network.parameters()) / 1e6:.0f} million '
             'parameters.\n']
     if device.type != 'cuda':
-        text.append('No GPU was at hand; the same command measures one where there is.\n')
+        text.append('No GPU was available; the same command measures one where available.\n')
     flops = _flops(network)
     window = _window(network, images, device)
     attention = _attention(network, images, device, precision)
-    # The best of before and after: on a shared machine neither alone is sure
+    # The best of before and after: on a shared machine a single measurement is unreliable
     peak = _matrix_speed(device, precision)
     rows = _new_keyframe(network, images, model)
     peak = max(peak, _matrix_speed(device, precision))
@@ -105,13 +105,13 @@ def _network(model: Model) -> Dust3r:
         network: Dust3r = weights.load(model.weights, model.name).network
         return network
     if model.name not in HEADS:
-        raise Recon3rError(f'model {model.name!r} is no network: there is nothing to measure')
+        raise Recon3rError(f'model {model.name!r} is not a network: nothing to measure')
     torch.manual_seed(0)
     return Dust3r(Dust3rConfig(head=HEADS[model.name][0])).requires_grad_(False).eval()
 
 
 def _window(network: Dust3r, images: Images, device: torch.device) -> str:
-    """Compare a window with each of its pairs run for itself, both in float32."""
+    """Compare a window with its pairs run separately, both in float32."""
     pairs = [(i, j) for i in range(WINDOW) for j in range(WINDOW) if abs(i - j) in OFFSETS]
     plain_network = copy.deepcopy(network).to(device)
     engine = Engine(copy.deepcopy(network), EngineConfig(str(device), 'float32'))
@@ -131,10 +131,10 @@ def _window(network: Dust3r, images: Images, device: torch.device) -> str:
     ours_s = device_clock.seconds(ours, device)
     return ('## A window of keyframes\n\n'
             f'{WINDOW} keyframes, {len(pairs)} directed pairs at offsets '
-            f'{" and ".join(map(str, OFFSETS))}, float32, same weights and images. The plain way '
-            'encodes and decodes each pair by itself, with explicit softmax attention.\n\n'
+            f'{" and ".join(map(str, OFFSETS))}, float32, same weights and images. The baseline '
+            'encodes and decodes each pair separately, with explicit softmax attention.\n\n'
             + table((None, 'seconds', 'pairs a second'), [
-                ('plain', f'{plain_s:.3g}', f'{len(pairs) / plain_s:.3g}'),
+                ('baseline', f'{plain_s:.3g}', f'{len(pairs) / plain_s:.3g}'),
                 ('views encoded once, pairs batched, fused attention', f'{ours_s:.3g}',
                  f'{len(pairs) / ours_s:.3g}'),
                 ('ratio (target >= 2)', f'{plain_s / ours_s:.2f}', None)]))
@@ -142,7 +142,7 @@ def _window(network: Dust3r, images: Images, device: torch.device) -> str:
 
 def _attention(network: Dust3r, images: Images, device: torch.device, precision: torch.dtype
                ) -> str:
-    """Compare decoding with attention's statistics, without, and by whole matrices."""
+    """Compare decoding with attention statistics, without, and with full matrices."""
     engine = Engine(copy.deepcopy(network), EngineConfig(str(device), precision_name(precision)))
     with torch.inference_mode():
         first, second = (engine.network.encode(to_tensor([image], device)) for image in images[:2])
@@ -167,7 +167,7 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
     # One for every step of both decoders
     whole = 2 * config.dec_depth * device_clock.seconds(
         lambda: (tokens @ tokens.transpose(-1, -2)).mean(-2), device)
-    seconds['with statistics of whole matrices'] = seconds['without'] + whole
+    seconds['with statistics of full matrices'] = seconds['without'] + whole
     kept = sum(view.attention.numel() * 2 / 1e6 for view in decode(True)
                if view.attention is not None)
     base = seconds['without']
@@ -179,10 +179,10 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
         more = f'{_more_memory(network):.1f} MB, counted'
     peak = f' More memory at peak: {more} (target < 10).'
     return (f'## Statistics of attention, one directed pair, {precision_name(precision)}\n\n'
-            'Easi3R needs the mean of the cross-attention logits over the queries. That of a mean '
-            'query is the same number without the matrix.\n\n'
+            'Easi3R needs the mean of the cross-attention logits over the queries. The product '
+            'with the mean query gives it without the full matrix.\n\n'
             + table(('decoding', 'ms', 'more (target <= 5 %)'), rows)
-            + f'\nWhat is kept of a pair takes {kept:.2f} MB.{peak}\n')
+            + f'\nThe statistics of a pair take {kept:.2f} MB.{peak}\n')
 
 
 def _more_memory(network: Dust3r) -> float:
@@ -199,14 +199,14 @@ def _more_memory(network: Dust3r) -> float:
 
 
 def _new_keyframe(network: Dust3r, images: Images, model: Model) -> dict[str, _Row | str]:
-    """Measure one encoding and the pairs that come with it, in every mode; or say what failed."""
+    """Measure one encoding and the pairs of a new keyframe in every mode, or return the error."""
     device, _ = resolve(model.engine)
     rows: dict[str, _Row | str] = {}
     for mode in ('eager', 'compile', 'graphs') if device.type == 'cuda' else ('eager',):
         config = replace(model.engine, mode=mode)
         try:
             rows[mode] = _measured(Engine(copy.deepcopy(network), config), mode, images)
-        except Exception as error:  # a mode may need a compiler that is not there
+        except Exception as error:  # a mode may need a compiler that is not installed
             rows[mode] = type(error).__name__
     return rows
 
@@ -239,7 +239,7 @@ def _measured(engine: Engine, name: str, images: Images) -> _Row:
     for partner in tokens[1:]:
         pairs += [(tokens[0], partner), (partner, tokens[0])]
     if device.type == 'cuda':
-        engine.decode(pairs)  # compiles, records, chooses kernels
+        engine.decode(pairs)  # compiles, records, selects kernels
         torch.cuda.reset_peak_memory_stats(device)
     encode_s = device_clock.seconds(lambda: engine.encode(images[0]), device)
     heads_s = None
@@ -255,7 +255,7 @@ def _measured(engine: Engine, name: str, images: Images) -> _Row:
 
 @contextmanager
 def _clock(network: Dust3r, device: torch.device) -> Iterator[Callable[[], float]]:
-    """Measure how long the heads take; on a GPU this holds up the rest."""
+    """Measure the run time of the heads; on a GPU this slows the rest down."""
     begins: list[float] = []
     spent: list[float] = []
 
@@ -271,7 +271,7 @@ def _clock(network: Dust3r, device: torch.device) -> Iterator[Callable[[], float
              for hook in (head.register_forward_pre_hook(before),
                           head.register_forward_hook(after))]
     try:
-        # Heads come in pairs; the median leaves warming up aside
+        # Heads come in pairs; the median excludes the warm-up
         yield lambda: 2 * float(np.median(spent))
     finally:
         for hook in hooks:

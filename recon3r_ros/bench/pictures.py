@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a demo, drawn from the files of the run and the pack it came from."""
+"""Figures of a demo, from the files of the run and its input pack."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MOVING = np.array([255, 59, 48])
 _DPI = 120
 _PALETTE = 256
 _ROWS = 3
-_INK_AREA = 1.6e5  # of all points of a view together, typographic points squared
+_INK_AREA = 1.6e5  # of all points of a view, typographic points squared
 _INK, _UNKNOWN = '#20262c', '#c9ced3'
 _OUTLINE = '#ffe14d'
 _ESTIMATE, _TRUTH = '#e6007e', '#101418'
@@ -49,10 +49,10 @@ _STYLE: Any = {
 @dataclass(frozen=True, eq=False)
 class _Aligned:
     """
-    Trajectory and truth at the stamps both have.
+    Estimated and true positions at matched stamps.
 
-    :param S_world_map: (4, 4) similarity from the map to the truth's frame
-    :param estimate: positions (N, 3), metres in the truth's frame
+    :param S_world_map: (4, 4) similarity from the map to the world frame
+    :param estimate: positions (N, 3), metres in the world frame
     :param truth: positions (N, 3), metres
     """
 
@@ -63,10 +63,10 @@ class _Aligned:
 
 def draw_frames(output: Path, pack: Path, path: Path) -> None:
     """
-    Draw three keyframes, a row each: image, depth, confidence, motion mask.
+    Draw three keyframes, a row each: image, depth, confidence, dynamic mask.
 
     :param output: folder of the results
-    :param pack: the pack they came from, with its truth
+    :param pack: the input pack, with ground truth
     :param path: PNG file to write
     """
     keyframes = json.loads((output / 'keyframes.json').read_text(encoding='utf-8'))
@@ -102,14 +102,14 @@ def draw_frames(output: Path, pack: Path, path: Path) -> None:
         bar = figure.colorbar(certain, cax=axes[-1, 2], orientation='horizontal',
                               label='1 / variance of the relative depth')
         bar.ax.xaxis.set_minor_formatter(NullFormatter())
-        handles: Any = [Patch(color=tuple(MOVING / 255), label='found to move'),
+        handles: Any = [Patch(color=tuple(MOVING / 255), label='dynamic mask'),
                         Line2D([], [], color=_OUTLINE, lw=2.5, label='outline of the truth')]
         axes[-1, 3].legend(handles=handles, loc='upper center', ncols=2, facecolor='#8a9299',
                            labelcolor='white', borderaxespad=0.0)
 
 
 def _norms(depths: tuple[Array, ...], confidences: tuple[Array, ...]) -> tuple[Normalize, LogNorm]:
-    """Return what maps depths (metres) and confidences to the range of the colours."""
+    """Return the colour scales of depths (metres) and confidences."""
     known = np.concatenate([d[np.isfinite(d)] for d in depths])
     sure = np.concatenate([c[np.isfinite(c)] for c in confidences])
     if not len(known):
@@ -122,10 +122,10 @@ def draw_map(output: Path, pack: Path, path: Path) -> None:
     """
     Draw the map and the trajectory from above and from the side.
 
-    The ceiling is left out from above, and the nearer half of the room from the side.
+    The ceiling is hidden from above, and the nearer half of the room from the side.
 
     :param output: folder of the results
-    :param pack: the pack they came from, with its truth
+    :param pack: the input pack, with ground truth
     :param path: PNG file to write
     """
     aligned = _align(output, pack)
@@ -133,7 +133,7 @@ def draw_map(output: Path, pack: Path, path: Path) -> None:
     points = sim3.transform(aligned.S_world_map, cloud.points)
     box = _box(points, np.concatenate([aligned.truth, aligned.estimate]))
     eye = aligned.truth.mean(axis=0)
-    # look the way the cameras look: there is most to see
+    # in the viewing direction of the cameras, with most of the map visible
     ahead = np.median(points[:, :2] - eye[:2], axis=0) if len(points) else np.ones(2)
     side = int(np.argmax(np.abs(ahead)))
     along, towards = 1 - side, float(np.sign(ahead[side]))
@@ -156,7 +156,7 @@ def draw_map(output: Path, pack: Path, path: Path) -> None:
             axis.set_xlabel(f'{"xyz"[a]} (metres)')
             axis.set_ylabel(f'{"xyz"[b]} (metres)')
         if (towards > 0) == (side == 0):
-            right.invert_xaxis()  # what is on the left stays on the left
+            right.invert_xaxis()  # keep left and right of the view
         error = float(np.sqrt(((aligned.estimate - aligned.truth) ** 2).sum(axis=1).mean()))
         handles: Any = [Line2D([], [], color=_ESTIMATE, lw=2.6, label='estimated trajectory'),
                         Line2D([], [], color=_TRUTH, lw=1.4, ls=(0, (3, 2)), label='truth')]
@@ -167,7 +167,7 @@ def draw_map(output: Path, pack: Path, path: Path) -> None:
 
 def _draw_view(axis: Axes, points: Array, colors: NDArray[np.uint8], aligned: _Aligned,
                plane: tuple[int, int], nearness: Array) -> None:
-    """Draw points from far to near, then the trajectories, on two of the world's axes."""
+    """Draw points from far to near, then the trajectories, on two axes of the world frame."""
     order = np.argsort(nearness)
     u, v = plane
     size = float(np.clip(_INK_AREA / max(len(points), 1), 1.5, 8.0))
@@ -186,7 +186,7 @@ def _draw_view(axis: Axes, points: Array, colors: NDArray[np.uint8], aligned: _A
 
 def draw_mask(axis: Axes, image: NDArray[Any], mask: NDArray[np.bool_],
               truth: NDArray[np.bool_]) -> None:
-    """Draw the image in grey, what was found to move in red, and the truth's outline."""
+    """Draw the image in grey, the dynamic mask in red, and the outline of the true one."""
     gray = image.mean(axis=2) if image.ndim == 3 else image.astype(np.float64)
     shown = np.repeat((60 + 0.7 * gray)[..., None], 3, axis=2)
     shown[mask] = 0.45 * shown[mask] + 0.55 * MOVING
@@ -197,13 +197,13 @@ def draw_mask(axis: Axes, image: NDArray[Any], mask: NDArray[np.bool_],
 
 @contextmanager
 def new_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """Give an empty figure, drawn without a window, and save it at the end."""
+    """Yield an empty figure, without a window, and save it at the end."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         yield figure
         drawn = BytesIO()
         figure.savefig(drawn, dpi=_DPI, facecolor='white')
-        # A quarter of the size, and no difference to see
+        # A quarter of the size, without a visible difference
         picture = Image.open(drawn).convert('RGB').quantize(_PALETTE, dither=Image.Dither.NONE)
         picture.save(path, format='PNG', optimize=True)
 
@@ -225,14 +225,14 @@ def _depth(path: Path, metres: float) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def _box(points: Array, positions: Array) -> Array:
-    """Return a box (2, 3) around the positions and all but the outermost points."""
+    """Return the bounding box (2, 3) of the positions and of all but the outermost points."""
     corners = np.percentile(points, [0.5, 99.5], axis=0) if len(points) else positions
     corners = np.concatenate([corners, positions])
     return np.array([corners.min(axis=0) - 0.15, corners.max(axis=0) + 0.15])
 
 
 def with_unknown(name: str) -> Colormap:
-    """Return a colour map in which what is not known is grey."""
+    """Return a colour map in which unknown values are grey."""
     return matplotlib.colormaps[name].with_extremes(bad=_UNKNOWN)
 
 

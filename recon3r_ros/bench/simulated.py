@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Simulated packs that are rendered once and recognised afterwards."""
+"""Simulated packs, rendered once and cached."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from recon3r_ros.io.packs import write_pack
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
 import torch
 
-#: File of a pack that says what was simulated
+#: File of a pack with the configuration of the simulation
 RECIPE = 'scene.json'
 
 
 def simulated_pack(config: SceneConfig, folder: Path,
                    progress: Callable[[int, int], None] | None = None) -> None:
     """
-    Make sure that a folder holds the pack of a scene; another simulated pack there is replaced.
+    Render the pack of a scene into a folder unless present; another simulated pack is replaced.
 
-    :param config: what to simulate
+    :param config: of the scene
     :param folder: for the pack
     :param progress: called after each frame with the frames done and their total
-    :raises OutputError: where the folder holds something else or cannot be written
+    :raises OutputError: where the folder holds other files or cannot be written
     """
     recipe = _recipe(config)
     if folder.exists():
         if not (folder / RECIPE).is_file():
             raise OutputError(f'{folder}: exists and was not simulated by this command; move it '
-                              'away or choose another output folder')
+                              'or choose another output folder')
         if (folder / RECIPE).read_text(encoding='utf-8') == recipe:
             return
         shutil.rmtree(folder)
@@ -53,10 +53,10 @@ def simulated_pack(config: SceneConfig, folder: Path,
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """
-    Keep torch to one thread.
+    Restrict torch to one thread.
 
-    The work of a frame is many small steps. Where other programs keep the processors busy, waiting
-    for a team of threads at each of them makes rendering a hundred times slower.
+    A frame takes many small operations. Under load by other programs, synchronising threads at
+    each of them makes rendering a hundred times slower.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -67,7 +67,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _recipe(config: SceneConfig) -> str:
-    """Return the content of RECIPE: all that the pack depends on, the simulator included."""
+    """Return the content of RECIPE: the configuration and the version of the simulator."""
     digest = hashlib.sha256()
     for path in sorted(Path(sim.__file__).parent.glob('*.py')):
         digest.update(path.read_bytes())

@@ -15,7 +15,7 @@ from recon3r_ros.bench.cases import Case, Result
 from recon3r_ros.io.markdown import table
 
 _LIBRARIES = ('numpy', 'opencv-python-headless', 'gtsam', 'open3d', 'torch')
-#: Megabytes by which the resident set may grow after the second run
+#: Largest growth of the resident set after the second run, megabytes
 _MAX_GROWTH_MB = 50.0
 
 
@@ -24,9 +24,9 @@ class CaseRun:
     """
     Outcome of a case.
 
-    :param case: what was run
-    :param result: what it gave; None where it could not be run
-    :param problem: why not
+    :param case: the case
+    :param result: its result; None where it could not be run
+    :param problem: the reason
     """
 
     case: Case
@@ -52,7 +52,7 @@ class CaseRun:
 @dataclass(frozen=True)
 class Memory:
     """
-    Resident set when one sequence runs again and again in one process.
+    Resident set when one sequence runs repeatedly in one process.
 
     :param sizes_mb: megabytes after each run, three or more
     """
@@ -61,7 +61,7 @@ class Memory:
 
     @property
     def growth_mb(self) -> float:
-        """Megabytes by which it grew after the second run."""
+        """Growth after the second run, megabytes."""
         return self.sizes_mb[-1] - self.sizes_mb[1]
 
 
@@ -120,7 +120,7 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _machine() -> str:
-    """Say what the numbers depend on, without naming the machine or the day."""
+    """Describe the hardware and the versions of the libraries, without naming the machine."""
     libraries = []
     for name in _LIBRARIES:
         try:

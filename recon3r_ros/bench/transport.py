@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Images and clouds sent to another process over DDS: what arrives, how late, at what cost.
+Images and clouds sent to another process over DDS: loss, latency, run time.
 
-Every other message is built from arrays, as the node does; the others are those of a bare
-publisher: the same bytes, built before. All go through the same publisher to the same reader.
+Every other message is built from arrays, as in the node; the others are the baseline: the same
+bytes, built in advance. All go through the same publisher to the same subscriber.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recon3r_ros.errors import Recon3rError
 from recon3r_ros.ros.environment import prepare_process
 from recon3r_ros.ros.transport_probe import probe_node, read, Sender, SILENCE_S, Stream, Topic
 
-#: Seconds that the reader may take to start
+#: Timeout for the start of the subscriber, seconds
 START_S = 30.0
 _NS_PER_MS = 1e6
 
@@ -27,15 +27,15 @@ _NS_PER_MS = 1e6
 @dataclass(frozen=True)
 class StreamResult:
     """
-    How one stream fared.
+    Result of one stream.
 
     :param size: bytes of one message's data
-    :param sent: messages
-    :param received: of them, by the other process
-    :param latency_median_ms: from the stamp to the reader's callback; NaN where none arrived
-    :param latency_95_ms: which 95 % of the messages keep below
+    :param sent: messages sent
+    :param received: messages received by the other process
+    :param latency_median_ms: from the stamp to the subscriber's callback; NaN where none arrived
+    :param latency_95_ms: 95th percentile
     :param publish_ms: median time to build a message from arrays and to publish it
-    :param bare_ms: median time to publish the same bytes, built before
+    :param bare_ms: median time to publish the same bytes, built in advance
     """
 
     topic: Topic
@@ -54,18 +54,18 @@ class StreamResult:
 
     @property
     def cost_ratio(self) -> float:
-        """Cost of building and publishing, in costs of publishing alone."""
+        """Ratio of the time to build and publish to the time to publish."""
         return self.publish_ms / self.bare_ms
 
 
 def run(duration: float, streams: tuple[Stream, ...]) -> tuple[StreamResult, ...]:
     """
-    Send streams, all at the same time, to another process.
+    Send streams concurrently to another process.
 
     :param duration: seconds
     """
     prepare_process()
-    # Not forked: DDS has threads, and the reader is to be a process like any other.
+    # Not forked: DDS has threads, and the subscriber must be an independent process.
     spawn = multiprocessing.get_context('spawn')
     ours, theirs = spawn.Pipe()
     reader = spawn.Process(
@@ -91,12 +91,12 @@ def run(duration: float, streams: tuple[Stream, ...]) -> tuple[StreamResult, ...
 
 
 def _await_reader(senders: list[Sender], connection: Connection) -> None:
-    """Wake the reader until it heard every stream: both sides know each other then."""
+    """Publish until the subscriber has received every stream, so that discovery is complete."""
     deadline = time.monotonic() + START_S
     while not connection.poll(0.1):
         if time.monotonic() > deadline:
-            raise Recon3rError(f'the reading process heard nothing within {START_S:g} s: look '
-                               'for a firewall, or for too small a /dev/shm')
+            raise Recon3rError(f'the subscriber process received nothing within {START_S:g} s: '
+                               'check for a firewall, or too small a /dev/shm')
         for sender in senders:
             sender.wake()
     try:
@@ -106,7 +106,7 @@ def _await_reader(senders: list[Sender], connection: Connection) -> None:
 
 
 def _send(senders: list[Sender], duration: float) -> None:
-    """Send each stream at its rate; one that falls behind catches up."""
+    """Send each stream at its rate; a delayed one catches up."""
     start = time.monotonic()
     counts = [max(2, round(duration * sender.topic.rate)) for sender in senders]
     due = sorted((start + index / sender.topic.rate, order)
@@ -117,7 +117,7 @@ def _send(senders: list[Sender], duration: float) -> None:
 
 
 def _result(sender: Sender, latencies_ns: list[int]) -> StreamResult:
-    """Sum up what a sender measured, and the latencies of the messages that arrived."""
+    """Summarise the measurements of a sender and the latencies of the messages that arrived."""
     median, most = np.percentile(latencies_ns, [50, 95]) if latencies_ns else (np.nan, np.nan)
     return StreamResult(
         sender.topic, sender.size, sender.sent, len(latencies_ns),

@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-`recon3r bench --model vggt`: what windows of views cost on this machine.
+`recon3r bench --model vggt`: run time and memory of windows of views on this machine.
 
-A window that slides by one view against one that is computed anew, windows of all sizes beside the
-authors' times, and the memory that they take. Speed does not depend on what a network has learned:
-without a file, weights are random.
+A window that slides by one view against one that is recomputed, windows of all sizes beside the
+authors' times, and their memory. Speed does not depend on the weights: without a file, they are
+random.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ SHAPES = {'cuda': (392, 518), 'cpu': (168, 224)}
 #: Views of windows, and the authors' seconds for them on an H100 (VGGT, table 9)
 SIZES: dict[str, tuple[int, ...]] = {'cuda': (1, 2, 4, 8, 16, 32), 'cpu': (1, 2, 4, 8)}
 AUTHORS = {1: 0.04, 2: 0.05, 4: 0.07, 8: 0.11}
-#: Views, rows and columns that memory is stated for
+#: Views, rows and columns for which memory is stated
 MEMORY = (16, 392, 518)
-#: Images that a small network runs over, to see whether memory grows
+#: Number of images for the measurement of memory growth
 FRAMES, SMALL = 500, VggtConfig(64, 4, 1, 1, (0, 1, 2, 3), 4)
 Images = list[NDArray[np.uint8]]
 
@@ -51,7 +51,7 @@ def measure(model: Model, pack: Path, output: Path) -> int:
     Measure and write a page.
 
     :param model: vggt
-    :param pack: images to run over
+    :param pack: images for the measurement of memory growth
     :param output: file of the page
     :returns: the exit status
     :raises Recon3rError: where the model or the device cannot be used
@@ -74,7 +74,7 @@ def measure(model: Model, pack: Path, output: Path) -> int:
             f'{columns}x{rows}, {"given" if model.weights else "random"} weights, full-size '
             f'network with {parameters / 1e6:.0f} million parameters.\n\n'
             + ('' if device.type == 'cuda' else
-               'No GPU was at hand; the same command measures one where there is.\n\n')
+               'No GPU was available; the same command measures one where available.\n\n')
             + '\n'.join([sliding, windows, _memory(network.config), _growth(pack)]))
     write_bytes(output, page.encode())
     console().print(page, soft_wrap=True)
@@ -82,9 +82,9 @@ def measure(model: Model, pack: Path, output: Path) -> int:
 
 
 def _sliding(engine: WindowEngine, images: Images, size: int) -> str:
-    """Compare a window that slides by one view with the same window computed anew."""
+    """Compare a window that slides by one view with the same window recomputed."""
     known = [engine.encode(image) for image in images[1:size]]
-    engine.look(known[-1:], 1)  # chooses kernels
+    engine.look(known[-1:], 1)  # selects kernels
 
     def anew() -> None:
         engine.look([engine.encode(image) for image in images[1:size + 1]], size)
@@ -97,17 +97,17 @@ def _sliding(engine: WindowEngine, images: Images, size: int) -> str:
 
     seconds = [device_clock.seconds(work, engine.device) for work in (anew, all_dense, slid)]
     return (f'## A window of {size} slides by one view, float32\n\n'
-            'A view keeps what DINOv2 says of it; depth is computed for the view that is new.\n\n'
+            'The DINOv2 tokens of a view are cached; depth is computed for the new view.\n\n'
             + table((None, 'DINOv2 runs for', 'depth of', 'seconds', 'times as fast'), [
-                ('computed anew', f'{size} views', f'{size} views', f'{seconds[0]:.3g}', None),
+                ('recomputed', f'{size} views', f'{size} views', f'{seconds[0]:.3g}', None),
                 ('views encoded once', '1 view', f'{size} views', f'{seconds[1]:.3g}',
                  f'{seconds[0] / seconds[1]:.2f}'),
-                ('and depth where it is needed (target >= 1.5)', '1 view', '1 view',
+                ('and depth only where needed (target >= 1.5)', '1 view', '1 view',
                  f'{seconds[2]:.3g}', f'{seconds[0] / seconds[2]:.2f}')]))
 
 
 def _windows(engine: WindowEngine, images: Images) -> str:
-    """Measure windows of all sizes, everything included."""
+    """Measure windows of all sizes, end to end."""
     rows = []
     for count in SIZES[engine.device.type]:
         def whole(count: int = count) -> list[ViewTokens]:
@@ -131,10 +131,10 @@ def _windows(engine: WindowEngine, images: Images) -> str:
 
 
 def _growth(pack: Path) -> str:
-    """Run over many images with a small network, and see whether memory grows."""
+    """Measure memory growth over many images with a small network."""
     head = f'## Memory over {FRAMES} images\n\n'
     if not pack.is_dir():
-        return f'{head}{pack.name} is not at hand.\n'
+        return f'{head}{pack.name} is not available.\n'
     network = Vggt(SMALL).requires_grad_(False)
     predictor = VggtPredictor(WindowEngine(network, EngineConfig('cpu')), SMALL.image_size)
     reconstruction = System(cast(Predictor, predictor))
@@ -147,19 +147,19 @@ def _growth(pack: Path) -> str:
         memory[index + 1] = resident_memory_mb() or 0.0
     reconstruction.finish()
     rows = [(f'{n}', f'{memory[n]:.0f}') for n in (50, 150, 250, FRAMES)]
-    return (f'{head}The whole pipeline over {pack.name}, again from its beginning at its end, '
-            'with a small network that has learned nothing: it is lost most of the time, and '
-            'keeps looking.\n\n' + table(('images', 'resident memory, MB'), rows))
+    return (f'{head}The whole pipeline over {pack.name}, repeated, with a small untrained '
+            'network: tracking is lost most of the time, and relocalisation runs.\n\n'
+            + table(('images', 'resident memory, MB'), rows))
 
 
 def _memory(config: VggtConfig) -> str:
-    """State what a large window takes: tensors alive at once, counted without computing them."""
+    """Memory of a large window: live tensors, counted without computing them."""
     views, rows, columns = MEMORY
     lines = []
     with torch.device('meta'), torch.inference_mode():
         network = Vggt(config).lower_precision(torch.bfloat16)
         weights = sum(p.numel() * p.element_size() for p in network.parameters())
-        # The encodings are made one by one
+        # The views are encoded one by one
         patches = torch.empty(views, rows * columns // PATCH ** 2, config.embed_dim,
                               dtype=torch.bfloat16)
         with Alive() as look:
@@ -173,7 +173,7 @@ def _memory(config: VggtConfig) -> str:
             lines.append((name, f'{count}', *(f'{size / 1e6:.0f}' for size in (
                 weights, look.peak, kept, dense.peak, peak))))
     return (f'## Memory for {views} views of {columns}x{rows}, trunk in bfloat16\n\n'
-            'Counted: all tensors that are alive at the same time, without what libraries take '
-            'for themselves. MB.\n\n'
+            'Counted: all tensors that are alive at the same time, without the memory of '
+            'libraries. MB.\n\n'
             + table(('on', 'views that get depth at a time', 'weights',
                      'attention among all views', 'kept for depth', 'depth', 'peak'), lines))

@@ -1,9 +1,9 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The `recon3r` command: arguments in, an exit status out, and never a traceback.
+The `recon3r` command: arguments in, an exit status out, never a traceback.
 
-What a command needs is imported when it is asked for, so that `--help` answers at once.
+A command's imports are deferred until it runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: arguments after the command's name; those of the process where None
     :returns: the exit status
     """
-    # Hundreds of small matrices are solved a second: a team of BLAS threads for each costs more
-    # than it gains, and the threads of several solvers get into each other's way. BLAS reads this
-    # when numpy is first imported.
+    # Hundreds of small linear systems are solved per second: BLAS threads for each cost more than
+    # they gain, and those of several solvers compete. BLAS reads this at the import of numpy.
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
     own, ros = _split(sys.argv[1:] if argv is None else list(argv))
     if '--debug' in own:
@@ -43,25 +42,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail('interrupted', INTERRUPTED)
     except BrokenPipeError:
-        # whoever read the output has gone; nothing more may be written there, at exit either
+        # the reader has closed the pipe; nothing more may be written there, also not at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOTHING_PRODUCED
     except OSError as error:
         where = f'{error.filename}: ' if error.filename else ''
         return _fail(f'error: {where}{error.strerror or error}', BAD_INPUT)
-    except Exception as error:  # the last resort: a traceback is of no use to a user
+    except Exception as error:  # last resort: no traceback for users
         return _fail(f'bug: {type(error).__name__}: {error}; please report it with the output of '
                      f'the same command and --debug', BUG)
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Tell arguments of ours from those that are for ROS."""
+    """Separate our arguments from those for ROS."""
     end = argv.index('--ros-args') if '--ros-args' in argv else len(argv)
     return argv[:end], argv[end:]
 
 
 def _fail(message: str, status: int) -> int:
-    """Say what went wrong in one line."""
+    """Write an error in one line."""
     sys.stderr.write(f'recon3r: {" ".join(message.split())}\n')
     return status
 
@@ -70,8 +69,8 @@ def _execute(argv: list[str], ros: list[str]) -> int:
     """
     Parse arguments and run the command.
 
-    :param argv: for us
-    :param ros: for ROS
+    :param argv: our arguments
+    :param ros: arguments for ROS
     """
     arguments = build_parser(argv).parse_args(argv)
     if ros and arguments.command not in ('node', 'play'):

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m recon3r_ros.cli`, for where the command is not installed."""
+"""`python -m recon3r_ros.cli`, where the command is not installed."""
 
 import sys
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that several commands share."""
+"""Arguments shared by several commands."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from recon3r_ros.slam.options import OPTIONS
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --model, --weights and the options of all models."""
     parser.add_argument('--model', choices=registry.names(), default='geometric',
-                        help='what predicts depth; all but geometric need --weights (default: '
+                        help='depth predictor; all but geometric need --weights (default: '
                         'geometric)')
-    parser.add_argument('--weights', metavar='FILE', help='of the model: .pth, .pt or '
-                        '.safetensors; see recon3r weights')
+    parser.add_argument('--weights', metavar='FILE', help='weights file of the model: .pth, .pt '
+                        'or .safetensors; see recon3r weights')
     for own in registry.option_fields():
         _add_option(parser, own)
 
@@ -45,7 +45,7 @@ def _add_option(parser: argparse._ActionsContainer, own: Field[Any]) -> None:
 
 
 def asked_model(arguments: argparse.Namespace) -> registry.Model:
-    """Return what --model and the options of networks ask for."""
+    """Return the model given by --model, --weights and the options of the models."""
     return registry.Model.of(arguments.model, arguments.weights or '', vars(arguments))
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Command `recon3r bench`: which benchmark is asked for, and where its page goes."""
+"""Command `recon3r bench`: selects the benchmark and its output file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _DESCRIPTION = """\
 Run every case of the project's accuracy and speed targets and write a table of results.
 
 Packs that are absent are listed as such. Five simulated scenes are rendered into a cache below
-the folder for temporary files. The kitchen is run several times in one process to see whether
-memory grows.
+the folder for temporary files. The kitchen is run several times in one process to measure memory
+growth.
 
-With --model and a network, measure what that costs on this machine instead: a window of keyframes
-against the plain way, a new keyframe in every mode, memory, and the share of the device's speed.
-Without --weights these are random, which costs the same.
+With --model and a network, measure its run time on this machine instead: a window of keyframes
+against a baseline, a new keyframe in every mode, memory, and the share of the device's speed.
+Without --weights these are random, which takes the same time.
 """
 
 
@@ -29,16 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.add_argument('--packs', metavar='DIR', help='folder with a data/ folder of packs '
                         '(default: $RECON3R_SHARED, else ../shared)')
-    parser.add_argument('--output', metavar='FILE', help='where the table goes (default: '
+    parser.add_argument('--output', metavar='FILE', help='file of the table (default: '
                         'docs/results.md, with --live docs/results_live.md, with a network '
                         'docs/results_networks.md, with vggt docs/results_windows.md)')
     parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
                         'poses, latency, transport')
-    parser.add_argument('--motion', action='store_true', help='measure what large moving objects '
-                        'do to poses and map instead, and draw it (docs/results_motion.md)')
-    parser.add_argument('--only', metavar='NAME', nargs='+', help='run these cases alone')
-    parser.add_argument('--repeat', metavar='N', type=count, default=3, help='how often the '
-                        'kitchen runs to see whether memory grows (default: 3)')
+    parser.add_argument('--motion', action='store_true', help='measure the effect of large '
+                        'dynamic objects on poses and map instead (docs/results_motion.md)')
+    parser.add_argument('--only', metavar='NAME', nargs='+', help='run only these cases')
+    parser.add_argument('--repeat', metavar='N', type=count, default=3, help='runs of the kitchen '
+                        'to measure memory growth (default: 3)')
     add_model_arguments(parser)
 
 
@@ -50,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared')
-    # Each needs an extra of its own
+    # Each needs a different extra
     if arguments.live:
         require_rclpy()
         from recon3r_ros.bench import live

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is shown to the user: log lines, progress bars, tables."""
+"""Console output: log lines, progress bars, tables."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from rich.progress import (
 )
 
 _PACKAGE = 'recon3r_ros'
-#: Seconds between two lines of progress where there is no terminal
+#: Seconds between two lines of progress without a terminal
 LINE_PERIOD_S = 5.0
 
 
 def output() -> Console:
-    """Return the console of results, standard output as it is now."""
+    """Return the console of results, on the current standard output."""
     return Console(file=sys.stdout, highlight=False, markup=False)
 
 
 class _LineHandler(logging.Handler):
     """
-    Writes a line for each record, above a progress bar where there is one.
+    Writes a line for each record, above a progress bar if there is one.
 
-    :param console: of the errors
+    :param console: on standard error
     """
 
     def __init__(self, console: Console) -> None:
@@ -47,7 +47,7 @@ class _LineHandler(logging.Handler):
         try:
             self.console.print(f'recon3r: {record.levelname.lower()}: {text}', soft_wrap=True)
         except OSError:
-            pass  # nobody reads the errors any more
+            pass  # standard error is closed
 
 
 def log_to_console() -> None:
@@ -60,9 +60,9 @@ def log_to_console() -> None:
 
 class ProgressBar:
     """
-    One bar that stages of a work share.
+    One bar shared by several stages.
 
-    :param progress: what draws it; None draws nothing
+    :param progress: draws it; None draws nothing
     """
 
     def __init__(self, progress: Progress | None) -> None:
@@ -73,8 +73,8 @@ class ProgressBar:
         """
         Begin a stage.
 
-        :param description: what is being done
-        :param total: steps it takes, None where unknown
+        :param description: of the stage
+        :param total: number of steps, None where unknown
         """
         if self._progress is not None and self._task is not None:
             self._progress.reset(self._task, description=description, total=total)
@@ -88,8 +88,8 @@ class ProgressBar:
         """
         Set the steps done.
 
-        :param done: so far
-        :param total: of them all
+        :param done: steps done
+        :param total: number of steps
         """
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
@@ -97,9 +97,9 @@ class ProgressBar:
 
 class _ProgressLines(ProgressBar):
     """
-    The same in lines, some seconds apart, for logs.
+    Progress in lines, some seconds apart, for logs.
 
-    :param console: that they are written to
+    :param console: for the lines
     """
 
     def __init__(self, console: Console) -> None:
@@ -134,7 +134,7 @@ def progress_bar(wanted: bool = True, lines: bool = False) -> Iterator[ProgressB
     Show a progress bar on standard error if that is a terminal.
 
     :param wanted: False never shows it
-    :param lines: write a line now and then where it is no terminal
+    :param lines: write lines of progress where it is not a terminal
     """
     handlers = [h for h in logging.getLogger(_PACKAGE).handlers if isinstance(h, _LineHandler)]
     console = handlers[0].console if handlers else Console(stderr=True)

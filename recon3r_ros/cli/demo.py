@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Command `recon3r demo`: a simulated scene, its reconstruction, evaluation and pictures."""
+"""Command `recon3r demo`: a simulated scene, its reconstruction, evaluation and figures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from recon3r_ros.ros.environment import require_rclpy
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
-Simulate a room with one moving object, reconstruct it, evaluate it and draw the result.
+Simulate a room with one dynamic object, reconstruct it, evaluate it and draw the result.
 
-Written to OUT: the files of `recon3r run`, input/ (the pack that was simulated), evaluation.json,
-frame.png (images with their depth, confidence and motion mask) and map.png (the map and the
+Written to OUT: the files of `recon3r run`, input/ (the simulated pack), evaluation.json,
+frame.png (images with their depth, confidence and dynamic mask) and map.png (the map and the
 trajectory from above and from the side).
 
-With --ros a camera, the node and a recorder run as processes of their own that talk over ROS 2;
-recording/ is a rosbag2 (mcap) of all that was published, for RViz or Foxglove.
+With --ros a camera, the node and a recorder run as separate processes that communicate over ROS 2;
+recording/ is a rosbag2 (mcap) of all topics, for RViz or Foxglove.
 """
 
 
@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command, and its help."""
     parser.description = _DESCRIPTION
     parser.add_argument('--output', metavar='OUT', default='demo_output',
-                        help='folder for everything (default: demo_output)')
+                        help='output folder (default: demo_output)')
     parser.add_argument('--ros', action='store_true', help='over ROS 2, as on a robot')
-    parser.add_argument('--seed', type=int, default=0, help='which scene (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the scene (default: 0)')
     parser.add_argument('--frames', metavar='N', type=count, default=120,
-                        help='how many, at 30 a second (default: 120)')
+                        help='number of images, at 30 a second (default: 120)')
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
-    # These need extras, which --help does not
+    # Deferred: these need extras, --help does not
     from recon3r_ros.bench.pictures import draw_frames, draw_map
     from recon3r_ros.bench.simulated import simulated_pack
     from recon3r_ros.cli.eval import show, write_json
@@ -91,7 +91,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _clear(output: Path) -> None:
-    """Remove masks and depth that an earlier demo left, lest they be taken for this one's."""
+    """Remove masks and depth of an earlier demo."""
     from recon3r_ros.bench.simulated import RECIPE
     if not (output / 'input' / RECIPE).is_file():
         return

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 _Row = tuple[str, str, str]
 
 _DESCRIPTION = """\
-Compare the results of a run with the truth.
+Compare the results of a run with ground truth.
 
 GROUND_TRUTH is a TUM file of poses, or a pack: a folder with groundtruth.txt, depth/NAME.png
-(16-bit millimetres, 0 = none) or masks/NAME.png (255 = moving), whichever it has.
+(16-bit millimetres, 0 = none) or masks/NAME.png (255 = dynamic), any of these.
 
-  ATE     distance between matched positions (stamps within 10 ms) after aligning by a rigid motion
-          (SE3) and by a similarity (Sim3, since the scale of one camera's map is free); in the
-          truth's units, and in percent of the truth's path length and of its extent, the diagonal
-          of the box around its positions
+  ATE     distance between matched positions (stamps within 10 ms) after alignment by a rigid
+          motion (SE3) and by a similarity (Sim3, since a monocular map has no scale); in units of
+          the ground truth, and in percent of its path length and of its extent, the diagonal of
+          the bounding box of its positions
   RPE     error of the motion from one matched pose to the next, root mean square; degrees
   depth   AbsRel = mean |d - t| / t and the share with max(d/t, t/d) < 1.25, each keyframe scaled
-          by the ratio of medians; over all pixels known to both, and over the half of them with
+          by the ratio of medians; over all pixels known in both, and over the half of them with
           the highest confidence; mean over keyframes
   masks   J = intersection over union, mean over frames; 1 where both are empty
 """
@@ -54,7 +54,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
-    from recon3r_ros.evaluation.results import evaluate  # needs an extra, which --help does not
+    from recon3r_ros.evaluation.results import evaluate  # needs an extra, unlike --help
     evaluation = evaluate(arguments.output, arguments.truth)
     show(evaluation)
     if arguments.json is not None:
@@ -104,7 +104,7 @@ def show(evaluation: Evaluation) -> None:
         screen.print(table)
     if evaluation.masks is not None:
         masks = evaluation.masks
-        table = Table('', f'{masks.frames} frames', title='Motion masks', title_justify='left')
+        table = Table('', f'{masks.frames} frames', title='Dynamic masks', title_justify='left')
         table.columns[1].justify = 'right'
         table.add_row('pixels masked', f'{100 * masks.masked:.2f} %')
         if masks.jaccard is not None:
@@ -119,8 +119,8 @@ def _headings(errors: TrajectoryErrors | None) -> tuple[str, str]:
 
 
 def _trajectory_rows(errors: TrajectoryErrors) -> Iterator[_Row]:
-    """Yield name and values under both alignments; lengths in the truth's units."""
-    yield 'poses with truth', str(errors.matched), ''
+    """Yield name and values under both alignments; lengths in units of the ground truth."""
+    yield 'poses with ground truth', str(errors.matched), ''
     if errors.note:
         yield 'note', errors.note, ''
     yield 'path length', _number(errors.path_length), ''

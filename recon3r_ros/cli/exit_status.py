@@ -7,12 +7,12 @@ BAD_INPUT = 2
 BUG = 70
 INTERRUPTED = 130
 
-#: For --help
+#: Text for --help
 EXPLANATION = """\
 exit status:
   0    done
-  1    nothing could be produced: neither a pose nor a map
+  1    no result: neither a pose nor a map
   2    bad usage, or an input or output that cannot be used
   70   a bug: please report it, with the output of --debug
-  130  interrupted with Ctrl-C; what was computed until then has been written
+  130  interrupted with Ctrl-C; the results until then have been written
 """

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C: the first asks for an end, the second brings it about."""
+"""Ctrl-C: the first requests a stop, the second aborts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Interruption:
     """
     A context in which the first Ctrl-C only sets `requested`; the second raises KeyboardInterrupt.
 
-    Outside of the main thread, where Python delivers no signals, it changes nothing.
+    Outside of the main thread, where Python delivers no signals, it has no effect.
     """
 
     def __init__(self) -> None:

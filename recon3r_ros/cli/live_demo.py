@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`recon3r demo --ros`: camera, node and recorder as processes that talk over DDS."""
+"""`recon3r demo --ros`: camera, node and recorder as processes that communicate over DDS."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from recon3r_ros.io.trajectory import read_tum, write_tum
 from recon3r_ros.ros.demo_listener import Listener
 from recon3r_ros.ros.environment import child_environment, prepare_process
 
-#: Seconds that a process has to get ready, and to end
+#: Timeouts for the start and the end of a process, seconds
 READY_S, END_S = 60.0, 15.0
-#: And to play all images
+#: Timeout for playing all images, seconds
 PLAYING_S = 3600.0
 #: Topic of dynamic masks
 MASKS = '/recon3r/camera/dynamic_mask'
@@ -37,14 +37,14 @@ MASKS = '/recon3r/camera/dynamic_mask'
 @dataclass(frozen=True)
 class LiveReport:
     """
-    What came over ROS.
+    Statistics of a live run.
 
-    :param published: images
-    :param poses: that came for them
+    :param published: images published
+    :param poses: poses received for them
     :param latency_ms: median from an image's stamp to its pose's arrival
-    :param latency_95_ms: 95 % came within
-    :param callback_ms: median that the node's callback takes for an image; NaN where not heard
-    :param saved: answer of ~/save_map
+    :param latency_95_ms: 95th percentile
+    :param callback_ms: median run time of the node's image callback; NaN where not received
+    :param saved: response of ~/save_map
     """
 
     published: int
@@ -56,7 +56,7 @@ class LiveReport:
 
     def summary(self, recording: Path) -> str:
         """Return a few lines for the console."""
-        return (f'images     {self.published} published, {self.poses} poses came back\n'
+        return (f'images     {self.published} published, {self.poses} poses received\n'
                 f'latency    {self.latency_ms:.0f} ms from stamp to pose, 95 % within '
                 f'{self.latency_95_ms:.0f} ms\n'
                 f'map        {self.saved}\n'
@@ -66,14 +66,14 @@ class LiveReport:
 def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float = 1.0
                      ) -> LiveReport:
     """
-    Play a pack to the node, record everything, have the map saved.
+    Play a pack to the node, record all topics, and save the map.
 
     :param pack: folder of the images
-    :param output: folder for the map; recording/ goes there too, published/trajectory.txt, the
-        poses as they came, and truth/, the pack with the stamps and names that images had then
-    :param record: whether all that is published is recorded, and so asked of the node
-    :param rate: times the speed that the images were taken at
-    :raises Recon3rError: where a process fails, with what it wrote last
+    :param output: folder for the map, recording/, published/trajectory.txt with the published
+        poses, and truth/, the pack with the stamps and names of the published images
+    :param record: whether to record all topics, so that the node publishes all of them
+    :param rate: factor of the playback speed
+    :raises Recon3rError: where a process fails, with its last output
     """
     recording = output / 'recording'
     shutil.rmtree(recording, ignore_errors=True)
@@ -102,14 +102,14 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
 
 
 def _take_masks(recording: Path, folder: Path) -> None:
-    """Write the masks that were published, one for each image that got one."""
+    """Write the published masks, one for each image that has one."""
     for frame in open_bag(recording, MASKS, calibrated=False):
         _, data = cv2.imencode('.png', frame.image)
         write_bytes(folder / f'{frame.name}.png', data.data)
 
 
 def _offset_ns(output: Path) -> int:
-    """Read how far the camera shifted the stamps."""
+    """Read the camera's offset of the stamps."""
     for line in (output / 'camera.log').read_text().splitlines():
         if line.startswith(OFFSET):
             return int(line.removeprefix(OFFSET).split()[0])
@@ -117,7 +117,7 @@ def _offset_ns(output: Path) -> int:
 
 
 def _restamp(pack: Path, folder: Path, offset_ns: int, rate: float) -> None:
-    """Give a pack's truth the stamps, and the names, that the node knows its images by."""
+    """Copy a pack's ground truth with the stamps and names of the published images."""
     shutil.rmtree(folder, ignore_errors=True)
     lines = (pack / 'frames.txt').read_text().splitlines()
     words = [line.split() for line in lines if line.strip() and not line.startswith('#')]
@@ -143,10 +143,10 @@ def _restamp(pack: Path, folder: Path, offset_ns: int, rate: float) -> None:
 
 
 def _save_map(listener: Listener, others: Sequence[subprocess.Popen[bytes]]) -> str:
-    """Have the map saved; return what the node says of it."""
+    """Call ~/save_map; return the node's message."""
     _wait(listener.can_save, others, READY_S, 'the service save_map')
     answer = listener.save_map()
-    _wait(answer.done, others, READY_S, 'an answer of save_map')
+    _wait(answer.done, others, READY_S, 'the response of save_map')
     said: Any = answer.result()
     if not said.success:
         raise Recon3rError(f'save_map: {said.message}')
@@ -154,7 +154,7 @@ def _save_map(listener: Listener, others: Sequence[subprocess.Popen[bytes]]) -> 
 
 
 def _write_poses(listener: Listener, folder: Path) -> None:
-    """Write the poses as they were published, as a trajectory.txt without keyframes."""
+    """Write the published poses as a trajectory.txt without keyframes."""
     folder.mkdir(exist_ok=True)
     write_bytes(folder / 'keyframes.json', b'[]\n')
     write_tum(folder / 'trajectory.txt', *listener.poses())
@@ -162,20 +162,20 @@ def _write_poses(listener: Listener, folder: Path) -> None:
 
 def _report(listener: Listener, saved: str) -> LiveReport:
     """
-    Sum up.
+    Summarise.
 
-    :param saved: answer of ~/save_map
+    :param saved: response of ~/save_map
     """
     delays = listener.delays_ms()
     if not delays:
-        raise Recon3rError('no pose came back from the node')
+        raise Recon3rError('no pose received from the node')
     return LiveReport(listener.images, len(delays), float(np.median(delays)),
                       float(np.quantile(delays, 0.95)), listener.callback_ms, saved)
 
 
 @contextmanager
 def _child(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Python in a process of its own; at the end it is told to stop."""
+    """Run Python in a separate process; stop it at the end."""
     with (folder / f'{name}.log').open('wb') as log:
         process = subprocess.Popen([sys.executable, *arguments], env=child_environment(),
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -197,19 +197,19 @@ def _child(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Pope
 
 
 def _last_words(folder: Path, name: str) -> str:
-    """Return what a process wrote last."""
+    """Return the last output of a process."""
     lines = (folder / f'{name}.log').read_text(errors='replace').splitlines()
     said = ' | '.join(line.strip() for line in lines[-3:] if line.strip())
-    return f'{name} failed: {said or "without a word"}'
+    return f'{name} failed: {said or "no output"}'
 
 
 def _wait(condition: Callable[[], Any], children: Sequence[subprocess.Popen[bytes]],
           seconds: float, what: str) -> None:
-    """Wait for a condition while the children live."""
+    """Wait for a condition while the children run."""
     deadline = time.monotonic() + seconds
     while not condition():
         if any(child.poll() is not None for child in children):
-            raise Recon3rError(f'a process ended while {what} was waited for')
+            raise Recon3rError(f'a process ended while waiting for {what}')
         if time.monotonic() > deadline:
-            raise Recon3rError(f'{what} did not come within {seconds:.0f} s')
+            raise Recon3rError(f'timed out after {seconds:.0f} s waiting for {what}')
         time.sleep(0.02)

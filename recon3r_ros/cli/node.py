@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Command `recon3r node`: the node, started without a ROS installation."""
+"""Command `recon3r node`: the node, without a ROS installation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _DESCRIPTION = """\
 Run the ROS 2 node `recon3r`. With a ROS installation this is `ros2 run recon3r_ros recon3r_node`;
 without one it runs on the client library from PyPI: pip install "recon3r_ros[ros]".
 
-All that follows is handed to ROS:
+All following arguments are passed to ROS:
   recon3r node --ros-args --params-file config/recon3r.yaml -r camera/image_raw:=/front/image
 
-Parameters are listed in docs/parameters.md. Ctrl-C ends it.
+Parameters are listed in docs/parameters.md. Ctrl-C stops it.
 """
 
 
@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """
     Run the command.
 
-    :param arguments: as parsed; `ros_args` holds what goes to ROS as it is
+    :param arguments: as parsed; `ros_args` is passed to ROS unchanged
     :returns: the exit status
     """
     require_rclpy()

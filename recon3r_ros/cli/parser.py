@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands, and their arguments put together."""
+"""The parser of the commands."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from importlib import import_module
 from recon3r_ros import __version__
 from recon3r_ros.cli.exit_status import EXPLANATION
 
-#: What the commands do; each is the module of its name, with `add_arguments` and `execute`
+#: Summaries of the commands; each is the module of its name, with `add_arguments` and `execute`
 COMMANDS = {
     'run': 'reconstruct images, a video or a bag',
-    'eval': 'compare results with the truth',
+    'eval': 'compare results with ground truth',
     'bench': 'measure accuracy and speed on all test sequences',
     'demo': 'simulate, reconstruct, evaluate and draw a scene',
     'node': 'run the ROS 2 node',
@@ -22,9 +22,9 @@ COMMANDS = {
     'play': 'publish images as a ROS 2 camera',
 }
 _DESCRIPTION = f"""\
-Camera poses, depth, moving objects and a coloured map from the images of one camera.
+Camera poses, depth, dynamic objects and a coloured map from the images of one camera.
 
-Lengths are in map units: metres where the scale is known, which report.json says. Stamps are in
+Lengths are in map units: metres where the scale is known, see report.json. Stamps are in
 seconds, angles of evaluations in degrees, poses are camera-to-world with the camera's axes
 x right, y down, z forward.
 
@@ -33,10 +33,10 @@ x right, y down, z forward.
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """
-    Build the parser; only of the command that is asked for it knows the arguments.
+    Build the parser, with the arguments of the given command only.
 
-    :param argv: what will be parsed
-    :returns: the parser, which sets `execute` to what runs the command
+    :param argv: the arguments to be parsed
+    :returns: the parser, which sets `execute` to the command's function
     """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
@@ -57,5 +57,5 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def asked_command(argv: Sequence[str]) -> str:
-    """Return the first word that is no option: none of those before a command takes a value."""
+    """Return the first argument that is not an option: options before a command take no value."""
     return next((word for word in argv if not word.startswith('-')), '')

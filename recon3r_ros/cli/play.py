@@ -19,15 +19,15 @@ from recon3r_ros.ros.environment import require_rclpy
 if TYPE_CHECKING:
     from recon3r_ros.io.base import Sequence
 
-#: Begins the line that says how stamps were shifted
+#: Prefix of the line with the offset of the stamps
 OFFSET = 'shifted    '
 
 _DESCRIPTION = """\
-Publish images as a ROS 2 camera at their own pace, to try the node on them.
+Publish images as a ROS 2 camera at their recorded rate, to test the node.
 
 SOURCE is a folder of images, a pack, a video or a rosbag2. Images are published on
-CAMERA/image_raw, and their intrinsics, where they are known, on CAMERA/camera_info. What follows
---ros-args is handed to ROS.
+CAMERA/image_raw, and their intrinsics, where known, on CAMERA/camera_info. Arguments after
+--ros-args are passed to ROS.
 """
 
 
@@ -38,19 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument('source', metavar='SOURCE', nargs='?', help='images, pack, video or bag')
     what.add_argument('--simulated', metavar='SEED', type=int, help='a simulated room instead')
     parser.add_argument('--frames', metavar='N', type=count, default=120,
-                        help='how many images to simulate (default: 120)')
+                        help='number of simulated images (default: 120)')
     parser.add_argument('--camera', metavar='NAME', default='camera',
                         help='namespace of the topics (default: camera)')
     parser.add_argument('--rate', type=positive, default=1.0,
-                        help='how many times as fast as they were taken (default: 1)')
-    parser.add_argument('--loop', action='store_true', help='begin again at the end')
+                        help='factor of the playback speed (default: 1)')
+    parser.add_argument('--loop', action='store_true', help='start again at the end')
     parser.add_argument('--stamps', choices=['now', 'original'], default='now',
-                        help='stamp images with the present time, or as they were and publish '
-                        '/clock for nodes with use_sim_time (default: now)')
+                        help='stamp images with the current time, or keep their stamps and '
+                        'publish /clock for nodes with use_sim_time (default: now)')
     parser.add_argument('--fps', type=positive, default=30.0, help='images a second, where they '
                         'have no stamps (default: 30)')
-    parser.add_argument('--image-topic', metavar='T', help='topic of the images in a bag; needed '
-                        'where it holds several')
+    parser.add_argument('--image-topic', metavar='T', help='topic of the images in a bag; '
+                        'required where it holds several')
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -67,12 +67,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> Sequence:
-    from recon3r_ros.io.sequences import open_sequence  # takes OpenCV, which --help does not
+    from recon3r_ros.io.sequences import open_sequence  # needs OpenCV, unlike --help
     if arguments.simulated is not None:
         return open_sequence(images=_simulated(arguments))
     source = Path(arguments.source)
     if not source.exists():
-        raise InputError(f'{source}: there is no such file or folder')
+        raise InputError(f'{source}: no such file or folder')
     is_bag = source.suffix in ('.mcap', '.db3') or (source / 'metadata.yaml').is_file()
     if is_bag:
         return open_sequence(bag=source, image_topic=arguments.image_topic)
@@ -82,8 +82,8 @@ def _open(arguments: argparse.Namespace) -> Sequence:
 
 
 def _simulated(arguments: argparse.Namespace) -> Path:
-    """Render a room, unless it has been before."""
-    from recon3r_ros.bench.simulated import simulated_pack  # PyTorch is needed for this alone
+    """Render a room, unless it is cached."""
+    from recon3r_ros.bench.simulated import simulated_pack  # only this needs PyTorch
     from recon3r_ros.sim import SceneConfig
     pack = (Path(tempfile.gettempdir()) / f'recon3r-play-{os.getuid()}'
             / f'{arguments.simulated}-{arguments.frames}')
@@ -99,7 +99,7 @@ def _play(sequence: Sequence, arguments: argparse.Namespace) -> None:
     screen = console()
     with player(arguments.camera, arguments.stamps == 'original') as camera:
         if not camera.wait_for_listeners():
-            screen.print(f'nobody listens to {camera.topic} yet; publishing all the same')
+            screen.print(f'{camera.topic} has no subscribers yet; publishing anyway')
         while True:
             played = camera.play(sequence, arguments.rate)
             rate = played.images / max(played.seconds, 1e-9)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From a sequence to a folder of results: what `recon3r run`, `demo` and `bench` share."""
+"""From a sequence to a folder of results, for `recon3r run`, `demo` and `bench`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class RunOptions:
     """
-    How to reconstruct.
+    Options of a reconstruction.
 
-    :param model: what to predict with
-    :param voxel_size: of the map, map units; None leaves the choice to the fusion
+    :param model: depth predictor
+    :param voxel_size: of the map, map units; None: chosen by the fusion
     :param colmap: write a COLMAP model as well
-    :param motion: how dynamic objects are handled
+    :param motion: handling of dynamic objects
     :param frontend: of tracking
     :param mapping: of local mapping
     :param progress: show a progress bar where standard error is a terminal
@@ -54,13 +54,13 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
     """
     Reconstruct a sequence and write everything to a folder.
 
-    Whatever goes wrong on the way, the results computed until then are written first.
+    After an error, the results computed until then are written first.
 
     :param sequence: the images
     :param output: folder for the results
-    :param options: how
-    :param interruption: asked between frames whether to stop; None is never asked to
-    :returns: what report.json says
+    :param options: of the reconstruction
+    :param interruption: checked between frames for a request to stop; None never stops
+    :returns: the content of report.json
     :raises Recon3rError: where an image, or the folder, cannot be used
     """
     predictor = make_predictor(options.model)
@@ -86,7 +86,7 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
 
 def _stream(session: Session, sequence: Sequence, bar: ProgressBar,
             interruption: Interruption | None) -> None:
-    """Process frames until there are no more, or the user has had enough."""
+    """Process frames until the end or an interruption."""
     bar.stage('tracking', len(sequence))
     for frame in session.frames():
         session.add(frame)
@@ -98,13 +98,13 @@ def _stream(session: Session, sequence: Sequence, bar: ProgressBar,
 
 
 def _save(session: Session, options: RunOptions, error: Exception) -> None:
-    """Write what there is in spite of an error, which matters more than any that follows."""
+    """Write the results after an error; later errors are only logged."""
     try:
         if isinstance(error, OutputError):
-            session.write_trajectory_alone()  # the writer takes no more; this file is small
+            session.write_trajectory_alone()  # the writer has failed; this file is small
             return
         session.warn(f'stopped early: {error or type(error).__name__}')
-        with suppress(Exception):  # without the refinement the results are worse, not worthless
+        with suppress(Exception):  # the results are usable without the final refinement
             session.finish()
         session.write(options.colmap)
     except Exception as second:

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What report.json says about a run, and how a process measures itself."""
+"""Content of report.json, and memory of a process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import sys
 @dataclass(frozen=True)
 class Timings:
     """
-    Where the time went; reading happens ahead in a thread, so `read_s` is time spent waiting.
+    Run times; images are read ahead in a thread, so `read_s` is time spent waiting.
 
-    :param total_s: seconds for everything, from opening the output to the last file
+    :param total_s: seconds in total, from opening the output to the last file
     :param read_s: seconds spent waiting for images
     :param track_median_ms: milliseconds for tracking a frame; None if none was tracked
     :param motion_median_ms: milliseconds for the dynamic mask; None likewise
-    :param frame_median_ms: milliseconds for all of a tracked frame that became no keyframe, its
-        masks at full size included; None likewise
+    :param frame_median_ms: milliseconds in total for a tracked frame that became no keyframe, with
+        its masks at full size; None likewise
     :param keyframe_median_ms: milliseconds for a frame that became a keyframe; None if none
     :param finish_s: seconds for the refinement at the end
-    :param write_s: seconds for fusing the map and writing what is written at the end
+    :param write_s: seconds for fusing the map and writing the results at the end
     """
 
     total_s: float
@@ -43,20 +43,20 @@ class RunReport:
 
     :param version: of this package
     :param model: name of the predictor
-    :param input: where the images came from
+    :param input: source of the images
     :param frames_read: images that could be decoded and were processed
     :param frames_tracked: of these, those with a pose
-    :param frames_skipped: images that could not be used
-    :param keyframes: how many have a pose
-    :param points: in the map
+    :param frames_skipped: unusable images
+    :param keyframes: number of keyframes with a pose
+    :param points: number of points in the map
     :param state: of the tracker at the end: initialising, tracking or lost
-    :param scale: what the map's unit is; 'unknown' for one camera alone
-    :param focal_pixels: focal length fx of the source images; None where nothing is known
+    :param scale: the map's unit; 'unknown' for a monocular map
+    :param focal_pixels: focal length fx of the source images; None where unknown
     :param focal_estimated: whether it was estimated from the images
     :param sequence_s: seconds between the first and the last stamp
-    :param timings: where the time went
+    :param timings: run times
     :param peak_memory_mb: largest resident set of the process so far, megabytes of 10^6 bytes
-    :param interrupted: whether the run was ended by Ctrl-C
+    :param interrupted: whether the run was stopped by Ctrl-C
     :param warnings: one line each
     """
 
@@ -85,7 +85,7 @@ class RunReport:
 
     def summary(self, output: Path) -> str:
         """
-        Sum up in a few lines.
+        Summarise in a few lines.
 
         :param output: folder of the results
         """
@@ -103,13 +103,13 @@ class RunReport:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident set this process has had, megabytes."""
+    """Return the peak resident set of this process, megabytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == 'darwin' else peak * 1024 / 1e6
 
 
 def resident_memory_mb(pid: int | str = 'self') -> float | None:
-    """Return the resident set of a process now, megabytes; None where it cannot be told."""
+    """Return the current resident set of a process, megabytes; None where unavailable."""
     try:
         pages = int(Path(f'/proc/{pid}/statm').read_text(encoding='ascii').split()[1])
     except (OSError, ValueError, IndexError):

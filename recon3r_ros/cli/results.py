@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a map becomes on disk, whoever made it: `recon3r run` or the node."""
+"""Writes a map's results, for `recon3r run` and the node."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
                   trajectory: Sequence[tuple[TrackedFrame, Array]], cloud: PointCloud,
                   saved: SavedMap | None, metres: float = 1.0) -> None:
     """
-    Write trajectory, keyframes, their depth, the cloud, and what `load_map` needs.
+    Write trajectory, keyframes, their depth, the cloud, and the map for `load_map`.
 
     :param trajectory: frames with their poses T_map_cam (4, 4), in any order
     :param cloud: in the map frame, map units
-    :param saved: the map to go on in; None where there is none
-    :param metres: per map unit, 1 where that is unknown; what is written for others is in metres
+    :param saved: the map for `load_map`; None where there is none
+    :param metres: per map unit, 1 where unknown; all other results are written in metres
     """
     tracked = {f.stamp_ns: T for f, T in trajectory}
     stamps_ns = sorted(tracked)

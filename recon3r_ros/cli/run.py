@@ -24,24 +24,23 @@ logger = logging.getLogger(__name__)
 _DESCRIPTION = f"""\
 Reconstruct a folder of images, a video or a recording.
 
-DIR is a folder of images, or a pack: a folder with images/, frames.txt (stamp and image a line)
-and perhaps camera.json; all are used where present. camera.json holds width, height, fx, fy, cx,
-cy (pixels) and distortion, a list of OpenCV's coefficients. Without intrinsics the focal length
-is estimated.
+DIR is a folder of images, or a pack: a folder with images/ and optionally frames.txt (a stamp and
+an image per line) and camera.json. camera.json holds width, height, fx, fy, cx, cy (pixels) and
+distortion, a list of OpenCV's coefficients. Without intrinsics the focal length is estimated.
 
 files written to OUT (NAME is the image's name without its suffix):
   trajectory.txt   a line for each tracked image: stamp tx ty tz qx qy qz qw, in seconds and map
                    units, camera-to-world (TUM format)
   keyframes.json   stamp, pose and pinhole camera of each keyframe
   map.ply          the static map: coloured points with confidence, map units
-  map.npz          the map for ~/load_map of the node, to go on in it
+  map.npz          the map for ~/load_map of the node, to continue mapping
   depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
                    unknown, and `confidence`, the inverse variance of the relative depth
-  masks/NAME.png   for each image 255 where something moves, else 0; the image's size
+  masks/NAME.png   for each image 255 on dynamic objects, else 0; the image's size
   report.json      counts, times (s, ms), focal length (pixels), scale, memory (MB), warnings
   colmap/          with --colmap: a COLMAP text model, cameras.txt images.txt points3D.txt
 
-Ctrl-C stops reading and writes everything computed so far; a second one aborts.
+Ctrl-C stops reading and writes the results computed so far; a second one aborts.
 
 {EXPLANATION}"""
 
@@ -54,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument('--video', metavar='FILE', help='video file')
     source.add_argument('--bag', metavar='PATH', help='rosbag2 folder or file; needs no ROS')
     parser.add_argument('--image-topic', metavar='T', help='topic of the images in the bag; '
-                        'needed where it holds several')
+                        'required where it holds several')
     lens = parser.add_mutually_exclusive_group()
     lens.add_argument('--camera', metavar='FILE', help='camera.json, instead of the intrinsics '
                       'that come with the images')
@@ -64,16 +63,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'have no stamps (default: 30)')
     add_model_arguments(parser)
     parser.add_argument('--motion', choices=['online', 'offline', 'off'], default='online',
-                        help='how dynamic objects are found: frame by frame, as on a robot; once '
-                        'more at the end, from before and after each image; or not at all '
-                        '(default: online)')
-    parser.add_argument('--masks', metavar='DIR', help='masks NAME.png of what you know to move: '
-                        'all but 0, of the size of the image NAME')
+                        help='detection of dynamic objects: online, frame by frame, as on a '
+                        'robot; offline, again at the end, from earlier and later images; or '
+                        'off (default: online)')
+    parser.add_argument('--masks', metavar='DIR', help='known dynamic masks NAME.png: dynamic '
+                        'where not 0, of the size of the image NAME')
     parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
     parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
-    parser.add_argument('--voxel', metavar='SIZE', type=positive, help='edge of the cubes that '
-                        'hold at most one point of the map, map units (default: chosen from the '
-                        'depths)')
+    parser.add_argument('--voxel', metavar='SIZE', type=positive, help='edge of the voxels, '
+                        'which hold at most one point of the map, map units (default: chosen from '
+                        'the depths)')
     add_slam_arguments(parser)
 
 
@@ -84,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
-    # Not before, so that --help is quick
+    # Deferred, so that --help is fast
     from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
     from recon3r_ros.geometry.camera import Camera
     from recon3r_ros.io.masks import MaskedSequence
@@ -109,7 +108,7 @@ def execute(arguments: argparse.Namespace) -> int:
         logger.warning('%s', warning)
     console().print(report.summary(Path(arguments.output)), soft_wrap=True)
     if report.interrupted:
-        logger.warning('interrupted after %d frames; what was computed until then is in %s',
+        logger.warning('interrupted after %d frames; the results until then are in %s',
                        report.frames_read, arguments.output)
         return INTERRUPTED
     return NOTHING_PRODUCED if report.is_empty else 0

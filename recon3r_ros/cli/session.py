@@ -27,20 +27,20 @@ from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
 
-#: The user's masks of so many frames are kept for those that get a pose afterwards
+#: Number of frames whose user masks are kept, for frames that get a pose later
 MAX_GIVEN = 100
 
 
 class Session:
     """
-    Feeds frames to a driver, and is its sink: writes results and keeps the books.
+    Feeds frames to a driver, and is its sink: writes results and records statistics.
 
     :param sequence: the images
     :param writer: of the results
-    :param system: that has seen nothing yet
-    :param model: name of what predicts depth
-    :param voxel_size: of the map, map units; None leaves the choice to the fusion
-    :param refiner: brings masks to the edges of the image; None leaves them coarse
+    :param system: without any frame yet
+    :param model: name of the depth predictor
+    :param voxel_size: of the map, map units; None: chosen by the fusion
+    :param refiner: refines masks to the edges of the image; None leaves them coarse
     """
 
     def __init__(self, sequence: Sequence, writer: ResultWriter, system: System, model: str,
@@ -70,14 +70,14 @@ class Session:
 
     def warn(self, text: str) -> None:
         """
-        Note a line for the report.
+        Add a warning to the report.
 
         :param text: the line
         """
         self._warnings.append(' '.join(text.split()))
 
     def frames(self) -> Iterator[Frame]:
-        """Iterate over the sequence and measure how long its images are waited for."""
+        """Iterate over the sequence and measure the time spent waiting for images."""
         frames = iter(self._sequence)
         while True:
             begin = perf_counter()
@@ -89,7 +89,7 @@ class Session:
 
     def add(self, frame: Frame) -> None:
         """
-        Process a frame and write its mask, and those of earlier frames that it settled.
+        Process a frame and write its mask, and those of earlier frames that now have a pose.
 
         :param frame: the next one
         """
@@ -110,7 +110,7 @@ class Session:
         """
         Write the masks of frames that got a pose.
 
-        :param frame: that was processed; None at the end
+        :param frame: the processed frame; None at the end
         """
         if frame is not None:
             self._note(update.times, update)
@@ -128,7 +128,7 @@ class Session:
             self._writer.mask(tracked.name, mask if given is None else mask | given)
 
     def reset(self) -> None:
-        """Do nothing: one map is all there is."""
+        """Do nothing: a run has one map."""
 
     def _note(self, times: StageTimes, update: Update) -> None:
         if times.track > 0:
@@ -139,7 +139,7 @@ class Session:
             self._frame_s.append(times.total)
 
     def finish(self) -> None:
-        """Refine everything together; only the first call does."""
+        """Run the final refinement; only in the first call."""
         if self._finished:
             return
         self._finished = True
@@ -151,9 +151,9 @@ class Session:
 
     def smooth_motion(self, advance: Callable[[], None]) -> None:
         """
-        Write all masks anew, now that it is known what comes after each image.
+        Recompute and write all masks, from earlier and later images.
 
-        :param advance: called after each image; every image comes twice
+        :param advance: called after each image, twice per image
         """
         def again() -> Iterator[Frame]:
             for frame in islice(self._sequence, self._count):
@@ -176,7 +176,7 @@ class Session:
 
     def write(self, colmap: bool) -> RunReport:
         """
-        Write all results but the masks, which are written already.
+        Write all results except the masks, which are already written.
 
         :param colmap: write a COLMAP model as well
         :returns: the report, written last
@@ -197,7 +197,7 @@ class Session:
         return report
 
     def write_trajectory_alone(self) -> None:
-        """Write only trajectory.txt, without help of a writer that has failed."""
+        """Write only trajectory.txt, without the writer, which has failed."""
         stamps_ns, poses, _ = self._trajectory()
         if poses:
             write_tum(self._writer.output / 'trajectory.txt', stamps_ns, poses)
@@ -241,15 +241,15 @@ class Session:
         if self._first is None:
             self.warn('no image could be used')
         elif self._count == 1:
-            self.warn('only one image: depth needs at least two from different places')
+            self.warn('only one image: depth needs at least two from different positions')
         elif self._alike:
             self.warn(f'all {self._count} images are identical: depth needs images from different '
-                      'places')
+                      'positions')
         elif not self._system.map.started:
-            self.warn('no parallax: the camera did not move, only turned, or the images show '
-                      'nothing in common; there is no map')
+            self.warn('no map: no parallax, that is pure rotation or a static camera, or no '
+                      'overlap of the images')
         elif not points:
-            self.warn('the map is empty: no depth is certain enough')
+            self.warn('the map is empty: no depth has enough confidence')
         elif self._system.state is TrackingState.LOST:
             self.warn(f'tracking was lost at the end; {poses} of {self._count} images have a pose')
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Command `recon3r weights`: which weights are published, and whether a file holds them."""
+"""Command `recon3r weights`: lists published weights, verifies a file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from recon3r_ros.cli.console import output as console
 from recon3r_ros.models import registry
 
 _DESCRIPTION = """\
-List the weights that the networks' authors publish, or verify a file of them.
+List the weights that the networks' authors publish, or verify a weights file.
 
-Nothing is ever downloaded here: the licences of the weights differ from this software's, and to
-accept them is up to you. A FILE is checked tensor by tensor, and against its SHA-256 where that is
-known: from the list, or from FILE.sha256 beside it, as sha256sum writes it.
+Nothing is downloaded: the licences of the weights differ from this software's, and accepting them
+is up to you. FILE is checked tensor by tensor, and against its SHA-256 where that is known: from
+the list, or from FILE.sha256 beside it, as written by sha256sum.
 """
 
 
@@ -59,11 +59,11 @@ def _verify(path: Path) -> None:
     origin = checkpoints.check_sha256(path, weights.known_sha256(path))
     hashed = checkpoints.sha256(path)
     lines = {
-        'file': f'{path}: every tensor is there, has its shape, and is finite',
+        'file': f'{path}: all tensors are present, of the expected shape, and finite',
         'fits': ', '.join(f'--model {model}' for model in checkpoint.models),
         'network': f'{parameters / 1e6:.0f} million parameters{head}, images of '
                    f'{checkpoint.image_size} pixels',
-        'SHA-256': f'{hashed}, ' + (f'{origin}' if origin else 'with none known to compare: keep '
+        'SHA-256': f'{hashed}, ' + (f'{origin}' if origin else 'no known hash to compare: keep '
                                     f'it in {path.name}.sha256'),
     }
     for name, text in lines.items():

@@ -1,3 +1,3 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Measures: results compared with the truth, as numbers."""
+"""Evaluation of results against ground truth."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of depth maps and motion masks against the truth."""
+"""Errors of depth maps and dynamic masks against ground truth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLOSE = 1.25
 @dataclass(frozen=True)
 class DepthErrors:
     """
-    Errors of depth that was scaled by the ratio of medians.
+    Errors of depth after scaling by the ratio of medians.
 
     :param abs_rel: mean of |depth - truth| / truth
     :param delta_125: share of pixels with max(depth / truth, truth / depth) < 1.25
@@ -32,9 +32,9 @@ class KeyframeDepth:
     """
     Depth errors of one keyframe.
 
-    :param every: over all pixels known to both
+    :param every: over all pixels known in both
     :param confident: over the half of these with the highest confidence
-    :param known: share of the truth's pixels that have an estimate
+    :param known: share of the pixels with ground truth that have an estimate
     """
 
     every: DepthErrors
@@ -58,12 +58,12 @@ def depth_errors(depth: NDArray[np.floating], truth: NDArray[np.floating]) -> De
 def keyframe_errors(depth: NDArray[np.floating], confidence: NDArray[np.floating],
                     truth: NDArray[np.floating]) -> KeyframeDepth | None:
     """
-    Compare a depth map with the truth on its grid.
+    Compare a depth map with ground truth on its grid.
 
     :param depth: (H, W), not finite where unknown
     :param confidence: (H, W)
     :param truth: (H, W), 0 where unknown
-    :returns: None where no pixel is known to both
+    :returns: None where no pixel is known in both
     """
     known = np.isfinite(depth) & (depth > 0) & (truth > 0)
     count = int(known.sum())
@@ -88,11 +88,11 @@ def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors:
 def on_grid(truth: NDArray[np.floating], source: Camera | None, grid: Camera
             ) -> NDArray[np.floating]:
     """
-    Bring a true depth map to the grid of an estimated one, by nearest neighbour.
+    Resample a true depth map to the grid of an estimated one, by nearest neighbour.
 
     :param truth: (H, W) registered to the source image, 0 where unknown
-    :param source: camera of the truth, distortion included; None where the grid shows the whole
-        source image and no lens distortion was removed, so that sizes alone relate the two
+    :param source: camera of the ground truth, with distortion; None where the grid covers the
+        whole source image without rectification, so that the sizes alone relate the two
     :param grid: pinhole camera of the estimated depth
     :returns: (grid.height, grid.width), 0 where unknown
     """
@@ -104,7 +104,7 @@ def on_grid(truth: NDArray[np.floating], source: Camera | None, grid: Camera
     else:
         pixels = source.project(grid.unproject(pixels))
         pixels = (pixels + 0.5) * [width / source.width, height / source.height] - 0.5
-    # ties away from zero would leave the image at its border; NaN is outside
+    # rounding half away from zero would leave the image at its border; NaN is outside
     nearest = np.nan_to_num(np.floor(pixels + 0.5), nan=-1.0, posinf=-1.0, neginf=-1.0)
     inside = np.all((nearest >= 0) & (nearest < [width, height]), axis=-1)
     u, v = np.where(inside[..., None], nearest, 0).astype(int).transpose(2, 0, 1)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a run compared with the truth: files in, numbers out."""
+"""Evaluation of the files of a run against ground truth."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _MILLIMETRE = 1e-3
 @dataclass(frozen=True)
 class DepthEvaluation:
     """
-    Depth of all keyframes against the truth.
+    Depth of all keyframes against ground truth.
 
-    :param keyframes: compared
-    :param known: share of the truth's pixels that have an estimate, mean over keyframes
-    :param every: errors over all pixels known to both, mean over keyframes
+    :param keyframes: number of keyframes compared
+    :param known: share of the pixels with ground truth that have an estimate, mean over keyframes
+    :param every: errors over all pixels known in both, mean over keyframes
     :param confident: the same over the half of them with the highest confidence
     """
 
@@ -49,12 +49,12 @@ class DepthEvaluation:
 @dataclass(frozen=True)
 class MaskEvaluation:
     """
-    Motion masks.
+    Dynamic masks against ground truth.
 
-    :param frames: masks looked at
+    :param frames: number of masks
     :param masked: share of their pixels that is masked
     :param compared: of these frames, those with a true mask
-    :param jaccard: intersection over union, mean over the frames compared; None without truth
+    :param jaccard: intersection over union, mean over the frames compared; None without any
     """
 
     frames: int
@@ -66,12 +66,12 @@ class MaskEvaluation:
 @dataclass(frozen=True)
 class Evaluation:
     """
-    All that can be said about the results of a run.
+    Evaluation of the results of a run.
 
-    :param frames: images that were given
+    :param frames: input images
     :param tracked: of these, those with a pose
-    :param trajectory: None where the truth has no poses
-    :param depth: None where no keyframe has both depth and truth
+    :param trajectory: None where the ground truth has no poses
+    :param depth: None where no keyframe has both depth and ground truth
     :param masks: None where the results hold no masks
     """
 
@@ -89,11 +89,11 @@ class Evaluation:
 
 def evaluate(output: str | Path, truth: str | Path) -> Evaluation:
     """
-    Compare the results of a run with the truth.
+    Compare the results of a run with ground truth.
 
     :param output: folder of the results
     :param truth: pack, or TUM file of poses
-    :raises InputError: naming the file that cannot be used
+    :raises InputError: with the file that cannot be used
     """
     output, truth = Path(output), Path(truth)
     if not (output / 'trajectory.txt').is_file():
@@ -121,10 +121,10 @@ def evaluate(output: str | Path, truth: str | Path) -> Evaluation:
 
 def _depth(output: Path, truth: Path, uncalibrated: bool) -> DepthEvaluation | None:
     """
-    Compare depth/ with the truth's.
+    Compare depth/ with that of the ground truth.
 
-    :param uncalibrated: whether the run estimated its focal length: then its grid shows the whole
-        source image, and its camera, an estimate, does not tell where
+    :param uncalibrated: whether the run estimated its focal length: then its grid covers the whole
+        source image, and its estimated camera is not used to relate them
     """
     source = None
     if (truth / 'camera.json').is_file() and not uncalibrated:
@@ -148,7 +148,7 @@ def _depth(output: Path, truth: Path, uncalibrated: bool) -> DepthEvaluation | N
 
 
 def _masks(output: Path, truth: Path) -> MaskEvaluation | None:
-    """Compare masks/ with the truth's, where it has any; a mask that is missing is empty."""
+    """Compare masks/ with those of the ground truth, if any; a missing mask counts as empty."""
     estimated = sorted((output / 'masks').glob('*.png'))
     true_masks = {path.stem: path for path in sorted(truth.glob('*.png'))}
     shares, scores = [], []

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of a trajectory against the truth, computed by evo."""
+"""Errors of a trajectory against ground truth, computed by evo."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from recon3r_ros.io.stamps import NS_PER_S
 
 Array = NDArray[np.float64]
 
-#: Stamps of one frame may differ by this, seconds
+#: Largest difference of matched stamps, seconds
 MAX_STAMP_DIFFERENCE = 0.01
-# Positions within a box of this diagonal, in their own units, stand still
+# Largest extent, in the trajectory's units, of a trajectory without motion
 _STILL = 1e-9
 
 
 @dataclass(frozen=True)
 class AlignedErrors:
     """
-    Errors after one kind of alignment; lengths in the truth's units, angles in degrees.
+    Errors after one kind of alignment; lengths in units of the ground truth, angles in degrees.
 
-    :param scale: truth's units in a map unit; 1 for a rigid alignment
+    :param scale: units of the ground truth per map unit; 1 for a rigid alignment
     :param ate_rmse: root mean square of the distances between matched positions
     :param ate_median: their median
     :param ate_max: their maximum
-    :param ate_percent_of_path: `ate_rmse` in percent of the truth's path length, None for a path
-        of no length
-    :param ate_percent_of_extent: the same of the truth's extent
+    :param ate_percent_of_path: `ate_rmse` in percent of the true path length, None where that is
+        zero
+    :param ate_percent_of_extent: the same of the true extent
     :param rpe_translation_rmse: error of the motion between successive matched poses; None for a
         single pose
     :param rpe_rotation_rmse_deg: the same of the rotation
@@ -55,15 +55,15 @@ class AlignedErrors:
 @dataclass(frozen=True)
 class TrajectoryErrors:
     """
-    A trajectory compared with the truth; lengths in the truth's units.
+    A trajectory compared with ground truth; lengths in units of the ground truth.
 
-    :param matched: estimated poses with a stamp that the truth has
-    :param path_length: of all the truth's poses
-    :param extent: diagonal of the box around the truth's positions
+    :param matched: estimated poses whose stamp matches a true pose
+    :param path_length: of all true poses
+    :param extent: diagonal of the bounding box of the true positions
     :param se3: after alignment by a rigid motion; None where nothing matches
-    :param sim3: after alignment by a similarity; None where nothing matches, or the truth has no
-        motion that could give a scale
-    :param note: what is special about it, such as 'no motion'; empty for nothing
+    :param sim3: after alignment by a similarity; None where nothing matches, or the scale is not
+        observable, without motion in the ground truth
+    :param note: special case, such as 'no motion'; empty for none
     """
 
     matched: int
@@ -77,11 +77,11 @@ class TrajectoryErrors:
 def compare(estimate: tuple[NDArray[np.int64], Array], truth: tuple[NDArray[np.int64], Array]
             ) -> TrajectoryErrors:
     """
-    Compare a trajectory with the truth.
+    Compare a trajectory with ground truth.
 
     :param estimate: stamps (N,) integer nanoseconds and T_map_cam (N, 4, 4)
     :param truth: stamps (M,) integer nanoseconds and T_world_cam (M, 4, 4)
-    :raises InputError: where both hold poses, but never at the same time
+    :raises InputError: where both hold poses, but no stamps match
     """
     if not len(truth[0]):
         raise InputError('the true trajectory holds no pose')
@@ -95,12 +95,12 @@ def compare(estimate: tuple[NDArray[np.int64], Array], truth: tuple[NDArray[np.i
     except sync.SyncException:
         raise InputError(
             f'the stamps of the {len(estimate[0])} estimated poses, {_span(estimate[0])}, are '
-            f'more than {MAX_STAMP_DIFFERENCE} s off those of the truth, {_span(truth[0])}'
+            f'more than {MAX_STAMP_DIFFERENCE} s off the true ones, {_span(truth[0])}'
         ) from None
     notes = []
     truth_is_still = _extent(reference.positions_xyz) < _STILL
     if truth_is_still:
-        notes.append('no motion in the truth')
+        notes.append('no motion in the ground truth')
     if _extent(matched.positions_xyz) < _STILL:
         notes.append('no motion in the estimate')
     size = (path_length, extent)
@@ -112,10 +112,10 @@ def compare(estimate: tuple[NDArray[np.int64], Array], truth: tuple[NDArray[np.i
 
 def aligning_similarity(estimate: Array, truth: Array, with_scale: bool = True) -> Array:
     """
-    Similarity that brings estimated positions as close to the true ones as it can.
+    Least-squares similarity from estimated to true positions.
 
-    Where the positions do not determine it, since they stand still or all lie on a line, the
-    orientations do.
+    Where the positions do not determine it, because they coincide or are collinear, it is
+    estimated from the orientations.
 
     :param estimate: T_map_cam (N, 4, 4)
     :param truth: T_world_cam (N, 4, 4)
@@ -186,7 +186,7 @@ def _trajectory(stamps_ns: NDArray[np.int64], poses: Array) -> PoseTrajectory3D:
 
 
 def _extent(positions: Array) -> float:
-    """Diagonal of the box around positions (N, 3)."""
+    """Diagonal of the bounding box of positions (N, 3)."""
     return float(np.linalg.norm(np.ptp(positions, axis=0)))
 
 

@@ -3,8 +3,8 @@
 """
 Light: two lamps under the ceiling and an even ambient part, the same from every viewpoint.
 
-The room's own faces get soft shadows and ambient occlusion of everything that stands still, baked
-once; solids are shaded by Lambert's law alone and darken towards the floor.
+The room's faces get soft shadows and ambient occlusion of all static objects, baked once; solids
+are shaded by Lambert's law alone and darken towards the floor.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Array = NDArray[np.float64]
 _AMBIENT = 0.5
 _LAMP_POWERS = (0.75, 0.5)
 _LAMP_RADIUS = 0.4  # metres
-_REACH = 3.5  # metres at which a lamp's light has halved
+_REACH = 3.5  # distance, metres, at which a lamp's light is halved
 _TEXELS = 40  # along each edge of a face
 _LAMP_SAMPLES = 4
 _SKY_SAMPLES = 8
-_SKY_DISTANCE = 0.8  # metres up to which things occlude ambient light
+_SKY_DISTANCE = 0.8  # largest distance, metres, at which objects occlude ambient light
 _CORNER = 0.22  # metres over which the room's corners darken
-_FLOOR_SHADE = (0.62, 0.7)  # light at the floor, and the height in metres where it is full
+_FLOOR_SHADE = (0.62, 0.7)  # light at the floor, and the height, metres, of full light
 
 
 class Lamp(NamedTuple):
@@ -37,7 +37,7 @@ class Lamp(NamedTuple):
     A lamp.
 
     :param position: world frame (3,), metres
-    :param power: light on a surface that faces it from near by
+    :param power: light on a nearby surface that faces it
     """
 
     position: Array
@@ -49,7 +49,7 @@ def lamps(half_room: Array, rng: np.random.Generator) -> list[Lamp]:
     Hang two lamps on opposite sides of the room.
 
     :param half_room: half the room's edges (3,), metres
-    :param rng: source of their places
+    :param rng: source of their positions
     :returns: the lamps
     """
     angle = rng.uniform(-math.pi, math.pi)
@@ -66,7 +66,7 @@ def light_on_solid(lights: Sequence[Lamp], T_world_solid: Array, hit: Hit,
 
     :param lights: the lamps
     :param T_world_solid: pose of the solid (4, 4)
-    :param hit: where it is seen
+    :param hit: its visible points
     :param height: of those points above the floor (h, w), metres; overwritten
     :returns: (h, w)
     """
@@ -99,7 +99,7 @@ class LightMap:
     :param room: its solid
     :param T_world_room: its pose (4, 4)
     :param lights: the lamps
-    :param occluders: what stands still in the room, with its pose T_world_solid
+    :param occluders: static objects in the room, with their poses T_world_solid
     :param rng: source of the sample directions
     :param device: where to evaluate
     """
@@ -126,7 +126,7 @@ class LightMap:
         """
         Interpolate.
 
-        :param hit: where a face of the room is seen
+        :param hit: visible points of a face of the room
         :returns: (h, w)
         """
         assert isinstance(hit.face, int)

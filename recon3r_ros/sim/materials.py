@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What surfaces are made of: the parameters of the procedural texture, and a catalogue to draw from.
+Materials of surfaces: the parameters of the procedural texture, and a catalogue to draw from.
 
 Colours are sRGB in [0, 1]; lengths are metres on the surface.
 """
@@ -25,12 +25,12 @@ class Material:
     """
     A pattern of cells (tiles, planks, bricks ...) under noise of many scales.
 
-    :param palette: PALETTE_SIZE colours; each cell takes one by chance
+    :param palette: PALETTE_SIZE colours; each cell takes a random one
     :param seam_color: of the lines between cells
     :param border_color: of the face's border
     :param blotch_color: of the irregular patches
     :param cell: width and height of a cell
-    :param row_shift: by how much of a cell a row is offset against the one below
+    :param row_shift: offset of a row against the one below, in cells
     :param seam: width of the lines between cells
     :param disc: radius of a disc of a second colour in the middle of each cell; negative for none
     :param border: width of the border along the face's edges; negative for none
@@ -171,7 +171,7 @@ def painted(rng: np.random.Generator) -> Material:
 
 def mosaic(rng: np.random.Generator) -> Material:
     """
-    Draw a cheerful patchwork: moving objects, balls, cushions.
+    Draw a colourful patchwork: dynamic objects, balls, cushions.
 
     :param rng: source of colour and size
     :returns: the material

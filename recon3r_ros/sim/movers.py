@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Choice of moving objects: drawn at random until well in view and clear of everything."""
+"""Random dynamic objects that are well visible and collide with nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 _CANDIDATES = 250
 _SHRINKING = (1.0, 0.7, 0.45, 0.25)  # of the size, tried in turn
-_CAMERA_CLEARANCE = 0.4  # metres between the camera and a moving object's surface
+_CAMERA_CLEARANCE = 0.4  # metres between the camera and a dynamic object's surface
 _WALL_CLEARANCE = 0.15
 _NEIGHBOUR_CLEARANCE = 0.05
 _DISTANCES = (1.4, 2.5)  # metres from the camera
@@ -30,19 +30,19 @@ _PROPORTIONS = np.array([0.75, 0.95, 1.25])  # of a box around its nominal size
 def place_movers(count: int, fraction: float, camera: Camera, T_world_cam: Array, times: Array,
                  half_room: Array, rng: np.random.Generator) -> list[tuple[Solid, ObjectPath]]:
     """
-    Draw solids that move through the picture, boxes and spheres in turn.
+    Draw dynamic objects that pass through the field of view, boxes and spheres alternately.
 
-    Where several compete for room, the later ones are smaller.
+    Where space is scarce, the later ones are smaller.
 
     :param count: how many
-    :param fraction: of the picture that one covers, on average
+    :param fraction: of the image that one covers, on average
     :param camera: the camera
     :param T_world_cam: camera poses (n, 4, 4)
     :param times: of the poses (n,), seconds
     :param half_room: half the room's edges (3,), metres
     :param rng: source of the choice
     :returns: solids and their paths, whose positions never come close to the camera
-    :raises InputError: if that many, or ones that large, find no room
+    :raises InputError: if there is no space for that many, or for that size
     """
     placed: list[tuple[Solid, ObjectPath]] = []
     for number in range(count):
@@ -54,7 +54,7 @@ def place_movers(count: int, fraction: float, camera: Camera, T_world_cam: Array
             if fitting:
                 break
         else:
-            raise InputError(f'moving_objects: got {count} of size {fraction}, found room for '
+            raise InputError(f'moving_objects: got {count} of size {fraction}, there is space for '
                              f'{len(placed)}')
         placed.append(max(fitting, key=lambda each: _visibility(
             each[1].position(times), camera, T_world_cam, placed, times)))
@@ -111,8 +111,8 @@ def _is_clear(solid: Solid, path: ObjectPath, times: Array, T_world_cam: Array,
 
 def _visibility(positions: Array, camera: Camera, T_world_cam: Array,
                 placed: list[tuple[Solid, ObjectPath]], times: Array) -> float:
-    # share of the frames that show the centre, not behind another moving object, less a penalty
-    # for a size in the picture that varies
+    # share of the frames with a visible centre, not occluded by another dynamic object, less a
+    # penalty for a varying size in the image
     points = (np.swapaxes(T_world_cam[:, :3, :3], 1, 2)
               @ (positions - T_world_cam[:, :3, 3])[:, :, None])[..., 0]
     pixels = camera.project(points) / [camera.width, camera.height]
@@ -126,12 +126,12 @@ def _visibility(positions: Array, camera: Camera, T_world_cam: Array,
 
 def blocked(starts: Array, ends: Array, centres: Array, radius: float) -> Array:
     """
-    Tell which lines of sight a ball cuts.
+    Whether a sphere intersects lines of sight.
 
     :param starts: (n, 3)
     :param ends: (n, 3)
-    :param centres: of the ball (n, 3) or (3,)
-    :param radius: of the ball
+    :param centres: of the sphere (n, 3) or (3,)
+    :param radius: of the sphere
     :returns: (n,), bool
     """
     lines = ends - starts

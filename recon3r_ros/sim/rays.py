@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Grids of pixel rays, and which part of one a solid can be seen in."""
+"""Grids of pixel rays, and the window of a grid that can hit a solid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 Array = NDArray[np.float64]
 Window = tuple[slice, slice]  # rows, columns
 
-_NEAREST = 0.01  # metres in front of the camera that an outline is cut at
+_NEAREST = 0.01  # near plane, metres, at which an outline is clipped
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Rays:
     @classmethod
     def grid(cls, x: Array, y: Array, device: torch.device) -> Rays:
         """
-        Lay out a grid.
+        Make a grid.
 
         :param x: of the columns (w,), at least two, evenly spaced
         :param y: of the rows (h,), at least two, evenly spaced
@@ -63,10 +63,10 @@ class Rays:
 
     def window(self, outline: Array) -> Window | None:
         """
-        Rows and columns of the rays that can meet a convex polygon or body.
+        Rows and columns of the rays that can hit a convex polygon or body.
 
-        :param outline: corners (n, 3) in the camera frame, each joined to all that follow it
-        :returns: the window, or None if no ray does
+        :param outline: corners (n, 3) in the camera frame, each connected to all that follow it
+        :returns: the window, or None if no ray can
         """
         front = outline[:, 2] > _NEAREST
         if not front.any():

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rendering: the frames of a scene with exact depth, pose and motion mask."""
+"""Rendering: the frames of a scene with exact depth, pose and dynamic mask."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _CHUNK = 1 << 15  # pixels shaded at once, so that intermediate results stay in 
 @dataclass(frozen=True, eq=False)
 class SimulatedFrame:
     """
-    One frame and the truth about it.
+    One frame with ground truth.
 
     :param index: position in the sequence, from 0
     :param stamp_ns: index / fps, integer nanoseconds
     :param image: (H, W, 3) uint8, RGB
     :param depth: (H, W) float32, metres along the optical axis, at the pixels' centres
     :param T_world_cam: camera pose (4, 4); world z up
-    :param motion_mask: (H, W) bool, True on objects that move
+    :param motion_mask: (H, W) bool, True on dynamic objects
     """
 
     index: int
@@ -50,7 +50,7 @@ class SimulatedFrame:
 
 @dataclass(frozen=True, eq=False)
 class _Surface:
-    # what each ray of a grid sees; all (h, w)
+    # the surface hit by each ray of a grid; all (h, w)
     nearness: Tensor  # 1 / depth
     face: Tensor  # 6 * object + face of the object, int32
     u: Tensor
@@ -63,9 +63,9 @@ class SimulatedSequence:
     """
     A sequence rendered on demand; frame i does not depend on which were rendered before.
 
-    :param config: what to simulate
-    :param device: a torch device; on the CPU the result is the same to the bit every time
-    :raises InputError: if the moving objects find no room
+    :param config: of the scene
+    :param device: a torch device; on the CPU the result is bitwise reproducible
+    :raises InputError: if there is no space for the dynamic objects
     """
 
     def __init__(self, config: SceneConfig, device: str | torch.device = 'cpu') -> None:
@@ -101,7 +101,7 @@ class SimulatedSequence:
 
         :param index: its number, from 0
         :returns: the frame
-        :raises InputError: if there is no such frame
+        :raises InputError: if the index is out of range
         """
         if not 0 <= index < len(self):
             raise InputError(f'frame: got {index}, expected 0 to {len(self) - 1}')

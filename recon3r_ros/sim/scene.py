@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Scenes: a furnished room, a camera's path through it and objects that move in it.
+Scenes: a furnished room, a camera's path through it, and dynamic objects.
 
 World frame: z up, origin on the floor below the room's centre, metres. Everything is drawn from
 the configuration's seed, with one generator per purpose.
@@ -28,30 +28,30 @@ Array = NDArray[np.float64]
 
 _PURPOSES = ('room', 'camera', 'movers', 'furniture', 'materials', 'textures', 'sensor')
 _CAMERA_CLEARANCE = 0.45  # metres between the camera and furniture
-_HIDDEN = 0.1  # largest share of the frames in which one piece may hide a moving object
+_HIDDEN = 0.1  # largest share of the frames in which one piece may occlude a dynamic object
 _UPHOLSTERY = (materials.painted, materials.painted, materials.planks, materials.tiles)
 
 
 @dataclass(frozen=True)
 class SceneConfig:
     """
-    What to simulate.
+    Configuration of a simulated sequence.
 
-    :param seed: of everything random, >= 0
+    :param seed: of all random numbers, >= 0
     :param frames: how many
     :param fps: frames per second
     :param width: columns, pixels
     :param height: rows, pixels
     :param horizontal_fov_deg: horizontal field of view, degrees; the default is fx = 525 at VGA
     :param trajectory: 'orbit', 'sweep', 'forward' or 'handheld'
-    :param moving_objects: how many
-    :param moving_size: share of the picture that one moving object should cover, on average; it
-        may be less where several need room
-    :param departure: seconds until which the moving objects still stand
-    :param arrival: seconds from which on they stand
+    :param moving_objects: number of dynamic objects
+    :param moving_size: share of the image that one dynamic object should cover, on average; it
+        may be less where space is scarce
+    :param departure: time at which the dynamic objects start to move, seconds
+    :param arrival: time at which they stop, seconds
     :param noise: standard deviation of the sensor noise, grey levels of 255
     :param supersampling: colour samples per pixel along each axis
-    :raises InputError: quoting the value that cannot be used
+    :raises InputError: with the invalid value
     """
 
     seed: int = 0
@@ -103,7 +103,7 @@ class SceneConfig:
 
     def generator(self, purpose: str, index: int = 0) -> np.random.Generator:
         """
-        Make the random numbers of one purpose, independent of all others.
+        Make the random generator of one purpose, independent of all others.
 
         :param purpose: one of the module's purposes
         :param index: of the frame, where each frame has its own
@@ -120,7 +120,7 @@ class SceneObject:
     :param solid: its shape
     :param path: its pose over time
     :param materials: of its six faces
-    :param moving: whether it moves, at some time
+    :param moving: whether it is dynamic
     """
 
     solid: Solid
@@ -132,7 +132,7 @@ class SceneObject:
 @dataclass(frozen=True, eq=False)
 class Scene:
     """
-    All there is to render.
+    The objects and the camera path to render.
 
     :param objects: the room first
     :param camera_path: pose of the camera over time
@@ -146,9 +146,9 @@ def build_scene(config: SceneConfig) -> Scene:
     """
     Draw a scene.
 
-    :param config: what to simulate
-    :returns: the scene; neither the camera nor a moving object ever touches anything
-    :raises InputError: if the moving objects find no room
+    :param config: of the scene
+    :returns: the scene; neither the camera nor a dynamic object collides with anything
+    :raises InputError: if there is no space for the dynamic objects
     """
     rng = config.generator('room')
     half_room = np.array([*rng.uniform(3.2, 3.8, 2), rng.uniform(1.3, 1.45)])
@@ -171,7 +171,7 @@ def build_scene(config: SceneConfig) -> Scene:
 
 def _dress(draw: Callable[[np.random.Generator], Material], solid: Solid,
            rng: np.random.Generator) -> tuple[Material, ...]:
-    # a ball is of one material, the faces of a box come in up to three
+    # a ball has one material, the faces of a box up to three
     if isinstance(solid, Sphere):
         return (draw(rng),) * 6
     sides = [draw(rng) for _ in range(3 if draw is materials.mosaic else 1)]
@@ -179,7 +179,7 @@ def _dress(draw: Callable[[np.random.Generator], Material], solid: Solid,
 
 
 class _Fitter:
-    """Puts furniture where it is in nobody's way."""
+    """Places furniture free of collisions and occlusions of dynamic objects."""
 
     def __init__(self, config: SceneConfig, half_room: Array, T_world_cam: Array,
                  movers: list[tuple[Solid, ObjectPath]]) -> None:

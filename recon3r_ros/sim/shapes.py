@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Solids that rays are cast against, in closed form: boxes, spheres and the room around them.
+Closed-form ray casting of solids: boxes, spheres and the room around them.
 
 Every solid is centred on its own frame and has six faces, numbered 2 * axis + (1 on the positive
-side). A face carries coordinates (u, v) in metres from its centre, v along z on upright faces; a
-sphere's six faces are the cells of a cube blown up onto it.
+side). A face has coordinates (u, v) in metres from its centre, v along z on upright faces; a
+sphere's six faces are those of a cube projected onto it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _SLACK = 1e-5  # metres by which faces overlap, so that no ray slips between the
 
 class Hit(NamedTuple):
     """
-    Where the rays of a window meet one face, or a whole sphere.
+    Intersections of the rays of a window with one face, or a whole sphere.
 
     :param window: rows and columns of the rays
-    :param hit: (h, w), bool; where it is False the rest means nothing
+    :param hit: (h, w), bool; where it is False the rest is undefined
     :param nearness: 1 / depth (h, w), 1/metres
     :param face: number of the face, or (h, w)
     :param u: (h, w), face coordinate, metres
@@ -51,7 +51,7 @@ class Hit(NamedTuple):
 
 
 class Solid(Protocol):
-    """What the scene asks of a solid; `half_size` (3,) bounds it, metres."""
+    """Interface of a solid; `half_size` (3,) bounds it, metres."""
 
     @property
     def half_size(self) -> Array:
@@ -61,7 +61,7 @@ class Solid(Protocol):
         """Cast pixel rays."""
 
     def occludes(self, origins: Tensor, directions: Tensor) -> Tensor:
-        """Tell which segments origin .. origin + direction, (..., 3) in its frame, are cut."""
+        """Whether it intersects segments origin .. origin + direction, (..., 3) in its frame."""
 
     def distance(self, points: Array) -> Array:
         """Signed distance (...) of points (..., 3) in its frame, metres; negative inside."""
@@ -79,7 +79,7 @@ class Box:
 
     def intersect(self, rays: Rays, T_solid_cam: Array) -> Iterator[Hit]:
         """
-        Cast rays at the faces that the camera is on the outer side of.
+        Cast rays at the faces whose outer side faces the camera.
 
         :param rays: pixel rays
         :param T_solid_cam: camera pose in the box's frame (4, 4)
@@ -119,7 +119,7 @@ class Box:
 
     def occludes(self, origins: Tensor, directions: Tensor) -> Tensor:
         """
-        Tell which segments pass through the box.
+        Whether segments intersect the box.
 
         :param origins: (..., 3) in the box's frame, metres
         :param directions: (..., 3), to the segment's other end
@@ -175,7 +175,7 @@ class Sphere:
 
     def intersect(self, rays: Rays, T_solid_cam: Array) -> Iterator[Hit]:
         """
-        Cast rays from outside: where they enter.
+        Cast rays from outside, to the points where they enter.
 
         :param rays: pixel rays
         :param T_solid_cam: camera pose in the sphere's frame (4, 4)
@@ -211,7 +211,7 @@ class Sphere:
 
     def occludes(self, origins: Tensor, directions: Tensor) -> Tensor:
         """
-        Tell which segments pass through the sphere.
+        Whether segments intersect the sphere.
 
         :param origins: (..., 3) in the sphere's frame, metres
         :param directions: (..., 3), to the segment's other end

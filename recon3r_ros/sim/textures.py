@@ -3,8 +3,8 @@
 """
 Procedural textures, evaluated on a surface's own coordinates so that they move with it.
 
-Every detail fades before it gets finer than a pixel: the footprint of a pixel on the surface
-limits the band of the noise and softens every edge of the patterns.
+Antialiasing: the footprint of a pixel on the surface limits the band of the noise and softens
+every edge of the patterns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Textures:
 
     :param materials: one per face
     :param half_sizes: half the faces' extent (len(materials), 2), metres
-    :param rng: source of the noise and of where on it each face lies
+    :param rng: source of the noise and of each face's offset in it
     :param device: where to evaluate
     """
 
@@ -55,7 +55,7 @@ class Textures:
         self._palette = palettes.reshape(-1, 3).to(device)
         seams, borders, blotches = (_linear([getattr(m, name) for m in materials]) for name in
                                     ('seam_color', 'border_color', 'blotch_color'))
-        # what a cell looks like from so far away that it is smaller than a pixel
+        # mean colour of a cell, for a cell smaller than a pixel
         lined = torch.tensor([[1.3 * m.seam * (1 / m.cell[0] + 1 / m.cell[1])] for m in materials])
         means = torch.lerp(palettes.mean(1), seams, lined)
         self._colors = torch.cat([means, seams, borders, blotches], dim=1).to(device)
@@ -91,7 +91,7 @@ class Textures:
 
         radius = (across * across + along * along).sqrt_()
         color = torch.lerp(color, accent, _ramp(disc - radius, soft))
-        # lines thinner than a pixel get paler, not thinner
+        # lines thinner than a pixel get fainter, not thinner
         edge = torch.minimum(0.5 * width - across.abs(), 0.5 * height - along.abs())
         line = torch.lerp(mean, seam_color, (seam / footprint).clamp_(max=1.0))
         inside = ((edge - 0.5 * seam) / torch.maximum(soft, 0.3 * seam)).clamp_(0.0, 1.0)

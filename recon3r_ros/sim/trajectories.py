@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Smooth paths of the camera and of moving objects, as functions of time.
+Smooth paths of the camera and of dynamic objects, as functions of time.
 
 World frame: z up, origin on the floor below the room's centre. Camera frame: optical. Metres,
 seconds, radians.
@@ -59,8 +59,8 @@ class ObjectPath:
     :param position: of its centre, world frame
     :param R_world_object: orientation (3, 3) at time zero
     :param spin: constant angular velocity (3,), world frame, rad/s
-    :param departure: seconds until which it stands where it is then
-    :param arrival: seconds from which on it stands still
+    :param departure: time at which it starts to move, seconds
+    :param arrival: time at which it stops, seconds
     """
 
     position: Harmonics
@@ -72,7 +72,7 @@ class ObjectPath:
     @classmethod
     def fixed(cls, position: Array, yaw: float = 0.0) -> ObjectPath:
         """
-        Path of an object that stands still.
+        Path of a static object.
 
         :param position: of its centre (3,), world frame
         :param yaw: turn about the vertical, radians
@@ -153,7 +153,7 @@ def _sweep(rng: np.random.Generator, half_room: Array) -> tuple[Harmonics, Harmo
     amplitudes = np.array([1.0 * right, 0.15 * forward + [0.0, 0.0, 0.08]])
     phases = np.array([[rng.uniform(-1.2, -0.8)] * 3, rng.uniform(-3, 3, 3)])
     rates = np.array([0.5, 0.83])
-    # the target follows, so that the view hardly turns
+    # the target follows, so that the camera hardly rotates
     target = Harmonics(start + 3.0 * forward - [0.0, 0.0, 0.5], amplitudes * [[0.93], [0.4]],
                        rates, phases)
     return Harmonics(start, amplitudes, rates, phases), target

@@ -50,8 +50,8 @@ class MotionOptions:
     """Dynamic objects."""
 
     mask_refiner: str = option(
-        'grabcut', 'What brings masks to the edges of the image: grabcut, none, or the '
-        'module:function of your own.')
+        'grabcut', 'Refines masks to the edges of the image: grabcut, none, or your own '
+        'module:function.')
     rest_delay: float = option(
         2.0, 'How long a dynamic object must stand still before it enters the map.', 's',
         0.0, 3600.0)

@@ -10,7 +10,7 @@ from recon3r_ros.sim import SceneConfig
 
 
 def small(**settings):
-    """Return a scene like the one asked for, but quick to render."""
+    """Return a scene with these settings that is quick to render."""
     return SceneConfig(**{**settings, 'width': 320, 'height': 240, 'fps': 12.0,
                           'trajectory': 'sweep', 'frames': min(settings['frames'], 20)})
 
@@ -38,7 +38,7 @@ def test_bench_writes_a_page(recon3r, tmp_path, monkeypatch):
     assert '| simulated-3 | mask J | >= 0.75 |' in text
     assert '| simulated-3 | 20 |' in text
     assert str(tmp_path) not in text
-    cache, = tmp_path.glob('recon3r-bench-*')  # no results are left beside it
+    cache, = tmp_path.glob('recon3r-bench-*')  # no results remain beside it
     assert [p.name for p in cache.iterdir()] == ['simulated-3']
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A small simulated pack, what a run makes of it, and the command in a process of its own."""
+"""A small simulated pack, the results of a run on it, and the command in a separate process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FRAMES = 25
 
 @pytest.fixture
 def recon3r_process() -> Callable[..., subprocess.Popen[str]]:
-    """Return what starts the command in a process of its own."""
+    """Return a function that starts the command in a separate process."""
     def start(*arguments: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, '-m', 'recon3r_ros.cli', *(str(a) for a in arguments)], cwd=ROOT,
@@ -33,7 +33,7 @@ def recon3r_process() -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture(scope='session')
 def pack(tmp_path_factory) -> Path:
-    """Return a simulated pack of 25 images of 320x240, a sideways sweep past a still room."""
+    """Return a simulated pack of 25 images of 320x240, a sideways sweep past a static room."""
     folder = tmp_path_factory.mktemp('simulated') / 'pack'
     simulated_pack(SceneConfig(seed=3, frames=FRAMES, width=320, height=240, fps=12.0,
                                trajectory='sweep', moving_objects=1), folder)
@@ -42,7 +42,7 @@ def pack(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def results(pack, tmp_path_factory) -> Path:
-    """Return what a run on the simulated pack wrote."""
+    """Return the results of a run on the simulated pack."""
     output = tmp_path_factory.mktemp('results') / 'out'
     assert cli.main(['run', '--images', str(pack), '--output', str(output), '--colmap']) == 0
     return output
@@ -50,7 +50,7 @@ def results(pack, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def images(pack, tmp_path) -> Callable[..., Path]:
-    """Return the maker of a folder with some of the pack's images, in this order."""
+    """Return a function that makes a folder of some of the pack's images, in this order."""
     def make(*indices: int) -> Path:
         folder = tmp_path / 'images'
         folder.mkdir()

@@ -21,7 +21,7 @@ as_root = pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywher
 
 
 def one_error(outcome, *texts, status=2):
-    """Check that a command failed with one line that says all of this."""
+    """Check that a command failed with one line that contains these texts."""
     assert outcome.status == status
     line, = outcome.errors
     assert line.startswith('recon3r: ')
@@ -93,10 +93,10 @@ def test_nothing_to_triangulate(recon3r, images, tmp_path, indices, reason):
     assert len(list((tmp_path / 'o' / 'masks').iterdir())) == len(indices)
 
 
-def test_turning_camera_has_no_parallax(recon3r, pack, tmp_path):
+def test_rotating_camera_has_no_parallax(recon3r, pack, tmp_path):
     image = np.asarray(Image.open(pack / 'images' / '000000.png'))
     (tmp_path / 'in').mkdir()
-    for i in range(5):  # to a long lens that turns a little the whole picture shifts
+    for i in range(5):  # a small rotation of a long lens shifts the whole image
         Image.fromarray(image[:, 2 * i:280 + 2 * i]).save(tmp_path / 'in' / f'{i}.png')
     outcome = recon3r('run', '--images', tmp_path / 'in', '--output', tmp_path / 'o')
     assert 'no parallax' in outcome.err
@@ -159,7 +159,7 @@ def test_output_without_rights(recon3r, pack, tmp_path):
 
 @pytest.mark.parametrize('size, written', [(400, []), (100_000, ['trajectory.txt'])])
 def test_full_disk(recon3r, pack, tmp_path, size, written):
-    # no file grows beyond this size, a real failure of a real write: masks, then depth maps
+    # no file grows beyond this size, so that writes fail: masks, then depth maps
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -212,7 +212,7 @@ def test_a_bug_is_one_line(recon3r, pack, tmp_path, monkeypatch):
         cli.main(['run', '--debug', '--images', str(pack), '--output', str(tmp_path / 'o')])
 
 
-def test_interruption_writes_what_there_is(recon3r_process, pack, tmp_path):
+def test_interruption_writes_the_results(recon3r_process, pack, tmp_path):
     folder = tmp_path / 'in' / 'images'
     folder.mkdir(parents=True)
     shutil.copy(pack / 'camera.json', folder.parent)

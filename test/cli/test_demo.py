@@ -11,7 +11,7 @@ from recon3r_ros.sim import SceneConfig
 
 
 def small(**settings):
-    """Return a scene like the one asked for, but quick to render."""
+    """Return a scene with these settings that is quick to render."""
     return SceneConfig(**{**settings, 'width': 320, 'height': 240, 'fps': 12.0,
                           'trajectory': 'sweep', 'frames': min(settings['frames'], 20)})
 

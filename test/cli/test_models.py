@@ -23,7 +23,7 @@ import torch
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory) -> dict[str, Path]:
-    """Return files of small networks that have learned nothing."""
+    """Return weights files of small untrained networks."""
     folder = tmp_path_factory.mktemp('weights')
     torch.manual_seed(0)
     for model, head in (('dust3r', 'linear'), ('mast3r', 'catmlp+dpt')):
@@ -37,7 +37,7 @@ def weights(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize('model', ['dust3r', 'mast3r', 'vggt'])
 def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
-    """It knows nothing, so nothing can be right; but it is all there, and finite."""
+    """With an untrained network the results are wrong, but complete and finite."""
     pack = shared_data.pack('strecha_fountain_p11')
     outcome = recon3r('run', '--images', pack, '--model', model, '--weights', weights[model],
                       '--output', tmp_path)
@@ -106,7 +106,7 @@ def test_a_file_that_holds_no_weights(recon3r, tmp_path):
     assert outcome.status == 2 and str(tmp_path / 'w.pth') in outcome.err
 
 
-#: A network as somebody adds it: one file, and one spec below
+#: An example of a new network: one file, and one spec below
 TOY = """
 from dataclasses import dataclass
 from recon3r_ros.models.geometric import GeometricPredictor
@@ -162,7 +162,7 @@ if sys.argv[1] == 'ros':
 
 
 def test_a_model_is_added_by_one_file_and_one_spec(tmp_path):
-    """It is in --model, its options on the command line and in the node, its files are told."""
+    """It is in --model, its options on the command line and in the node, its files recognised."""
     (tmp_path / 'toy.py').write_text(TOY)
     (tmp_path / 'program.py').write_text(PROGRAM)
     torch.save({'toy.weight': torch.ones(1, 2)}, tmp_path / 'w.pth')

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The parser of the commands: quick to build, and of the command that is asked for alone."""
+"""The parser of the commands: quick to build, with the arguments of one command only."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def test_the_command_is_the_first_word(argv, command):
     assert asked_command(argv) == command
 
 
-def test_a_parser_knows_what_runs_the_command():
+def test_a_parser_sets_the_command_s_function():
     from recon3r_ros.cli import weights
     arguments = build_parser(['weights', 'f']).parse_args(['weights', 'f'])
     assert (arguments.command, arguments.file) == ('weights', 'f')

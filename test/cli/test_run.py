@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`recon3r run` on a small simulated pack: the files it leaves, and their content."""
+"""`recon3r run` on a small simulated pack: the files it writes, and their content."""
 
 import json
 
@@ -136,7 +136,7 @@ def masks_in(folder):
     return [np.asarray(Image.open(path)) > 0 for path in sorted((folder / 'masks').iterdir())]
 
 
-def test_what_moves_is_looked_for_as_asked(recon3r, pack, tmp_path):
+def test_dynamic_objects_are_detected_in_every_mode(recon3r, pack, tmp_path):
     shares = {}
     for motion in ('online', 'offline', 'off'):
         outcome = recon3r('run', '--images', pack, '--motion', motion, '--output',

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`recon3r eval`: numbers against those worked out by hand."""
+"""`recon3r eval`: numbers against those computed by hand."""
 
 import json
 import math
@@ -21,20 +21,20 @@ SECOND = 10**9
 
 
 def cross(arm=1.0):
-    """Return four poses at the ends of a cross in the plane z = 0, each looking elsewhere."""
+    """Return four poses at the ends of a cross in the plane z = 0, with different orientations."""
     positions = arm * np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
     turns = se3.so3_exp(np.array([[0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.3], [0.4, 0, 0]]))
     return np.arange(4) * SECOND, se3.from_rt(turns, positions)
 
 
 def moved(poses, scale, rotation_vector, shift):
-    """Return poses T_map_cam of the same cameras in a map of another scale and place."""
+    """Return poses T_map_cam of the same cameras in a map of another scale and origin."""
     R = se3.so3_exp(np.array(rotation_vector))
     positions = scale * poses[:, :3, 3] @ R.T + shift
     return se3.from_rt(R @ poses[:, :3, :3], positions)
 
 
-def test_similarity_is_taken_out_by_sim3_alone():
+def test_similarity_is_removed_by_sim3_alone():
     stamps, truth = cross()
     errors = compare((stamps, moved(truth, 0.25, [0.5, -1.0, 2.0], [3, 4, 5])), (stamps, truth))
     assert errors.matched == 4
@@ -73,7 +73,7 @@ def test_stamps_are_matched_within_ten_milliseconds():
         compare((stamps + 300 * 10**6, truth), (stamps, truth))
 
 
-def test_no_motion_is_said_and_has_numbers():
+def test_no_motion_is_noted_and_has_numbers():
     stamps, truth = cross()
     still = se3.from_rt(truth[:, :3, :3], np.zeros((4, 3)))
     errors = compare((stamps, still), (stamps, truth))
@@ -81,12 +81,12 @@ def test_no_motion_is_said_and_has_numbers():
     assert errors.se3.ate_rmse == pytest.approx(1)
     assert errors.sim3.ate_rmse == pytest.approx(1)
     errors = compare((stamps, truth), (stamps, still))
-    assert errors.note == 'no motion in the truth'
+    assert errors.note == 'no motion in the ground truth'
     assert errors.se3.ate_rmse == pytest.approx(1)
     assert errors.sim3 is None
     assert errors.se3.ate_percent_of_path is None
     errors = compare((stamps, still), (stamps, still))
-    assert errors.note == 'no motion in the truth, no motion in the estimate'
+    assert errors.note == 'no motion in the ground truth, no motion in the estimate'
     assert errors.se3.ate_rmse == pytest.approx(0, abs=1e-12)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Set-up of the simulator's tests."""
+"""Fixtures of the simulator's tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope='package')
 def one_thread() -> Iterator[None]:
-    """Render on one thread: the pictures are too small for more to pay."""
+    """Render on one thread: more threads do not pay for small images."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Intersections against closed forms worked out here, one ray at a time."""
+"""Intersections against independent closed forms, one ray at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def render_depth(solid: Solid, T_solid_cam: Array) -> Array:
 
 
 def looking_at(distance: float, turn: Array) -> Array:
-    """Pose T_solid_cam of a camera `distance` before a solid turned by `turn` (3,)."""
+    """Pose T_solid_cam of a camera `distance` in front of a solid rotated by `turn` (3,)."""
     T_cam_solid = se3.from_rt(se3.so3_exp(turn), [0.1, -0.05, distance])
     return se3.inverse(T_cam_solid)
 
@@ -92,7 +92,7 @@ def test_box_matches_points_stepped_along_the_ray(distance: float,
     assert error.min() > -1e-5 and np.quantile(error, 0.99) < 1.1e-3
 
 
-def test_solids_behind_the_camera_or_beside_the_view_are_not_seen() -> None:
+def test_solids_behind_the_camera_or_beside_the_view_are_not_hit() -> None:
     for solid in (Box(np.full(3, 0.3)), Sphere(0.3)):
         for place in ([0.0, 0.0, -2.0], [5.0, 0.0, 2.0]):
             T_cam_solid = se3.from_rt(np.eye(3), place)

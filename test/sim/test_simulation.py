@@ -29,7 +29,7 @@ def sequence() -> SimulatedSequence:
 def warp(sequence: SimulatedSequence, i: SimulatedFrame,
          j: SimulatedFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """
-    Carry frame i into frame j as if nothing moved, with nothing but K, depth and poses.
+    Warp frame i into frame j under a static scene, with only K, depth and poses.
 
     :param sequence: of the frames
     :param i: source
@@ -110,20 +110,20 @@ def test_static_pixels_obey_the_rigid_warp(kind: str) -> None:
     i, j = sequence.render(10), sequence.render(22)
     target, inside, expected = warp(sequence, i, j)
     assert np.median(np.linalg.norm(target - pixel_grid(180, 240), axis=-1)[inside]) > 2
-    # both neighbours of a depth edge, in either image, are left out
+    # both neighbours of a depth edge, in either image, are excluded
     found = sample(j.depth, target)
     jump = cv2.morphologyEx(j.depth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     visible = inside & ~i.motion_mask & (sample(jump, target) < 0.3)
     visible &= sample(j.motion_mask.astype(np.float32), target) == 0
     agree = np.abs(found / expected - 1) < 0.01
-    assert agree[visible].mean() > 0.93  # the rest is hidden in j
+    assert agree[visible].mean() > 0.93  # the rest is occluded in j
     visible &= agree
     assert np.median(np.abs(found / expected - 1)[visible]) < 2e-4
     error = np.abs(sample(j.image.astype(np.float32), target) - i.image).max(axis=-1)[visible]
     shifted = np.abs(sample(j.image.astype(np.float32), target + [1.0, 0.0])
                      - i.image).max(axis=-1)[visible]
     assert np.median(error) < 6
-    assert np.median(shifted) > 2 * np.median(error)  # so that a pixel's error would be noticed
+    assert np.median(shifted) > 2 * np.median(error)  # an error of a pixel would be detected
 
 
 def test_moving_pixels_violate_the_rigid_warp() -> None:
@@ -200,7 +200,7 @@ def test_textures_give_features_everywhere(kind: str) -> None:
 
 
 def test_distance_does_not_alias() -> None:
-    """Coarse pixels, single samples: unless detail finer than a pixel fades, it flickers."""
+    """Coarse pixels, single samples: without antialiasing, fine detail flickers."""
     sequence = SimulatedSequence(SceneConfig(seed=0, frames=10, noise=0.0, moving_objects=0,
                                              **SMALL))
     i, j = sequence.render(5), sequence.render(9)
@@ -212,7 +212,7 @@ def test_distance_does_not_alias() -> None:
 
 
 @pytest.mark.parametrize('kind', TRAJECTORIES)
-def test_camera_moves_like_a_hand_and_touches_nothing(kind: str) -> None:
+def test_camera_moves_like_a_hand_and_collides_with_nothing(kind: str) -> None:
     for seed in range(3):
         config = SceneConfig(seed=seed, frames=150, trajectory=kind, moving_objects=seed)
         scene = build_scene(config)
@@ -251,6 +251,6 @@ def test_too_many_moving_objects_are_refused() -> None:
 
 
 @pytest.mark.parametrize('index', [-1, 60])
-def test_a_frame_that_is_not_there(sequence: SimulatedSequence, index: int) -> None:
+def test_a_frame_out_of_range(sequence: SimulatedSequence, index: int) -> None:
     with pytest.raises(InputError, match=str(index)):
         sequence.render(index)
