@@ -11,6 +11,7 @@ keyframe is given a scale.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,7 @@ Array = NDArray[np.float64]
 CAMERA = Camera(64, 48, 56.0, 57.0, 31.0, 24.0)
 #: The tracking image has this many pixels in one of the grid, along each axis
 FINER = 4
+TRACKING = CAMERA.resized(FINER * CAMERA.width, FINER * CAMERA.height)
 #: Grid pixels between keypoints
 STEP = 6
 #: Walls n . x = d, of which the camera at the origin sees the first three
@@ -79,7 +81,8 @@ def project(T_map_cam: Array, camera: Camera, points: Array) -> tuple[Array, NDA
 
 def texture(points: Array) -> NDArray[np.uint8]:
     """Grey values (...) of points (..., 3) of the walls: smooth, and nowhere alike."""
-    value = np.sin(points @ _WAVES.T + _PHASES).sum(-1) / np.sqrt(len(_WAVES) / 2)
+    angles = np.float32(points) @ np.float32(_WAVES.T) + np.float32(_PHASES)
+    value = np.sin(angles).sum(-1) / np.sqrt(len(_WAVES) / 2)
     return np.clip(np.rint(128 + 45 * value), 0, 255).astype(np.uint8)
 
 
@@ -164,3 +167,21 @@ def predicted(first: TrueViewpoint, second: TrueViewpoint | None = None, unit: f
         confidences.append(np.where(seen, CONFIDENT, NO_CONFIDENCE))
     return Prediction(tuple((p / unit).astype(np.float32) for p in pointmaps),
                       tuple(c.astype(np.float32) for c in confidences), learned=learned)
+
+
+@lru_cache(maxsize=64)
+def _rendered(pose: bytes, camera: Camera) -> NDArray[np.uint8]:
+    T = np.frombuffer(pose).reshape(4, 4)
+    image = texture(points_in_map(T, camera, pixel_grid(camera.height, camera.width)))
+    image.flags.writeable = False
+    return image
+
+
+def tracking_image(T_map_cam: Array, camera: Camera | None = None) -> NDArray[np.uint8]:
+    """
+    Grey image (H, W) of the room, made once; it cannot be written to.
+
+    :param T_map_cam: (4, 4) metres
+    :param camera: `TRACKING` if None
+    """
+    return _rendered(np.ascontiguousarray(T_map_cam, float).tobytes(), camera or TRACKING)

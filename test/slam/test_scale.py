@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.scale import (
     choose,
@@ -16,12 +17,14 @@ from recon3r_ros.slam.scale import (
     DepthScale,
     MAX_CHORDS,
     MAX_KEYFRAMES,
+    MAX_MEASURED,
     ModelScale,
     ODOMETRY_FLOOR,
     OdometryScale,
     robust_mean,
+    ScaleSources,
 )
-from recon3r_ros.slam.types import Keyframe
+from recon3r_ros.slam.types import Frame, Keyframe, Map, MetricScale
 
 Array = NDArray[np.float64]
 
@@ -319,3 +322,112 @@ def test_robust_mean():
     mean, sigma = robust_mean(np.concatenate([spoilt, good]), 0.02)
     assert abs(mean) < 0.02
     assert sigma > robust_mean(good, 0.02)[1]
+
+
+def driven(scale: ScaleSources, true: float = TRUE, odometry: bool = True, jump_at: int = -1,
+           interrupted: bool = False) -> None:
+    """
+    Drive 6 m along a line at 0.5 m/s, with a camera that looks ahead and exact odometry.
+
+    :param true: metres per map unit
+    :param jump_at: frame at which the map moves by 50 units under the camera
+    :param interrupted: whether the estimator is told so
+    """
+    image = np.zeros((1, 1), np.uint8)
+    R_odom_map = se3.so3_exp([0.3, 0.2, -0.5])
+    for n in range(120):
+        way = np.array([0.0, 0.0, 0.05 * n])
+        T_odom_cam = se3.from_rt(R_odom_map, R_odom_map @ way + [4.0, -2.0, 1.0])
+        moved = way / true + ([50.0, 0, 0] if jump_at >= 0 and n >= jump_at else [0.0, 0, 0])
+        if n == jump_at and interrupted:
+            scale.interrupt()
+        scale.add_pose(Frame(image, n * 10 ** 8, f'{n}', n,
+                             T_odom_cam=T_odom_cam if odometry else None),
+                       se3.from_rt(np.eye(3), moved))
+
+
+def test_odometry_that_comes_with_frames_tells_metres() -> None:
+    """Whatever frame it is in."""
+    sources = ScaleSources()
+    assert sources.metric('auto', None) is None
+    driven(sources)
+    for source in ('auto', 'odometry'):
+        metric = sources.metric(source, None)
+        assert metric is not None and metric.source == 'odometry'
+        assert metric.value == pytest.approx(TRUE, rel=1e-6)
+    assert sources.metric('depth', None) is None and sources.metric('none', None) is None
+
+
+def test_frames_without_odometry_tell_nothing() -> None:
+    sources = ScaleSources()
+    driven(sources, odometry=False)
+    assert sources.metric('auto', None) is None
+
+
+def test_no_piece_of_the_way_reaches_across_an_interruption() -> None:
+    """The chord with the jump is the only wrong one; without it the estimate is surer."""
+    told, untold = ScaleSources(), ScaleSources()
+    driven(told, jump_at=60, interrupted=True)
+    driven(untold, jump_at=60)
+    right, worse = told.metric('auto', None), untold.metric('auto', None)
+    assert right is not None and worse is not None
+    assert right.value == pytest.approx(TRUE, rel=1e-6) and right.sigma < worse.sigma
+
+
+def seen_at(metres_per_unit: float, i: int = 0) -> tuple[Keyframe, NDArray[np.float32]]:
+    """Make a keyframe with exact depth in some unit of length, and the depth in metres."""
+    known, depth = keyframe(i, np.random.default_rng(7), error=0.01, known=1.0)
+    exact = (metres_per_unit / depth).astype(np.float32)
+    return replace(known, inverse_depth=exact), depth.astype(np.float32)
+
+
+def test_measured_depth_is_compared_as_the_map_comes_to_know_it() -> None:
+    """A first keyframe has no depth; it gets some, which a loop then corrects."""
+    sources = ScaleSources()
+    known, depth = seen_at(TRUE)
+    blind = replace(known, inverse_depth=np.zeros_like(known.inverse_depth))
+    sources.add_depth(0, depth, Map())
+    sources.add_depth(1, None, Map({0: blind}))
+    assert sources.metric('auto', None) is None
+    for now in (TRUE, 1.7 * TRUE):
+        corrected, _ = seen_at(now)
+        sources.add_depth(2, None, Map({0: corrected}))
+        metric = sources.metric('depth', None)
+        assert metric is not None and metric.source == 'depth'
+        assert metric.value == pytest.approx(now, rel=1e-4)
+
+
+def test_only_the_newest_measurements_are_compared_again() -> None:
+    """What the map says of older keyframes has settled."""
+    sources, known = ScaleSources(), {}
+    for i in range(MAX_MEASURED + 1):
+        known[i], depth = seen_at(TRUE, i)
+        sources.add_depth(i, depth, Map(known))
+    before = sources.metric('auto', None)
+    assert before is not None and before.value == pytest.approx(TRUE, rel=1e-4)
+    first, _ = seen_at(9 * TRUE, 0)
+    sources.add_depth(99, None, Map({0: first}))
+    assert sources.metric('auto', None) == before, 'an outlier would make it less sure'
+    second, _ = seen_at(9 * TRUE, 1)
+    sources.add_depth(99, None, Map({1: second}))
+    after = sources.metric('auto', None)
+    assert after is not None and after.sigma > before.sigma
+    for i in range(1, MAX_MEASURED + 1):
+        known[i], _ = seen_at(1.2 * TRUE, i)
+    sources.add_depth(99, None, Map(known))
+    metric = sources.metric('auto', None)
+    assert metric is not None and metric.value == pytest.approx(1.2 * TRUE, rel=0.01)
+
+
+def test_a_saved_scale_holds_until_there_is_one_of_its_own() -> None:
+    saved = MetricScale(3.0, 0.01, 'odometry')
+    sources = ScaleSources(saved)
+    for source in ('auto', 'odometry', 'depth', 'model'):
+        assert sources.metric(source, None) is saved
+    model = MetricScale(2.0, 0.5, 'model')
+    assert sources.metric('auto', model) is model, 'however unsure'
+    assert sources.metric('odometry', model) is saved
+    driven(sources)
+    metric = sources.metric('auto', model)
+    assert metric is not None and metric.value == pytest.approx(TRUE, rel=1e-6)
+    assert sources.metric('model', model) is model
