@@ -66,7 +66,12 @@ class Driver:
         self._check(frame)
         # What goes wrong with a keyframe is no reason to lose this image
         failure = self._settle()
-        self._sink.update(self.system.add(frame), frame)
+        try:
+            self._sink.update(self.system.add(frame), frame)
+        except Exception:
+            if failure is not None:
+                self._warn(str(failure))
+            raise
         if failure is not None:
             raise failure
 

@@ -228,6 +228,8 @@ class ScaleSources:
         :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
         :param model: what metric predictions say
         """
+        if source == 'none':
+            return None
         return choose(source, self._odometry.estimate, self._depth.estimate, model) or self._saved
 
 

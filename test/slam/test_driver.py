@@ -269,6 +269,13 @@ def test_an_image_is_used_although_a_keyframe_failed(driven: Driven, failure: Ex
     assert added(driven.log) == [('camera', 2)]
 
 
+def test_a_failed_keyframe_is_told_of_although_the_image_is_refused(driven: Driven) -> None:
+    driven.system.polled, driven.system.failure = Recon3rError('mapping'), InputError('image')
+    with pytest.raises(InputError, match='image'):
+        driven.driver.add(frame(1))
+    assert driven.warnings == ['mapping']
+
+
 def test_a_keyframe_that_failed_is_raised_between_frames(driven: Driven) -> None:
     driven.system.polled = Recon3rError('out of memory')
     with pytest.raises(Recon3rError, match='out of memory'):

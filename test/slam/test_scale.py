@@ -431,3 +431,4 @@ def test_a_saved_scale_holds_until_there_is_one_of_its_own() -> None:
     metric = sources.metric('auto', model)
     assert metric is not None and metric.value == pytest.approx(TRUE, rel=1e-6)
     assert sources.metric('model', model) is model
+    assert sources.metric('none', model) is None, 'map units are asked for'

@@ -192,6 +192,12 @@ class MotionDetector:
             before = self._cells.positions + flow
         return self._cells.from_pixels(before)
 
+    def rescale(self, reference: Keyframe, factor: float) -> None:
+        """Make all lengths longer by a factor, as a closed loop made the reference's depths."""
+        self._past = deque((_Past(p.gray, se3.stretched(p.T_ref_cam, factor))
+                            for p in self._past), maxlen=max(LAGS))
+        self.follow(reference)
+
     def follow(self, reference: Keyframe, T_new_old: Array | None = None) -> None:
         """
         Take over a new reference: express what is known in its frame, bound its depths.

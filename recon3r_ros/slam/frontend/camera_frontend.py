@@ -219,7 +219,7 @@ class CameraFrontend:
         if factor == 1.0:
             return
         self._tracker.rescale(factor)
-        self._detector.follow(known.keyframes[self.reference], np.eye(4))
+        self._detector.rescale(known.keyframes[self.reference], factor)
 
     def refocus(self, factor: float) -> None:
         """Set the focal length of an uncalibrated camera to `factor` times the guess."""

@@ -125,11 +125,13 @@ class Initializer:
         T = np.eye(4)
         for pending in self._pending:
             use = pending.track.found & known
+            if use.sum() < MIN_INLIERS:
+                continue  # too little in common to agree, or to contradict
             result = solve_pnp(points[use], pending.track.pixels[use], camera, T, MAX_ERROR)
+            shares.append(0.0 if result is None else float(result.inliers.mean()))
             if result is None or result.inliers.sum() < MIN_INLIERS:
                 continue
             T = result.T_cam_world
-            shares.append(float(result.inliers.mean()))
             placed.append(Placed(
                 replace(pending.frame, keyframe=first.id, T_keyframe_cam=se3.inverse(T)),
                 pending.track.pixels, use, result))

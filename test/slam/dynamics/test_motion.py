@@ -240,3 +240,26 @@ def test_what_comes_to_rest_waits_and_is_then_static():
     assert max(shares[10:20]) > 0.04, 'it moves'
     assert min(shares[21:33]) > 0.02, 'it stands, and waits'
     assert shares[-1] < 0.1 * max(shares), 'nearly all of it is part of the scene'
+
+
+def test_a_loop_that_scales_the_map_scales_what_the_detector_knows():
+    """Masks go on as if the map had been of the new size from the beginning."""
+    scene, factor = clip(2, 1), 1.7
+
+    def scaled(reference: Keyframe) -> Keyframe:
+        return replace(reference, inverse_depth=reference.inverse_depth / np.float32(factor))
+
+    def masks(rescale_at: int) -> list[np.ndarray]:
+        detector = MotionDetector(scene.camera)
+        reference, found = keyframe(0, scene.frames[0], scene.camera), []
+        for frame in scene.frames[1:14]:
+            if frame.index == rescale_at:
+                reference = scaled(reference)
+                detector.rescale(reference, factor)
+            T = se3.inverse(scene.frames[0].T_world_cam) @ frame.T_world_cam
+            T = se3.stretched(T, factor if frame.index >= rescale_at else 1.0)
+            found.append(detector.detect(gray(frame), T, reference))
+        return found
+
+    for before, after in zip(masks(1)[8:], masks(9)[8:]):
+        assert (before != after).mean() < 0.002

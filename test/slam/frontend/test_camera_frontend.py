@@ -29,7 +29,6 @@ from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.dynamics.motion import MotionConfig
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend, RESTART_OVERLAP
 from recon3r_ros.slam.frontend.initializer import RETRY_GROWTH
-from recon3r_ros.slam.frontend.keyframes import MAX_PARALLAX
 from recon3r_ros.slam.frontend.rectification import GUESSED_FOCAL
 from recon3r_ros.slam.frontend.steps import (
     FrontendStep,
@@ -38,6 +37,7 @@ from recon3r_ros.slam.frontend.steps import (
     Purpose,
     untracked,
 )
+from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.types import Frame, Keyframe, Map, TrackingState
 from simulated import degrees_between
 
@@ -418,7 +418,8 @@ def test_a_keyframe_is_asked_for_when_it_is_due() -> None:
     directions = [(points - T[:3, 3]) / np.linalg.norm(points - T[:3, 3], axis=1)[:, None]
                   for T in (way(0), way(n - 1), way(n))]
     angles = [np.median(np.arccos(np.sum(directions[0] * d, axis=1))) for d in directions[1:]]
-    assert angles[0] < 1.1 * MAX_PARALLAX and angles[1] > 0.9 * MAX_PARALLAX
+    due = np.deg2rad(FrontendOptions.keyframe_parallax)
+    assert angles[0] < 1.1 * due and angles[1] > 0.9 * due
     assert request.purpose is Purpose.MAPPING and request.frame.index == n
     assert request.T_reference_cam is not None
     assert np.linalg.norm((request.T_reference_cam - relative(n))[:3, 3]) < 0.015

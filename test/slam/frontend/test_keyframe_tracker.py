@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
-from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker, MAX_TRACKED
+from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
 from recon3r_ros.slam.frontend.tracking import MIN_INLIERS, Track
-from recon3r_ros.slam.options import TRACKED_INFORMATION
+from recon3r_ros.slam.options import FrontendOptions, TRACKED_INFORMATION
 from recon3r_ros.slam.types import Keyframe
 from simulated import degrees_between
 
@@ -128,8 +128,9 @@ def test_many_landmarks_are_thinned_out_evenly(spacing: int) -> None:
     assert tracker.reference is not None
     known = np.isfinite(tracker.reference.points[:, 0])
     assert len(known) == len(many.keypoints)
-    assert 0.5 * min(MAX_TRACKED, len(known)) < known.sum() <= MAX_TRACKED
-    assert known.all() == (len(known) <= MAX_TRACKED)
+    most = FrontendOptions.tracked_landmarks
+    assert 0.5 * min(most, len(known)) < known.sum() <= most
+    assert known.all() == (len(known) <= most)
     quarters = many.keypoints // [CAMERA.width // 2, CAMERA.height // 2]
     counts = [known[(quarters == q).all(axis=1)].sum() for q in ([0, 0], [1, 0], [0, 1], [1, 1])]
     assert min(counts) > 0.2 * known.sum()
