@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 
 export PYTHON VENV EXTRAS
 
-.PHONY: env demo test lint bench clean distclean
+.PHONY: env demo test test-fast lint bench clean distclean
 
 env:
 	@scripts/setup_env.sh
@@ -22,6 +22,10 @@ demo: env
 
 test: env
 	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# All but what takes long: while working
+test-fast: env
+	$(VENV)/bin/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
 lint: env
 	$(VENV)/bin/ruff check

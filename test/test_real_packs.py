@@ -54,6 +54,7 @@ def compare(shared_data: SharedData, name: str, reconstruction: System
     return absolute_error(estimated, truth), path_length(truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['strecha_fountain_p11', 'strecha_herzjesu_p8'])
 def test_wide_steps(shared_data: SharedData, name: str) -> None:
     reconstruction, count = reconstruct(shared_data, name)
@@ -70,6 +71,7 @@ def test_handheld(shared_data: SharedData) -> None:
     assert error <= 0.03
 
 
+@pytest.mark.slow
 def test_driving(shared_data: SharedData) -> None:
     name = 'kitti_06_first51'
     reconstruction, count = reconstruct(shared_data, name, 20)

@@ -5,6 +5,7 @@
 import json
 
 from PIL import Image
+import pytest
 from recon3r_ros import sim
 from recon3r_ros.bench.simulated import RECIPE
 from recon3r_ros.sim import SceneConfig
@@ -16,6 +17,7 @@ def small(**settings):
                           'trajectory': 'sweep', 'frames': min(settings['frames'], 20)})
 
 
+@pytest.mark.slow
 def test_demo_leaves_results_numbers_and_pictures(recon3r, tmp_path, monkeypatch):
     monkeypatch.setattr(sim, 'SceneConfig', small)
     for seed in (3, 3, 4):  # again, and another scene in the same place

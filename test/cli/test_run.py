@@ -136,6 +136,7 @@ def masks_in(folder):
     return [np.asarray(Image.open(path)) > 0 for path in sorted((folder / 'masks').iterdir())]
 
 
+@pytest.mark.slow
 def test_dynamic_objects_are_detected_in_every_mode(recon3r, pack, tmp_path):
     shares = {}
     for motion in ('online', 'offline', 'off'):

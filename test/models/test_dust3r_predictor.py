@@ -298,6 +298,7 @@ def of_the_surface(view: TrueView) -> NDArray[np.float32]:
     return waves.reshape(grid.height, grid.width, 24).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_descriptors_tell_other_places(pair: list[TrueView]) -> None:
     """Two views whose descriptor matches disagree with the points do not overlap."""
     mast3r = replace(TINY, head='catmlp+dpt')

@@ -43,7 +43,8 @@ def test_parity(path: Path) -> None:
     assert max(parity.errors(path).values()) <= parity.TOLERANCE
 
 
-@pytest.mark.parametrize('name', [*NAMES, 'dust3r_large_dpt_512x384'])
+@pytest.mark.parametrize('name', [
+    *NAMES, pytest.param('dust3r_large_dpt_512x384', marks=pytest.mark.slow)])
 def test_parity_with_all_files(shared_data: SharedData, name: str) -> None:
     assert max(parity.errors(shared_data.golden(f'{name}.npz')).values()) <= parity.TOLERANCE
 

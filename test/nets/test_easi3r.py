@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from conftest import SharedData  # several folders have a conftest: not to be imported by name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['easi3r_small', 'easi3r_small_window'])
 def test_parity_with_all_files(shared_data: SharedData, name: str) -> None:
     errors = parity.errors(shared_data.golden(f'{name}.npz'))

@@ -50,7 +50,8 @@ def differences(found: list[torch.Tensor], expected: list[torch.Tensor]) -> floa
     return max(parity.relative_error(a.numpy(), b.numpy()) for a, b in zip(found, expected))
 
 
-@pytest.mark.parametrize('name', ['vggt_small', 'vggt_small_single_view', 'vggt_large'])
+@pytest.mark.parametrize('name', [
+    'vggt_small', 'vggt_small_single_view', pytest.param('vggt_large', marks=pytest.mark.slow)])
 def test_parity_with_all_files(shared_data: SharedData, name: str) -> None:
     assert max(parity.errors(shared_data.golden(f'{name}.npz')).values()) <= TOLERANCE
 

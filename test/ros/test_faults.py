@@ -150,6 +150,7 @@ def test_a_few_images_of_another_size(rig):
     assert rig.keyframes() >= size
 
 
+@pytest.mark.slow
 def test_resolution_changes_for_good_and_back(rig):
     """The camera looks for its place in the map, with another lens."""
     size = rig.keyframes()
@@ -235,6 +236,7 @@ def test_time_goes_forward_and_stays_there(rig):
     assert rig.keyframes() >= size
 
 
+@pytest.mark.slow
 def test_camera_stops_and_returns(rig):
     size = rig.keyframes()
     rig.camera.wait_for_status(

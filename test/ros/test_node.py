@@ -180,6 +180,7 @@ def truth(index: int) -> np.ndarray:
     return render(still_scene(3, 40), index).T_world_cam
 
 
+@pytest.mark.slow
 def test_odometry_gives_metres_and_keeps_its_frame(ros_node, camera, spawn):
     """The robot drives with 5 % noise on its odometry; map -> odom makes up for it."""
     T_base_cam = se3.from_rt(np.array([[0., 0, 1], [-1, 0, 0], [0, -1, 0]]), np.array([.1, 0, .3]))
@@ -271,6 +272,7 @@ def indices_of(camera: LiveCamera) -> dict[int, int]:
     return found
 
 
+@pytest.mark.slow
 def test_save_load_and_relocalise(ros_node, camera, spawn, tmp_path):
     child = spawn(*NODE)
     camera.connect()
@@ -304,6 +306,7 @@ def test_save_load_and_relocalise(ros_node, camera, spawn, tmp_path):
     assert len(latest) >= 10
 
 
+@pytest.mark.slow
 def test_pause_resume_and_reset(ros_node, camera, spawn):
     spawn(*NODE)
     camera.connect()
@@ -325,6 +328,7 @@ def test_pause_resume_and_reset(ros_node, camera, spawn):
     camera.assert_tracks()
 
 
+@pytest.mark.slow
 def test_lifecycle_twenty_times_leaks_nothing(ros_node, spawn):
     child = spawn(*NODE, '-p', 'autostart:=false')
 

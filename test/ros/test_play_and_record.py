@@ -123,6 +123,7 @@ def test_a_recording_needs_a_new_folder(spawn, tmp_path):
     assert str(tmp_path / 'bag') in child.stderr and 'Traceback' not in child.output
 
 
+@pytest.mark.slow
 def test_demo_over_ros(spawn, tmp_path):
     output = tmp_path / 'demo'
     child = spawn('recon3r', 'demo', '--ros', '--frames', '60', '--output', str(output))

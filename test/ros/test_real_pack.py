@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from recon3r_ros.cli.live_demo import reconstruct_live
 from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.map_store import MAP_FILE, read_map
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 RATE = 0.5
 
 
+@pytest.mark.slow
 def test_handheld_camera(shared_data: SharedData, tmp_path: Path) -> None:
     pack = shared_data.pack('sevenscenes_redkitchen')
     report = reconstruct_live(pack, tmp_path, record=False, rate=RATE)

@@ -66,6 +66,7 @@ def scale_of(status: DiagnosticStatus) -> float:
     return float(next(v.value for v in status.values if v.key == 'metres per map unit'))
 
 
+@pytest.mark.slow
 def test_lengths_are_held_back_until_they_are_metres(ros_node, spawn, tf_message):
     """With a base frame, whose extrinsics are in metres, and a depth camera that comes late."""
     transforms = listen_to_transforms(ros_node)
@@ -154,6 +155,7 @@ def test_extrinsics_of_the_parameters_are_on_tf_static(ros_node, spawn, tf_messa
     assert_transforms_are_poses(transforms, camera.poses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('topic', ['/tf_static', '/tf'])
 def test_a_frame_that_has_a_parent_gets_no_second_one(ros_node, spawn, tf_message, topic):
     """A URDF has the camera, on a mount that the parameters do not know."""
@@ -317,6 +319,7 @@ def change_state(node, *transitions: int) -> None:
         assert call(node, ChangeState, '/recon3r/change_state', request).success
 
 
+@pytest.mark.slow
 def test_an_inactive_node_publishes_nothing(ros_node, spawn):
     camera = LiveCamera(ros_node)
     outputs = metric_outputs(ros_node)

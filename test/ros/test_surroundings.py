@@ -148,6 +148,7 @@ def test_images_in_a_frame_of_the_robot_are_not_put_on_tf(ros_node, camera, spaw
     assert transforms is None or not transforms.messages
 
 
+@pytest.mark.slow
 def test_a_map_frame_is_level_whoever_listens_first(ros_node, spawn, tmp_path):
     """Extrinsics come from TF; RViz asks for a loaded map before the first image is there."""
     tf = pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs could not be built')

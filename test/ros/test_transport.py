@@ -88,6 +88,7 @@ def test_processes_use_the_shipped_profile(ros_domain):
     assert os.environ['ROS_DOMAIN_ID'] == str(ros_domain)
 
 
+@pytest.mark.slow
 def test_no_large_message_is_lost():
     results = transport.run(SECONDS, (image_stream(WIDTH, HEIGHT, rate=30.0),
                                       cloud_stream(points=200_000, rate=5.0)))

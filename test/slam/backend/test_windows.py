@@ -156,6 +156,7 @@ def error(mapper: Mapper, oracle: WindowOracle) -> float:
     return absolute_error(found, true) / path_length(true)
 
 
+@pytest.mark.slow
 def test_windows_make_a_map() -> None:
     """Most of the way around the ring, without a loop."""
     oracle = WindowOracle(np.linspace(0, 5.5, KEYFRAMES), Window(8, 2))
@@ -166,6 +167,7 @@ def test_windows_make_a_map() -> None:
     assert sorted(oracle.encoded) == list(range(KEYFRAMES)), 'each view is encoded once'
 
 
+@pytest.mark.slow
 def test_a_loop_corrects_the_drift() -> None:
     oracle = WindowOracle(np.linspace(0, 2 * np.pi + 0.3, KEYFRAMES), Window(8, 2))
     mapper = walk(oracle)

@@ -101,6 +101,7 @@ def slide(motion: AttentionMotion, fresh: bool) -> list[dict[int, Mask]]:
     return found
 
 
+@pytest.mark.slow
 def test_masks_of_a_sliding_window_are_steady() -> None:
     """A view's mask stays what it is from window to window, and so does what is seen of it."""
     def steadiness(found: list[dict[int, Mask]]) -> float:
@@ -128,6 +129,7 @@ def test_masks_of_a_sliding_window_are_steady() -> None:
     assert alarms[0] < 0.005 < alarms[1]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_window() -> None:
     online, everything = AttentionMotion(), AttentionMotion(everything=True)
     for motion in (online, everything):

@@ -214,6 +214,7 @@ def test_keyframe_mask_covers_the_region_with_a_margin():
     assert not keyframe_mask(np.zeros((120, 160), bool), reference).any()
 
 
+@pytest.mark.slow
 def test_what_comes_to_rest_waits_and_is_then_static():
     """It moves for 0.7 s; half a second after it was last seen to move it may enter the map."""
     sequence = SimulatedSequence(SceneConfig(
