@@ -198,7 +198,7 @@ class SubprocessExecutor:
         except Exception as broken:
             # It is pickled whole before anything is sent
             raise Recon3rError(
-                f'the mapping process cannot be given this: {one_line(broken)}') from broken
+                f'cannot be sent to the mapping process: {one_line(broken)}') from broken
         try:
             result, error, delta = self._connection.recv()
             self._known = delta.apply(self._known)

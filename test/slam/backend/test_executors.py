@@ -129,7 +129,7 @@ def end_process(mapper: Mapper) -> None:
 
 
 def test_what_cannot_be_sent_harms_nothing(process):
-    with pytest.raises(Recon3rError, match='cannot be given'):
+    with pytest.raises(Recon3rError, match='cannot be sent to the mapping process'):
         process.call(lambda mapper: None).result(30)
     assert process.call(Mapper.snapshot).result(30)[1].keyframes == {}
 
