@@ -4,7 +4,7 @@
 Between messages and arrays: pure functions, one copy at most.
 
 Bytes going out are written into the `array.array` that a new message holds. Assigned, an array is
-copied twice, and of a list, or a numpy array, every element is looked at.
+copied twice, and of a list, or a numpy array, every element is checked.
 """
 
 from __future__ import annotations
@@ -278,15 +278,16 @@ def pose_covariance(covariance: Array, T_ref_cam: Array, T_cam_body: Array, leng
     """
     Covariance of a body's pose, in ROS's order (x y z, rotations about x y z), row by row.
 
-    A body that is fixed to a camera errs with it: with p = R_ref_cam t_cam_body, an error of the
-    camera's position by dp and orientation by the small rotation w moves the body by dp + w x p.
+    The error of a body fixed to a camera follows from the camera's: with p = R_ref_cam t_cam_body,
+    an error of the camera's position by dp and orientation by the small rotation w moves the body
+    by dp + w x p.
 
     :param covariance: (6, 6) of [omega, v], a perturbation exp([omega, v]) T_cam_ref, map units
     :param T_ref_cam: (4, 4) pose of the camera in the header's frame
     :param T_cam_body: (4, 4) of the body in the camera, metres
     :param length: metres per map unit
-    :param length_sigma: its relative error, which acts along the way of the camera from `origin`,
-        (3,) in the header's frame
+    :param length_sigma: its relative error, which acts along the displacement of the camera from
+        `origin`, (3,) in the header's frame
     """
     R = T_ref_cam[:3, :3]
     # exp(d) T_cam_ref has the inverse T_ref_cam exp(-d): seen from ref, by -R v and -R omega

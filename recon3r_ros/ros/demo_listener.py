@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a demonstration hears of the node, and asks of it."""
+"""Subscriptions and service calls of the demonstration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NS_PER_MS = 1e6
 
 
 class Listener:
-    """Hears images and poses, and asks the node to save its map; a context with its own thread."""
+    """Receives images and poses, and requests a saved map; a context with its own thread."""
 
     def __enter__(self) -> Listener:
         self._context = rclpy.Context()
@@ -38,7 +38,7 @@ class Listener:
         self._images: set[int] = set()
         # when each came and what it was, by its stamp; nanoseconds
         self._poses: dict[int, tuple[int, Pose]] = {}
-        #: Milliseconds that the node's callback takes for an image, median; NaN where not heard
+        #: Median run time of the node's image callback, milliseconds; NaN where not received
         self.callback_ms = math.nan
         self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self._node.create_subscription(

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""How the node fares, as /diagnostics shows it."""
+"""State of the node, for /diagnostics."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from recon3r_ros.ros import conversions
 from recon3r_ros.ros.scale_gate import ScaleGate
 from recon3r_ros.slam.types import MetricScale, TrackingState
 
-#: Share of recent images that may be dropped or rejected before it is worth a warning
+#: Share of recent images that may be dropped or rejected without a warning
 MAX_LOST_SHARE = 0.1
 #: How many reports back an image is recent
 RECENT = 10
-#: Stage of `latencies_ms`: what taking an image's message costs the thread that receives
+#: Stage of `latencies_ms`: run time of the image callback
 CALLBACK = 'callback'
 
 
 @dataclass(frozen=True)
 class CameraHealth:
     """
-    How one camera fares.
+    State of one camera.
 
-    :param topics: that it listens to
+    :param topics: that it subscribes to
     :param received: images
     :param posed: images that got a pose
-    :param dropped: images that were too many
+    :param dropped: images dropped from a full queue
     :param rejected: images that could not be used, with the last `reason`
     :param waiting: images in the queue
     :param rate: images a second
@@ -53,7 +53,7 @@ class CameraHealth:
 @dataclass(frozen=True)
 class Health:
     """
-    How the node fares.
+    State of the node.
 
     :param paused: whether images are ignored
     :param error: the last exception of the worker, or ''
@@ -78,10 +78,10 @@ class Health:
 def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int,
                      earlier: Health | None = None) -> DiagnosticArray:
     """
-    Put it into a message: one status for the node, one for each camera.
+    Message of it: one status for the node, one for each camera.
 
-    :param image_timeout_s: seconds without images that are worth a warning
-    :param earlier: some reports ago: what was lost before then is worth no warning any more
+    :param image_timeout_s: seconds without images, after which there is a warning
+    :param earlier: some reports ago: images lost before then give no warning any more
     """
     before = {} if earlier is None else {camera.name: camera for camera in earlier.cameras}
     statuses = [_node_status(health)]
@@ -94,8 +94,8 @@ def scale_status(gate: ScaleGate) -> DiagnosticStatus:
     """
     Put the published scale into the latched message of ~/scale.
 
-    All lengths that are published from now on have it; whoever keeps clouds of an earlier revision
-    drops them, as those of the newest keyframes and the whole map follow once more.
+    All lengths that are published from now on have it. Consumers drop clouds of an earlier
+    revision; those of the newest keyframes and the whole map are published again.
     """
     scale = gate.metric
     values = {'revision': str(gate.revision), **_scale_values(scale),
@@ -121,7 +121,7 @@ def _node_status(health: Health) -> DiagnosticStatus:
     elif TrackingState.TRACKING in states:
         message = 'tracking'
     elif TrackingState.LOST in states:
-        level, message = DiagnosticStatus.WARN, 'lost: go back to where the map is'
+        level, message = DiagnosticStatus.WARN, 'lost: move the camera back to a mapped area'
     if health.notice and level == DiagnosticStatus.OK:
         level, message = DiagnosticStatus.WARN, health.notice
     values = {

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines of what a user wants to know as it happens: map started, lost, relocalised, loops."""
+"""Log lines of events: map started, tracking lost, relocalised, loops closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recon3r_ros.slam.types import Map, MetricScale, TrackingState
 
 class EventLog:
     """
-    Compares what is known after each image with what was known before.
+    Compares the state after each image with that before.
 
     :param info: writes a line
     """
@@ -65,5 +65,5 @@ class EventLog:
         self._loops.clear()
 
     def restored(self, known: Map) -> None:
-        """Take over a saved map, whose loops are old."""
+        """Take over a saved map, whose loops are not logged again."""
         self._loops = {(edge.i, edge.j) for edge in known.edges if edge.loop}

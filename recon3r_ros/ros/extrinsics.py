@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the cameras are on the robot: from the parameters, else from TF at the image's stamp."""
+"""Extrinsics of the cameras: from the parameters, else from TF at the image's stamp."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Extrinsics:
     """
     The cameras' optical frames: their names, and their poses in the robot's base frame.
 
-    :param node: that listens to TF where a camera has no parameter
+    :param node: that subscribes to TF where a camera has no parameter
     :param tree: knows static transforms, and broadcasts those of the parameters
     """
 
@@ -42,7 +42,7 @@ class Extrinsics:
 
     def see(self, camera: str, frame_id: str) -> None:
         """
-        Take note of the frame that a camera's images are in.
+        Record the frame of a camera's images.
 
         :param frame_id: its optical frame
         """
@@ -62,8 +62,8 @@ class Extrinsics:
         """
         Pose (4, 4) of a camera at a time, metres; None where it is not known, or not needed.
 
-        A camera on a pan-tilt head moves on the robot: where a joint lies between, TF is asked for
-        that time, and for the newest pose where it does not reach there.
+        A camera on a pan-tilt head moves on the robot: where a joint lies between, TF is looked up
+        at that time, or at the newest where that is not available.
         """
         if not self._base:
             return None
@@ -91,6 +91,6 @@ class Extrinsics:
             return None
 
     def close(self) -> None:
-        """Stop listening."""
+        """Unsubscribe."""
         if self._listener is not None:
             self._listener.unregister()

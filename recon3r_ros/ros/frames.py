@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A camera's pose as a transform on /tf: of the camera, what carries it, the base, or odometry."""
+"""A camera's pose as a transform on /tf: of the camera, its parent, the base, or odometry."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from recon3r_ros.ros.transforms import broadcast, FrameNames, OdometryBuffer
 
 Array = NDArray[np.float64]
 
-#: A bare camera's housing is no larger, metres. What is carried further away cannot be placed in a
-#: map without metres
+#: Greatest size of a bare camera's housing, metres. A frame farther away has no pose in a map
+#: without metric scale
 HOUSING = 0.25
 
 

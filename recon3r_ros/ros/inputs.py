@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What one camera sends: callbacks that only look at headers, and what belongs to an image."""
+"""Input of one camera: callbacks that only read headers, and the messages of an image."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_APART_NS = 25_000_000
 @dataclass(frozen=True, eq=False)
 class Arrival:
     """
-    An image that waits for its turn.
+    A queued image.
 
     :param message: Image or CompressedImage
     :param stamp_ns: that it is processed with
@@ -52,7 +52,7 @@ class Arrival:
 @dataclass(frozen=True)
 class InputCounts:
     """
-    What became of a camera's images.
+    Counts of a camera's images.
 
     :param rejected: that could not be used, with the last `reason`
     :param last_stamp_ns: of the newest image taken; None before the first
@@ -74,7 +74,7 @@ class CameraInput:
 
     :param config: what the parameters say of it
     :param queue: takes the images
-    :param warn: told of what is wrong, in one line
+    :param warn: called with a warning of one line
     """
 
     def __init__(self, config: CameraConfig, queue: Callable[[Arrival], None],
@@ -104,7 +104,7 @@ class CameraInput:
 
     def on_image(self, message: Image | CompressedImage, now_ns: int) -> None:
         """
-        Queue an image if its stamp can be believed.
+        Queue an image if its stamp is plausible.
 
         :param now_ns: the node's time, for drivers that do not stamp
         """
@@ -118,7 +118,7 @@ class CameraInput:
         first = self._undecided
         if self._stamped is None:
             if first is None and stamp_ns == 0:
-                # A recording may begin at zero: the second image tells
+                # A recording may begin at zero: the second image decides
                 self._undecided = (message, arrival_s, now_ns)
                 return
             self._stamped, self._undecided = stamp_ns != 0, None
@@ -134,7 +134,7 @@ class CameraInput:
         self._judge(message, stamp_ns, arrival_s)
 
     def _judge(self, message: Image | CompressedImage, stamp_ns: int, arrival_s: float) -> None:
-        """Queue an image, unless its stamp cannot be believed."""
+        """Queue an image, unless its stamp is implausible."""
         judgement = self._guard.judge(stamp_ns, round(arrival_s * 1e9))
         if judgement.verdict is Verdict.REJECT:
             self.reject(f'image at {stamp_ns}: {judgement.reason}')
@@ -150,7 +150,7 @@ class CameraInput:
                              or f'{self.name}_optical_frame')
         reset = judgement.verdict is Verdict.RESET
         if reset:
-            self._warn(f'{judgement.reason}: starting afresh')
+            self._warn(f'{judgement.reason}: the map is reset')
         return Arrival(self, message, judgement.stamp_ns, arrival_s, reset)
 
     def on_info(self, message: CameraInfo) -> None:
@@ -223,7 +223,7 @@ class CameraInput:
         self._warn(reason)
 
     def counts(self) -> InputCounts:
-        """Return what became of the images so far."""
+        """Return counts of the images so far."""
         with self._lock:
             times = list(self._arrivals)
             rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
@@ -231,7 +231,7 @@ class CameraInput:
                                times[-1] if times else None, rate)
 
     def _depth(self, message: Image) -> Any:
-        """Decode measured depth; one that cannot be used is no reason to lose the image."""
+        """Decode measured depth; an unusable one does not reject the image."""
         try:
             return conversions.depth_from_message(message)
         except InputError as error:

@@ -168,7 +168,7 @@ def rviz(context: Any) -> list[Any]:
     try:
         get_package_prefix('rviz2')
     except PackageNotFoundError:
-        return [LogInfo(msg='RViz is left out: the package rviz2 is not installed')]
+        return [LogInfo(msg='RViz is not started: the package rviz2 is not installed')]
     layout = os.path.join(get_package_share_directory('recon3r_ros'), 'rviz', 'recon3r.rviz')
     names = remappings(context)
     camera = camera_name(context)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The pair graph, to look at: frusta of keyframes, lines between those predicted together."""
+"""Markers of the pair graph: frusta of keyframes, lines between those processed jointly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 Array = NDArray[np.float64]
 
-#: Depth of a frustum, share of the median depth that its keyframe sees, and metres at most
+#: Depth of a frustum, share of its keyframe's median depth, and metres at most
 FRUSTUM, MAX_FRUSTUM = 0.06, 0.3
 _KEYFRAME = ColorRGBA(r=0.2, g=0.6, b=1.0, a=0.9)
 _NEWEST = ColorRGBA(r=1.0, g=0.8, b=0.1, a=1.0)

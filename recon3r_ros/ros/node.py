@@ -3,7 +3,8 @@
 """
 The node `recon3r`: a managed LifecycleNode around the reconstruction (design, section 6).
 
-Callbacks look at headers and queue; one worker does the work; another thread builds what is large.
+Callbacks read headers and queue; one worker processes images; another thread builds large
+messages.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Recon3rNode(LifecycleNode):
             self._inputs = [CameraInput(c, self._queue, self._about(c.name))
                             for c in self.config.cameras]
         except Exception as error:
-            # rclpy would drop an exception without a word
+            # rclpy would drop an exception silently
             self.get_logger().error(f'cannot be configured: {_described(error)}')
             self._free()
             return TransitionCallbackReturn.FAILURE
@@ -110,7 +111,7 @@ class Recon3rNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe."""
+        """Subscribe to the inputs."""
         compressed = self.config.image_transport == 'compressed'
         profile = qos.images(self.config.qos_image)
         for camera, config in zip(self._inputs, self.config.cameras):
@@ -124,7 +125,7 @@ class Recon3rNode(LifecycleNode):
         if self.config.odometry:
             self._subscribe(Odometry, 'odom', self._on_odometry, ODOMETRY_DEPTH)
         self._active_since = time.monotonic()
-        # On the wall's clock: that of /clock may stand still
+        # On the wall clock: /clock may stand still
         self._timer = self.create_timer(self.config.diagnostics_period, self._diagnose,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
         topics = ', '.join(self.resolve_topic_name(self._topics(c.name)[0])
@@ -134,7 +135,7 @@ class Recon3rNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening and publishing; the map stays."""
+        """Unsubscribe and stop publishing; the map is kept."""
         self._unsubscribe()
         self._in_worker(lambda pipeline: pipeline.publication.activate(False))
         return super().on_deactivate(state)
@@ -209,13 +210,13 @@ class Recon3rNode(LifecycleNode):
             self._worker.put(arrival.camera.name, arrival)
 
     def _configured(self) -> tuple[Worker[Arrival], Pipeline] | None:
-        """Return what works; None while the node is not configured."""
+        """Return worker and pipeline; None while the node is not configured."""
         if self._worker is None or self._pipeline is None:
             return None
         return self._worker, self._pipeline
 
     def _in_worker(self, do: Callable[[Pipeline], None]) -> None:
-        """Have the worker, which owns the map, do something."""
+        """Run something in the worker, which owns the map."""
         configured = self._configured()
         if configured is not None:
             worker, pipeline = configured
@@ -285,9 +286,9 @@ class Recon3rNode(LifecycleNode):
     # Diagnostics
 
     def _notice(self) -> str:
-        """Say what is wrong with the node's surroundings; empty where nothing is."""
+        """Describe a problem of the node's environment; empty where there is none."""
         if self.get_parameter('use_sim_time').value and self.get_clock().now().nanoseconds == 0:
-            return 'use_sim_time is true, but nobody publishes /clock'
+            return 'use_sim_time is true, but /clock has no publisher'
         for camera in self.config.cameras:
             topic = self.resolve_topic_name(self._topics(camera.name)[0])
             count = self.count_publishers(topic)
@@ -323,7 +324,7 @@ class Recon3rNode(LifecycleNode):
 
 
 def _described(error: Exception) -> str:
-    """Return an exception in one line, with its type where it was not raised on purpose."""
+    """Return an exception in one line, with its type where it is not one of ours."""
     known = isinstance(error, Recon3rError)
     return one_line(error) if known else f'{type(error).__name__}: {one_line(error)}'
 

@@ -4,9 +4,9 @@
 The node's publishers. Stamps and frames are those of the source image.
 
 Transforms and poses go out at once. Clouds, depth, masks and markers take longer to build than a
-frame may wait: another thread builds them, only where someone listens. What belongs to a keyframe
-and the mask of an image with clouds are never dropped; of all else only the newest of each topic
-is built.
+frame may wait: another thread builds them, only where there are subscribers. Messages of a
+keyframe and the mask of an image with clouds are never dropped; of all others only the newest of
+each topic is built.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ Mask = NDArray[np.bool_]
 
 #: Variance of a velocity that is not measured
 _UNKNOWN = 1e6
-#: Stamps of masks that are remembered, so that none goes out twice
+#: Stamps of masks that are kept, so that none is published twice
 _REMEMBERED = 300
-#: Latched topics with geometry: after a reset none of them may show the map before
+#: Latched topics with geometry: after a reset none of them may show the former map
 _MAP_TOPICS = ('~/map', '~/path', '~/graph')
 
 
@@ -71,11 +71,11 @@ class Outputs:
 
     :param node: that they belong to
     :param config: the parameters
-    :param failed: told of an exception while something was built or published
+    :param failed: called with an exception of building or publishing
     """
 
     def __init__(self, node: Node, config: Config, failed: Callable[[Exception], None]) -> None:
-        #: Whether the node is: an inactive one publishes nothing
+        #: Whether the node is active: an inactive one publishes nothing
         self.active = False
         self._node = node
         self._config = config
@@ -109,12 +109,12 @@ class Outputs:
         self._publishers.clear()
 
     def wanted(self, topic: str) -> bool:
-        """Tell whether someone listens."""
+        """Tell whether a topic has subscribers."""
         publisher = self._publishers.get(topic)
         return publisher is not None and publisher.get_subscription_count() > 0
 
     def joined(self, topic: str) -> bool:
-        """Tell whether more listen than when this was asked last."""
+        """Tell whether a topic has more subscribers than at the last call."""
         publisher = self._publishers.get(topic)
         count = 0 if publisher is None else publisher.get_subscription_count()
         more = count > self._listeners.get(topic, 0)
@@ -139,24 +139,24 @@ class Outputs:
         self._publish('~/odometry', odometry)
 
     def restart_clock(self) -> None:
-        """Time has gone back: what follows has stamps that have been before."""
+        """Time has gone back: stamps will be repeated."""
         self._worker.do(self._mask_stamps.clear)
 
     def mask(self, camera: str, build: Callable[[], Mask], stamp_ns: int, frame_id: str,
              sure: bool, again: bool = False) -> None:
         """
-        Publish the dynamic mask of an image, unless it has been.
+        Publish the dynamic mask of an image, unless it has been published.
 
         :param build: makes the mask (H, W), at the image's size
         :param sure: whether it may not be dropped: of a keyframe, or of an image with clouds
-        :param again: whether to publish it once more where it has been
+        :param again: whether to publish it again where it has been
         """
         topic = f'~/{camera}/dynamic_mask'
         if not self.wanted(topic):
             return
 
         def publish() -> None:
-            # In the thread that publishes: only there is it known what has been published
+            # In the publishing thread: only there is it known what has been published
             sent = self._mask_stamps.setdefault(camera, deque(maxlen=_REMEMBERED))
             if again or stamp_ns not in sent:
                 sent.append(stamp_ns)
@@ -234,20 +234,20 @@ class Outputs:
         self._publish('~/scale', status)
 
     def diagnostics(self, message: DiagnosticArray) -> None:
-        """Publish how the node fares."""
+        """Publish diagnostics."""
         self._publish('/diagnostics', message)
 
     def _add(self, topic: str, kind: Any, profile: QoSProfile) -> None:
         self._publishers[topic] = self._node.create_publisher(kind, topic, profile)
 
     def _later(self, topic: str, build: Callable[[], Any]) -> None:
-        """Build and publish soon; a newer message of the topic takes the place of one waiting."""
+        """Build and publish soon; a newer message of the topic replaces a waiting one."""
         if topic in _MAP_TOPICS:
             self._shown.add(topic)
         self._worker.put(topic, lambda: self._publish(topic, build()))
 
     def _surely(self, topic: str, build: Callable[[], Any]) -> None:
-        """Build and publish before all that may be dropped."""
+        """Build and publish before messages that may be dropped."""
         self._worker.do(lambda: self._publish(topic, build()))
 
     def _publish(self, topic: str, message: Any) -> None:

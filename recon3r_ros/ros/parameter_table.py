@@ -59,7 +59,7 @@ class Parameter:
 
     @property
     def limits(self) -> str:
-        """What it may be, in words; empty where anything may be."""
+        """Its range or choices, in words; empty where there are none."""
         if self.choices:
             return ', '.join(c or "''" for c in self.choices)
         if self.low is None or self.high is None:
@@ -72,7 +72,7 @@ class Parameter:
         descriptor = ParameterDescriptor(
             type=self.type.value, description=self.description + unit, read_only=self.read_only,
             additional_constraints=f'one of {self.limits}' if self.choices else '',
-            # Whoever writes 1 for 1.0 means it; anything else is refused by `problem`
+            # 1 is accepted for 1.0; anything else is rejected by `problem`
             dynamic_typing=self.type in (RosParameter.Type.DOUBLE, RosParameter.Type.DOUBLE_ARRAY))
         if self.low is not None and self.high is not None:
             if isinstance(self.default, float):
@@ -109,13 +109,14 @@ def _parameter(own: Field[Any]) -> Parameter:
 PARAMETERS = (
     Parameter('cameras', ['camera'], 'Cameras of one rig; each names the namespace of its topics '
               '<camera>/image_raw, <camera>/camera_info and so on.'),
-    Parameter('image_transport', 'raw', 'Which images to subscribe to: <camera>/image_raw, or '
+    Parameter('image_transport', 'raw', 'Images to subscribe to: <camera>/image_raw, or '
               '<camera>/image_raw/compressed.', choices=('raw', 'compressed')),
     Parameter('qos_image', 'sensor_data', 'Quality of service of images: sensor_data (best '
-              'effort, hears every publisher) or reliable.', choices=('sensor_data', 'reliable')),
-    Parameter('queue_size', 2, 'Images of a camera that wait at most; more drop the oldest one.',
+              'effort, matches every publisher) or reliable.',
+              choices=('sensor_data', 'reliable')),
+    Parameter('queue_size', 2, 'Queue length of a camera; a full queue drops its oldest image.',
               'images', 1, 100),
-    Parameter('model', 'geometric', 'What predicts depth; geometric needs neither weights nor a '
+    Parameter('model', 'geometric', 'Predictor of depth; geometric needs neither weights nor a '
               'GPU.', choices=registry.names()),
     Parameter('weights', '', "File of the model's weights, .pth, .pt or .safetensors; recon3r "
               'weights lists what is published.'),
@@ -134,15 +135,15 @@ PARAMETERS = (
     Parameter('tf_tolerance', 0.1, 'How far into the future map -> odom is stamped, so that '
               'others need not wait for the next one; all else has the stamp of its image.', 's',
               0.0, 5.0),
-    Parameter('scale_source', 'auto', 'Where metres come from: odometry, depth (a depth camera), '
-              'model (a network that predicts metres), auto (the most certain of those there '
-              'are) or none. With odometry, a base_frame or a source named here, poses, TF and '
-              'clouds are held back until the scale is known.',
+    Parameter('scale_source', 'auto', 'Source of the metric scale: odometry, depth (a depth '
+              'camera), model (a network that predicts metres), auto (the most certain one '
+              'available) or none. With odometry, a base_frame or a source named here, poses, '
+              'TF and clouds are held back until the scale is known.',
               choices=('auto', 'none', 'odometry', 'depth', 'model')),
     Parameter('voxel_size', 0.0, 'Edge of the voxels that the map cloud is averaged in, metres '
-              'where the scale is known; 0 takes 1 % of the depth at which the map began.', 'm',
+              "where the scale is known; 0 takes 1 % of the first keyframe's median depth.", 'm',
               0.0, 10.0, read_only=False),
-    Parameter('map_period', 2.0, 'Time between two map clouds at least.', 's', 0.1, 3600.0,
+    Parameter('map_period', 2.0, 'Least time between two map clouds.', 's', 0.1, 3600.0,
               read_only=False),
     Parameter('map_path', '', 'Folder that ~/save_map writes to and ~/load_map reads from.',
               read_only=False),
@@ -161,7 +162,7 @@ CAMERA_PARAMETERS = (
               'none: the focal length is estimated.'),
     Parameter('rectified', False, 'Whether the images had their lens distortion removed: P of '
               'camera_info is used instead of K and D.'),
-    Parameter('use_mask', False, 'Subscribe to <camera>/mask (mono8, not 0: known to move).'),
+    Parameter('use_mask', False, 'Subscribe to <camera>/mask (mono8, not 0: dynamic).'),
     Parameter('use_depth', False, 'Subscribe to <camera>/depth (32FC1 metres or 16UC1 '
-              'millimetres, registered to the image), for metric scale and moving points.'),
+              'millimetres, registered to the image), for metric scale and dynamic points.'),
 )

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-From the table of parameters to what the node sees: a frozen `Config`.
+From the table of parameters to a frozen `Config`.
 
 What is declared, its descriptors, the comments of config/recon3r.yaml and docs/parameters.md come
 from the table; a test compares them.
@@ -104,17 +104,17 @@ class Config:
     @property
     def metres_demanded(self) -> bool:
         """
-        Whether consumers take lengths for metres.
+        Whether consumers expect metres.
 
         Odometry and a base frame, with extrinsics to it, are in metres and cannot be combined with
-        map units; and whoever names a source of the scale wants metres.
+        map units; and a named source of the scale demands metres.
         """
         return (self.odometry or bool(self.base_frame)
                 or self.scale_source not in ('auto', 'none'))
 
     @property
     def scale_sources(self) -> tuple[str, ...]:
-        """What the scale may become known from, in words, with what it takes."""
+        """Sources that may determine the scale, in words, with their condition."""
         found = {
             'odometry': 'odometry, when the robot has driven a metre' if self.odometry else '',
             'depth': 'measured depth' if any(c.use_depth for c in self.cameras) else '',
@@ -174,7 +174,7 @@ def changed(config: Config, parameters: list[RosParameter]) -> Config:
 
 
 def validate(parameters: list[RosParameter]) -> SetParametersResult:
-    """Accept or refuse new values, all or none; for `add_on_set_parameters_callback`."""
+    """Accept or reject new values, all or none; for `add_on_set_parameters_callback`."""
     table = {p.name: p for p in PARAMETERS}
     for given in parameters:
         known = table.get(given.name)

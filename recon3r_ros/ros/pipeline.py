@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From an image that has arrived to an update of the map; all of it in the worker's thread."""
+"""From a received image to an update of the map; all in the worker's thread."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Pipeline:
     Decodes images and feeds them to a system, whose results are published.
 
     :param executor: of local mapping
-    :param info: told what happens, in one line
-    :param warn: told what the user should know, in one line
+    :param info: called with a log line
+    :param warn: called with a warning of one line
     """
 
     def __init__(self, config: Config, executor: SubprocessExecutor, outputs: Outputs,
@@ -55,12 +55,12 @@ class Pipeline:
 
     @property
     def map(self) -> Map:
-        """The map as it is known now."""
+        """The present map."""
         return self._system.map
 
     @property
     def mapping_pid(self) -> int:
-        """Of the process that makes keyframes."""
+        """Of the mapping process."""
         return self._executor.pid
 
     def state_of(self, camera: str) -> TrackingState | None:
@@ -101,7 +101,7 @@ class Pipeline:
             self.statistics.note('image', time.monotonic() - begin)
 
     def idle(self) -> None:
-        """Take over what has been made in the meantime; publish what is due."""
+        """Take over a finished keyframe; publish what is due."""
         try:
             self._driver.poll()
         finally:
@@ -113,14 +113,14 @@ class Pipeline:
 
     def save(self) -> tuple[SavedMap, list[tuple[TrackedFrame, NDArray[np.float64]]]]:
         """
-        Return all that is known, to be written elsewhere.
+        Return map and trajectory, to be written in another thread.
 
         :raises Recon3rError: where there is no map yet
         """
         return self._driver.saved(), self._system.trajectory()
 
     def load(self, saved: SavedMap) -> None:
-        """Go on in a saved map."""
+        """Continue mapping in a saved map."""
         self._driver.restore(saved)
         self._log.restored(self.map)
 
@@ -129,7 +129,7 @@ class Pipeline:
         self._executor.close()
 
     def _meet(self, camera: CameraInput, frame: Frame) -> None:
-        """Take note of a camera's frame; greet it at its first image."""
+        """Record a camera's frame; log its first image."""
         if not self._extrinsics.frame_id(camera.name):
             height, width = frame.image.shape[:2]
             lens = 'no intrinsics' if frame.camera is None else (

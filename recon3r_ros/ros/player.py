@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes a sequence as a camera, at its own pace."""
+"""Publishes a sequence as a camera, at its recorded rate."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Player:
         return str(self._images.topic_name)
 
     def wait_for_listeners(self) -> int:
-        """Wait until somebody listens, and nobody else comes; return how many there are."""
+        """Wait until there are subscribers, and no more join; return how many there are."""
         deadline = time.monotonic() + PATIENCE_S
         count, since = 0, time.monotonic()
         while time.monotonic() < deadline:

@@ -51,9 +51,9 @@ Mask = NDArray[np.bool_]
 
 #: Poses of ~/path at most, and seconds between two of them at least
 MAX_PATH, PATH_PERIOD_S = 500, 1.0
-#: Seconds between two clouds of an image at least: as often as costmaps look
+#: Least seconds between two clouds of an image: the rate of costmaps
 CLOUD_PERIOD_S = 0.2
-#: Two poses further apart in time than this say nothing about velocity
+#: Two poses further apart in time than this give no velocity
 MAX_STEP_NS = 200_000_000
 #: How far back consumers' TF buffers reach: tf2's default
 TF_HISTORY_NS = 10_000_000_000
@@ -64,7 +64,7 @@ class _Latched:
     """
     A latched topic that is built from the map.
 
-    :param period: seconds between two messages at least, unless somebody joins
+    :param period: least seconds between two messages, unless a subscriber joins
     :param due: when the next one may follow (time.monotonic)
     :param shown: the map that was published last
     """
@@ -77,7 +77,7 @@ class _Latched:
 
 
 def held_back(config: Config) -> str:
-    """Say why lengths are not published while the scale is unknown, and what will change that."""
+    """Say why lengths are not published while the scale is unknown, and the remedy."""
     sources = ' or '.join(config.scale_sources)
     return 'scale: unknown; poses, TF and clouds are held back until it is known from ' + (
         sources or 'nothing: set odometry, use_depth of a camera or a model that predicts metres, '
@@ -90,7 +90,7 @@ class Publication:
 
     :param config: the parameters
     :param odometry: of the robot
-    :param warn: told what the user should know, in one line
+    :param warn: called with a warning of one line
     """
 
     def __init__(self, config: Config, system: System, outputs: Outputs, tree: TfTree,
@@ -148,18 +148,18 @@ class Publication:
 
     @property
     def notice(self) -> str:
-        """What the user should know, or ''."""
+        """Warnings for the user, or ''."""
         if self._gate.closed:
             return '; '.join(filter(None, (held_back(self._config), self._problem)))
         return self._problem
 
     @property
     def _closed(self) -> bool:
-        """Whether what has lengths is held back."""
+        """Whether outputs with lengths are held back."""
         return self._gate.closed or self._origin() is None
 
     def reset(self) -> None:
-        """Take back from the latched topics a map that has been reset or replaced."""
+        """Clear the latched topics of a map that has been reset or replaced."""
         self._outputs.forget_map(self._stamp_ns)
         self._tree.restart(clock=False)
         self._forget()
@@ -199,7 +199,7 @@ class Publication:
             self._log.mapped(self._system.map)
 
     def latched(self) -> None:
-        """Publish latched topics that are due, or that somebody has joined."""
+        """Publish latched topics that are due, or have a new subscriber."""
         self._tree.settle()
         known = self._system.map
         for latched in self._latched:
@@ -213,7 +213,7 @@ class Publication:
 
     def _rescale(self, before: MetricScale | None, newest: Keyframe | None) -> None:
         """
-        Publish in the new scale what had another one or was held back.
+        Publish again, in the new scale, what had another one or was held back.
 
         :param before: the scale until now
         :param newest: keyframe that is about to be published, if any
@@ -231,7 +231,7 @@ class Publication:
             if (newest is not None and keyframe.id == newest.id
                     or not 0 <= self._stamp_ns - keyframe.stamp_ns < TF_HISTORY_NS):
                 continue
-            # In map units until now, the transforms of a bare camera do not fit clouds in metres
+            # Transforms of a bare camera in map units do not fit clouds in metres
             if before is not None or self._config.metres_demanded:
                 self._publish_keyframe(keyframe, again=True)
 
@@ -239,7 +239,7 @@ class Publication:
         """
         Pose of the core's map in the ROS map frame; fixed once the map has begun.
 
-        :return: None while it is not known where the camera that began it is on the robot
+        :return: None while the extrinsics of the camera that began it are unknown
         """
         if self._T_rosmap_map is not None:
             return self._T_rosmap_map
@@ -279,14 +279,14 @@ class Publication:
         covariance = conversions.pose_covariance(
             tracked.covariance, T_map_cam, T_cam_body, self._gate.metres,
             0.0 if metric is None else metric.sigma, tuple(self._placed_origin[:3, 3].tolist()))
-        # TF first: who hears the pose may look its transform up at once
+        # TF first: a subscriber of the pose may look its transform up at once
         self._say(self._frames.send(camera, tracked.stamp_ns, T_map_cam, metric is not None))
         self._outputs.pose(PosedImage(
             tracked.stamp_ns, frame_id, self._names.base or frame_id, T_map_body, covariance,
             self._velocity(tracked, T_map_body)))
 
     def _say(self, problem: str) -> None:
-        """Show in diagnostics what is wrong with the newest image, and log it."""
+        """Show a problem of the newest image in diagnostics, and log it."""
         self._problem = problem
         if problem:
             self._warn(problem)
@@ -301,7 +301,7 @@ class Publication:
 
     def _publish_keyframe(self, keyframe: Keyframe, again: bool) -> None:
         """
-        Publish what belongs to a keyframe.
+        Publish the outputs of a keyframe.
 
         :param again: whether it has been published, or was held back
         """
@@ -309,7 +309,7 @@ class Publication:
         frame_id, lens = self._extrinsics.frame_id(camera), self._system.lens(camera)
         if self._closed or not frame_id or lens is None:
             return
-        # Where its image was posed before the scale was known, it has no transform yet
+        # An image posed before the scale was known has no transform yet
         self._frames.send(camera, keyframe.stamp_ns, self._in_metres(keyframe.T_map_cam),
                           self._gate.metric is not None)
         self._outputs.keyframe(keyframe, self._gate.metres, frame_id,
@@ -332,7 +332,7 @@ class Publication:
         now = time.monotonic()
         clouds = (own is not None and not self._closed
                   and now >= self._clouds_due.get(camera, 0.0))
-        # Clouds are of the mask: where they go out, so does it
+        # Clouds depend on the mask: it is published with them
         self._outputs.mask(camera, outlined, tracked.stamp_ns, frame_id,
                            becomes_keyframe or clouds)
         if own is not None and clouds:
@@ -341,7 +341,7 @@ class Publication:
 
     def _publish_image_clouds(self, tracked: TrackedFrame, frame: Frame,
                               outlined: Callable[[], Mask], frame_id: str) -> None:
-        """Publish where dynamic objects are, and the static scene around them."""
+        """Publish points of dynamic objects, and of the static scene around them."""
         camera, metres = tracked.camera_name, self._gate.metres
         lens = self._system.lens(camera)
         keyframe = self._system.map.keyframes.get(tracked.keyframe)
@@ -367,7 +367,7 @@ class Publication:
 
     def _publish_map(self) -> None:
         known = self._system.map
-        # Handed over: after a reset a build that still waits must not touch the new map's cloud
+        # As an argument: after a reset a pending build must not change the new map's cloud
         self._outputs.map(partial(self._cloud.update, known),
                           self._placed_origin, self._gate.metres, self._stamp_ns)
 

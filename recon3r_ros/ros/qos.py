@@ -9,7 +9,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 def images(reliability: str) -> QoSProfile:
     """
-    Quality of service of incoming images: best effort also hears reliable publishers.
+    Quality of service of incoming images: best effort also matches reliable publishers.
 
     :param reliability: parameter `qos_image`: 'sensor_data' or 'reliable'
     """
@@ -19,7 +19,7 @@ def images(reliability: str) -> QoSProfile:
                      else ReliabilityPolicy.BEST_EFFORT))
 
 
-#: Clouds, depth and masks. Best-effort subscriptions hear them too; others miss no keyframe
+#: Clouds, depth and masks. Best-effort subscriptions match them too; others miss no keyframe
 RELIABLE = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=20, reliability=ReliabilityPolicy.RELIABLE)
 #: Poses and odometry: when tracking begins, those of the images before come all at once

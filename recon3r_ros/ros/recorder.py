@@ -28,18 +28,18 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import get_typestore, Stores
 
-#: Seconds between two looks at which topics there are
+#: Seconds between two checks for new topics
 LOOK_S = 0.2
 #: Messages of a topic that wait to be written
 DEPTH = 100
-#: Topics that only ROS itself cares for
+#: Internal topics of ROS
 _INTERNAL = ('/parameter_events', '/rosout')
 _UNLIMITED = QosTime(9223372036, 854775807)
 
 
 class Recorder:
     """
-    Subscribes to every topic there is, as it is published, and writes what comes.
+    Subscribes to every topic, with its publisher's quality of service, and writes its messages.
 
     :param node: that subscribes
     :param path: of the bag, a folder that does not exist yet

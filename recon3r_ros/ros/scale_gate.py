@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which metric scale the outputs have, and whether they may go out at all.
+The published metric scale, and whether outputs are held back.
 
 Estimates of the scale improve with every metre of travel. Outputs that followed each of them would
-disagree with those before, so that the published scale changes in steps, each with a revision.
+be inconsistent, so that the published scale changes in steps, each with a revision.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ScaleGate:
     """
     Owner of the published scale.
 
-    :param demanded: whether consumers take lengths for metres, so that outputs wait for the scale
+    :param demanded: whether consumers expect metres, so that outputs wait for the scale
     """
 
     def __init__(self, demanded: bool) -> None:
@@ -48,7 +48,7 @@ class ScaleGate:
             self._metric = estimate
             self._revision += 1
         elif before is not None and estimate is not None:
-            # The published value stays; what is known of its error improves
+            # The published value stays; its uncertainty improves
             difference = math.log(estimate.value / before.value)
             self._metric = replace(before, sigma=math.hypot(estimate.sigma, difference))
         return changed

@@ -3,8 +3,8 @@
 """
 The node's services: reset, pause, save and load a map.
 
-The worker owns the map, so that it does what is asked, between two images; reading and writing
-files is done in a thread of its own. The executor waits for neither.
+The worker owns the map, so that it executes requests, between two images; files are read and
+written in a thread of its own. The executor waits for neither.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.saved_map import SavedMap
 from std_srvs.srv import SetBool, Trigger
 
-#: Takes what the part before it returned; the last one returns the answer
+#: Receives the result of the part before it; the last one returns the answer
 Part = Callable[[Any], Any]
-#: Has something done: the worker, or a thread of its own
+#: Runs a function: in the worker, or in a thread of its own
 Runner = Callable[[Callable[[], None]], None]
 
 
@@ -62,8 +62,8 @@ class Services:
     Offers the node's services for as long as it lives.
 
     :param configured: the worker and the pipeline; None while the node is not configured
-    :param pause: told whether images are to be ignored
-    :param info: told what has been done, in one line
+    :param pause: called with whether images are to be ignored
+    :param info: called with a log line
     """
 
     def __init__(self, node: Node,
@@ -74,7 +74,7 @@ class Services:
         self._pause = pause
         self._info = info
         self._writing = Lock()
-        # An answer may take seconds, in which images are to be received all the same
+        # An answer may take seconds, in which images are still received
         group = ReentrantCallbackGroup()
         for kind, name, callback in (
                 (Trigger, 'reset', self._on_reset), (SetBool, 'pause', self._on_pause),
@@ -132,7 +132,7 @@ class Services:
             self, response: Trigger.Response,
             parts_of: Callable[[Worker[Any], Pipeline], list[tuple[Runner, Part]]]
     ) -> Trigger.Response:
-        """Have something done part by part, and answer when all of it is."""
+        """Run the parts one after the other, and answer when all are done."""
         configured = self._configured()
         if configured is None:
             response.message = 'the node is not configured'
@@ -168,7 +168,7 @@ class Services:
 
 
 def _aside(work: Callable[[], None]) -> None:
-    """Do what takes long in a thread of its own; the process ends when it is done."""
+    """Run long work in a thread of its own; the process ends when it is done."""
     Thread(target=work, name='recon3r-service', daemon=False).start()
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which stamps of a camera's images can be believed."""
+"""Plausibility of the stamps of a camera's images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 NS_PER_S = 1_000_000_000
-#: A stamp that advances by this much more or less than the clock on the wall has jumped
+#: A stamp that advances by this much more or less than the wall clock has jumped
 JUMP_NS = 1 * NS_PER_S
 #: Images that follow each other within this time confirm a jump
 CONFIRMATION_NS = 1 * NS_PER_S
@@ -40,8 +40,8 @@ class StampGuard:
     """
     Judges the stamps of one camera.
 
-    A single wrong stamp costs one image. Time that has gone back and stays there, as in a bag that
-    is played again, asks for a reset; time that has gone forward is accepted.
+    A single wrong stamp loses one image. Time that has gone back and stays there, as in a bag that
+    is played again, requests a reset; time that has gone forward is accepted.
     """
 
     def __init__(self) -> None:

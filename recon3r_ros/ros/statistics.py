@@ -14,7 +14,7 @@ LATENCIES = 300
 
 
 class Statistics:
-    """What became of the images so far."""
+    """Counts and latencies of the images so far."""
 
     def __init__(self) -> None:
         self.posed: dict[str, int] = {}
@@ -23,7 +23,7 @@ class Statistics:
         self._newest_ns: dict[str, int] = {}
 
     def note(self, stage: str, seconds: float) -> None:
-        """Remember how long something took."""
+        """Record the run time of a stage."""
         self.latencies.setdefault(stage, deque(maxlen=LATENCIES)).append(seconds)
 
     def count(self, update: Update) -> None:
@@ -38,7 +38,7 @@ class Statistics:
 
     def published(self, camera: str, stamp_ns: int, arrival_s: float) -> None:
         """
-        Take note that all that came of an image has been published.
+        Record that all results of an image have been published.
 
         :param arrival_s: when it arrived (time.monotonic)
         """

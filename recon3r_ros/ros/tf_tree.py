@@ -3,9 +3,9 @@
 """
 Transforms in and out, without tf2: no frame ever gets a second parent from this node.
 
-What other nodes publish on /tf and /tf_static is listened to, for the parents of frames and for
-the static chains that carry cameras. Extrinsics of the parameters are broadcast on /tf_static once
-it is known that their frame has no parent there, in a URDF say.
+Transforms of other nodes on /tf and /tf_static give the parents of frames and the static chains to
+cameras. Extrinsics of the parameters are broadcast on /tf_static once it is known that their frame
+has no parent there, in a URDF say.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ try:
 except ImportError:  # the pip environment had no compiler to build it
     TFMessage = None
 
-#: How long others' static transforms are waited for before ours are broadcast: latched ones of a
+#: Wait for static transforms of other nodes before ours are broadcast: latched ones of a
 #: URDF arrive as soon as their publisher is discovered
 LISTENING_S = 1.5
-#: Afterwards messages on /tf, of which hundreds come in a second, are looked at this far apart
+#: Afterwards messages on /tf, of which hundreds come in a second, are sampled this far apart
 SAMPLING_S = 0.1
-#: A parent that was heard on /tf is forgotten when it has not been heard for so long
+#: A parent on /tf is forgotten when no message has had it for so long
 FORGETTING_S = 5.0
-#: Stamps that are remembered for each child, so that none goes out twice, and transforms by which
+#: Stamps that are kept for each child, so that none is published twice, and transforms by which
 #: our own are recognised
 _REMEMBERED, _RECOGNISED = 300, 3000
 
@@ -49,10 +49,10 @@ class TfTree:
 
     Callbacks run in the executor's thread, the rest in the worker's.
 
-    :param node: that listens and broadcasts
+    :param node: that subscribes and broadcasts
     :param publish_tf: whether transforms are wanted at all
     :param tolerance_ns: how far into the future predicted transforms are stamped
-    :param warn: told what the user should know, in one line
+    :param warn: called with a warning of one line
     """
 
     def __init__(self, node: Node, publish_tf: bool, tolerance_ns: int,
@@ -63,7 +63,7 @@ class TfTree:
         self._tolerance_ns = tolerance_ns
         self._warn = warn
         self._lock = Lock()
-        self._parents: dict[str, tuple[str, float]] = {}  # and until when it is believed
+        self._parents: dict[str, tuple[str, float]] = {}  # and until when it is valid
         self._fixed: dict[str, Broadcast] = {}
         self._sent: dict[str, deque[int]] = {}
         self._predicted: set[str] = set()
@@ -89,7 +89,7 @@ class TfTree:
             node.create_subscription(TFMessage, '/tf', self._sampled, qos.TF, raw=True)]
 
     def close(self) -> None:
-        """Stop listening and broadcasting."""
+        """Unsubscribe and stop broadcasting."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         for publisher in self._publishers.values():
@@ -113,7 +113,7 @@ class TfTree:
         passed: set[str] = set()
         with self._lock:
             while frame in self._fixed and frame not in passed and frame != end:
-                passed.add(frame)  # a tree on TF may be no tree
+                passed.add(frame)  # TF may have cycles
                 T_root_frame = self._fixed[frame].T_parent_child @ T_root_frame
                 frame = self._fixed[frame].parent
         return frame, T_root_frame
@@ -155,9 +155,9 @@ class TfTree:
 
     def restart(self, clock: bool) -> None:
         """
-        Take what follows for new: the map is another one.
+        Begin anew: the map has been replaced.
 
-        :param clock: whether time has gone back, too: stamps will be used once more
+        :param clock: whether time has gone back, too: stamps will be repeated
         """
         with self._lock:
             for child in list(self._sent):
@@ -165,7 +165,7 @@ class TfTree:
                     del self._sent[child]
 
     def add_static(self, broadcast: Broadcast) -> None:
-        """Broadcast a static transform, once it is certain that its child has no parent."""
+        """Broadcast a static transform, once its child is known to have no parent."""
         if self._broadcast.get(broadcast.child) is None:
             self._waiting[broadcast.child] = broadcast
 
@@ -186,7 +186,7 @@ class TfTree:
                 for t in self._broadcast.values()]))
 
     def _sampled(self, data: bytes) -> None:
-        """Look at some of the messages on /tf."""
+        """Sample the messages on /tf."""
         now = time.monotonic()
         if now >= self._listen_at:
             self._listen_at = now + SAMPLING_S if now > self._decide_at else now

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which frame is whose parent, and where it is (REP-105), without a node.
+Parents and poses of frames (REP-105), without a node.
 
 The core's map is the first keyframe's optical frame. ROS wants z up: the map frame is the robot's
 base as it stood then or, where a camera stands alone, that camera with its axes turned.
@@ -25,7 +25,7 @@ T_BODY_OPTICAL = np.array([
     [0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 #: Odometry that is kept, messages: ten seconds at 500 Hz
 HISTORY = 5000
-#: How long the newest odometry stands for the present
+#: How long the newest odometry holds for later stamps
 MAX_EXTRAPOLATION_NS = 200_000_000
 #: A message that is older than the last by less came late; by more, time went back
 MAX_DISORDER_NS = 1_000_000_000
@@ -57,7 +57,7 @@ class Broadcast:
 
 
 class OdometryBuffer:
-    """The robot's poses by odometry, between which it moved steadily; for more than one thread."""
+    """The robot's poses by odometry, interpolated at constant velocity; thread-safe."""
 
     def __init__(self) -> None:
         self._stamps: deque[int] = deque(maxlen=HISTORY)

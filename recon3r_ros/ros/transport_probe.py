@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Large messages from one process to another: what the transport is measured with."""
+"""Large messages from one process to another, to measure the transport."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FRAME = 'bench'
 @dataclass(frozen=True)
 class Topic:
     """
-    Where a stream is sent.
+    Topic of a stream.
 
     :param kind: class of the messages
     :param rate: messages a second
@@ -53,7 +53,7 @@ class Topic:
 @dataclass(frozen=True)
 class Stream:
     """
-    What is sent on one topic.
+    Messages of one topic.
 
     :param build: makes a message from arrays, for a stamp in nanoseconds
     """
@@ -90,7 +90,7 @@ def cloud_stream(points: int = 200_000, rate: float = 5.0) -> Stream:
 
 class Sender:
     """
-    Sends one stream and measures what that costs.
+    Sends one stream and measures the run time of sending.
 
     Every other message is built from arrays; the others were built before.
 
@@ -133,10 +133,10 @@ class Sender:
 
 def read(connection: Connection, topics: tuple[Topic, ...]) -> None:
     """
-    Take messages until told how many were sent, then tell the latencies: in a process of its own.
+    Receive messages until told how many were sent, then send latencies: in a process of its own.
 
-    :param connection: says None when every topic was heard, hears the numbers of messages sent,
-        says the latencies in nanoseconds, a list a topic
+    :param connection: sends None when every topic was received, receives the numbers of messages
+        sent, sends the latencies in nanoseconds, a list a topic
     :param topics: that are read
     """
     heard: set[str] = set()
@@ -174,7 +174,7 @@ def read(connection: Connection, topics: tuple[Topic, ...]) -> None:
             executor.shutdown()
             connection.send(list(latencies.values()))
     except (KeyboardInterrupt, ExternalShutdownException, EOFError, BrokenPipeError):
-        pass  # the sender ends, and says why
+        pass  # the sender ends, and reports why
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One thread, fed by bounded queues: where work piles up, the oldest is dropped and counted."""
+"""One thread, fed by bounded queues: a full queue drops its oldest item and counts it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Worker(Generic[T]):
     :param name: of the thread
     :param handle: what to do with an item
     :param size: items that wait in each queue at most
-    :param idle: done whenever nothing waits, at least every `period` seconds
-    :param failed: told of an exception of `handle` or `idle`; the thread lives on
+    :param idle: called whenever nothing waits, at least every `period` seconds
+    :param failed: called with an exception of `handle` or `idle`; the thread lives on
     """
 
     def __init__(self, name: str, handle: Callable[[T], None], size: int,
@@ -67,7 +67,7 @@ class Worker(Generic[T]):
             self._changed.notify()
 
     def do(self, order: Callable[[], None]) -> None:
-        """Have something done before the items that wait; nothing of this kind is dropped."""
+        """Run a function before the items that wait; it is never dropped."""
         with self._changed:
             self._orders.append(order)
             self._changed.notify()
@@ -88,7 +88,7 @@ class Worker(Generic[T]):
             return len(self._queues.get(queue, ()))
 
     def close(self) -> None:
-        """Finish what is being handled, drop what waits, end the thread."""
+        """Finish the present item, drop those that wait, end the thread."""
         with self._changed:
             self._running = False
             self._queues.clear()

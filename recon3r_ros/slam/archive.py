@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Images of keyframes that left the window, small enough to keep for loops."""
+"""Compressed images of keyframes, kept for loop closure and relocalisation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _QUALITY = 95
 @dataclass(frozen=True, eq=False)
 class ArchivedView:
     """
-    A compressed view, to be encoded again when its place is seen again.
+    A compressed view, to be encoded again for loop closure or relocalisation.
 
     :param jpeg: the image's bytes
     :param camera: pinhole camera of the image
     :param calibrated: whether the intrinsics are known
-    :param focal_factor: true over guessed focal length, as it was believed when it was archived
+    :param focal_factor: true over initial focal length, as estimated when it was archived
     """
 
     jpeg: NDArray[np.uint8]
@@ -38,7 +38,7 @@ class ArchivedView:
         return cls(np.asarray(jpeg, np.uint8), view.camera, view.calibrated, focal_factor)
 
     def view(self, focal_factor: float) -> View:
-        """Return the view with the focal length as it is known now."""
+        """Return the view with the present focal length."""
         ratio = focal_factor / self.focal_factor
         camera = replace(self.camera, fx=self.camera.fx * ratio, fy=self.camera.fy * ratio)
         image = cv2.imdecode(self.jpeg, cv2.IMREAD_UNCHANGED)

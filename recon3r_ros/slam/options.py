@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What users may set of each stage; constants that more than one stage uses."""
+"""User options of each stage; constants that several stages share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from recon3r_ros.option import option
 
-#: A landmark may place cameras when its relative depth is known to 1 / sqrt(.)
+#: Least information of a landmark for PnP: a relative depth error of 1 / sqrt(.)
 TRACKED_INFORMATION = 10.0
 
 
@@ -17,7 +17,7 @@ class FrontendOptions:
     """Tracking, and when a frame becomes a keyframe."""
 
     tracked_landmarks: int = option(
-        240, 'Landmarks of a keyframe that are tracked at most; more take longer and hardly '
+        240, 'Most landmarks of a keyframe that are tracked; more take longer and hardly '
         'improve poses.', 'landmarks', 60, 2000)
     keyframe_overlap: float = option(
         0.5, 'Share of the tracked landmarks of the last keyframe below which the next one is '
@@ -29,8 +29,8 @@ class FrontendOptions:
         20.0, 'Rotation since the last keyframe above which the next one is due.', 'deg',
         1.0, 90.0)
     keyframe_sharpness: float = option(
-        0.6, 'Share of the image detail of recent frames below which a frame is blurred, and '
-        'becomes a keyframe only when tracking would be lost without.', '', 0.0, 1.0)
+        0.6, 'Sharpness relative to recent frames below which a frame is blurred, and '
+        'becomes a keyframe only if tracking would be lost otherwise.', '', 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MappingOptions:
     """Local mapping."""
 
     max_keyframes: int = option(
-        500, 'Keyframes of the map; beyond, the most redundant ones are culled. Each takes about '
+        500, 'Most keyframes of the map; the most redundant ones are culled. Each takes about '
         '1.5 MB.', 'keyframes', 20, 100000)
     min_agreement: float = option(
         0.5, 'Share of the observations of a new keyframe that must agree with the map; with '

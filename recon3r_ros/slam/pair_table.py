@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of directed pairs of keyframes, for as long as their keyframes are needed."""
+"""Data of directed pairs of keyframes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class PairTable(dict[tuple[int, int], T]):
     """Values by directed pair of keyframe ids (own, partner), in the order they came in."""
 
     def copy(self) -> PairTable[T]:
-        """Return a table of the same values that may be changed for itself."""
+        """Return an independent table of the same values."""
         return PairTable(self)
 
     def of(self, own: int) -> Iterator[tuple[int, T]]:
-        """Iterate over partners and values of the pairs that a keyframe comes first in."""
+        """Iterate over partners and values of the pairs whose first keyframe this is."""
         return ((partner, value) for (i, partner), value in self.items() if i == own)
 
     def forget(self, i: int) -> None:

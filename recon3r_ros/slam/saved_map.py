@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""All that it takes to go on in a map another day."""
+"""A saved map: all that is needed to continue mapping in it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from recon3r_ros.slam.types import Map, MetricScale
 @dataclass(frozen=True, eq=False)
 class SavedObservations:
     """
-    Where one keyframe sees the landmarks of another.
+    Observations of one keyframe's landmarks in another.
 
     :param anchor: id of the keyframe that owns the landmarks
-    :param observer: id of the one that sees them
-    :param landmarks: (n,) which of the anchor's
-    :param targets: (n, 2) where, pixels of the observer's grid
+    :param observer: id of the one that observes them
+    :param landmarks: (n,) indices into the anchor's
+    :param targets: (n, 2) observations, pixels of the observer's grid
     """
 
     anchor: int
@@ -33,7 +33,7 @@ class SavedObservations:
 @dataclass(frozen=True, eq=False)
 class SavedMap:
     """
-    A map with what its keyframes are recognised and refined by.
+    A map with the images and observations for relocalisation and refinement.
 
     :param map: with two keyframes or more
     :param views: their images, by id

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The whole pipeline behind one method: a frame goes in, what it changed comes out.
+The whole pipeline behind one method: from a frame to an update.
 
-Used by the command line and by the ROS node alike. Where keyframes are made by a process of their
-own (SubprocessExecutor), tracking goes on in the meantime.
+Used by the command line and by the ROS node alike. Where local mapping runs in a process of its
+own (SubprocessExecutor), tracking continues meanwhile.
 """
 
 from __future__ import annotations
@@ -45,14 +45,13 @@ from recon3r_ros.slam.types import (
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Newest frames before the first depth whose motion is looked for where keyframes are made beside
-#: tracking
+#: Newest frames before the first depth that get a dynamic mask where mapping runs beside tracking
 LIVE_MASKS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class _Ordered:
-    """A keyframe that is being made, and the camera that asked for it."""
+    """A pending keyframe, and the camera that requested it."""
 
     frontend: CameraFrontend
     request: KeyframeRequest
@@ -61,11 +60,11 @@ class _Ordered:
 
 class System:
     """
-    Poses, depth and motion from the frames of one or more cameras.
+    Poses, depth and dynamic masks from the frames of one or more cameras.
 
     :param predictor: what predicts pointmaps, in this process and in step with tracking
-    :param executor: where keyframes are made instead
-    :param motion: how dynamic objects are handled; an executor's mapper is told by itself
+    :param executor: runs local mapping instead
+    :param motion: how dynamic objects are handled; an executor's mapper has its own
     :param options: of the front ends
     """
 
@@ -87,7 +86,7 @@ class System:
 
     @property
     def state(self) -> TrackingState:
-        """State of the camera that is best off."""
+        """Best state of all cameras: tracking, lost or initialising."""
         states = {f.state for f in self._frontends.values()}
         for state in (TrackingState.TRACKING, TrackingState.LOST):
             if state in states:
@@ -121,16 +120,16 @@ class System:
             replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin))
 
     def poll(self) -> Update:
-        """Take over a keyframe that has been finished since the last frame, if one has."""
+        """Take over the pending keyframe, if it is finished."""
         if self._ordered is None or not self._ordered.made.done():
             return Update(self.state, (), None)
         return self._settle()
 
     def finish(self) -> Update:
         """
-        Refine everything together once no frame will follow.
+        Refine all keyframes jointly after the last frame.
 
-        A camera that never moved has no map, but it has a pose: that of the first frame, turned.
+        A camera that only rotated has no map, but rotations relative to its first frame.
         """
         settled = Update(self.state, (), None)
         if self._ordered is not None:
@@ -148,7 +147,7 @@ class System:
 
     def smooth_motion(self, frames: Iterable[Frame]) -> dict[int, NDArray[np.bool_]]:
         """
-        Find dynamic objects anew, from before and after each frame, with all that is known now.
+        Detect dynamic objects again, with evidence from before and after each frame.
 
         :param frames: all frames of one camera again, in order
         :return: masks by the frames' index, for `lens`; without those that have no pose
@@ -172,7 +171,7 @@ class System:
 
     def leave_out(self, masks: Mapping[int, Mask]) -> None:
         """
-        Take dynamic objects out of the map.
+        Exclude dynamic objects from the map.
 
         :param masks: by keyframe, of any size
         """
@@ -181,19 +180,19 @@ class System:
 
     def trajectory(self, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
         """
-        Tracked frames with their poses T_map_cam (4, 4) as they are known now.
+        Tracked frames with their present poses T_map_cam (4, 4).
 
         :param limit: how many frames at most, evenly thinned out; None takes all
         """
         return self._trajectory.poses(self.map, limit)
 
     def pose_of(self, frame: TrackedFrame) -> Array:
-        """Pose T_map_cam (4, 4) of a frame as its keyframe's pose is known now."""
+        """Present pose T_map_cam (4, 4) of a frame, by that of its keyframe."""
         return self.map.pose_in_map(frame.keyframe, frame.T_keyframe_cam, frame.scale)
 
     def saved(self, metric: MetricScale | None = None) -> SavedMap:
         """
-        Return the map with all that relocalisation in it needs, to be saved.
+        Return the map to be saved, with all that relocalisation in it needs.
 
         :param metric: scale to keep with it
         """
@@ -203,7 +202,7 @@ class System:
         return saved
 
     def restore(self, saved: SavedMap) -> None:
-        """Go on in a saved map: the cameras are lost in it until they are relocalised."""
+        """Continue mapping in a saved map: cameras are lost in it until they are relocalised."""
         self._restart(ScaleSources(saved.metric))
         _, self.map = self._executor.call(Mapper.restore, saved).result()
 
@@ -234,7 +233,7 @@ class System:
 
     @property
     def requested_ns(self) -> int | None:
-        """Stamp of the frame that is becoming a keyframe; None where there is none."""
+        """Stamp of the pending keyframe; None where there is none."""
         return None if self._ordered is None else self._ordered.request.frame.stamp_ns
 
     def state_of(self, camera_name: str) -> TrackingState | None:
@@ -243,7 +242,7 @@ class System:
         return None if frontend is None else frontend.state
 
     def lens(self, camera_name: str) -> Rectifier | None:
-        """Return what a camera's images pass through; None before its first frame."""
+        """Return a camera's rectifier; None before its first frame."""
         frontend = self._frontends.get(camera_name)
         return None if frontend is None else frontend.rectifier
 
@@ -258,14 +257,14 @@ class System:
 
     def _restart(self, scale: ScaleSources) -> None:
         if self._ordered is not None:
-            self._ordered.made.exception()  # wait for it, whatever becomes of it
+            self._ordered.made.exception()  # wait for it; its result is dropped
             self._ordered = None
         self._frontends.clear()
         self._trajectory = Trajectory()
         self._scale = scale
 
     def _order(self, frontend: CameraFrontend, request: KeyframeRequest | None) -> Update:
-        """Have a keyframe made; what comes of it, where that is known at once."""
+        """Request a keyframe; its result, where that is known at once."""
         if request is None:
             return Update(frontend.state, (), None)
         if request.purpose is Purpose.START:
@@ -293,7 +292,7 @@ class System:
         return Update(frontend.state, (self._record_keyframe(keyframe),), keyframe)
 
     def _settle(self) -> Update:
-        """Take over what became of an order; waits until it is done."""
+        """Take over the result of the pending keyframe; waits until it is finished."""
         ordered, self._ordered = self._ordered, None
         assert ordered is not None
         made, known = ordered.made.result()
@@ -322,7 +321,7 @@ class System:
         return self._order(frontend, frontend.reject(request))
 
     def _begin(self, frontend: CameraFrontend, request: KeyframeRequest, made: int) -> Update:
-        """Place the frames that waited for a first pair, unless they contradict it."""
+        """Estimate the poses of the waiting frames; reject the first pair if they disagree."""
         first = next(iter(self.map.keyframes.values()))
         placed = frontend.place_waiting(first, None if self._executor.in_step else LIVE_MASKS)
         if placed is None:

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The frames that have a pose, each relative to a keyframe, so that they move with the map."""
+"""Posed frames, each relative to a keyframe, so that they follow the map's corrections."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from recon3r_ros.slam.types import Map, TrackedFrame
 
 Array = NDArray[np.float64]
 
-#: Frames that are kept; beyond, every second of the older half goes: an hour at 30 Hz
+#: Frames that are kept; beyond, every second of the older half is dropped: an hour at 30 Hz
 MAX_FRAMES = 100_000
-#: Frames that are placed anew at the end, the newest ones
+#: Newest frames whose poses are re-estimated at the end
 MAX_SIGHTINGS = 5000
-#: Share of keypoints that must agree with the pose of a frame that is placed anew
+#: Share of keypoints that must agree with a re-estimated pose
 PLAUSIBLE_SHARE = 0.7
 
 
 @dataclass(frozen=True, eq=False)
 class _Sighting:
-    """Where a tracked frame saw its keyframe's landmarks, to place it anew as they are refined."""
+    """Observations of a keyframe's landmarks in a tracked frame, to re-estimate its pose."""
 
     serial: int
     pixels: NDArray[np.float32]
@@ -49,8 +49,8 @@ class Trajectory:
         Add a frame.
 
         :param frame: its mask is not kept
-        :param pixels: (N, 2) where it saw its keyframe's landmarks, to place it anew at the end
-        :param found: (N,) which of them it saw
+        :param pixels: (N, 2) observations of its keyframe's landmarks, to re-estimate its pose
+        :param found: (N,) which landmarks were observed
         """
         if pixels is not None and found is not None:
             self._sightings.append(_Sighting(self._next_serial, pixels, found))
@@ -73,7 +73,7 @@ class Trajectory:
 
     def place_anew(self, known: Map, cameras: Mapping[str, Camera]) -> None:
         """
-        Pose the frames again: their keyframes' landmarks are better known than they were.
+        Re-estimate the frames' poses from their keyframes' refined landmarks.
 
         :param cameras: pinhole cameras of the tracking images by camera name
         """
@@ -90,7 +90,7 @@ class Trajectory:
             result = _refined(points[use], sighting.pixels[use], camera, tracked.T_keyframe_cam)
             if previous is not None and previous.keyframe == tracked.keyframe and (
                     result is None or result.inliers.mean() < PLAUSIBLE_SHARE):
-                # Its pose may have been found with wrong depths, the one before it is right now
+                # Its pose may come from wrong depths; the one before it is already re-estimated
                 other = _refined(
                     points[use], sighting.pixels[use], camera, previous.T_keyframe_cam)
                 if result is None or (other is not None

@@ -38,8 +38,8 @@ class Frame:
     :param camera_name: which camera took it
     :param depth: (h, w) float32 metres along the optical axis, NaN where unknown: the same view
         in any size, or None
-    :param mask: (H, W) True where the user knows something to move, or None
-    :param T_odom_cam: (4, 4) where odometry says the camera is, metres, or None
+    :param mask: (H, W) True on dynamic objects that the user knows, or None
+    :param T_odom_cam: (4, 4) pose of the camera by odometry, metres, or None
     """
 
     image: NDArray[np.uint8]
@@ -93,7 +93,7 @@ class TrackingState(Enum):
 @dataclass(frozen=True, eq=False)
 class Keyframe:
     """
-    A frame that the map is made of.
+    A keyframe: a view with its pose and depth.
 
     :param id: position among the keyframes, from 0
     :param name: of its frame
@@ -109,7 +109,7 @@ class Keyframe:
     :param information: (K,) inverse variances of the keypoints' relative depths
     :param inverse_depth: (H, W) float32, 1 / map units along z; 0 where unknown
     :param confidence: (H, W) float32 inverse variance of the relative depth; 0 where unknown
-    :param mask: (H, W) dynamic objects, which have no place in the map
+    :param mask: (H, W) dynamic objects, which are excluded from the map
     :param camera_name: of its frame
     """
 
@@ -156,10 +156,10 @@ class Keyframe:
 @dataclass(frozen=True, eq=False)
 class Correspondence:
     """
-    Where an anchor's pixels are seen in an observer, from the anchor's pointmap in its frame.
+    Projections of an anchor's pixels in an observer, by the anchor's pointmap in its frame.
 
     :param targets: (H, W, 2) float32 pixels of the observer's grid
-    :param confidence: (H, W) float32; 0 where nothing is known or the pixel falls outside
+    :param confidence: (H, W) float32; 0 where unknown or outside the image
     """
 
     targets: NDArray[np.float32]
@@ -171,7 +171,7 @@ class Pair:
     """
     The predictions of a new keyframe with a partner, in the partner's frame and in its own.
 
-    :param window: of the hyper-edge that both were taken out of, whose pairs have one unit of
+    :param window: of the hyper-edge that both were taken from, whose pairs have one unit of
         length; None for a pair that was predicted by itself
     """
 
@@ -186,7 +186,7 @@ class Pair:
 @dataclass(frozen=True)
 class MapEdge:
     """
-    Two keyframes whose views were predicted together.
+    Two keyframes whose views were processed jointly.
 
     :param i: id of the older one
     :param j: id of the newer one
@@ -201,12 +201,12 @@ class MapEdge:
 @dataclass(frozen=True, eq=False)
 class Retired:
     """
-    A keyframe that left the map because another one shows the same.
+    A culled keyframe, and the one that replaces it.
 
-    :param keyframe: id of that one
+    :param keyframe: id of the one that replaces it
     :param T_keyframe_retired: (4, 4)
-    :param keyframe_scale: `Map.scale_of(keyframe)` then
-    :param scale: the retired one's
+    :param keyframe_scale: `Map.scale_of(keyframe)` at culling
+    :param scale: of the culled one at culling
     """
 
     keyframe: int
@@ -218,14 +218,14 @@ class Retired:
 @dataclass(frozen=True, eq=False)
 class Map:
     """
-    The keyframes as they are known at one moment; nothing of it changes afterwards.
+    An immutable snapshot of the keyframes.
 
-    :param keyframes: by id, oldest first; a lone first one has depth only where it was learned
-    :param scales: how far closing loops scaled each keyframe's depths since it was added
-    :param edges: which keyframes were predicted together
-    :param focal_factor: true over guessed focal length of an uncalibrated camera
-    :param retired: keyframes that left the map, by id
-    :param metric: how long a map unit is, where predictions are metric
+    :param keyframes: by id, oldest first; a single first one has depth only from a network
+    :param scales: factor of each keyframe's depths by loop closures since it was added
+    :param edges: which keyframes were processed jointly
+    :param focal_factor: true over initial focal length of an uncalibrated camera
+    :param retired: culled keyframes, by id
+    :param metric: scale of the map, where predictions are metric
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -247,11 +247,11 @@ class Map:
         return self.keyframes[max(self.keyframes)]
 
     def scale_of(self, i: int) -> float:
-        """How far a keyframe's depths have been scaled by closing loops since it was added."""
+        """Factor of a keyframe's depths by loop closures since it was added."""
         return self.scales.get(i, 1.0)
 
     def present(self, i: int) -> Keyframe:
-        """Return a keyframe, or the one in whose favour it has been retired."""
+        """Return a keyframe, or the one that replaces it where it was culled."""
         while i in self.retired:
             i = self.retired[i].keyframe
         return self.keyframes[i]
@@ -261,7 +261,7 @@ class Map:
         """
         Pose (4, 4) in the map of a camera near a keyframe.
 
-        :param i: id of a keyframe, or of one that is retired
+        :param i: id of a keyframe, or of a culled one
         :param T_keyframe_cam: (4, 4)
         :param scale: `scale_of(i)` when that pose was found
         """
@@ -287,11 +287,11 @@ def at(field: NDArray[Any], pixels: NDArray[np.int32]) -> NDArray[Any]:
 @dataclass(frozen=True)
 class MetricScale:
     """
-    How long a map unit is.
+    Metric scale of the map.
 
     :param value: metres per map unit
     :param sigma: standard deviation of the value's logarithm: its relative error
-    :param source: what it was measured with: 'odometry', 'depth' or 'model'
+    :param source: what estimated it: 'odometry', 'depth' or 'model'
     """
 
     value: float
@@ -310,8 +310,8 @@ class TrackedFrame:
     :param keyframe: id of the keyframe the pose is relative to
     :param T_keyframe_cam: (4, 4)
     :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
-    :param scale: of the keyframe's depths when the pose was found (`Mapper.scale_of`)
-    :param mask: dynamic objects, at the source image's size (H, W); None where not looked for
+    :param scale: of the keyframe's depths when the pose was found (`Map.scale_of`)
+    :param mask: dynamic objects, at the source image's size (H, W); None where not detected
     :param camera_name: which camera took it
     """
 
@@ -329,10 +329,10 @@ class TrackedFrame:
 @dataclass(frozen=True)
 class StageTimes:
     """
-    Seconds that a frame spent in each stage; 0 for a stage that it did not pass.
+    Run time of a frame in each stage, seconds; 0 for stages that did not run.
 
-    :param track: rectification, following keypoints and PnP
-    :param motion: finding dynamic objects
+    :param track: rectification, KLT and PnP
+    :param motion: detection of dynamic objects
     :param keyframe: prediction, alignment, refinement and depth, where it became a keyframe
     :param total: all of it
     """
@@ -346,12 +346,12 @@ class StageTimes:
 @dataclass(frozen=True, eq=False)
 class Update:
     """
-    What one frame changed.
+    Changes by one frame.
 
     :param state: of the tracker
-    :param frames: frames that now have a pose; several when initialisation succeeds
+    :param frames: newly posed frames; several when initialisation succeeds
     :param keyframe: the keyframe that was added, if any
-    :param times: what it took
+    :param times: run times
     """
 
     state: TrackingState

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What of a keyframe another camera sees: its landmarks, and the surface of its depth map."""
+"""Visibility of a keyframe in another camera: its landmarks, and its depth map."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOWHERE = 1e9
 
 def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Array]:
     """
-    Landmarks of one keyframe that another should see.
+    Landmarks of one keyframe that should be visible in another.
 
     :return: (n,) indices of landmarks, and (n, 2) their projections, pixels of the observer's grid
     """
@@ -54,10 +54,10 @@ def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Ar
 @dataclass(frozen=True, eq=False)
 class Surface:
     """
-    The surface that a keyframe knows, as another camera sees it.
+    A keyframe's depth map, rendered in another camera.
 
     :param depths: (ceil(H / CELL), ceil(W / CELL)) along the optical axis, of each cell of the
-        image; NaN where nothing is known, or a step is
+        image; NaN where unknown, or at a depth step
     """
 
     depths: NDArray[np.float32]
@@ -65,10 +65,10 @@ class Surface:
     @classmethod
     def seen(cls, keyframe: Keyframe, T_cam_keyframe: Array, camera: Camera) -> Surface:
         """
-        See a keyframe's surface from elsewhere.
+        Render a keyframe's depth map in another camera.
 
         :param T_cam_keyframe: (4, 4)
-        :param camera: that sees it
+        :param camera: the other one
         """
         known = ((keyframe.inverse_depth > 0) & (keyframe.confidence > MIN_CONFIDENCE)
                  & ~keyframe.mask)
@@ -96,7 +96,7 @@ class Surface:
         Depth at pixels of the camera.
 
         :param pixels: (N, 2)
-        :return: (N,) along its optical axis; NaN where nothing is known, or a step is, and
+        :return: (N,) along its optical axis; NaN where unknown, or at a depth step, and
             outside the image
         """
         height, width = self.depths.shape

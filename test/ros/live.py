@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A camera that the tests hold in their hands, and what the node makes of its images."""
+"""A simulated camera, and the node's outputs for its images."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def walk_index(count: int) -> int:
 
 class LiveCamera:
     """
-    Publishes a simulated walk and listens to the node's poses.
+    Publishes a simulated walk and subscribes to the node's poses.
 
-    An image is published when the one before has a pose, or has had long enough to get one: the
-    tests do not depend on the machine's speed.
+    An image is published when the one before has a pose, or a timeout has passed: the tests do not
+    depend on the machine's speed.
 
     :param node: of the test, spun elsewhere
     :param name: of the camera
@@ -71,7 +71,7 @@ class LiveCamera:
         return conversions.image_message(frame.image, frame.stamp_ns, FRAME_ID)
 
     def connect(self) -> None:
-        """Wait until the node listens, and is listened to."""
+        """Wait until subscriptions are matched, in both directions."""
         wait_for(lambda: self.images.get_subscription_count() > 0, what='the node listens')
         wait_for(lambda: self.infos.get_subscription_count() > 0, what='the node listens')
         self.poses.wait_for_matched()
@@ -131,7 +131,7 @@ class LiveCamera:
 
     def wait_for_status(self, part: str, accept: Callable[[DiagnosticStatus], bool], what: str
                         ) -> DiagnosticStatus:
-        """Wait for a diagnostic that comes from now on."""
+        """Wait for the next diagnostic."""
         self.diagnostics.clear()
 
         def found() -> DiagnosticStatus | None:

@@ -62,10 +62,10 @@ def wait_for_matched(endpoint: Publisher | Subscription, count: int = 1,
 @dataclass(frozen=True)
 class Received:
     """
-    A message that came.
+    A received message.
 
     :param message: itself
-    :param time_ns: when, by the clock on the wall
+    :param time_ns: when, by the wall clock
     """
 
     message: Any

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What /diagnostics says of a node that fares well, and of one that does not."""
+"""Messages on /diagnostics of a node without problems, and with them."""
 
 from dataclasses import replace
 

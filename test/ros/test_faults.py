@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What goes wrong on robots: injected into a running node, survived, reported.
+Faults on robots: injected into a running node, tolerated, reported.
 
 One node lives through all of it. After every fault the good images that follow have to get their
 poses, in the same map. docs/reliability.md lists what is tested here.
@@ -36,7 +36,7 @@ from test_node import call, NODE, set_parameter
 
 
 class Rig:
-    """A camera, the node that listens to it, and what is asked of both after every fault."""
+    """A camera, the node that subscribes to it, and the checks of both after every fault."""
 
     def __init__(self, camera: LiveCamera, child: ChildProcess) -> None:
         self.camera = camera
@@ -51,12 +51,12 @@ class Rig:
         return int(self.camera.values('reconstruction')['keyframes'])
 
     def rejected(self) -> int:
-        """Return how many images were refused so far."""
+        """Return how many images were rejected so far."""
         status = self.camera.wait_for_status(': camera', lambda s: True, 'a diagnostic')
         return int({v.key: v.value for v in status.values}['images rejected'])
 
     def wait_until_refused(self, before: int, count: int, words: str) -> None:
-        """Wait until so many more images were refused, for a reason that has these words."""
+        """Wait until so many more images were rejected, for a reason that has these words."""
         def reported(status) -> bool:
             values = {v.key: v.value for v in status.values}
             return (int(values['images rejected']) >= before + count
@@ -64,7 +64,7 @@ class Rig:
         self.camera.wait_for_status(': camera', reported, f'{count} images refused: {words}')
 
     def survive(self) -> None:
-        """Fail unless the same map is tracked on, by the same process."""
+        """Fail unless tracking continues in the same map, in the same process."""
         self.camera.assert_tracks()
         assert self.child.returncode is None, self.child.output
         assert 'Traceback' not in self.child.output
@@ -152,7 +152,7 @@ def test_a_few_images_of_another_size(rig):
 
 @pytest.mark.slow
 def test_resolution_changes_for_good_and_back(rig):
-    """The camera looks for its place in the map, with another lens."""
+    """The camera is relocalised in the map, with another lens."""
     size = rig.keyframes()
     whole = rig.camera.camera
     rig.camera.camera = whole.resized(256, 192)
@@ -362,7 +362,7 @@ def mapping_process(pid: int) -> int:
 
 
 def test_what_makes_keyframes_is_killed(rig):
-    """It is started again with the map; tracking goes on in the meantime."""
+    """It is restarted with the map; tracking continues meanwhile."""
     size, killed = rig.keyframes(), mapping_process(rig.child.pid)
     os.kill(killed, signal.SIGKILL)
     stamps = rig.camera.play(5, 0.2)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The node in a process of its own, over real DDS: what it publishes, and how it is steered."""
+"""The node in a process of its own, over real DDS: its outputs, services and parameters."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def truth(index: int) -> np.ndarray:
 
 @pytest.mark.slow
 def test_odometry_gives_metres_and_keeps_its_frame(ros_node, camera, spawn):
-    """The robot drives with 5 % noise on its odometry; map -> odom makes up for it."""
+    """The robot drives with 5 % noise on its odometry; map -> odom corrects it."""
     T_base_cam = se3.from_rt(np.array([[0., 0, 1], [-1, 0, 0], [0, -1, 0]]), np.array([.1, 0, .3]))
     extrinsics = [*T_base_cam[:3, 3].tolist(),
                   *se3.quat_xyzw_from_matrix(T_base_cam[:3, :3]).tolist()]

@@ -265,7 +265,7 @@ def test_a_bad_transform_of_another_node_ends_nothing(ros_node, spawn, tf_messag
 
 
 def test_a_parent_that_comes_later_is_noticed(ros_node, spawn, tf_message):
-    """The robot's odometry starts when the node has published for a while."""
+    """Odometry starts when the node has published for a while."""
     transforms = listen_to_transforms(ros_node)
     camera = LiveCamera(ros_node)
     camera.with_depth = True
@@ -369,7 +369,7 @@ def test_services_outlive_a_cleanup(ros_node, spawn, tmp_path):
 
 
 def assert_latched(node, kind: type, topic: str, accept: Callable[[object], bool]) -> None:
-    """Somebody who comes late, and listens to this topic alone, gets what it holds."""
+    """Check that a late subscriber of this topic alone gets its latched message."""
     late = Collector(node, kind, topic, qos.LATCHED)
     wait_for(lambda: any(accept(m) for m in late.messages), what=f'{topic} for a late joiner')
     node.destroy_subscription(late.subscription)
@@ -401,7 +401,7 @@ def test_every_latched_topic_reaches_a_late_joiner_and_forgets_at_reset(ros_node
 
 
 def test_a_keyframe_is_complete_however_busy_the_node_is(ros_node, spawn):
-    """Images come at several times the rate; masks of images are shed, not those of keyframes."""
+    """Images come at several times the rate; masks of images are dropped, never of keyframes."""
     camera = LiveCamera(ros_node)
     outputs = [Collector(ros_node, kind, f'/recon3r/camera/{name}', qos.POSES)
                for kind, name in ((PointCloud2, 'points'), (Image, 'depth/image'),

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The published scale: when it changes, when outputs wait for it, and what it says of itself."""
+"""The published scale: when it changes, when outputs wait for it, and its status message."""
 
 from __future__ import annotations
 

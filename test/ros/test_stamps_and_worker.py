@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which stamps are believed, and who works when there is too much to do."""
+"""Plausibility of stamps, and the worker under overload."""
 
 from __future__ import annotations
 

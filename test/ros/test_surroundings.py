@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What others on a robot get wrong, or do at the wrong moment: noticed, named, survived."""
+"""Faults of other nodes of a robot, and bad timing: detected, reported, tolerated."""
 
 from __future__ import annotations
 

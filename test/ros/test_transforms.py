@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Odometry between its messages, and whose parent each frame gets."""
+"""Odometry between its messages, and the parents of frames."""
 
 from itertools import product
 from threading import Thread

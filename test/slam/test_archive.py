@@ -40,7 +40,7 @@ def test_whether_the_focal_length_is_known_is_kept(calibrated: bool) -> None:
 
 
 def test_the_focal_length_is_the_one_that_is_known_now() -> None:
-    """When it was archived it was believed to be 1.2 times the guess, now it is 1.5 times."""
+    """When it was archived it was estimated at 1.2 times the initial one, now at 1.5 times."""
     camera = ArchivedView.of(View(smooth(1), WIDE, False), 1.2).view(1.5).camera
     assert (camera.fx, camera.fy) == pytest.approx((150 * 1.25, 140 * 1.25))
     assert (camera.cx, camera.cy, camera.width, camera.height) == (81.0, 58.0, 160, 120)

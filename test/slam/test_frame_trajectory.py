@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames that move with the map's corrections, and are placed anew by better landmarks."""
+"""Frames that follow the map's corrections, and re-estimated poses by better landmarks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_frame_that_was_found_after_the_loop_is_not_stretched_again() -> None:
 
 
 def test_frames_of_a_culled_keyframe_stay_where_they_were() -> None:
-    """It left in favour of another one, which a loop moves and stretches afterwards."""
+    """It was replaced by another one, which a loop moves and stretches afterwards."""
     culled, near = at_x(0.3), at_x(0.5, yaw=0.1)
     known = tracked([frame(5, 1)])
     retired = {1: Retired(2, se3.inverse(near) @ culled, 1.0, 1.0)}
@@ -119,7 +119,7 @@ def test_a_long_trajectory_loses_every_second_frame_of_its_older_half(
 
 def seen(T_keyframe_cam: Array, camera: Camera = TRACKING, i: int = 0, noise: float = 0.0
          ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Pixels (K, 2) where a frame near keyframe i sees its keypoints, and whether it does."""
+    """Projections (K, 2) of keyframe i's keypoints in a frame near it, and their visibility."""
     anchor = keyframe(i)
     pixels, found = project(T_keyframe_cam, camera,
                             points_in_map(anchor.T_map_cam, CAMERA, anchor.keypoints))
@@ -199,7 +199,7 @@ def test_a_frame_that_cannot_be_placed_stays_where_it_was(case: str) -> None:
 
 
 def test_landmarks_without_depth_take_no_part() -> None:
-    """Nor do those that the frame did not see, whatever pixels stand for them."""
+    """Nor do those that the frame did not observe, whatever their pixels."""
     pixels, found = seen(TRUE)
     lost = np.arange(len(found)) % 3 == 0
     pixels[lost] = 7.0
@@ -231,7 +231,7 @@ def test_a_pose_far_off_is_begun_again_from_the_frame_before() -> None:
 
 
 def test_a_pose_that_few_agree_with_is_compared_with_the_one_of_the_frame_before() -> None:
-    """Nearly half of what was seen is on something that carried the frame's own pose away."""
+    """Nearly half of the observations are on an object that biased the frame's own pose."""
     pixels, found = seen(TRUE)
     carried = at_x(-0.343, 0.02, 0.1, yaw=0.1)
     on_it = 37 * np.arange(len(found)) % 100 < 47
@@ -297,7 +297,7 @@ def test_only_the_newest_sightings_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_in_a_smaller_map_distances_are_shorter() -> None:
-    """In a map of half the size, frames are placed at half the distances."""
+    """In a map of half the size, frames have half the distances."""
     known, half = Trajectory(), keyframe(0, scale=0.5)
     for n in range(3):
         known.add(frame(n, T_keyframe_cam=at_x(0.05 * n)), *seen(at_x(0.05 * n)))

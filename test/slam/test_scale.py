@@ -38,13 +38,13 @@ class Walk:
     """
     A robot that wanders about a plane at a constant speed, with odometry at 20 Hz.
 
-    :param metres: length of the way
+    :param metres: length of the path
     :param speed: metres a second
     :param increments: relative error of each increment of the odometry
     :param jitter: error of each position of the odometry, metres; does not add up
     :param map_noise: error of each position in the map, metres
     :param slip: share of half seconds in which odometry reports up to three times too much
-    :param stand: seconds that it stands first, and turns on the spot
+    :param stand: seconds that it stands first, and rotates in place
     :param frame_rate: of the camera
     """
 
@@ -83,7 +83,7 @@ class Walk:
         return scale
 
     def errors(self, seeds: int) -> tuple[Array, Array]:
-        """Errors of the scale's logarithm (seeds,), and what the estimator thinks of them."""
+        """Errors of the scale's logarithm (seeds,), and the estimator's sigmas."""
         estimates = [self.scale(seed).estimate for seed in range(seeds)]
         assert all(e is not None and e.source == 'odometry' for e in estimates)
         return np.array([[np.log(e.value / TRUE), e.sigma] for e in estimates if e]).T
@@ -189,7 +189,7 @@ def keyframe(i: int, rng: np.random.Generator, error: float = 0.03, known: float
 
 def measured(depth: Array, rng: np.random.Generator, error: float = 0.015, factor: int = 2
              ) -> NDArray[np.float32]:
-    """Return what a depth camera with more pixels sees: noise, holes, and an offset of its own."""
+    """Return a larger depth image, as of a depth camera: noise, holes, and an offset."""
     fine = depth.repeat(factor, axis=0).repeat(factor, axis=1)
     fine = fine * np.exp(error * rng.normal(size=fine.shape) + 0.005 * rng.normal())
     fine[rng.random(fine.shape) < 0.2] = np.nan

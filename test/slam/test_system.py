@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The whole pipeline on simulated sequences, against their truth."""
+"""The whole pipeline on simulated sequences, against ground truth."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_deterministic(walk: SimulatedSequence) -> None:
 
 
 def check_no_map(reconstruction: System) -> None:
-    """Nothing is mapped; poses, where there are any, have turned and not moved."""
+    """Nothing is mapped; poses, where there are any, have rotated and not moved."""
     assert not reconstruction.map.started
     for keyframe in reconstruction.map.keyframes.values():
         assert not keyframe.confidence.any() and not keyframe.landmarks.any()
@@ -217,7 +217,7 @@ def test_starting_afresh_before_there_is_a_map(walk: SimulatedSequence) -> None:
 
 
 def test_a_camera_that_moves_is_not_said_to_stand_still() -> None:
-    """A quarter of a metre sideways, which a turn nearly explains: no pose, or the right one."""
+    """A quarter of a metre sideways, which a rotation nearly explains: no or a correct pose."""
     scene = still_scene(2, frames=45)
     reconstruction, _ = run(scene, range(22), GeometricPredictor())
     for _, T_map_cam in reconstruction.trajectory()[-1:]:
@@ -278,7 +278,7 @@ class OracleEncoding:
 
 class Oracle:
     """
-    A predictor that knows the truth, and tells it with noise and at a scale of each pair's own.
+    A predictor of ground truth, with noise and at a scale of each pair's own.
 
     :param scene: what it is asked about
     :param noise: standard deviation of relative depths
@@ -307,7 +307,7 @@ class Oracle:
 
     def predict(self, groups: Sequence[tuple[OracleEncoding, ...]], moving: object = None
                 ) -> list[Prediction]:
-        """Tell the truth, more or less."""
+        """Predict ground truth, with noise."""
         return [self._pair(group[0], group[-1]) for group in groups]
 
     def _pair(self, a: OracleEncoding, b: OracleEncoding) -> Prediction:
@@ -337,7 +337,7 @@ def test_pairs_of_any_scale_are_aligned(walk: SimulatedSequence, learned: bool) 
 
 
 class Attentive(Oracle):
-    """An oracle that takes a corner of every image for moving, and heeds what it is told."""
+    """An oracle that finds a corner of every image dynamic, and records given masks."""
 
     CORNER = np.s_[:80, :100]
 
@@ -349,7 +349,7 @@ class Attentive(Oracle):
 
     def predict(self, groups: Sequence[tuple[OracleEncoding, ...]], moving: object = None
                 ) -> list[Prediction]:
-        """Tell the truth, and what moves."""
+        """Predict ground truth, and dynamic objects."""
         if moving is not None:
             self.again += groups
             self.told += [mask for masks in moving for mask in masks]
@@ -374,7 +374,7 @@ def test_pairs_are_predicted_once_more_without_what_moves(walk: SimulatedSequenc
 
 
 def test_a_loop_that_one_camera_closes_is_told_to_the_others(monkeypatch):
-    """The graph makes all of the map larger; a second camera, which stands, goes on in it."""
+    """The graph makes all of the map larger; a second camera, at rest, continues tracking."""
     scene = still_scene(3, 40)
     reconstruction = System(GeometricPredictor())
     for index in range(20):
@@ -391,7 +391,7 @@ def test_a_loop_that_one_camera_closes_is_told_to_the_others(monkeypatch):
     scaled: list[bool] = []
 
     def larger(mapper: Mapper, state: MapState, *_: object) -> None:
-        """Do to the map what closing a loop does."""
+        """Change the map as a loop closure does."""
         if scaled:
             return
         scaled.append(True)

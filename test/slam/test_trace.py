@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One frame's way: the modules that it enters, in order, are those in docs/architecture.md."""
+"""Data flow of a frame: the modules that it enters, in order, as in docs/architecture.md."""
 
 from __future__ import annotations
 

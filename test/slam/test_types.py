@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What keyframes and maps tell of themselves."""
+"""Properties of keyframes and maps."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_newest_keyframe_has_the_highest_id() -> None:
 
 
 def test_a_retired_keyframe_is_present_in_the_one_that_took_its_place() -> None:
-    """Which may have been retired itself."""
+    """Which may have been culled itself."""
     retired = {1: Retired(2, np.eye(4), 1.0, 1.0), 2: Retired(3, np.eye(4), 1.0, 1.0)}
     known = Map({0: keyframe(0), 3: keyframe(3)}, retired=retired)
     assert [known.present(i).id for i in (0, 1, 2, 3)] == [0, 3, 3, 3]
@@ -90,7 +90,7 @@ T_NEAR = se3.exp([0.02, -0.1, 0.03, 0.2, -0.1, 0.3])
 
 @pytest.mark.parametrize('found_at', [1.0, 0.5])
 def test_a_camera_near_a_keyframe_moves_and_grows_with_it(found_at: float) -> None:
-    """Found when depths had one scale; now they have another, and the keyframe another place."""
+    """Found when depths had one scale; now they have another, and the keyframe another pose."""
     place = at_x(1.0, yaw=0.4)
     known = Map({3: replace(keyframe(3), T_map_cam=place)}, {3: 2.0})
     expected = place @ se3.from_rt(T_NEAR[:3, :3], T_NEAR[:3, 3] * 2.0 / found_at)

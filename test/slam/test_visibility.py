@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What another camera sees of a keyframe, where that can be worked out by hand."""
+"""Visibility of a keyframe in another camera, where it can be computed by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def one_landmark(depth: float, pixel: tuple[int, int] = (31, 24)) -> Keyframe:
 
 
 def observer(T_map_cam: Array, camera: Camera = CAMERA) -> Keyframe:
-    """Make a keyframe that is only a place to look from."""
+    """Make a keyframe that is only an observer."""
     nothing = np.zeros((camera.height, camera.width))
     return replace(keyframe(1), T_map_cam=T_map_cam, camera=camera,
                    inverse_depth=nothing.astype(np.float32))
@@ -120,7 +120,7 @@ def test_units_of_length_do_not_matter() -> None:
     assert np.array_equal(metres[0], other[0]) and np.allclose(metres[1], other[1])
 
 
-# The surface of a keyframe, as another camera sees it
+# The depth map of a keyframe, rendered in another camera
 
 TRACKING = CAMERA.resized(2 * CAMERA.width, 2 * CAMERA.height)
 T_CAM_KEYFRAME = se3.inverse(at_x(0.15, 0.05, -0.1, yaw=-0.05))
@@ -197,7 +197,7 @@ def test_at_a_step_the_depth_is_not_known() -> None:
 
 
 def test_a_cell_begins_half_a_pixel_before_its_first_pixels_centre() -> None:
-    """Seen 0.7 pixels to the right, pixels 31 and 32 lie both in the cell of pixels 32 to 35."""
+    """Projected 0.7 pixels to the right, pixels 31 and 32 are both in the cell of 32 to 35."""
     depth = np.where(np.arange(64) < 32, 2.0, 4.0)
     surface = Surface.seen(wall(depth), np.eye(4), replace(CAMERA, cx=CAMERA.cx + 0.7))
     assert np.flatnonzero(np.isnan(surface.depths).all(axis=0)).tolist() == [7, 8, 9]

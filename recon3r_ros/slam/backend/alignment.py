@@ -5,7 +5,7 @@ From pairwise pointmaps to one frame: DUSt3R's global alignment, incrementally.
 
 Each edge gives a similarity in closed form by IRLS-Procrustes (the minimum of DUSt3R's eq. 5 for
 one edge, its scale included); the keyframes are Sim(3) nodes of a GTSAM iSAM2 graph (Kaess et al.,
-IJRR 2012), which spreads the correction when a loop closes (Strasdat et al., 'Scale Drift-Aware
+IJRR 2012), which distributes the correction of a loop closure (Strasdat et al., 'Scale Drift-Aware
 Large Scale Monocular SLAM', RSS 2010).
 """
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Pointmaps are thinned to about this many points an edge; more are not more independent
+#: Pointmaps are subsampled to about this many points an edge; more would be correlated
 EDGE_POINTS = 4000
 MIN_EDGE_POINTS = 50
-#: A confidence counts up to this value, so that a few very sure points do not decide alone
+#: Confidences are clipped to this value, so that a few points do not dominate
 MAX_CONFIDENCE = 400.0
-#: Confidence below which a point does not take part: a relative depth error above 1 / sqrt(.)
+#: Confidence below which a point is excluded: a relative depth error above 1 / sqrt(.)
 MIN_CONFIDENCE = 10.0
-#: Neighbouring points err together: an edge counts as this many independent ones at most
+#: Errors of neighbouring points are correlated: an edge counts as this many points at most
 INDEPENDENT_POINTS = 100
 _HUBER = 1.345
 _ANCHOR_SIGMA = 1e-6
@@ -90,7 +90,7 @@ def measure_edge(forward: Prediction, backward: Prediction,
                  canonical: tuple[NDArray[np.float32], NDArray[np.float32]] | None
                  ) -> tuple[Array, float] | None:
     """
-    Where view j's own pointmap lies in view i's camera frame.
+    Similarity from view j's own pointmap to view i's camera frame.
 
     :param forward: prediction for (i, j), in i's frame
     :param backward: prediction for (j, i), in j's frame
@@ -127,9 +127,8 @@ class PoseGraph:
         """
         Add keyframes and add or replace edges.
 
-        :param initial: S_map_keyframe (4, 4) of keyframes that are new; the first one ever is
-            fixed
-        :param edges: measurements; one between the same keyframes takes the place of an older one
+        :param initial: S_map_keyframe (4, 4) of new keyframes; the very first one is fixed
+        :param edges: measurements; one between the same keyframes replaces an older one
         :return: S_map_keyframe (4, 4) of all keyframes
         """
         import gtsam
@@ -161,7 +160,7 @@ class PoseGraph:
         return self.estimate()
 
     def settle(self) -> dict[int, Array]:
-        """Iterate until a large correction has spread through the graph."""
+        """Iterate until a large correction has propagated through the graph."""
         for _ in range(10):
             self._isam.update()
         return self.estimate()

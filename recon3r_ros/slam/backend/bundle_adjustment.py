@@ -4,7 +4,7 @@
 Joint refinement of keyframe poses and the inverse depths of their keypoints by reprojection.
 
 Each landmark is a pixel of its anchor keyframe with an inverse depth (Civera et al., T-RO 2008),
-seen in other keyframes where the predictor's correspondence field says. As every depth belongs to
+observed in other keyframes by the predictor's correspondence field. As every depth belongs to
 one anchor, eliminating the depths (Schur complement; Triggs et al., 'Bundle Adjustment', section
 6) costs one small matrix product per anchor. MASt3R-SfM (Duisterhof et al. 2024, section 4.2)
 refines its coarse 3-D alignment in the same way.
@@ -22,22 +22,21 @@ from recon3r_ros.geometry import se3
 
 Array = NDArray[np.float64]
 
-#: Residuals beyond a few pixels count ever less (Cauchy's kernel), but never at a finer scale
-#: than matching can deliver, pixels of the pointmap grid
+#: Least scale of the Cauchy kernel, the precision of matching, pixels of the pointmap grid
 _FINEST_SIGMA = 0.1
-#: nor at a coarser one than it ever needs: were the scale to follow the residuals, one bad
-#: keyframe would loosen all the good ones
+#: Greatest scale: if it followed the residuals, one bad keyframe would loosen all good ones
 _COARSEST_SIGMA = 0.5
 _CAUCHY_SIGMAS = 2.5
-#: The same for depths known otherwise
+#: The same for depth priors
 _PRIOR_SIGMAS = 2.5
 _OUTLIER_SIGMAS = 4.0
 _INITIAL_DAMPING = 1e-4
 _MAX_DAMPING = 1e4
-#: The kernel of the first iterations is this much wider, since the start is coarse
+#: The kernel of the first iterations is this much wider, as initial values are coarse
 _COARSE_SIGMAS = 4.0
 _MIN_HEIGHT = 1e-3
-#: Smallest inverse depth relative to the anchor's median: beyond, points are as good as infinite
+#: Smallest inverse depth relative to the anchor's median: beyond, points are effectively at
+#: infinity
 _FARTHEST = 1e-3
 _CONVERGED = 1e-3
 
@@ -45,11 +44,11 @@ _CONVERGED = 1e-3
 @dataclass(frozen=True, eq=False)
 class Observations:
     """
-    Where landmarks of one keyframe are seen in another.
+    Observations of one keyframe's landmarks in another.
 
     :param anchor: index of the keyframe the landmarks belong to
-    :param observer: index of the keyframe that sees them
-    :param landmarks: (n,) indices into the anchor's landmarks, no two alike
+    :param observer: index of the keyframe that observes them
+    :param landmarks: (n,) indices into the anchor's landmarks, without duplicates
     :param targets: (n, 2) pixels in the observer
     :param weights: (n,) relative weights, at most 1
     """
@@ -67,16 +66,16 @@ class Problem:
     A bundle adjustment.
 
     :param T_cam_map: (K, 4, 4) initial poses
-    :param fixed: (K,) poses that must not move; at least one
+    :param fixed: (K,) poses that are held fixed; at least one
     :param intrinsics: (K, 4) fx fy cx cy
     :param pixels: per keyframe, its landmarks' pixels (L, 2)
     :param inverse_depths: per keyframe, their initial inverse depths (L,); 0 where unknown, which
         no observation may refer to
-    :param observations: who sees what
+    :param observations: of landmarks in other keyframes
     :param focal_prior: mean and standard deviation of the logarithm of a factor common to all
         focal lengths; None where they are known
-    :param depth_priors: per keyframe, inverse depths (L,) known otherwise, and the inverse
-        variances (L,) of these relative depths, 0 where there is none; None for none at all
+    :param depth_priors: per keyframe, prior inverse depths (L,), and the inverse variances (L,) of
+        these relative depths, 0 where there is none; None without priors
     """
 
     T_cam_map: Array
@@ -96,7 +95,7 @@ class Solution:
 
     :param T_cam_map: (K, 4, 4)
     :param inverse_depths: per keyframe (L,)
-    :param focal_factor: what all focal lengths are to be multiplied by
+    :param focal_factor: factor to multiply all focal lengths by
     :param sigma: robust standard deviation of the residuals, pixels
     :param inliers: per entry of `Problem.observations`, (n,) whether it agrees with the rest
     :param information: per keyframe (L,), inverse variance of its landmarks' relative depths
@@ -120,17 +119,17 @@ class _State:
 @dataclass(frozen=True, eq=False)
 class _Flat:
     """
-    All observations (M,) in one row, so that they are linearised in one go.
+    All observations (M,) concatenated, to be linearised at once.
 
     :param anchors: (M,) keyframes
     :param observers: (M,) keyframes
-    :param landmarks: (M,) indices into all keyframes' landmarks (L,) in a row
+    :param landmarks: (M,) indices into all keyframes' landmarks (L,), concatenated
     :param pixels: (M, 2) of the landmarks in their anchors
     :param targets: (M, 2)
     :param weights: (M,)
-    :param groups: per entry of `Problem.observations`, its part of the row
-    :param spans: per keyframe, its part of all landmarks
-    :param prior: (L,) inverse depths known otherwise
+    :param groups: per entry of `Problem.observations`, its slice of the observations
+    :param spans: per keyframe, its slice of the landmarks
+    :param prior: (L,) prior inverse depths
     :param prior_information: (L,) of these relative depths
     """
 
@@ -232,7 +231,7 @@ def _by_landmark(flat: _Flat, values: Array, count: int) -> Array:
 
 
 def _keep_scale(problem: Problem, flat: _Flat, state: _State) -> _State:
-    """Undo the drift of a scale that nothing determines: the depths keep their median."""
+    """Fix the unobservable scale: the depths keep their median."""
     before = np.concatenate(problem.inverse_depths)
     seen = np.unique(flat.landmarks)
     ratio = float(np.median(state.inverse_depths[seen] / before[seen]))
@@ -248,7 +247,7 @@ def _robust_sigma(linear: _Linearised) -> float:
 
 
 def _noise(linear: _Linearised) -> float:
-    """Return good matches' standard deviation: the residuals', within what is plausible."""
+    """Return the inliers' standard deviation: the robust one, clipped to the plausible range."""
     return float(np.clip(_robust_sigma(linear), _FINEST_SIGMA, _COARSEST_SIGMA))
 
 
@@ -348,7 +347,7 @@ def _step(problem: Problem, flat: _Flat, state: _State, linear: _Linearised, wei
         # The prior is stated for residuals of unit variance
         hessian[focal, focal] += _FINEST_SIGMA ** 2 / sigma ** 2
         gradient[focal] += _FINEST_SIGMA ** 2 / sigma ** 2 * (state.log_focal - mean)
-    # Depths without parallax must not be thrown about by noise: a proximal term holds them
+    # Depths without parallax must not follow noise: a proximal term damps them
     proximal = (_FINEST_SIGMA / np.maximum(rho, 1e-12)) ** 2
     inverse = np.where(depth_hessian > 0, 1 / (depth_hessian * (1 + damping) + proximal), 0.0)
     for span, blocks in zip(flat.spans, coupling):

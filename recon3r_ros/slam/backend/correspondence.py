@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What predictions say about where one keyframe's pixels are seen in another."""
+"""Correspondences of two keyframes, from predicted pointmaps."""
 
 from __future__ import annotations
 

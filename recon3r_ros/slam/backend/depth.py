@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Canonical pointmaps: one depth per pixel of a keyframe from all predictions it takes part in.
+Canonical pointmaps: one depth per pixel of a keyframe from all its predictions.
 
 DUSt3R (Wang et al., CVPR 2024, section 3.4) lets every pair vote by confidence for a pixel's
-depth. Here each pair's vote is triangulated anew with the refined poses, so that the poses of
-single pairs leave no trace, and votes that contradict each other lose their confidence.
+depth. Here each pair's vote is triangulated again with the refined poses, so that the poses of
+single pairs have no effect, and votes that contradict each other lose confidence.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from recon3r_ros.geometry.two_view import triangulate
 
 #: Votes farther apart than this many standard deviations contradict each other
 _CONTRADICTION = 3.0
-#: Relative depth errors that no number of votes brings down: calibration, interpolation
+#: Relative depth errors that averaging does not reduce: calibration, interpolation
 _SYSTEMATIC = 0.01
 #: Least information of a depth worth keeping: a relative error of 1 / sqrt(.)
 MIN_CONFIDENCE = 6.0
 
 
 class Vote(Protocol):
-    """What one prediction says about a keyframe's depths."""
+    """Estimate of a keyframe's depths by one prediction."""
 
     def depths(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Inverse depth and weight (H, W) of a keyframe's rays (H, W, 3); no weight: unknown."""
@@ -39,11 +39,11 @@ class Vote(Protocol):
 @dataclass(frozen=True, eq=False)
 class TriangulatedVote:
     """
-    Where one other keyframe sees a keyframe's pixels.
+    Correspondences of a keyframe's pixels in another keyframe.
 
     :param T_other_own: (4, 4) pose of the keyframe in the other camera
     :param camera: pinhole camera of the other's grid
-    :param targets: (H, W, 2) where the keyframe's pixels are seen there
+    :param targets: (H, W, 2) the keyframe's pixels there
     :param confidence: (H, W) of the prediction
     """
 
@@ -62,7 +62,7 @@ class TriangulatedVote:
 @dataclass(frozen=True, eq=False)
 class LearnedVote:
     """
-    What a network read off the keyframe's image.
+    Depth that a network predicted from the keyframe's image.
 
     :param inverse_depth: (H, W) in map units
     :param confidence: (H, W)
@@ -82,7 +82,7 @@ def fuse(rays: NDArray[np.float32], votes: Sequence[Vote]
     Confidence-weighted mean of the votes' log depths.
 
     :param rays: (H, W, 3) of the keyframe, z = 1
-    :return: inverse depth (H, W) and confidence (H, W), both 0 where nothing is known
+    :return: inverse depth (H, W) and confidence (H, W), both 0 where unknown
     """
     if not votes:
         return np.zeros(rays.shape[:2], np.float32), np.zeros(rays.shape[:2], np.float32)
@@ -94,7 +94,7 @@ def fuse(rays: NDArray[np.float32], votes: Sequence[Vote]
         weights.append(np.where(
             valid, confidence / (1 + confidence * _SYSTEMATIC ** 2), 0.0))
     log, weight = np.stack(logs), np.stack(weights).astype(np.float32)
-    # The surest vote is the reference that the others agree with or not
+    # The most confident vote is the reference for the agreement of the others
     best = np.take_along_axis(log, weight.argmax(0)[None], 0)
     spread = _CONTRADICTION * np.sqrt(
         1 / np.maximum(weight, 1e-9) + 1 / np.maximum(weight.max(0), 1e-9))

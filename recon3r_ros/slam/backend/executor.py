@@ -27,7 +27,7 @@ class Executor(Protocol):
 
     def call(self, method: Callable[Concatenate[Mapper, P], R], *args: P.args, **kwargs: P.kwargs
              ) -> Future[tuple[R, Map]]:
-        """Run a method; its result comes with the map as it is afterwards."""
+        """Run a method; return its result and the map afterwards."""
         ...
 
     def close(self) -> None:

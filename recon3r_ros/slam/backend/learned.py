@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Depth that a network read off images: it needs no parallax, only a scale.
+Depth predicted by a network: it needs no parallax, only a scale.
 
 Each prediction, of a pair or a whole window, has one unit of length of its own. The landmarks of
-all its keyframes, which bundle adjustment refines, say how long it is in the map; in turn they are
-held near what was learned where no parallax tells more.
+all its keyframes, which bundle adjustment refines, estimate its scale in the map; in turn
+predicted depths are priors of the landmarks, which matter where parallax is small.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from recon3r_ros.slam.types import at, Keyframe
 Array = NDArray[np.float64]
 
 NOTHING: Mapping[int, Keyframe] = MappingProxyType({})
-#: Landmarks that tell the scale of a prediction, at least
+#: Least landmarks to estimate the scale of a prediction
 MIN_LANDMARKS = 15
-#: Neighbouring pixels share errors that no number of them averages out: a learned depth is worth
-#: no more than this inverse variance, a relative error of a tenth
+#: Errors of neighbouring pixels are correlated: the inverse variance of a predicted depth is
+#: limited to this, a relative error of a tenth
 MAX_INFORMATION = 100.0
-#: Inverse variance of the relative depth below which a pixel's depth is no landmark's
+#: Inverse variance of the relative depth below which a pixel's depth is not used for landmarks
 MIN_INFORMATION = 25.0
 
 
 @dataclass(frozen=True, eq=False)
 class LearnedDepth:
     """
-    A keyframe's depth as one prediction has it.
+    A keyframe's depth in one prediction.
 
     :param depth: (H, W) float32 along the optical axis, in the prediction's unit
     :param confidence: (H, W) float32, inverse variance of the relative depth
@@ -57,7 +57,7 @@ class LearnedDepth:
                    window)
 
     def at(self, pixels: NDArray[np.int32]) -> tuple[Array, Array]:
-        """Depth and confidence (K,) at pixels (K, 2); a confidence of 0 where it is not to use."""
+        """Depth and confidence (K,) at pixels (K, 2); a confidence of 0 where unusable."""
         depth, confidence = (at(f, pixels).astype(float) for f in (self.depth, self.confidence))
         return depth, np.where((depth > 0) & (confidence > MIN_INFORMATION), confidence, 0.0)
 
@@ -82,10 +82,10 @@ def unit(depths: Array, confidences: Array, known: Array) -> float | None:
 
 def in_scale_of(partners: Sequence[tuple[Keyframe, Prediction]], new: Keyframe) -> Array:
     """
-    Give a new keyframe's landmarks their learned depth, in the scale of its partners'.
+    Initialise a new keyframe's landmarks with predicted depth, in its partners' scale.
 
     :param partners: with the predictions of both, in the new one's frame, in one unit of length
-    :return: inverse depths (K,), as they were where there is nothing to take over
+    :return: inverse depths (K,), unchanged where none is predicted
     """
     depths, confidences, known = [], [], []
     for partner, prediction in partners:
@@ -105,13 +105,13 @@ def in_scale_of(partners: Sequence[tuple[Keyframe, Prediction]], new: Keyframe) 
 
 
 class LearnedDepths:
-    """What predictions say of the depths of the window's keyframes."""
+    """Predicted depths of the window's keyframes."""
 
     def __init__(self) -> None:
         self._known: PairTable[LearnedDepth] = PairTable()
 
     def copy(self) -> LearnedDepths:
-        """Return what is known now, to come back to."""
+        """Return an independent copy."""
         out = LearnedDepths()
         out._known = self._known.copy()
         return out
@@ -122,21 +122,21 @@ class LearnedDepths:
         return list(self._known)
 
     def add(self, i: int, partner: int, learned: LearnedDepth) -> None:
-        """Add what a prediction with a partner, or with itself, says of keyframe i."""
+        """Add the depth of keyframe i by a prediction with a partner, or with itself."""
         self._known[i, partner] = learned
 
     def forget(self, i: int) -> None:
-        """Let go of a keyframe."""
+        """Drop a keyframe."""
         self._known.forget(i)
 
     def keep(self, window: Collection[int]) -> None:
-        """Let go of all keyframes but these."""
+        """Drop all keyframes but these."""
         self._known.keep_own(window)
 
     def prior(self, keyframe: Keyframe, keyframes: Mapping[int, Keyframe] = NOTHING
               ) -> tuple[Array, Array]:
         """
-        Sum up what is known of a keyframe's landmarks.
+        Combine the predicted depths of a keyframe's landmarks.
 
         :param keyframes: those that it may share windows with
         :return: inverse depths (K,) in map units, and their information (K,), 0 where there is
@@ -149,19 +149,19 @@ class LearnedDepths:
             depths, confidences = learned.at(pixels)
             total += confidences
             weighted += confidences * -np.log(length * np.where(depths > 0, depths, 1.0))
-        # Predictions of one image err alike: they are averaged, not added up
+        # Errors of predictions of one image are correlated: information is averaged, not summed
         information = total / max(len(scaled), 1)
         return (np.exp(weighted / np.maximum(total, 1e-9)),
                 information / (1 + information / MAX_INFORMATION))
 
     def votes(self, keyframe: Keyframe, keyframes: Mapping[int, Keyframe] = NOTHING
               ) -> list[Vote]:
-        """Return what each prediction says of a keyframe's depths, in map units; see `prior`."""
+        """Return each prediction's estimate of a keyframe's depths, in map units; see `prior`."""
         scaled = self._scaled(keyframe, keyframes)
         votes: list[Vote] = []
         for learned, length in scaled:
             inverse = 1 / (length * np.where(learned.depth > 0, learned.depth, np.inf))
-            # As for the prior: together they are as sure as one
+            # As for the prior: together they have the confidence of one
             votes.append(LearnedVote(inverse.astype(np.float32),
                                      learned.confidence / np.float32(len(scaled))))
         return votes
@@ -174,7 +174,7 @@ class LearnedDepths:
 
     def _scaled(self, keyframe: Keyframe, keyframes: Mapping[int, Keyframe]
                 ) -> list[tuple[LearnedDepth, float]]:
-        """Return a keyframe's predictions, of each window one, and their units in map units."""
+        """Return a keyframe's predictions, one a window, and their units in map units."""
         own = {(partner if learned.window is None else None, learned.window): learned
                for partner, learned in self._known.of(keyframe.id)}
         lengths = [(learned, self._unit(learned, keyframe, keyframes)) for learned in own.values()]

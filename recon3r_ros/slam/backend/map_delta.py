@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What changed from one map to the next: all that travels between two processes."""
+"""Changes from one map to the next, as sent between two processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MapDelta:
 
     :param map: the next one, without keyframes
     :param changed: fields of keyframes that are new or differ, by id, in order
-    :param ids: all keyframes there are
+    :param ids: all keyframes of the next one
     :param views: those that are new
     """
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The keyframes as nodes of a Sim(3) graph: what is refined goes in, corrections of loops out."""
+"""Sim(3) graph of the keyframes: from refined poses to the corrections of loop closures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from recon3r_ros.slam.types import Keyframe, Pair
 
 Array = NDArray[np.float64]
 
-#: Uncertainty of edges between keyframes refined together (radians, relative to depth)
+#: Uncertainty of edges between keyframes refined jointly (radians, relative to depth)
 _REFINED_SIGMA = 0.002
 
 
 class MapGraph:
-    """Similarities of keyframes: `scales` says how far loops have scaled each one's depths."""
+    """Similarities of keyframes; `scales`: factors of their depths by loop closures."""
 
     def __init__(self) -> None:
         self.scales: dict[int, float] = {}
@@ -27,10 +27,10 @@ class MapGraph:
 
     def extend(self, keyframes: Mapping[int, Keyframe], links: Iterable[tuple[int, int]]) -> None:
         """
-        Tell the graph of keyframes that it does not know, and what has been refined.
+        Add new keyframes, and edges between refined ones.
 
-        :param keyframes: all there are
-        :param links: ids of those that were refined together
+        :param keyframes: all of the map
+        :param links: ids of those that were refined jointly
         """
         edges = [self._refined_edge(keyframes[i], keyframes[j]) for i, j in links]
         nodes = {i: self._similarity(k) for i, k in keyframes.items()
@@ -38,7 +38,7 @@ class MapGraph:
         self._graph.update(nodes, edges)
 
     def loop_edge(self, pair: Pair, partner: Keyframe, new: Keyframe) -> alignment.Edge | None:
-        """Measure what closes a loop; None where the depths do not agree."""
+        """Measure the edge that closes a loop; None where the depths do not agree."""
         to_partner = alignment.measure_edge(
             pair.forward, pair.backward, (partner.pointmap(), partner.confidence))
         to_own = alignment.align_pointmaps(
@@ -59,7 +59,7 @@ class MapGraph:
         return self._graph.settle()
 
     def _similarity(self, keyframe: Keyframe) -> Array:
-        """Node of the graph: how far the keyframe's depths were scaled since it was added."""
+        """Node of the graph, with the factor of the keyframe's depths since it was added."""
         T = keyframe.T_map_cam
         return sim3.compose(self.scales.setdefault(keyframe.id, 1.0), T[:3, :3], T[:3, 3])
 

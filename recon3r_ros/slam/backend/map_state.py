@@ -3,8 +3,8 @@
 """
 All mutable data of a map in one value, with which a keyframe is tried, committed or dropped.
 
-A keyframe that does not fit leaves no trace: what it would add goes into a fork, which takes the
-place of the state it was forked from, or is dropped.
+A rejected keyframe changes nothing: its data go into a fork, which replaces the state it was
+forked from, or is dropped.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class MapState:
     The data of one map.
 
     :param pairing: views and encodings of the keyframes, and the focal lengths that predictions
-        tell
+        estimate
     :param motion: dynamic objects in the keyframes of the window
     :param keyframes: by id, oldest first
-    :param focal_factor: true over guessed focal length of an uncalibrated camera
+    :param focal_factor: true over initial focal length of an uncalibrated camera
     :param calibrated: whether the focal length is known
     :param next_id: of the next keyframe
     :param seen: observations of landmarks
     :param dense: correspondences of the window's pairs, by anchor and observer
     :param learned: depths that networks predicted
-    :param vanished: what newer keyframes see through
+    :param vanished: votes of newer keyframes on vanished objects
     :param model_scale: metres by networks that predict them
-    :param graph: Sim(3) graph of the keyframes. Its solver cannot be copied: it is told of a
-        keyframe once that has been committed
-    :param edges: keyframes that were predicted together
+    :param graph: Sim(3) graph of the keyframes. Its solver cannot be copied: a keyframe is added
+        once it has been committed
+    :param edges: keyframes that were processed jointly
     :param retired: keyframes that were culled, by id
     """
 
@@ -92,7 +92,7 @@ class MapState:
         self.keyframes[i] = replace(self.keyframes[i], **changes)
 
     def exclude(self, i: int, mask: NDArray[np.bool_]) -> None:
-        """Take a part of a keyframe (H, W) out of the map."""
+        """Exclude a part of a keyframe (H, W) from the map."""
         keyframe = self.keyframes[i]
         static = ~at(mask, keyframe.keypoints)
         self.change(i, mask=mask, inverse_depth=keyframe.inverse_depth * ~mask,
@@ -100,14 +100,14 @@ class MapState:
                     information=keyframe.information * static)
 
     def refocus(self, factor: float) -> None:
-        """Make the focal length of an uncalibrated camera longer by a factor."""
+        """Multiply the focal length of an uncalibrated camera by a factor."""
         self.focal_factor *= factor
         for i, k in self.keyframes.items():
             self.change(i, camera=replace(k.camera, fx=k.camera.fx * factor,
                                           fy=k.camera.fy * factor))
 
     def forget(self, i: int) -> Keyframe:
-        """Take a keyframe out, with all that is known of it; return it."""
+        """Remove a keyframe with all its data; return it."""
         keyframe = self.keyframes.pop(i)
         self.pairing.keep(self.keyframes, self.keyframes)
         self.seen.forget(i)

@@ -85,14 +85,14 @@ class Mapper:
         return dict(self._state.pairing.archive)
 
     def saved(self, metric: MetricScale | None) -> SavedMap:
-        """Return all that `restore` needs; depths contain all that is known by now."""
+        """Return all that `restore` needs, with up-to-date depths."""
         state = self._state
         densify(state, state.ids[-WINDOW:])
         return SavedMap(state.snapshot(), dict(state.pairing.archive), state.seen.saved(),
                         state.calibrated, metric)
 
     def restore(self, saved: SavedMap) -> None:
-        """Go on in a saved map in place of the present one."""
+        """Continue mapping in a saved map instead of the present one."""
         self.clear()
         self._take_in(saved.map, saved.views)
         self._state.calibrated = saved.calibrated
@@ -100,12 +100,12 @@ class Mapper:
 
     def recover(self, known: Map, views: Mapping[int, ArchivedView]) -> None:
         """
-        Go on in a map whose mapper is gone, with cameras that are tracked in it.
+        Continue mapping in a map whose mapper has ended, with cameras tracked in it.
 
         Observations, encodings and the evidence of dynamic objects are lost; poses, depths and
         the scales that frames' poses refer to are not.
 
-        :param known: the map as it was known last
+        :param known: the last known map
         :param views: the images of its keyframes
         """
         self.clear()
@@ -126,12 +126,12 @@ class Mapper:
         state.pairing.archive = dict(views)
         state.edges = list(known.edges)
         ids = state.ids
-        # Of a saved map: depths are as they are, whatever loops scaled is part of them
+        # Depths of a saved map include the factors of loop closures
         state.graph.extend(state.keyframes, [(i, j) for n, i in enumerate(ids)
                                              for j in ids[n + 1:n + 1 + CHAINED]])
 
     def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]) -> int:
-        """Begin with a first keyframe and return its id; it has depth if one view gives any."""
+        """Begin with a first keyframe and return its id; it has depth if one view suffices."""
         self.clear()
         state = self._state
         keyframe, encoding = self._make(state, frame, view, gray)
@@ -146,13 +146,13 @@ class Mapper:
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
             in_use: Collection[int] = ()) -> int | None:
         """
-        Add a keyframe: predict it with its partners, place it, refine its neighbourhood.
+        Add a keyframe: predict it with its partners, estimate its pose, refine the window.
 
         :param view: with its dynamic mask, and its pose where tracking knows it
         :param gray: (H', W') uint8 tracking image
         :param in_use: keyframes that cameras are tracked against, which are not culled
         :return: its id, or None where no partner shows the same scene with enough parallax, or
-            where its observations contradict the map
+            where too few of its observations agree with the map
         """
         state = self._state.fork()
         keyframe, encoding = self._make(state, frame, view, gray)
@@ -195,7 +195,7 @@ class Mapper:
         return keyframe.id
 
     def take_back_first_pair(self) -> None:
-        """Forget the second keyframe and what it said about the first one's depths."""
+        """Drop the second keyframe and the first one's depths."""
         state = self._state
         first = state.keyframes[min(state.keyframes)]
         nothing = np.zeros(len(first.keypoints))
@@ -215,7 +215,7 @@ class Mapper:
 
     def leave_out(self, masks: Mapping[int, NDArray[np.bool_]]) -> None:
         """
-        Take dynamic objects out of the map.
+        Exclude dynamic objects from the map.
 
         :param masks: by keyframe, of any size
         """
@@ -225,14 +225,14 @@ class Mapper:
                 state.exclude(i, state.motion.leave_out(state.keyframes[i], mask))
 
     def finish(self) -> None:
-        """Refine all keyframes together and give each its final depth."""
+        """Refine all keyframes jointly and fuse the final depth of each."""
         state = self._state
         if not state.started:
             return
         ids = state.ids
         before = {i: state.keyframes[i].landmarks for i in ids}
         solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
-        # The pairs of older keyframes are gone: their depths follow their landmarks in scale
+        # Older keyframes have no pairs any more: their depths are scaled as their landmarks
         for i in ids[:-WINDOW]:
             keyframe = state.keyframes[i]
             known = (before[i] > 0) & (keyframe.landmarks > 0)
@@ -269,7 +269,7 @@ class Mapper:
         """
         Mask the dynamic objects that a new keyframe's pairs show, in it and in others.
 
-        :return: the pairs, predicted once more where the predictor can leave masks aside
+        :return: the pairs, predicted again where the predictor can exclude masks
         """
         changed = state.motion.update(pairs, state.keyframes[new_id], state.keyframes)
         for i, mask in changed.items():
@@ -294,7 +294,7 @@ class Mapper:
         return [again.get(p.partner, p) for p in pairs]
 
     def _connect(self, state: MapState, pair: Pair, new_id: int) -> None:
-        """Record who sees which landmarks."""
+        """Record observations of landmarks."""
         for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
                                           (new_id, pair.partner, pair.of_new)):
             state.seen.record(state.keyframes[anchor_id], observer_id, c)
@@ -304,7 +304,7 @@ class Mapper:
             state.learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward, pair.window))
 
     def _scale(self, state: MapState, pairs: list[Pair], new_id: int) -> None:
-        """Give a new keyframe's landmarks their learned depth, window by window."""
+        """Initialise a new keyframe's landmarks with predicted depth, window by window."""
         windows: dict[int | tuple[int], list[Pair]] = {}
         for pair in pairs:
             if pair.forward.learned:
@@ -316,12 +316,12 @@ class Mapper:
                 state.keyframes[new_id]))
 
     def _compare_scale(self, state: MapState, ids: list[int]) -> None:
-        """Learn the map unit's length from predictions that are metric."""
+        """Estimate the scale of the map from metric predictions."""
         for i in ids:
             state.model_scale.add(i, state.learned.metres(state.keyframes[i], state.keyframes))
 
     def _close(self, state: MapState, new_id: int, pairs: list[Pair], loop: int | None) -> None:
-        """Tell the graph what has been refined; where a loop closes, take over what it says."""
+        """Add refined poses to the graph; where a loop closes, apply its correction."""
         recent = set(state.ids[-WINDOW:])
         partners = {p.partner for p in pairs} - {loop}
         state.graph.extend(state.keyframes, [
@@ -346,7 +346,7 @@ class Mapper:
         _log.info('loop closed between keyframes %d and %d', edge.i, edge.j)
 
     def _leave_window(self, state: MapState) -> None:
-        """Give the keyframe that leaves the window its final depth, and let its images go."""
+        """Fuse the final depth of the keyframe that leaves the window, and drop its images."""
         ids = state.ids
         if len(ids) <= WINDOW:
             return
@@ -359,13 +359,13 @@ class Mapper:
         state.motion.keep(recent)
 
     def _drop_vanished(self, state: MapState, new_id: int) -> None:
-        """Take out of older keyframes what a newer one, whose depth is final, sees through."""
+        """Exclude objects of older keyframes that a newer one, with final depth, sees through."""
         older = [k for i, k in state.keyframes.items() if i < new_id]
         for i, gone in state.vanished.update(older, state.keyframes[new_id]).items():
             state.exclude(i, state.keyframes[i].mask | gone)
 
     def _cull(self, state: MapState, in_use: Collection[int]) -> None:
-        """Take out the keyframe that shows least of its own, where there are too many."""
+        """Cull the most redundant keyframe, where there are too many."""
         ids = state.ids
         # The first one is the map's origin, the newest ones are still being refined
         candidates = [n for n in range(1, len(ids) - WINDOW - ANCHORS) if ids[n] not in in_use]

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframes are predicted together: a sliding window with loops."""
+"""Which keyframes are processed jointly: a sliding window with loop closures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-#: Partners of a new keyframe, counted back from it: short baselines match, long ones measure
+#: Partners of a new keyframe, counted back from it: short baselines for matching, long ones for
+#: depth
 OFFSETS = (1, 3)
-#: Partners of a keyframe whose place is unknown
+#: Partners of a keyframe whose pose is unknown
 LOST_RECENT, LOST_CANDIDATES = 3, 5
 
 
@@ -39,13 +40,13 @@ def window_start(count: int, size: int, overlap: int) -> int:
 
 def loop_candidate(descriptors: Sequence[NDArray[np.float32]], gap: int) -> int | None:
     """
-    Find the old keyframe that looks most like the newest one.
+    Find the old keyframe whose descriptor is most similar to the newest one's.
 
-    A place seen again looks at least as alike as the window's own farthest partner does; the
-    threshold so adapts to the scene.
+    It must be at least as similar as the window's own farthest partner, so that the threshold
+    adapts to the scene.
 
     :param descriptors: one unit vector (D,) per keyframe, oldest first
-    :param gap: keyframes this close to the newest are not loops
+    :param gap: keyframes this close to the newest close no loop
     :return: index, or None
     """
     newest = len(descriptors) - 1
@@ -60,7 +61,7 @@ def loop_candidate(descriptors: Sequence[NDArray[np.float32]], gap: int) -> int 
 
 def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]]) -> list[int]:
     """
-    Partners for the newest keyframe where its place is unknown: recent ones and look-alikes.
+    Partners for the newest keyframe where its pose is unknown: recent and similar ones.
 
     :param descriptors: one unit vector (D,) per keyframe, oldest first
     :return: indices, most promising first
@@ -77,10 +78,10 @@ def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]]) -> lis
 def most_redundant(poses: NDArray[np.float64], depths: NDArray[np.float64],
                    candidates: list[int]) -> tuple[int, int]:
     """
-    Find the keyframe whose neighbour shows nearly the same.
+    Find the most redundant keyframe: the nearest to a neighbour.
 
-    Two keyframes are as far apart as what they show moves in the image: by their distance relative
-    to the depth, and by the angle between them.
+    The distance of two keyframes is the image motion between them: by their baseline relative to
+    the depth, and by the angle between them.
 
     :param poses: (N, 4, 4) T_map_cam
     :param depths: (N,) typical depths, in the poses' units

@@ -3,12 +3,12 @@
 """
 Keyframes predicted in pairs or windows; each is encoded once for as long as it is in the window.
 
-What a predictor keeps of a window's views, a memory, is a value of the map's state: a rejected
-keyframe drops what it would add, and a map that is loaded makes it again.
+A predictor's memory of a window's views is a value of the map's state: a rejected keyframe does
+not change it, and a loaded map computes it again.
 
-A prediction of a window is a hyper-edge: its views have one frame and one scale. It is taken apart
-into the pairs of its new view with each partner, which keep its one unit of length: all views that
-window and map have in common tie the window to the map together.
+A prediction of a window is a hyper-edge: its views have one frame and one scale. It is split into
+the pairs of its new view with each partner, which keep its one unit of length: all views that
+window and map share align the window to the map jointly.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from recon3r_ros.slam.visibility import visible
 
 Mask = NDArray[np.bool_]
 
-#: Share of a partner's landmarks that a new keyframe should see
+#: Share of a partner's landmarks that should be visible in a new keyframe
 MIN_OVERLAP = 0.4
-#: Standard deviation of the logarithm of a guessed focal length
+#: Standard deviation of the logarithm of an initial focal length
 FOCAL_SIGMA = 0.3
-#: The same where predictions tell it
+#: The same where predictions estimate it
 LEARNED_FOCAL_SIGMA = 0.05
-#: Correspondences of keypoints, in both directions together, that make a pair
+#: Least correspondences of keypoints of a pair, in both directions together
 MIN_COMMON = 30
-#: Focal lengths that are kept, the newest ones
+#: Newest focal lengths that are kept
 MAX_FOCALS = 50
 
 
@@ -59,7 +59,7 @@ class Pairing:
         self._windows = 0
 
     def copy(self) -> Pairing:
-        """Return what is known now, to be tried on; the predictor is shared."""
+        """Return an independent copy; the predictor is shared."""
         out = Pairing(self.predictor)
         out.archive, out._encodings = dict(self.archive), dict(self._encodings)
         out._windows = self._windows
@@ -76,7 +76,7 @@ class Pairing:
         return self._encodings[i].features if i in self._encodings else None
 
     def holds(self, i: int) -> bool:
-        """Tell whether a keyframe's encoding is at hand."""
+        """Tell whether a keyframe's encoding is kept."""
         return i in self._encodings
 
     def insert(self, i: int, encoding: Encoding) -> None:
@@ -85,7 +85,7 @@ class Pairing:
 
     def keep(self, window: Collection[int], everything: Mapping[int, Keyframe]) -> None:
         """
-        Let go of what is no longer needed.
+        Drop what is no longer needed.
 
         :param window: keyframes that keep their encodings, with those of each camera's window
         :param everything: those that keep their images
@@ -107,9 +107,9 @@ class Pairing:
                       placed: bool, window: int, focal_factor: float
                       ) -> tuple[list[Pair], int | None]:
         """
-        Predict a new keyframe with partners among all there are.
+        Predict a new keyframe with partners from the whole map.
 
-        :param placed: whether it is known where the new one is; else it is looked for by its looks
+        :param placed: whether the new one's pose is known; else partners are chosen by descriptors
         :param window: newest keyframes that are too near to close a loop with
         :param focal_factor: see `predict`
         :return: pairs that show the same scene, and which partner closes a loop, if one does
@@ -144,16 +144,16 @@ class Pairing:
         """
         Predict a new keyframe with others, all pairs at once.
 
-        :param focal_factor: true over guessed focal length, as it is known now
-        :param members: keyframes that are looked at together with these, most important first;
-            without any, pairs are looked at for themselves
+        :param focal_factor: true over initial focal length, as estimated now
+        :param members: keyframes that are processed jointly with these, most important first;
+            without any, each pair is processed by itself
         :return: those pairs that show the same scene
         """
         if not partners:
             return []
         memory = self._remembered(new.camera_name, members, focal_factor) if members else None
         encodings = {k.id: self._encoding(k.id, focal_factor) for k in partners}
-        # Those of a salvaged map may have been made of smaller images
+        # Those of a recovered map may have smaller images
         partners = [k for k in partners
                     if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
         pairs = []
@@ -174,7 +174,8 @@ class Pairing:
         """
         Predict a view with others, in each one's frame and in its own, and of which window.
 
-        :param memory: of a window that they all share; None where each looks at the new one alone
+        :param memory: of a window that they all share; None where each is paired with the new one
+            alone
         """
         together = self.predictor.together
         if together is None or any(
@@ -195,7 +196,7 @@ class Pairing:
     def _remembered(self, camera_name: str, members: Sequence[int], focal_factor: float
                     ) -> list[Any]:
         """
-        Return what is kept of a window's views, made anew where that has not been done.
+        Return the memory of a window's views, computed where it is missing.
 
         :param members: newest first
         """
@@ -216,7 +217,7 @@ class Pairing:
         List the keyframes of the window that a new one is in, newest first.
 
         :param own: of its camera, oldest first
-        :return: none where the predictor looks at pairs
+        :return: none where the predictor processes pairs
         """
         if self.predictor.together is None:
             return []
@@ -227,7 +228,7 @@ class Pairing:
 
     def predict_again(self, new: Keyframe, partners: Sequence[Keyframe]) -> list[Pair]:
         """
-        Predict a keyframe with others once more, now that the dynamic objects of each are known.
+        Predict a keyframe with others again, with the dynamic mask of each.
 
         :param new: with its mask, as the others; all still have their encodings
         """
@@ -244,17 +245,17 @@ class Pairing:
                     partners, predictions[::2], predictions[1::2])]
 
     def predict_alone(self, keyframe: Keyframe, focal_factor: float) -> Prediction:
-        """Predict what one view shows by itself."""
+        """Predict a single view."""
         prediction, = self.predictor.predict([(self._encodings[keyframe.id],)])
         self._note_focal(prediction, keyframe, focal_factor)
         return prediction
 
     def focal(self) -> float | None:
-        """Logarithm of true over guessed focal length by the predictions, if they tell."""
+        """Logarithm of true over initial focal length by the predictions, if they estimate it."""
         return float(np.median(self._focals)) if self._focals else None
 
     def focal_prior(self, focal_factor: float) -> tuple[float, float]:
-        """Mean and sigma of the logarithm of what the focal length is still to change by."""
+        """Mean and sigma of the logarithm of the focal length's remaining correction."""
         focal = self.focal()
         if focal is None:
             return -float(np.log(focal_factor)), FOCAL_SIGMA
@@ -272,7 +273,7 @@ class Pairing:
 
 
 def _overlaps(partner: Keyframe, new: Keyframe) -> bool:
-    """Whether a keyframe shares enough with a new one, of known pose, to be predicted."""
+    """Whether a keyframe overlaps enough with a new one, of known pose, to be predicted."""
     known = int((partner.landmarks > 0).sum())
     return known == 0 or len(visible(partner, new)[0]) > MIN_OVERLAP * known
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Poses of new keyframes before they are refined, and the unit of length of a new map."""
+"""Initial poses of new keyframes, and the unit of length of a new map."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from recon3r_ros.slam.types import at, Keyframe, Pair
 
 Array = NDArray[np.float64]
 
-#: Correspondences of keypoints that place a keyframe
+#: Least correspondences of keypoints to estimate a keyframe's pose
 MIN_PLACED = 25
-#: Share of a first pair's keypoints that must have depth, and how sure (inverse variance): with
-#: less, the error of the pair's pose, which no confidence contains, would rule its depths
+#: Share of a first pair's keypoints that must have depth, and with what confidence (inverse
+#: variance): below it the error of the pair's pose, which confidences do not include, would
+#: dominate its depths
 MIN_FIRST_SHARE, SURE = 0.25, 900.0
-#: Reprojection error, grid pixels, when a keyframe is placed by its partners' landmarks
+#: Reprojection error of PnP on the partners' landmarks, grid pixels
 PLACING_ERROR = 2.0
 
 
 def begin_alone(state: MapState, i: int) -> bool:
     """
-    Give the first keyframe the depth that its image shows; its median becomes the unit of length.
+    Initialise the first keyframe with predicted depth; its median becomes the unit of length.
 
-    :return: whether it shows enough
+    :return: whether there is enough
     """
     prediction = state.pairing.predict_alone(state.keyframes[i], state.focal_factor)
     focal = state.pairing.focal()
@@ -50,9 +51,9 @@ def begin_alone(state: MapState, i: int) -> bool:
 
 def begin(state: MapState, pair: Pair) -> Array | None:
     """
-    Place the second keyframe; the first one's median depth becomes the unit of length.
+    Pose the second keyframe; the first one's median depth becomes the unit of length.
 
-    :return: its T_map_cam (4, 4); None where the pair tells too little depth
+    :return: its T_map_cam (4, 4); None where the pair has too little depth
     """
     first = state.keyframes[pair.partner]
     sure = at(pair.of_partner.confidence, first.keypoints) > SURE
@@ -71,10 +72,10 @@ def begin(state: MapState, pair: Pair) -> Array | None:
 def place(state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array | None
           ) -> Array | None:
     """
-    Pose of a new keyframe from its partners' landmarks that it sees, by PnP.
+    Pose of a new keyframe by PnP on its partners' landmarks.
 
     :param T_map_cam: (4, 4) by tracking, where it is known
-    :return: (4, 4); that by tracking where too few landmarks are seen
+    :return: (4, 4); that by tracking where too few landmarks are observed
     """
     points, pixels = [], []
     for pair in pairs:

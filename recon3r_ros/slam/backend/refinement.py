@@ -9,15 +9,15 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import bundle_adjustment, depth
 from recon3r_ros.slam.backend.map_state import MapState
 
-#: Newest keyframes that are refined whenever one is added, and older ones that hold them in place
+#: Newest keyframes that are refined whenever one is added, and older ones that are held fixed
 WINDOW, ANCHORS = 7, 3
-#: With unknown focal length, all keyframes are refined together until there are this many
+#: With unknown focal length, all keyframes are refined jointly until there are this many
 SELF_CALIBRATION_KEYFRAMES = 24
 
 
 def refine(state: MapState, partners: set[int]) -> float:
     """
-    Adjust the window, held in place by older keyframes.
+    Adjust the window; older keyframes are held fixed.
 
     :param partners: keyframes that the newest one was predicted with
     :return: share of the newest keyframe's observations that agree with the rest
@@ -34,7 +34,7 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
     """
     Adjust some keyframes, their landmarks and, where it is unknown, the focal length.
 
-    :param fixed: those whose poses stay
+    :param fixed: those whose poses are held fixed
     :return: share of the last one's observations that agree with the rest
     """
     keyframes = [state.keyframes[i] for i in ids]
@@ -64,7 +64,7 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
 
 
 def densify(state: MapState, ids: list[int]) -> None:
-    """Fuse what each prediction says of the depths of some keyframes."""
+    """Fuse all predictions of the depths of some keyframes."""
     for i in ids:
         votes = _votes(state, i)
         if votes:

@@ -1,12 +1,12 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Old landmarks found again in a new keyframe.
+Re-observation of old landmarks in a new keyframe.
 
-Pairs of keyframes a few steps apart tie a map together only loosely: over a pause or a turn on the
-spot its scale would slip. So every landmark that should be visible in a new keyframe is looked for
-there, from its own anchor's image, by Lucas and Kanade's method started at its projection. That
-also ties the new keyframe to the ones of an earlier visit.
+Pairs of keyframes a few steps apart constrain a map weakly: over a pause or a rotation in place
+its scale would drift. So every landmark that should be visible in a new keyframe is searched
+there, from its own anchor's image, by KLT initialised with its projection. That also constrains
+the new keyframe to those of an earlier visit.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Array = NDArray[np.float64]
 
 #: At most this many keyframes are searched: the newest ones, and old ones that overlap most
 NEWEST, OLD = 5, 5
-#: A keyframe is worth searching when this share of its landmarks should be seen
+#: A keyframe is searched when this share of its landmarks should be visible
 MIN_VISIBLE = 0.25
 _WINDOW = (15, 15)
 _LEVELS = 2
 _STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.02)
-#: A landmark must find its way back to within this distance, and lie this near its projection
-#: (pixels of the tracking image)
+#: Greatest forward-backward error of a landmark, and distance from its projection (pixels of the
+#: tracking image)
 _ROUND_TRIP = 0.7
 _MAX_SURPRISE = 15.0
 
 
 def candidates(keyframes: list[Keyframe], new: Keyframe) -> list[Keyframe]:
-    """Keyframes whose landmarks the new one should see, in images of its own size."""
+    """Keyframes whose landmarks should be visible in the new one, with images of its size."""
     shares = {}
     keyframes = [k for k in keyframes if k.gray.shape == new.gray.shape]
     for keyframe in keyframes:
@@ -51,8 +51,7 @@ def reobserve(anchor: Keyframe, new: Keyframe) -> tuple[NDArray[np.int64], Array
     """
     Find an anchor's landmarks in a new keyframe.
 
-    :return: (n,) indices of landmarks, and (n, 2) where they are seen, pixels of the new one's
-        grid
+    :return: (n,) indices of landmarks, and (n, 2) observations, pixels of the new one's grid
     """
     indices, projections = visible(anchor, new)
     if len(indices) == 0:

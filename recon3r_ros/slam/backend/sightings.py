@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframes see which landmarks of others, and what that tells of their depths."""
+"""Observations of landmarks in other keyframes, and depths triangulated from them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from recon3r_ros.slam.types import at, Correspondence, Keyframe
 
 Array = NDArray[np.float64]
 
-#: Landmarks found again that make two keyframes see each other
+#: Least re-observed landmarks that connect two keyframes
 MIN_CORRESPONDENCES = 15
-#: Parallax shift (grid pixels) from which a landmark's depth can be told
+#: Least parallax (grid pixels) to triangulate a landmark
 MIN_SHIFT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Landmarks (n,) of an anchor and where another keyframe sees them (n, 2)."""
+    """Landmarks (n,) of an anchor and their observations (n, 2) in another keyframe."""
 
     landmarks: NDArray[np.int64]
     targets: Array
@@ -34,9 +34,9 @@ class _Seen:
 
 class Sightings:
     """
-    Landmarks of anchors in other keyframes.
+    Observations of anchors' landmarks in other keyframes.
 
-    :param saved: to begin with
+    :param saved: those of a saved map
     """
 
     def __init__(self, saved: Iterable[SavedObservations] = ()) -> None:
@@ -49,7 +49,7 @@ class Sightings:
         return list(self._seen)
 
     def copy(self) -> Sightings:
-        """Return what is known now, to come back to."""
+        """Return an independent copy."""
         out = Sightings()
         out._seen = self._seen.copy()
         return out
@@ -60,18 +60,18 @@ class Sightings:
                      for (i, j), seen in self._seen.items())
 
     def forget(self, i: int) -> None:
-        """Let go of a keyframe."""
+        """Drop a keyframe."""
         self._seen.forget(i)
 
     def record(self, anchor: Keyframe, observer: int, found: Correspondence) -> None:
-        """Take over where another keyframe sees an anchor's landmarks, but those that move."""
+        """Record the observations of an anchor's static landmarks."""
         static = ~at(anchor.mask, anchor.keypoints)
         visible = np.flatnonzero((at(found.confidence, anchor.keypoints) > 0) & static)
         self._seen[anchor.id, observer] = _Seen(
             visible, at(found.targets, anchor.keypoints)[visible].astype(float))
 
     def reobserve(self, new: Keyframe, others: list[Keyframe]) -> set[int]:
-        """Find older landmarks in a new keyframe; the keyframes that own them are returned."""
+        """Re-observe older landmarks in a new keyframe; return the keyframes that own them."""
         owners = set()
         for anchor in reobservation.candidates(others, new):
             landmarks, targets = reobservation.reobserve(anchor, new)
@@ -90,10 +90,10 @@ class Sightings:
         """
         Triangulate those landmarks of a keyframe that have no depth yet.
 
-        With the keyframes' own poses, and only where these lie far enough apart: depths of a pair
-        without parallax agree with each other on a wrong motion, and hold bundle adjustment there.
+        With the keyframes' own poses, and only with enough parallax: without it, depths are
+        consistent with a wrong relative pose, and bias bundle adjustment towards it.
 
-        :param keyframes: all there are
+        :param keyframes: all of the map
         :return: inverse depths (K,) of all its landmarks, 0 where unknown
         """
         landmarks = keyframe.landmarks.copy()
@@ -113,7 +113,7 @@ class Sightings:
         return landmarks
 
     def among(self, keyframes: Sequence[Keyframe]) -> list[bundle_adjustment.Observations]:
-        """Return what keyframes see of each other's landmarks of known depth, by position."""
+        """Return observations of landmarks of known depth among keyframes, by position."""
         index = {k.id: n for n, k in enumerate(keyframes)}
         observations = []
         for (anchor, observer), seen in self._seen.items():

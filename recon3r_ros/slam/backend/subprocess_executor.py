@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Local mapping in a process of its own, which is started again with the map where it ends.
+Local mapping in a process of its own, which is restarted with the map where it ends.
 
-A keyframe takes longer than a frame may. Beside tracking in one process it would hold the
-interpreter's lock most of the time, so that live it is made in another process, at a lower
-priority. What comes back is the map as it is then; only what changed travels.
+A keyframe takes longer than a frame may. In the process of tracking it would hold the
+interpreter's lock most of the time, so that live it is processed in another one, at a lower
+priority. The map comes back; only changes are sent.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ P = ParamSpec('P')
 R = TypeVar('R')
 
 _log = logging.getLogger(__name__)
-#: How much less urgent keyframes are than poses (Unix niceness)
+#: Lower priority of mapping than of tracking (Unix niceness)
 NICENESS = 5
-#: Seconds that the process has to end when it is told to
+#: Seconds that the process has to end on request
 _PATIENCE_S = 2.0
-#: Seconds between two looks whether the process lives, while nothing is asked of it
+#: Seconds between two checks that the idle process lives
 _LOOK_S = 0.5
-#: How often a method is run where the process ends under it
+#: Attempts at a method during which the process ends
 _ATTEMPTS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A method, what it is given, and where its result goes."""
+    """A method, its arguments, and the future of its result."""
 
     method: Callable[..., Any]
     args: tuple[Any, ...]
@@ -57,20 +57,20 @@ class _Call:
 
 
 class _Ended(Exception):
-    """The process has ended, or cannot be understood."""
+    """The process has ended, or its answer cannot be read."""
 
 
 class SubprocessExecutor:
     """
     Runs methods of a mapper in a process of its own; it ends with this one.
 
-    Where the process ends by itself (killed, out of memory), it is started again with the map as
-    it was known last, and the method is run once more.
+    Where the process ends by itself (killed, out of memory), it is restarted with the last known
+    map, and the method is run again.
 
     :param predictor: makes the predictor there: a class, or another callable that can be pickled
     :param options: of local mapping
     :param motion: how dynamic objects are handled; its refiner is a function that can be pickled
-    :param warn: told in one line when the process has to be started again
+    :param warn: called with one line when the process is restarted
     :raises Recon3rError: where the process cannot make the predictor
     """
 
@@ -105,15 +105,15 @@ class SubprocessExecutor:
         """
         Run a method after those called before.
 
-        The future raises what the method raised, or Recon3rError where the process ended under
-        it, and again when it had been started anew.
+        The future raises what the method raised, or Recon3rError where the process ended during
+        it, and again after the restart.
         """
         future: Future[tuple[R, Map]] = Future()
         self._calls.put(_Call(method, args, kwargs, future))
         return future
 
     def close(self) -> None:
-        """End the process and the thread; what has not been done yet is not done."""
+        """End the process and the thread; pending calls are dropped."""
         with self._lock:
             self._closed = True
             self._process.terminate()
@@ -123,7 +123,7 @@ class SubprocessExecutor:
         self._connection.close()
 
     def _start(self) -> None:
-        """Start a process that goes on in the map as it is known."""
+        """Start a process that continues mapping in the last known map."""
         # Not forked, because copies of the locks of other threads would never be released; not
         # spawned by multiprocessing, which would import the main module again
         with self._lock:
@@ -141,7 +141,7 @@ class SubprocessExecutor:
         self._warn(f'{reason}: it is started again, the map is kept')
         self._connection.close()
         self._served = False
-        with suppress(OSError, _Ended):  # where that one ends, too, the next exchange says so
+        with suppress(OSError, _Ended):  # where that one ends, too, the next exchange reports it
             self._start()
 
     def _reap(self) -> None:
@@ -171,7 +171,7 @@ class SubprocessExecutor:
                 call.future.set_result((result, self._known.map))
 
     def _look(self) -> None:
-        """Start a process that has ended again before the next keyframe waits for it."""
+        """Restart a process that has ended, before the next keyframe waits for it."""
         status = self._process.poll()
         # One that has never answered would end again
         if status is not None and self._served:
@@ -198,14 +198,14 @@ class SubprocessExecutor:
         except Exception as broken:
             # It is pickled whole before anything is sent
             raise Recon3rError(
-                f'the mapping process cannot be given this: {one_line(broken)}') from broken
+                f'cannot be sent to the mapping process: {one_line(broken)}') from broken
         try:
             result, error, delta = self._connection.recv()
             self._known = delta.apply(self._known)
         except (EOFError, OSError) as broken:
             raise self._ended(broken) from broken
         except Exception as broken:
-            # The two maps differ from now on: only a new process can be trusted
+            # The two maps differ from now on: only a new process is consistent
             self._process.kill()
             self._process.wait()
             raise _Ended('the answer of the mapping process cannot be read '
@@ -223,12 +223,12 @@ class SubprocessExecutor:
 
 def serve(descriptor: int) -> None:
     """
-    Make a mapper and do what comes through a pipe, until it is closed: the process's main.
+    Run a mapper's methods as requested by a pipe, until it is closed: the process's main.
 
     :param descriptor: of the pipe's end
     """
     connection: Connection[Any, Any] = Connection(descriptor)
-    # Ctrl-C in a terminal reaches all processes; the parent says when to end
+    # Ctrl-C in a terminal reaches all processes; the parent decides when to end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.nice(NICENESS)

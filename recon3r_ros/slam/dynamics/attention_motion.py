@@ -4,10 +4,10 @@
 Dynamic objects from the attention of a pair network: Easi3R (Chen et al., 2025), without training.
 
 Tokens of dynamic objects violate the epipolar geometry that cross-attention has learned: averaged
-over a view's pairs, few queries ask for them as part of a second view, and what is asked of them
-differs from pair to pair. The paper works on a finished video; `offline` does that.
-`AttentionMotion` is for a stream: a sliding window of keyframes, in which normalisation, clusters
-and threshold are carried on, so that masks don't flicker as the window slides.
+over a view's pairs, they receive little attention as part of a second view, and it varies from
+pair to pair. The paper processes a whole video, as `offline` does. `AttentionMotion` processes a
+stream: a sliding window of keyframes, in which normalisation, clusters and threshold are kept, so
+that masks do not flicker as the window slides.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ CLASSES, BINS = (2, 3, 4), 256
 #: Edges in which a keyframe is the first view, and in which it is the second, at least: the
 #: deviation of one value is undefined
 MIN_EDGES = 2
-#: How fast normalisation and threshold follow the window
+#: Update rate of normalisation and threshold
 RATE = 0.2
-#: Least range that an image is normalised by, as a share of the usual one, which is forgotten so
-#: much more slowly than it is learned: things may stand still for a while
+#: Least range that an image is normalised by, as a share of the usual one, and how much more
+#: slowly that one falls than it rises: objects may stand still for a while
 MIN_RANGE, FORGETTING = 0.5, 0.02
 #: In denominators
 EPSILON = 1e-6
-#: Seed and rounds of clustering, and rounds that clusters take to follow the window
+#: Seed and iterations of clustering, and iterations to update clusters
 _SEED, _ROUNDS, _MORE_ROUNDS = 42, 100, 5
 
 
@@ -62,7 +62,7 @@ class FusedMaps:
     ref_std: Map
 
     def dynamic(self) -> Map:
-        """Return how likely each token moves (n, rows, columns), not normalised (equation 9)."""
+        """Return dynamic scores of tokens (n, rows, columns), not normalised (equation 9)."""
         return (1 - self.src_mean) * self.src_std * self.ref_mean * (1 - self.ref_std)
 
 
@@ -71,8 +71,8 @@ class AttentionMask:
     """
     Dynamic objects in one image.
 
-    :param dynamic: (rows, columns) how likely each token moves, in [0, 1]
-    :param threshold: from which on it does
+    :param dynamic: (rows, columns) dynamic scores of tokens, in [0, 1]
+    :param threshold: score above which a token is dynamic
     """
 
     dynamic: Map
@@ -85,9 +85,9 @@ class AttentionMask:
 
 class Normaliser:
     """
-    Brings values to [0, 1] by their range, and remembers it.
+    Normalises values to [0, 1] by their range, averaged over calls.
 
-    :param rate: how fast a remembered range follows the present one, once it is known; 1 forgets
+    :param rate: update rate of the averaged range, once it is known; 1 takes the present range
     """
 
     def __init__(self, rate: float = 1.0) -> None:
@@ -97,7 +97,7 @@ class Normaliser:
         self._counts: dict[str, int] = {}
 
     def __call__(self, name: str, values: Map) -> Map:
-        """Normalise values, whose range is remembered under a name."""
+        """Normalise values, whose range is averaged under a name."""
         present = np.array([values.min(), values.max()], np.float64)
         known = self._ranges.get(name, present)
         count = self._counts[name] = self._counts.get(name, 0) + 1
@@ -106,9 +106,9 @@ class Normaliser:
 
     def each(self, name: str, values: Map) -> Map:
         """
-        Normalise images (n, ...) by their own ranges, but no more than by a share of the usual.
+        Normalise images (n, ...) by their own ranges, and no less than a share of the usual one.
 
-        So an image in which nothing moves is not taken for one in which something moves a little.
+        So noise of a static image is not amplified.
         """
         usual = float(np.median([v.max() - v.min() for v in values]))
         known = self._usual.get(name, usual)
@@ -122,10 +122,10 @@ class Normaliser:
 def fuse(edges: Mapping[tuple[int, int], PairAttention], images: Sequence[int],
          normalise: Normaliser) -> FusedMaps:
     """
-    Sum up the statistics of images over their edges.
+    Combine the statistics of images over their edges.
 
     :param edges: by first and second view
-    :param images: those that are asked for, each with `MIN_EDGES` or more either way
+    :param images: those to combine, each with `MIN_EDGES` or more either way
     """
     found = {}
     for name, own, maps in (
@@ -142,7 +142,7 @@ def fuse(edges: Mapping[tuple[int, int], PairAttention], images: Sequence[int],
 
 
 def complete(edges: Mapping[tuple[int, int], PairAttention]) -> list[int]:
-    """Images that have edges enough for a mask, in order."""
+    """Images that have enough edges for a mask, in order."""
     firsts, seconds = ([edge[k] for edge in edges] for k in range(2))
     return sorted(i for i in set(firsts)
                   if min(firsts.count(i), seconds.count(i)) >= MIN_EDGES)
@@ -165,9 +165,9 @@ def threshold(maps: Map) -> float:
     Find the value that separates dynamic from static.
 
     Multi-Otsu (Liao et al., 2001) with several numbers of classes; the one whose classes are the
-    farthest apart counts (Easi3R, section 3.3).
+    farthest apart is used (Easi3R, section 3.3).
 
-    :param maps: (n, H, W) upsampled; where all are the same, nothing moves
+    :param maps: (n, H, W) upsampled; where all are equal, nothing is dynamic
     """
     from skimage.filters import threshold_multiotsu
     best, found = 0.0, float('inf')
@@ -198,12 +198,12 @@ def per_image(values: Map) -> Map:
 def offline(edges: Mapping[tuple[int, int], PairAttention], features: Mapping[int, Map],
             size: tuple[int, int]) -> dict[int, AttentionMask]:
     """
-    Find dynamic objects in a whole sequence: the paper's method.
+    Detect dynamic objects in a whole sequence: the paper's method.
 
     :param edges: statistics by first and second view
     :param features: (rows, columns, C) encoder tokens of each view, all of one shape
     :param size: width and height of the images
-    :return: masks of all views that have edges enough
+    :return: masks of all views that have enough edges
     """
     images = complete(edges)
     if not images:
@@ -233,7 +233,7 @@ class AttentionMotion:
         self._threshold: float | None = None
 
     def copy(self) -> AttentionMotion:
-        """Return what is known now, to come back to."""
+        """Return an independent copy."""
         out = copy.copy(self)
         out._edges, out._features, out._window = (
             self._edges.copy(), dict(self._features), set(self._window))
@@ -250,13 +250,13 @@ class AttentionMotion:
         self._window.add(i)
 
     def forget(self, i: int) -> None:
-        """Let go of a keyframe."""
+        """Drop a keyframe."""
         self._edges.forget(i)
         self._features.pop(i, None)
         self._window.discard(i)
 
     def keep(self, window: Collection[int]) -> None:
-        """Let the window move on."""
+        """Slide the window."""
         self._window &= set(window)
         if not self._everything:
             self._edges.keep_both(self._window)
@@ -264,17 +264,17 @@ class AttentionMotion:
 
     def masks(self, like: int, size: tuple[int, int]) -> dict[int, AttentionMask]:
         """
-        Find dynamic objects in the window.
+        Detect dynamic objects in the window.
 
-        :param like: a keyframe; those of another shape are left aside
+        :param like: a keyframe; those of another shape are ignored
         :param size: width and height of its grid
-        :return: masks of all keyframes of its shape that have edges enough
+        :return: masks of all keyframes of its shape that have enough edges
         """
         edges, features = self._of_shape(like, self._window)
         images = complete(edges)
         if not images:
             return {}
-        if len(images) > self._most:  # clusters of fewer images know less
+        if len(images) > self._most:  # more images: cluster anew
             self._most, self._centres = len(images), None
         labels, self._centres = cluster(np.stack([features[i] for i in images]), self._centres)
         dynamic = self._normalise.each('dynamic', fuse(edges, images, self._normalise).dynamic())
@@ -287,7 +287,7 @@ class AttentionMotion:
         return {i: AttentionMask(m, self._threshold) for i, m in zip(images, refined)}
 
     def all_masks(self, like: int, size: tuple[int, int]) -> dict[int, AttentionMask]:
-        """Find dynamic objects in all keyframes of a shape at once: see `offline` and `masks`."""
+        """Detect dynamic objects in all keyframes of a shape: see `offline` and `masks`."""
         return offline(*self._of_shape(like, self._features), size)
 
     def _of_shape(self, like: int, among: Collection[int]
@@ -302,16 +302,16 @@ class AttentionMotion:
 
 def cluster(features: Map, centres: Map | None) -> tuple[Labels, Map]:
     """
-    Group alike tokens by k-means.
+    Group similar tokens by k-means.
 
     :param features: (n, rows, columns, C) encoder tokens
-    :param centres: (k, C) that are carried on; None finds new ones
+    :param centres: (k, C) to update; None initialises them
     :return: labels (n, rows, columns), and the centres (k, C)
     """
     from scipy.cluster.vq import kmeans2
     tokens = features.reshape(-1, features.shape[-1]).astype(np.float32)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of clusters that nothing is in any more
+        warnings.simplefilter('ignore')  # about empty clusters
         if centres is None:
             centres, labels = kmeans2(tokens, min(CLUSTERS, len(tokens)), _ROUNDS, minit='++',
                                       seed=_SEED)
@@ -321,7 +321,7 @@ def cluster(features: Map, centres: Map | None) -> tuple[Labels, Map]:
 
 
 def _without_corner(attention: NDArray[np.floating]) -> Map:
-    """Replace what the first token gets, which attention uses as a sink."""
+    """Replace the attention to the first token, which is an attention sink."""
     out = attention.astype(np.float32)
     out[0, 0] = (out[0, 1] + out[1, 0]) / 2
     return out

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The grid of cells that image motion is measured on, and how static cells move in it."""
+"""The grid of cells that optical flow is measured on, and the projection of static cells."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Cells:
         return (pixels + 0.5) / self.scale - 0.5
 
     def of_points(self, points: Map) -> tuple[NDArray[np.int32], NDArray[np.int32], Mask]:
-        """Columns and rows of the cells that points (N, 3) fall into, and which fall into one."""
+        """Columns and rows of the cells that points (N, 3) project into, and which do."""
         K = self.K.astype(np.float32)
         K[:2, 2] += 0.5
         K[:2] /= self.scale[:, None]

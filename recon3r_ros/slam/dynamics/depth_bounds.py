@@ -1,9 +1,9 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Bounds of the depth of what a frame sees, by a keyframe's depth and its uncertainty.
+Bounds of a frame's depth, by a keyframe's depth and its uncertainty.
 
-Where nothing is known the bounds reach from infinity to very near.
+Where depth is unknown the bounds reach from infinity to very near.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 DEPTH_SIGMAS, MIN_DEPTH_SIGMA = 2.0, 0.03
 #: Nearest depth where none is known, relative to the nearest known depths
 NEAREST = 0.5
-#: An unknown depth is likely one of those within this share of the image's height
+#: An unknown depth is likely similar to those within this share of the image's height
 SURROUNDINGS = 1 / 8
 #: Inverse depth of cells without any
 _FAR = np.float32(1e9)
@@ -33,7 +33,7 @@ _FAR = np.float32(1e9)
 
 @dataclass(frozen=True, eq=False)
 class DepthBounds:
-    """Inverse depths (h, w) between which a frame's cells may lie, and likely lie."""
+    """Possible and likely bounds of the inverse depths (h, w) of a frame's cells."""
 
     low: Map
     high: Map
@@ -51,8 +51,8 @@ class BoundedSurface:
     :param middle: (N,)
     :param low: (N,)
     :param high: (N,)
-    :param front: (N,) of what may stand before it: `high` where nothing moved when it was seen
-    :param nearest: anywhere
+    :param front: (N,) bound of objects in front: `high` where the keyframe was static
+    :param nearest: bound anywhere
     """
 
     rays: Map
@@ -99,7 +99,7 @@ class BoundedSurface:
                    nearest / NEAREST)
 
     def completed(self, older: BoundedSurface, cells: Cells) -> BoundedSurface:
-        """Add older points where there are none: what moved when the keyframe was taken."""
+        """Add older points where there are none: at dynamic objects of the keyframe."""
         _, high, _ = self._render(np.eye(4), cells)
         cols, rows, inside = cells.of_points(older.rays)
         new = ~inside
@@ -114,7 +114,7 @@ class BoundedSurface:
             np.concatenate([self.rays, older.rays[chosen]])[order], middle[order],
             np.concatenate([self.low, older.low[chosen]])[order],
             np.concatenate([self.high, older.high[chosen]])[order],
-            # What moved may have come to rest there
+            # A dynamic object may have come to rest there
             np.concatenate([self.front, np.full(len(chosen), self.nearest, np.float32)]
                            )[order], self.nearest)
 
@@ -131,7 +131,7 @@ class BoundedSurface:
         likely_low, likely_high = np.where(known, low, far), np.where(known, high, near)
         nothing = likely_high <= 0
         likely_low[nothing], likely_high[nothing] = 0, self.nearest
-        # A depth may be wrong; it then is one of those around it
+        # A wrong depth is likely one of those around it
         return DepthBounds(
             np.where(known, far, np.float32(0)),
             np.where(known, np.maximum(front, near), np.float32(self.nearest)),

@@ -3,8 +3,8 @@
 """
 Dynamic objects in keyframes, by votes of the pairs they were predicted in.
 
-A pair tells which pixels were matched where no depth explains them (MonST3R, section 3.3; Easi3R,
-equation 11). One pair may err, and may not see a motion along its epipolar lines: all pairs of the
+A pair votes for pixels whose matches no depth explains (MonST3R, section 3.3; Easi3R, equation
+11). One pair may be wrong, and does not observe motion along its epipolar lines: all pairs of the
 window vote.
 """
 
@@ -21,12 +21,12 @@ from recon3r_ros.slam.pair_table import PairTable
 Mask = NDArray[np.bool_]
 Votes = NDArray[np.int8]
 
-#: A pair that finds more than this share of what it matched in motion is wrong about the camera's
+#: A pair with more than this share of its matches dynamic has a wrong relative pose
 MAX_SHARE = 0.6
-#: Share of the votes around a pixel that must be for motion, and how far around that is, as a
+#: Share of the votes around a pixel that must be dynamic, and the extent of that neighbourhood,
 #: share of the image's width
 MAJORITY, AROUND = 0.3, 0.02
-#: Share of the pixels around that must have a vote
+#: Share of the pixels of the neighbourhood that must have a vote
 MIN_VOTES = 0.1
 #: Regions of a smaller share of the image are errors of matching
 MIN_REGION = 0.004
@@ -39,27 +39,27 @@ class EdgeVotes:
         self._known: PairTable[Votes] = PairTable()
 
     def copy(self) -> EdgeVotes:
-        """Return what is known now, to come back to."""
+        """Return an independent copy."""
         out = EdgeVotes()
         out._known = self._known.copy()
         return out
 
     def add(self, i: int, partner: int, votes: Votes) -> None:
-        """Add what the pair of keyframe i and a partner says of i (H, W): see `Prediction`."""
+        """Add the votes (H, W) on keyframe i by its pair with a partner: see `Prediction`."""
         matched = int((votes != 0).sum())
         if matched and int((votes > 0).sum()) < MAX_SHARE * matched:
             self._known[i, partner] = votes
 
     def forget(self, i: int) -> None:
-        """Let go of a keyframe."""
+        """Drop a keyframe."""
         self._known.forget(i)
 
     def keep(self, window: Collection[int]) -> None:
-        """Let go of all keyframes but these."""
+        """Drop all keyframes but these."""
         self._known.keep_own(window)
 
     def mask(self, i: int) -> Mask | None:
-        """Return dynamic objects in a keyframe (H, W); None where no pair says anything."""
+        """Return dynamic objects in a keyframe (H, W); None without votes."""
         votes = [v for _, v in self._known.of(i)]
         if not votes:
             return None

@@ -3,8 +3,8 @@
 """
 Dynamic objects in the keyframes of the window, from all sources of evidence.
 
-The detector and the user give a mask when a keyframe is made; pairs vote on it, and attention adds
-what it knows, as long as the keyframe is in the window.
+The detector and the user give a mask when a keyframe is added; pairs vote on it, and attention
+contributes, as long as the keyframe is in the window.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from recon3r_ros.slam.types import Keyframe, Pair
 _log = logging.getLogger(__name__)
 Mask = NDArray[np.bool_]
 
-#: Share of a keyframe that must be found to move, or not to any more, for it to count
+#: Share of a keyframe that must become dynamic, or static, for its mask to change
 MIN_CHANGE = 0.005
 
 
 class KeyframeMotion:
     """
-    Masks of keyframes and what they are made of.
+    Masks of keyframes and the evidence for them.
 
     :param config: how dynamic objects are handled
     """
@@ -45,28 +45,28 @@ class KeyframeMotion:
         self._found: dict[int, Mask] = {}
 
     def copy(self) -> KeyframeMotion:
-        """Return what is known now, to come back to."""
+        """Return an independent copy."""
         out = copy.copy(self)
         out._votes, out._attention = self._votes.copy(), self._attention.copy()
         out._given, out._found = dict(self._given), dict(self._found)
         return out
 
     def keep(self, window: Collection[int]) -> None:
-        """Let go of all keyframes but these."""
+        """Drop all keyframes but these."""
         self._votes.keep(window)
         self._attention.keep(window)
         self._given = {i: m for i, m in self._given.items() if i in window}
         self._found = {i: m for i, m in self._found.items() if i in window}
 
     def forget(self, i: int) -> None:
-        """Let go of a keyframe."""
+        """Drop a keyframe."""
         self._votes.forget(i)
         self._attention.forget(i)
         self._given.pop(i, None)
         self._found.pop(i, None)
 
     def give(self, keyframe: Keyframe, features: NDArray[np.float32] | None) -> None:
-        """Take a keyframe in, with the mask that it has, and the features of its patches."""
+        """Add a keyframe with its mask, and the features of its patches."""
         self._given[keyframe.id] = keyframe.mask
         if features is not None:
             self._attention.see(keyframe.id, features)
@@ -77,7 +77,7 @@ class KeyframeMotion:
 
     def masked(self, keyframe: Keyframe, moving: Mask) -> Mask:
         """
-        Add dynamic objects to a keyframe's mask: as they were found, and refined to image edges.
+        Add dynamic objects to a keyframe's mask: as detected, and refined to image edges.
 
         :param moving: of any size
         :return: (H, W) on the grid
@@ -97,9 +97,9 @@ class KeyframeMotion:
     def update(self, pairs: Sequence[Pair], new: Keyframe, keyframes: dict[int, Keyframe]
                ) -> dict[int, Mask]:
         """
-        Take in what a new keyframe's pairs say.
+        Add the votes of a new keyframe's pairs.
 
-        :param keyframes: all there are
+        :param keyframes: all of the map
         :return: new masks of those whose masks changed
         """
         if not self._config.detect:
@@ -124,7 +124,7 @@ class KeyframeMotion:
         return changed
 
     def of_all(self, newest: Keyframe) -> dict[int, Mask]:
-        """Masks (H, W) by attention's statistics of all keyframes together, by keyframe's id."""
+        """Masks (H, W) by attention statistics of all keyframes jointly, by keyframe id."""
         if not (self._config.detect and self._config.offline):
             return {}
         size = (newest.camera.width, newest.camera.height)

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Outlines of masks, brought to the edges of the image.
+Refinement of masks to the edges of the image.
 
-Evidence of motion is as coarse as optical flow or tokens are; the image knows better where things
-end. Another refiner, such as SAM 2, may take the place of the one here.
+Evidence of motion is as coarse as optical flow or tokens are; the image locates outlines better.
+Another refiner, such as SAM 2, may replace the one here.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Mask = NDArray[np.bool_]
 #: From an image (H, W, 3) RGB or (H, W) grey and a mask of any size to a mask (H, W)
 MaskRefiner = Callable[[Image, Mask], Mask]
 
-#: Width of the image in which the outline is looked for
+#: Width of the image in which the outline is refined
 WIDTH = 320
-#: How far from the outline pixels are beyond doubt, and what of the surroundings shows the
-#: background's colours: shares of the image's width
+#: Distance from the outline beyond which pixels are definite, and extent of the surroundings that
+#: give the background's colours: shares of the image's width
 DOUBT, SURROUNDINGS = 0.05, 0.1
-#: Colours do not tell where an outline is that would lose more than this share of the mask
+#: Colours are ambiguous where the mask would lose more than this share: it is kept as it is
 MAX_LOSS = 0.5
-#: Masks of fewer pixels, at that width, have no inside
+#: Masks of fewer pixels, at that width, are not refined
 MIN_PIXELS = 20
 
 
 def refined(refiner: MaskRefiner | None, image: Image, mask: Mask) -> Mask:
     """
-    Refine a mask, where there is anything to refine.
+    Refine a mask, unless it is empty.
 
     :param image: (H, W, 3) RGB or (H, W) grey
     :param mask: of any size
@@ -45,7 +45,7 @@ def refined(refiner: MaskRefiner | None, image: Image, mask: Mask) -> Mask:
         return mask
     try:
         out = np.asarray(refiner(image, mask))
-    except Exception as error:  # whatever it may raise: it is somebody else's
+    except Exception as error:  # the user's function may raise anything
         raise Recon3rError(f'the mask refiner failed: {type(error).__name__}: {error}') from error
     if out.ndim != 2 or out.size == 0:
         raise Recon3rError(f'the mask refiner returned an array of shape {out.shape}; expected '
@@ -55,7 +55,7 @@ def refined(refiner: MaskRefiner | None, image: Image, mask: Mask) -> Mask:
 
 def grabcut(image: Image, mask: Mask) -> Mask:
     """
-    Cut a mask out by its colours: GrabCut (Rother et al., SIGGRAPH 2004).
+    Segment a mask by its colours: GrabCut (Rother et al., SIGGRAPH 2004).
 
     :param image: (H, W, 3) RGB or (H, W) grey
     :param mask: of any size
@@ -74,14 +74,14 @@ def grabcut(image: Image, mask: Mask) -> Mask:
 
 
 def _cut(image: Image, given: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut out a mask (h, w) of 0 and 1."""
+    """Segment a mask (h, w) of 0 and 1."""
     radius = round(DOUBT * WIDTH)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
     around = cv2.dilate(given, kernel)
     labels = np.where(given > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[cv2.erode(given, kernel, borderValue=1) > 0] = cv2.GC_FGD
     labels[around == 0] = cv2.GC_BGD
-    # Farther away there are other colours, and work that changes nothing
+    # Pixels farther away add other colours, and run time
     x, y, w, h = cv2.boundingRect(around)
     margin = round(SURROUNDINGS * WIDTH)
     part = np.s_[max(y - margin, 0):y + h + margin, max(x - margin, 0):x + w + margin]

@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Dynamic objects, once it is known what comes next: evidence from before and from after.
+Dynamic masks offline: evidence from before and after each frame.
 
-A detector needs some frames to be sure, and lags behind what it follows. Looked at in both
-directions of time, the beginning of a movement is as well known as its end. Works through a
-recording in blocks, so that memory stays bounded.
+A detector accumulates evidence over some frames, and lags behind. In both directions of time, the
+beginning of a motion is detected as well as its end. A recording is processed in blocks, so that
+memory stays bounded.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Array = NDArray[np.float64]
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Frames that are settled together, and frames after them that are looked at first: evidence is
-#: forgotten within a second or two
+#: Frames of a block, and frames after it that are processed first: evidence decays within a second
+#: or two
 BLOCK, AHEAD = 120, 45
 
 
 @dataclass(frozen=True, eq=False)
 class PlacedFrame:
     """
-    A frame whose place is known.
+    A frame with its pose.
 
     :param index: of the frame
     :param gray: (H, W) uint8 tracking image
@@ -57,11 +57,11 @@ class _Seen:
 def smooth(frames: Iterable[PlacedFrame], forward: MotionDetector,
            backward: Callable[[], MotionDetector]) -> Iterator[tuple[int, Mask | None]]:
     """
-    Find dynamic objects in the frames of one camera, in order.
+    Detect dynamic objects in the frames of one camera, in order.
 
     :param frames: all of them
-    :param forward: sees the frames in order, and knows the newest one afterwards
-    :param backward: makes a detector that has seen nothing
+    :param forward: detector that processes the frames in order, up to the newest one
+    :param backward: makes a new detector
     :return: index and mask of each, in the detector's pixels; None without a pose
     """
     waiting: list[_Seen] = []
@@ -83,13 +83,13 @@ def _detect(detector: MotionDetector, frame: PlacedFrame) -> None:
 
 def _settled(waiting: list[_Seen], count: int, backward: MotionDetector
              ) -> list[tuple[int, Mask | None]]:
-    """Masks of the first `count` frames, from what is known before and after them."""
+    """Masks of the first `count` frames, from evidence before and after them."""
     masks: dict[int, Mask | None] = {}
     for n in range(len(waiting) - 1, -1, -1):
         seen = waiting[n]
         _detect(backward, seen.frame)
         if n < count:
-            # What the frame itself says is in both, and counts once
+            # The frame's own evidence is in both, and is counted once
             both = np.clip(seen.score + backward.score - backward.votes, -SCORE_LIMIT, SCORE_LIMIT)
             masks[n] = None if seen.frame.reference is None else backward.segment(both)
     return [(waiting[n].frame.index, masks[n]) for n in range(count)]

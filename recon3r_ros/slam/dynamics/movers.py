@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where dynamic objects are in space, and the static scene around them."""
+"""Points of dynamic objects, and of the static scene around them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recon3r_ros.slam.visibility import Surface
 
 #: Points of all dynamic objects at most, and of the static scene
 MAX_POINTS, MAX_STATIC_POINTS = 20_000, 5_000
-#: Height of the strip below a moving region that shows what it stands on, share of the image's
+#: Height of the strip below a dynamic region that shows what it stands on, share of the image's
 STRIP = 0.04
 #: Share of that strip that must have depth
 MIN_KNOWN = 0.2
-#: Inverse variance of the relative depth of a thing as thick as a person, seen from some metres
+#: Inverse variance of the relative depth of an object as thick as a person, at some metres
 STANDING_CONFIDENCE = 25.0
-#: And of a depth that a camera measured
+#: And of measured depth
 MEASURED_CONFIDENCE = 2500.0
 
 
@@ -28,14 +28,14 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     """
     Points of dynamic objects in a frame, in its camera's frame.
 
-    Parallax does not give the depth of dynamic objects. Theirs is the measured one where
-    there is any, else that of what they stand on, right below them: one depth for each region.
+    Parallax does not give the depth of dynamic objects. Theirs is the measured one where there is
+    any, else that of the surface right below them: one depth for each region.
 
     :param mask: (H, W) dynamic objects
     :param image: (H, W) or (H, W, 3)
     :param camera: pinhole camera of both
     :param depth: (H, W) measured depth in map units, NaN where unknown; or where there is none,
-        the surface that shows what things stand on
+        a keyframe's static surface
     """
     if isinstance(depth, Surface):
         surface, confidence = depth, STANDING_CONFIDENCE
@@ -56,17 +56,16 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
 def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Camera,
                   depth: NDArray[np.float32] | Surface) -> PointCloud:
     """
-    Points of the static scene in a frame, in its camera's frame: what rays reach that see it.
+    Points of the static scene in a frame, in its camera's frame.
 
     Their depth is the measured one where there is any, else the keyframe's, on a coarse grid. A
-    camera that stands makes no keyframes, but costmaps need the free space where dynamic objects
-    were.
+    camera at rest adds no keyframes, but costmaps need the free space where dynamic objects were.
 
-    :param mask: (H, W) dynamic objects, which are left out
+    :param mask: (H, W) dynamic objects, which are excluded
     :param image: (H, W) or (H, W, 3)
     :param camera: pinhole camera of both
     :param depth: (H, W) measured depth in map units, NaN where unknown; or where there is none,
-        the surface that a keyframe knows
+        a keyframe's static surface
     """
     step = max(1, round(np.sqrt(mask.size / MAX_STATIC_POINTS)))
     rows, cols = (a.ravel() for a in np.mgrid[

@@ -14,11 +14,11 @@ Mask = NDArray[np.bool_]
 def large_regions(mask: NDArray[np.integer] | Mask, share: float, seeds: Mask | None = None
                   ) -> Mask:
     """
-    Keep the regions of a mask that are more than noise.
+    Keep the large regions of a mask.
 
     :param mask: (H, W)
     :param share: of all pixels that a region must have
-    :param seeds: (H, W) of which a region must contain some; None asks for none
+    :param seeds: (H, W) of which a region must contain some; None for no condition
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     keep = stats[:, cv2.CC_STAT_AREA] >= share * labels.size

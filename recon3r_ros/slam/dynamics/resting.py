@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What moved and came to rest, told from what a moving thing has uncovered.
+Tells dynamic objects that came to rest from background that they uncovered.
 
-Both stand still where something moved a moment ago. A thing that came to rest has no place in the
-map until it has rested for a while; what it uncovers on its way was always there. The thing itself
-tells: as long as it goes on elsewhere, it has not come to rest here.
+Both are static where something was dynamic a moment ago. An object that came to rest is excluded
+from the map until it has rested for a while; uncovered background was always static. As long as
+the object continues to move elsewhere, it has not come to rest here.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from numpy.typing import NDArray
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: A thing goes on while it has this share of the largest area that it had of late
+#: An object moves while it has this share of its largest recent area
 GOES_ON = 0.5
-#: What it uncovered this many seconds ago, and still goes on, is there for good: masks lag behind
+#: What a moving object uncovered this many seconds ago is background: masks lag behind
 UNCOVERED_S = 0.3
-#: Share of a moving region that a thing known before must have of it for the two to be the same
+#: Share of a dynamic region that must belong to a known object for the two to be the same
 SAME = 0.1
 
 
 class Resting:
     """
-    Follows moving things, frame by frame.
+    Follows dynamic objects, frame by frame.
 
     :param shape: rows and columns of the frames' cells
-    :param rest_s: seconds for which what moved must stand still
+    :param rest_s: seconds for which a dynamic object must stand still
     """
 
     def __init__(self, shape: tuple[int, int], rest_s: float) -> None:
         self._rest_s = rest_s
         self._moving = np.zeros(shape, bool)
         self._moved_s = np.full(shape, -np.inf)
-        # Which thing was seen last in each cell, 0 for none; how large each has been
+        # Last object in each cell, 0 for none; recent areas of each
         self._thing = np.zeros(shape, np.int32)
         self._areas: dict[int, deque[tuple[float, int]]] = {}
         self._next = 1
 
     def update(self, moving: Mask, before: Map, stamp_s: float) -> None:
         """
-        Take in a frame.
+        Add a frame.
 
         :param moving: (h, w) dynamic objects in it
-        :param before: (h, w, 2) where, in cells, the previous frame saw what each cell shows
+        :param before: (h, w, 2) correspondence of each cell in the previous frame, in cells
         :param stamp_s: its time
         """
         moved_s, thing = (cv2.remap(x, before, None, cv2.INTER_NEAREST,
@@ -86,7 +86,7 @@ class Resting:
                 if areas[-1][1] >= GOES_ON * max(area for _, area in areas)]
 
     def _same(self, cells: Mask) -> int:
-        """Find the thing that a moving region (h, w) belongs to, or begin a new one."""
+        """Find the object that a dynamic region (h, w) belongs to, or begin a new one."""
         known = np.bincount(self._thing[cells])
         known[:1] = 0
         if known.max(initial=0) >= SAME * cells.sum():

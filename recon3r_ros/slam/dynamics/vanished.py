@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What was mapped and has moved away since: a later keyframe looks through where it was.
+Objects that were mapped and have moved away since: later keyframes see free space there.
 
-A parked car is as static as the street until it drives off. From then on keyframes see what is
-behind it, and whatever stands in front of a surface that is seen cannot be there any more.
+A parked car is as static as the street until it drives off. From then on keyframes observe the
+surface behind it, and mapped points in front of an observed surface are removed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from recon3r_ros.slam.visibility import visible
 
 Mask = NDArray[np.bool_]
 
-#: Every n-th row and column of the older keyframe's grid is looked at
+#: Every n-th row and column of the older keyframe's grid is tested
 STEP = 3
 #: A point must be nearer than the surface by this many standard deviations of both their depths,
 #: and by this share of the surface's depth
 SIGMAS, MIN_GAP = 3.0, 0.15
-#: Depth counts from this inverse variance on
+#: Least inverse variance of depth
 MIN_CONFIDENCE = 100.0
 #: The surface is the nearest one within so many pixels: outlines of depth are not exact
 NEIGHBOURHOOD = 2
@@ -32,13 +32,13 @@ NEIGHBOURHOOD = 2
 MIN_REGION = 0.004
 #: Keyframes that must agree
 MIN_VOTES = 2
-#: Share of its landmarks in the view that makes an older keyframe worth looking at, and how many
-#: are, those that overlap most
+#: Least share of an older keyframe's landmarks in view, and most keyframes tested, those that
+#: overlap most
 MIN_OVERLAP, MAX_LOOKED_AT = 0.1, 12
 
 
 def overlapping(keyframes: list[Keyframe], new: Keyframe) -> list[Keyframe]:
-    """Keyframes of which a newer one sees enough."""
+    """Keyframes that overlap enough with a newer one."""
     shares = {k.id: len(visible(k, new)[0]) / max(int((k.landmarks > 0).sum()), 1)
               for k in keyframes}
     seen = sorted((k for k in keyframes if shares[k.id] > MIN_OVERLAP),
@@ -48,7 +48,7 @@ def overlapping(keyframes: list[Keyframe], new: Keyframe) -> list[Keyframe]:
 
 def seen_through(old: Keyframe, new: Keyframe) -> Mask:
     """
-    Find what an older keyframe mapped and a newer one sees through.
+    Find what an older keyframe mapped in the free space of a newer one.
 
     :return: (H, W) on the older one's grid
     """
@@ -72,7 +72,7 @@ def seen_through(old: Keyframe, new: Keyframe) -> Mask:
     through = inside & (surface > 0) & (z * (1 + gap) < surface)
     found = np.zeros(known[::STEP, ::STEP].shape, np.uint8)
     found[rows // STEP, cols // STEP] = through
-    # Where most of what lies around is seen through as well
+    # Where most of the neighbourhood is free space as well
     dense = cv2.blur(found.astype(np.float32), (5, 5)) > 0.5 * cv2.blur(
         known[::STEP, ::STEP].astype(np.float32), (5, 5))
     height, width = known.shape
@@ -93,26 +93,26 @@ def _surface(keyframe: Keyframe) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 
 class Vanished:
-    """Counts how many keyframes look through what older ones have mapped."""
+    """Counts free-space violations of older keyframes by newer ones."""
 
     def __init__(self) -> None:
         self._votes: dict[int, NDArray[np.uint8]] = {}
 
     def copy(self) -> Vanished:
-        """Return what is known now, to come back to."""
+        """Return an independent copy."""
         out = Vanished()
         out._votes = {i: votes.copy() for i, votes in self._votes.items()}
         return out
 
     def forget(self, i: int) -> None:
-        """Let go of a keyframe."""
+        """Drop a keyframe."""
         self._votes.pop(i, None)
 
     def update(self, older: list[Keyframe], new: Keyframe) -> dict[int, Mask]:
         """
-        Take in what a newer keyframe, whose depth is final, sees through.
+        Add the free space of a newer keyframe, whose depth is final.
 
-        :return: what is gone (H, W) from those older ones of which it sees through something
+        :return: masks (H, W) of vanished objects in older ones with new violations
         """
         gone = {}
         for old in overlapping(older, new):

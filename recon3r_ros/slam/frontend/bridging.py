@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Points to track in a frame that is not a keyframe yet, with depth borrowed from one that is."""
+"""Corners to track in a temporary reference."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-#: Corners that are tracked, how far apart they are (pixels), and how good relative to the best
+#: Corners that are tracked, their least distance (pixels), and quality relative to the best
 CORNERS, DISTANCE, QUALITY = 240, 14.0, 0.01
 
 
 def corners(gray: NDArray[np.uint8], moving: NDArray[np.bool_], taken: NDArray[np.float32]
             ) -> NDArray[np.float32]:
     """
-    Find points worth tracking (Shi and Tomasi, CVPR 1994) where nothing moves.
+    Find corners to track (Shi and Tomasi, CVPR 1994) in the static scene.
 
     :param gray: (H, W) image
-    :param moving: of any size
-    :param taken: (K, 2) pixels of points that are there already
+    :param moving: dynamic mask of any size
+    :param taken: (K, 2) pixels of points that are tracked already
     :return: (N, 2) pixels, as many as are missing
     """
     free = cv2.resize((~moving).astype(np.uint8), (gray.shape[1], gray.shape[0]),

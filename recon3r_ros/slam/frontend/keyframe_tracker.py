@@ -3,8 +3,8 @@
 """
 Poses of frames relative to a keyframe: against the keyframe itself, or a temporary reference.
 
-While the next keyframe is being made, or where the step from the keyframe is too large, the newest
-tracked frame is the reference: it takes over the landmarks that it sees.
+While a keyframe is pending, or where the motion from the keyframe is too large, the newest tracked
+frame is the temporary reference, with the landmarks that it observes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Mask = NDArray[np.bool_]
 @dataclass(frozen=True, eq=False)
 class _Tracked:
     """
-    A tracked frame, and what it saw of its keyframe.
+    A tracked frame, and its observations of its keyframe.
 
     :param T_keyframe_cam: (4, 4)
     :param moving: dynamic mask of it
     :param pixels: (N, 2) of landmarks
     :param points: (N, 3) in the frame's camera frame
-    :param landmarks: (N,) which ones, -1 for those of another keyframe
+    :param landmarks: (N,) their indices, -1 for those of another keyframe
     """
 
     gray: Gray
@@ -103,8 +103,8 @@ class KeyframeTracker:
         """
         Track against a keyframe from now on.
 
-        :param T_cam_old: (4, 4) pose of the former keyframe in this one's camera, as it was
-            tracked; None where it was not
+        :param T_cam_old: (4, 4) pose of the former keyframe in this one's camera, as tracked; None
+            where it was not
         """
         scale = np.array([self.camera.width / keyframe.camera.width,
                           self.camera.height / keyframe.camera.height])
@@ -134,8 +134,8 @@ class KeyframeTracker:
         """
         Make the newest tracked frame the temporary reference.
 
-        New corners get the depth that the keyframe has where they are, which is good enough until
-        the next keyframe's own depths are known. Too few known points leave the reference alone.
+        New corners get the keyframe's depth, which is good enough until the next keyframe has its
+        own. With too few points of known depth the reference is kept.
 
         :param keyframe: the one that poses are relative to
         """
@@ -153,34 +153,34 @@ class KeyframeTracker:
         self._landmarks = np.concatenate([last.landmarks, np.full(len(fresh), -1)])
 
     def rescale(self, factor: float) -> None:
-        """Make all lengths longer by a factor: the keyframe's depths have been corrected."""
+        """Multiply all lengths by a factor: the keyframe's depths have been corrected."""
         self._tracker.rescale(factor)
         self._T_keyframe_reference = se3.stretched(self._T_keyframe_reference, factor)
         if self._last is not None:
             self._last = self._last.stretched(factor)
 
     def resume(self, T_cam_reference: Array) -> None:
-        """Go on from a pose (4, 4) of the reference that was found out of turn."""
+        """Continue tracking from a pose (4, 4) of the reference that was found otherwise."""
         self._tracker.resume(T_cam_reference)
 
     def track(self, gray: Gray, keyframe: Keyframe | None = None) -> Track:
         """
-        Find a frame's pose.
+        Estimate a frame's pose.
 
         :param keyframe: the one that poses are relative to; None where it has no depth yet
         """
         track = self._tracker.track(gray)
         if track.pose is None and self._last is not None and keyframe is not None:
-            # The step from the frame before is smaller
+            # The motion from the frame before is smaller
             self.follow_newest(keyframe)
             track = self._tracker.track(gray)
         return track
 
     def locate(self, gray: Gray, T_cam_reference: Array) -> Track:
         """
-        Find the reference in an image out of turn.
+        Estimate the pose of the reference in any image.
 
-        :param T_cam_reference: (4, 4) where it may lie
+        :param T_cam_reference: (4, 4) initial pose
         """
         return self._tracker.locate(gray, T_cam_reference)
 
@@ -192,14 +192,14 @@ class KeyframeTracker:
         :param moving: dynamic mask of it, of any size
         """
         assert track.pose is not None and self._tracker.reference is not None
-        # Only what the keyframe itself knows, lest errors add up
+        # Only the keyframe's own landmarks, so that errors do not accumulate
         own = np.flatnonzero(track.pose.inliers & (self._landmarks >= 0))
         points = se3.transform(track.pose.T_cam_world, self._tracker.reference.points[own])
         self._last = _Tracked(gray, self.T_keyframe_cam(track.pose), moving, track.pixels[own],
                               points, self._landmarks[own])
 
     def observations(self, track: Track) -> tuple[NDArray[np.float32], Mask]:
-        """Pixels (K, 2) where a frame sees the keyframe's landmarks, and which (K,) it sees."""
+        """Observations (K, 2) of the keyframe's landmarks, pixels, and which (K,) there are."""
         assert track.pose is not None
         seen = track.pose.inliers & (self._landmarks >= 0)
         pixels = np.zeros((self._count, 2), np.float32)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""When a frame becomes a keyframe: on parallax, overlap and rotation, never on a blurred image."""
+"""Keyframe selection: by parallax, overlap and rotation, avoiding blurred images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ Array = NDArray[np.float64]
 
 #: Below this overlap even a blurred keyframe is better than losing track
 CRITICAL_OVERLAP = 0.4
-#: Median shift that no rotation explains, from which a first pair is worth predicting: several
-#: times the noise of tracking (pixels), and so much of the image's width that dynamic objects
-#: do not fit into a wrong pose. It is no measure of the baseline, most of which a rotation can
-#: imitate; whether there is depth, the prediction itself says. After some frames of waiting the
-#: noise alone counts
+#: Least median parallax of a first pair: several times the noise of tracking (pixels), and so much
+#: of the image's width that dynamic objects do not fit a wrong pose. It does not measure the
+#: baseline, most of which a rotation can imitate; the prediction decides whether there is depth.
+#: After some frames of waiting only the noise counts
 FIRST_SHIFT, FIRST_SHIFT_SHARE, PATIENT_FRAMES = 2.0, 0.01, 20
-#: Median parallax (pixels) below which a camera only turned
+#: Median parallax (pixels) below which a camera only rotated
 STILL_PIXELS = 1.0
 #: Keypoints that a rotation is fitted to, at least
 MIN_TRACKED = 8
@@ -62,14 +61,14 @@ def is_due(track: Track, reference: Reference, blurred: bool,
 
 
 def first_shift(track: Track, reference: Reference, camera: Camera) -> float:
-    """Median distance (pixels) that keypoints moved and that no rotation explains."""
+    """Median parallax (pixels) of keypoints, without the best rotation."""
     turn, angles = _turned(track, reference, camera)
     return 0.0 if turn is None else float(np.median(angles)) * camera.fx
 
 
 def pure_rotation(track: Track, reference: Reference, camera: Camera) -> Array | None:
     """
-    Rotation (3, 3) R_cam_ref under which all but a few keypoints moved, if there is one.
+    Rotation (3, 3) R_cam_ref that explains all but a few keypoints, if there is one.
 
     :return: None where parallax shows that the camera moved, or too few keypoints were found
     """
@@ -80,7 +79,7 @@ def pure_rotation(track: Track, reference: Reference, camera: Camera) -> Array |
 
 
 def _turned(track: Track, reference: Reference, camera: Camera) -> tuple[Array | None, Array]:
-    """Best rotation R_cam_ref, and what angles (N,) it leaves unexplained."""
+    """Best rotation R_cam_ref, and the residual angles (N,)."""
     if track.found.sum() < MIN_TRACKED:
         return None, np.zeros(0)
     rays_a = camera.unproject(reference.pixels[track.found])

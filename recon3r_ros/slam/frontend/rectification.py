@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From source images to pinhole views: lens distortion and size are dealt with once, here."""
+"""From source images to pinhole views: undistorted and resized once, here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recon3r_ros.slam.types import Frame
 
 #: Pixels of the image that features are tracked in
 TRACKING_PIXELS = 640 * 480
-#: Focal length over the longer side where nothing is known: a horizontal view of about 60 degrees
+#: Initial focal length over the longer side: a horizontal field of view of about 60 degrees
 GUESSED_FOCAL = 0.85
 
 
@@ -46,7 +46,7 @@ class Rectifier:
             self._mask_maps = source.distortion_maps()
 
     def refocus(self, factor: float) -> None:
-        """Set the focal length of an uncalibrated camera to `factor` times the guess."""
+        """Set the focal length of an uncalibrated camera to `factor` times the initial one."""
         if not self.calibrated:
             guess = Camera.guess(self.source.width, self.source.height, GUESSED_FOCAL * factor)
             self.camera = guess
@@ -71,7 +71,7 @@ class Rectifier:
 
     def check(self, frame: Frame) -> None:
         """
-        Make sure that a frame is of this rectifier's kind.
+        Check that a frame has this rectifier's image size.
 
         :raises InputError: where its image has another size
         """

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Relocalisation: frames of a lost camera wait until one of them is placed in the map."""
+"""Relocalisation: frames of a lost camera wait until one of them has a pose in the map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
 from recon3r_ros.slam.frontend.steps import Placed
 from recon3r_ros.slam.types import Keyframe, TrackedFrame
 
-#: Frames without a pose that are kept to be placed later
+#: Frames without a pose that are kept for relocalisation
 MAX_LOST = 60
 #: While another camera is tracked and needs keyframes, a lost one waits for this many times the
 #: time that its last attempt took
@@ -24,7 +24,7 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True, eq=False)
 class _Lost:
-    """A frame that could not be placed, kept until the camera is relocalised."""
+    """A frame without a pose, kept until the camera is relocalised."""
 
     frame: TrackedFrame
     gray: NDArray[np.uint8]
@@ -47,12 +47,12 @@ class Relocalizer:
         self._lost.append(_Lost(frame, gray))
 
     def clear(self) -> None:
-        """Let the frames go: tracking goes on by itself."""
+        """Drop the frames: tracking has recovered by itself."""
         self._lost.clear()
 
     def reject(self, begin: float) -> None:
         """
-        Take note of an attempt without success.
+        Record a failed attempt.
 
         :param begin: when it began (time.perf_counter)
         """
@@ -61,9 +61,9 @@ class Relocalizer:
 
     def placed(self, keyframe: Keyframe, tracker: KeyframeTracker) -> list[Placed]:
         """
-        Place the lost frames, from the keyframe that was found outwards.
+        Estimate the poses of the lost frames, from the relocalised keyframe outwards.
 
-        :param tracker: follows that keyframe, and goes on from the newest frame
+        :param tracker: follows that keyframe, and continues from the newest frame
         """
         earlier = [x for x in reversed(self._lost) if x.frame.stamp_ns < keyframe.stamp_ns]
         later = [x for x in self._lost if x.frame.stamp_ns > keyframe.stamp_ns]

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a camera's front end hands over: frames with a pose, and frames to make keyframes of."""
+"""Output of a camera's front end: posed frames and keyframe requests."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Placed:
     A frame with a pose.
 
     :param frame: with its keyframe, and the pose relative to it
-    :param pixels: (K, 2) where it sees the keyframe's landmarks
-    :param found: (K,) which of them it sees
+    :param pixels: (K, 2) observations of the keyframe's landmarks
+    :param found: (K,) which landmarks are observed
     :param pose: of the keyframe, or of a temporary reference, in the frame's camera
-    :param mask: dynamic mask, in the detector's pixels; None where it was not looked for
+    :param mask: dynamic mask, in the detector's pixels; None where not detected
     """
 
     frame: TrackedFrame
@@ -34,7 +34,7 @@ class Placed:
 
 
 class Purpose(Enum):
-    """What a keyframe is asked for."""
+    """Purpose of a keyframe request."""
 
     START = 'start'
     FIRST_PAIR = 'first pair'
@@ -45,15 +45,15 @@ class Purpose(Enum):
 @dataclass(frozen=True, eq=False)
 class KeyframeRequest:
     """
-    A frame to make a keyframe of.
+    A frame that should become a keyframe.
 
-    :param view: its rectified image; `moving` is what has no place in the map
+    :param view: its rectified image; `moving` is excluded from the map
     :param gray: its tracking image (H, W) uint8
-    :param begin: when it was asked for (time.perf_counter)
+    :param begin: when it was requested (time.perf_counter)
     :param T_reference_cam: (4, 4) its pose in its camera's reference keyframe, for MAPPING
     :param covariance: (6, 6) of that pose, see `TrackedFrame`
     :param shift: parallax of a first pair, pixels
-    :param overlap: share of the first keyframe's keypoints that it sees, for a first pair
+    :param overlap: share of the first keyframe's keypoints that it observes, for a first pair
     """
 
     purpose: Purpose
@@ -70,11 +70,11 @@ class KeyframeRequest:
 @dataclass(frozen=True, eq=False)
 class FrontendStep:
     """
-    What one frame gave.
+    Result of one frame.
 
     :param placed: the frame, where it was tracked
     :param request: where it should become a keyframe
-    :param times: what tracking and motion took
+    :param times: run times of tracking and dynamic mask
     """
 
     placed: Placed | None = None

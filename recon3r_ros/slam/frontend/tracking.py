@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Camera pose at frame rate: keypoints of the last keyframe, followed by KLT, and PnP on them.
+Camera pose at frame rate: keypoints of the last keyframe, tracked by KLT, and PnP on them.
 
-Lucas and Kanade's method, pyramidal (Bouguet 2001), always matches against the keyframe's own
-image, so that nothing drifts between keyframes; the previous pose only says where to look.
+Pyramidal KLT (Bouguet 2001) always matches against the keyframe's own image, so that nothing
+drifts between keyframes; the previous pose only initialises the search.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ WINDOW = (17, 17)
 _STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.02)
 #: Pyramid levels where the pose is predicted, and where it is not
 _NEAR_LEVELS, _FAR_LEVELS = 2, 4
-#: A pose needs this many inliers, and this share of the points that were found again
+#: A pose needs this many inliers, and this share of the points that were found
 MIN_INLIERS = 25
 MIN_INLIER_SHARE = 0.5
 #: Reprojection error of an inlier, pixels of the tracking image
 MAX_ERROR = 2.0
-#: Standard deviation (pixels of the grid) of a keyframe's own keypoints, and where they cannot
-#: tell its pose, of the rotation (rad) and of the position, share of the median depth
+#: Standard deviation (pixels of the grid) of a keyframe's own keypoints, and where they do not
+#: constrain its pose, of the rotation (rad) and of the position, share of the median depth
 KEYPOINT_SIGMA, UNKNOWN_ROTATION, UNKNOWN_POSITION = 1.0, 0.1, 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
     """
-    What is followed: the keypoints of one keyframe.
+    What is tracked: the keypoints of one keyframe.
 
     :param gray: (H, W) uint8 image of the tracking camera
     :param pixels: (N, 2) float32 in `gray`
@@ -55,10 +55,10 @@ class Track:
     """
     One frame against the reference.
 
-    :param pixels: (N, 2) float32 where the reference's keypoints are seen
+    :param pixels: (N, 2) float32 observations of the reference's keypoints
     :param found: (N,) which of them were found
     :param pose: pose of the reference in this camera (`T_cam_world` = T_cam_keyframe), or None
-        where it could not be established
+        where it could not be estimated
     """
 
     pixels: NDArray[np.float32]
@@ -75,8 +75,8 @@ def landmark_covariance(keyframe: Keyframe) -> Array:
     """
     Covariance of a pose at a keyframe, as its own landmarks would give it.
 
-    A frame that became a keyframe was placed by other means than PnP, or defines the map: its pose
-    is known no better than those of the frames beside it.
+    A keyframe's pose comes from other means than PnP, or defines the map: it is known no better
+    than those of neighbouring frames.
 
     :return: (6, 6) of [omega, v], left perturbation in the camera frame, map units
     """
@@ -106,7 +106,7 @@ class Tracker:
         Change the reference.
 
         :param T_new_old: (4, 4) pose of the old reference in the new one's camera; None where the
-            motion so far says nothing about the future
+            motion so far does not predict the next
         """
         self.reference = reference
         self._pixels = reference.pixels
@@ -116,11 +116,11 @@ class Tracker:
             self._T_cam_ref = se3.normalized(self._T_cam_ref @ se3.inverse(T_new_old))
 
     def resume(self, T_cam_ref: Array) -> None:
-        """Go on from a pose (4, 4) of the reference that was found out of turn."""
+        """Continue tracking from a pose (4, 4) of the reference that was found otherwise."""
         self._motion, self._T_cam_ref = np.eye(4), T_cam_ref
 
     def rescale(self, factor: float) -> None:
-        """Make all lengths longer by a factor: the reference's depths have been corrected."""
+        """Multiply all lengths by a factor: the reference's depths have been corrected."""
         if self.reference is None or self._T_cam_ref is None:
             return
         self.reference = replace(self.reference, points=self.reference.points * factor)
@@ -157,15 +157,15 @@ class Tracker:
 
     def locate(self, gray: NDArray[np.uint8], T_cam_ref: Array) -> Track:
         """
-        Find the reference in an image out of turn, without changing what the tracker expects next.
+        Estimate the reference's pose in any image, without changing the tracker's state.
 
         :param gray: (H, W) uint8 image of the tracking camera
-        :param T_cam_ref: (4, 4) where the reference may lie in it
+        :param T_cam_ref: (4, 4) initial pose of the reference in it
         """
         return self._locate(gray, T_cam_ref, _FAR_LEVELS)
 
     def _verified(self, gray: NDArray[np.uint8], track: Track) -> Track:
-        """Drop keypoints that do not find their way back: no pose is there to tell them apart."""
+        """Drop keypoints by their forward-backward error: there is no pose to verify them."""
         assert self.reference is not None
         if not track.found.any():
             return track

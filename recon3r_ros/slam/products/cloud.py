@@ -1,13 +1,12 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-One cloud from all keyframes: sure points only, seen through by nobody, averaged in voxels.
+One cloud from all keyframes: confident points without free-space violations, in voxels.
 
-Points stay anchored to their keyframe until they are fused, so a corrected pose moves them. A
-point that another keyframe looks through, because it measures something clearly farther away in
-the same direction, cannot be there: the free-space violations of Merrell et al. ('Real-Time
-Visibility-Based Fusion of Depth Maps', ICCV 2007). They are floaters of wrong depth, and trails of
-what moved.
+Points stay anchored to their keyframe until they are fused, so they follow corrected poses. A
+point is rejected where another keyframe measures a clearly larger depth in the same direction: the
+free-space violations of Merrell et al. ('Real-Time Visibility-Based Fusion of Depth Maps', ICCV
+2007). They are floaters of wrong depth, and trails of dynamic objects.
 """
 
 from __future__ import annotations
@@ -36,20 +35,20 @@ MAX_JUMP = 0.05
 #: Points of one keyframe at most; of more, every second, third ... row and column is taken: at
 #: 320x240 pixels a quarter, as far apart as the default voxels' edges
 MAX_POINTS = 40_000
-#: Keyframes that a point is held against: the nearest in space that look the same way
+#: Keyframes that a point is compared with: the nearest with a similar viewing direction
 WITNESSES = 6
-#: Cosine between the viewing directions of keyframes that may see the same things
+#: Cosine between the viewing directions of keyframes that may overlap
 MIN_COSINE = 0.3
-#: Standard deviations, and relative depth at least, by which a witness must look through a point,
-#: and within which it confirms the point
+#: Standard deviations, and least relative depth, beyond which a witness violates a point, and
+#: within which it confirms it
 CLEARLY, MIN_GAP = 3.0, 0.05
-#: Points surer than this stay though one witness looks through them, if another confirms them
+#: Points of a higher confidence stay where more witnesses confirm than violate them
 SURE = 400.0
-#: Edge of a live cloud's voxels where none is given, share of the depth at which the map began
+#: Default voxel edge of a live cloud, share of the first keyframe's median depth
 VOXEL = 0.01
 #: Default voxels across the map's robust extent
 RESOLUTION = 300
-#: Share of points at each end of each axis that do not count for the extent
+#: Share of points at each end of each axis that are excluded from the extent
 TAILS = 0.02
 
 
@@ -59,7 +58,7 @@ def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> Poin
 
     :param voxel_size: edge of the voxels that points are averaged in, map units; None takes
         1 / 300 of the map's robust extent
-    :return: averaged positions, colours and confidences; empty where nothing is sure
+    :return: averaged positions, colours and confidences; empty without confident points
     :raises Recon3rError: where a voxel size is not positive
     """
     if voxel_size is not None and not voxel_size > 0:
@@ -84,19 +83,19 @@ def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> Poin
 
 
 def keyframe_cloud(keyframe: Keyframe) -> PointCloud:
-    """Sure and static points of one keyframe, in its camera frame."""
+    """Confident static points of one keyframe, in its camera frame."""
     return _gather(keyframe, _reliable(keyframe))
 
 
 class LiveCloud:
     """
-    The cloud of a growing map: a `Product` whose update costs what new keyframes cost.
+    The cloud of a growing map: a `Product` whose run time depends on new keyframes only.
 
-    A point is in it unless a keyframe nearby has one in the same voxel already, or looks through
-    it. `fuse` takes more care, and averages, but all of the map passes through it every time.
+    A point is added unless a nearby keyframe has one in the same voxel already, or violates it.
+    `fuse` compares and averages all points, but processes the whole map every time.
 
-    :param voxel_size: edge of the voxels, map units; None takes 1 % of the depth at which the
-        map began
+    :param voxel_size: edge of the voxels, map units; None takes 1 % of the first keyframe's median
+        depth
     """
 
     def __init__(self, voxel_size: float | None = None) -> None:
@@ -116,7 +115,7 @@ class LiveCloud:
         for i, keyframe in enumerate(frames):
             old, scale = self._shares.get(keyframe.id), known.scale_of(keyframe.id)
             if old is not None and old.scale != scale:
-                # A closed loop has changed its size
+                # A loop closure has changed its scale
                 cloud = old.cloud
                 points = cloud.points * np.float32(scale / old.scale)
                 self._shares[keyframe.id] = replace(
@@ -151,7 +150,7 @@ class LiveCloud:
 @dataclass(frozen=True, eq=False)
 class _Share:
     """
-    What a keyframe adds to a live cloud.
+    The points of a keyframe in a live cloud.
 
     :param source: the keyframe as it was then, at this `scale`
     :param cloud: in its camera frame
@@ -183,11 +182,11 @@ def _first_of_each(values: NDArray[np.int64]) -> Mask:
 
 
 def _reliable(keyframe: Keyframe) -> Mask:
-    """Pixels (H, W) with a sure depth, that do not move and do not lie on a depth edge."""
+    """Pixels (H, W) that are static, with a confident depth, and not on a depth edge."""
     known = (keyframe.inverse_depth > 0) & np.isfinite(keyframe.inverse_depth)
     use = known & (keyframe.confidence > MIN_CONFIDENCE) & ~keyframe.mask
     kernel = np.ones((3, 3), np.uint8)
-    # A neighbour without depth says nothing
+    # A neighbour without depth is ignored
     nearest = cv2.dilate(np.where(known, keyframe.inverse_depth, 0).astype(np.float32), kernel)
     farthest = cv2.erode(np.where(known, keyframe.inverse_depth, 1e9).astype(np.float32), kernel)
     return use & (nearest < (1 + MAX_JUMP) ** 2 * farthest)
@@ -209,7 +208,7 @@ def _gather(keyframe: Keyframe, reliable: Mask) -> PointCloud:
 
 
 def _witnesses(i: int, frames: list[Keyframe]) -> list[int]:
-    """Nearest keyframes that look the same way."""
+    """Nearest keyframes with a similar viewing direction."""
     poses = np.stack([k.T_map_cam for k in frames])
     distance = np.linalg.norm(poses[:, :3, 3] - poses[i, :3, 3], axis=1)
     alike = poses[:, :3, 2] @ poses[i, :3, 2] > MIN_COSINE
@@ -219,7 +218,7 @@ def _witnesses(i: int, frames: list[Keyframe]) -> list[int]:
 
 
 def _stands(world: Map, confidences: Map, witnesses: list[tuple[Keyframe, Mask]]) -> Mask:
-    """Which points (N, 3), in the map frame, no other keyframe looks through."""
+    """Which points (N, 3), in the map frame, have no free-space violation."""
     confirmed, violated = np.zeros(len(world), np.int8), np.zeros(len(world), np.int8)
     for witness, reliable in witnesses:
         T = se3.inverse(witness.T_map_cam).astype(np.float32)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Similarities between pointmaps, and the graph that spreads corrections."""
+"""Similarities between pointmaps, and the graph that distributes corrections."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ INTRINSICS = np.array([FOCAL, 1.02 * FOCAL, 159.0, 121.0])
 
 
 def truth(rng: np.random.Generator, cameras: int = 5, landmarks: int = 60) -> Problem:
-    """Cameras on an arc before a rough wall, each with landmarks that the others see."""
+    """Cameras on an arc before a rough wall, each with landmarks that the others observe."""
     T_cam_map, pixels, inverse_depths = [], [], []
     for k in range(cameras):
         angle = 0.12 * (k - cameras / 2)
@@ -67,7 +67,7 @@ def perturbed(rng: np.random.Generator, problem: Problem, amount: float = 1.0) -
 
 def noisy(rng: np.random.Generator, problem: Problem, sigma: float, outliers: float = 0.0
           ) -> tuple[Problem, list[NDArray[np.bool_]]]:
-    """Add noise to what is seen, and replace a share of it by nonsense."""
+    """Add noise to observations, and replace a share of them by outliers."""
     observations, wrong = [], []
     for o in problem.observations:
         targets = o.targets + rng.normal(0, sigma, o.targets.shape)
@@ -79,7 +79,7 @@ def noisy(rng: np.random.Generator, problem: Problem, sigma: float, outliers: fl
 
 
 def seen_landmarks(problem: Problem) -> list[NDArray[np.bool_]]:
-    """Per keyframe, which landmarks anybody sees."""
+    """Per keyframe, which landmarks are observed."""
     seen = [np.zeros(len(d), bool) for d in problem.inverse_depths]
     for o in problem.observations:
         seen[o.anchor][o.landmarks] = True
@@ -168,7 +168,7 @@ def test_outliers_are_rejected(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize('factor', [0.8, 1.25])
 def test_unknown_focal_length_is_found(rng: np.random.Generator, factor: float) -> None:
-    """Started from a wrong guess, with the poses and depths that go with it."""
+    """Started from a wrong focal length, with the poses and depths that fit it."""
     exact = truth(rng, 6, 80)
     wrong = exact.intrinsics / [factor, factor, 1, 1]
     fixed = np.zeros(6, bool)
@@ -238,7 +238,7 @@ def test_one_fixed_pose_keeps_the_scale(rng: np.random.Generator, noise: float) 
 
 def test_scale_is_kept_although_some_landmarks_are_seen_by_nobody(rng: np.random.Generator
                                                                   ) -> None:
-    """Depths that no observation holds must move with the rest, or with nothing."""
+    """Depths without observations must move with the rest, or with nothing."""
     exact = truth(rng)
     lonely = tuple(np.concatenate([d, np.full(200, 0.25)]) for d in exact.inverse_depths)
     pixels = tuple(np.vstack([p, np.full((200, 2), 50.0)]) for p in exact.pixels)
@@ -254,7 +254,7 @@ def test_scale_is_kept_although_some_landmarks_are_seen_by_nobody(rng: np.random
 
 
 def test_landmarks_far_away_do_no_harm(rng: np.random.Generator) -> None:
-    """Points at 10 km, seen by all, have no depth; poses and finite numbers come out."""
+    """Points at 10 km, observed by all, have no depth; poses and finite numbers come out."""
     exact = truth(rng, 4, 60)
     depths = tuple(np.where(np.arange(60) < 20, 1e-4, d) for d in exact.inverse_depths)
     observations = []

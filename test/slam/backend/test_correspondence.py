@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where pixels are seen in another camera, against projections worked out by hand."""
+"""Correspondences in another camera, against projections computed by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_camera_sees_its_own_pixels_where_they_are() -> None:
 
 @pytest.mark.parametrize('depth', [1.0, 2.5])
 def test_a_shift_to_the_side_is_a_disparity(depth: float) -> None:
-    """Disparity = focal length x baseline / depth; what leaves the image is not seen."""
+    """Disparity = focal length x baseline / depth; outside the image there is no confidence."""
     found = correspond(wall(depth, x=0.25), SURE, CAMERA)
     expected = GRID + [CAMERA.fx * 0.25 / depth, 0]
     seen = expected[..., 0] <= CAMERA.width - 0.5
@@ -65,7 +65,7 @@ def test_the_observers_camera_is_what_counts() -> None:
 
 @pytest.mark.parametrize('z', [0.0, -1.0, -1e-6])
 def test_what_is_behind_the_camera_is_not_seen(z: float) -> None:
-    """A point behind, seen through the pinhole, would land inside the image."""
+    """A point behind the camera would project inside the image."""
     found = correspond(one_point(0.0, 0.0, z), np.ones((1, 1), np.float32), CAMERA)
     assert found.confidence[0, 0] == 0 and (found.targets == 0).all()
 

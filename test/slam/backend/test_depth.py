@@ -24,7 +24,7 @@ POSES = (se3.exp([0.01, 0.05, 0.0, -0.4, 0.0, 0.05]), se3.exp([0.0, -0.04, 0.02,
 
 def vote(T_other_own: NDArray[np.float64], confidence: float = 400.0,
          true_depth: NDArray[np.float32] = DEPTH) -> TriangulatedVote:
-    """Say exactly where the pixels are seen in another camera."""
+    """Return exact correspondences in another camera."""
     points = se3.transform(T_other_own, (RAYS * true_depth[..., None]).reshape(-1, 3))
     targets = CAMERA.project(points).reshape(30, 40, 2).astype(np.float32)
     return TriangulatedVote(

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Local mapping in another process gives the map that it gives here, and outlives its process."""
+"""Local mapping in another process gives the same map, which survives that process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def process():
 
 
 def feed(system: System, wait: bool, indices=range(40)) -> int:
-    """Feed frames; with `wait`, each keyframe is made before the next frame comes."""
+    """Feed frames; with `wait`, each keyframe is finished before the next frame."""
     posed = 0
     for index in indices:
         posed += len(system.add(as_frame(SCENE, index)).frames)
@@ -62,7 +62,7 @@ def test_the_same_map_comes_of_both(process):
 
 
 def test_frames_are_tracked_while_a_keyframe_is_made(process):
-    """Nothing waits for keyframes: most are still being made when the next frames come."""
+    """Nothing waits for keyframes: most are still pending when the next frames come."""
     system = System(executor=process)
     feed(system, True, range(20))
     assert system.state is TrackingState.TRACKING
@@ -84,7 +84,7 @@ def test_what_goes_wrong_there_is_raised_here(process):
 
 
 def test_a_process_that_ends_is_started_again_with_the_map(process):
-    """Cameras go on in it: their poses, the scales of loops and retired keyframes are kept."""
+    """Cameras continue in it: their poses, the scales of loops and culled keyframes are kept."""
     system = System(executor=process)
     feed(system, True, range(20))
     before, poses = system.map, [T for _, T in system.trajectory()]
@@ -118,7 +118,7 @@ def test_a_process_that_ends_while_it_works_is_tried_once_more(process):
 
 
 def test_a_method_under_which_the_process_ends_is_given_up(process):
-    """Nobody waits for ever, and what is asked next is done."""
+    """No call blocks for ever, and the next one runs."""
     with pytest.raises(Recon3rError, match='has ended .*2 times in a row'):
         process.call(end_process).result(60)
     assert process.call(Mapper.snapshot).result(30)[1].keyframes == {}
@@ -129,7 +129,7 @@ def end_process(mapper: Mapper) -> None:
 
 
 def test_what_cannot_be_sent_harms_nothing(process):
-    with pytest.raises(Recon3rError, match='cannot be given'):
+    with pytest.raises(Recon3rError, match='cannot be sent to the mapping process'):
         process.call(lambda mapper: None).result(30)
     assert process.call(Mapper.snapshot).result(30)[1].keyframes == {}
 
@@ -163,14 +163,14 @@ def test_nothing_is_started_again_after_close():
 
 
 class TellsFocal(GeometricPredictor):
-    """Two-view geometry that claims to see the focal length, as networks do."""
+    """Two-view geometry that estimates the focal length, as networks do."""
 
     def predict(self, groups, moving=()):
         return [replace(p, focal=300.0) for p in super().predict(groups, moving)]
 
 
 def test_a_rejected_keyframe_leaves_no_trace():
-    """Nor do the focal lengths that its predictions told."""
+    """Nor do the focal lengths that its predictions estimated."""
     mapper = Mapper(TellsFocal())
     host = InProcessExecutor(mapper)
     system = System(executor=host)

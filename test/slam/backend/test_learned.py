@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Depth that predictions give, in units of their own, against the exact depth of a room."""
+"""Predicted depth, in units of its own, against the exact depth of a room."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_one_sure_pixel_does_not_decide_a_unit() -> None:
 
 @pytest.mark.parametrize('spoilt', ['confidence', 'predicted', 'known', 'known behind'])
 def test_a_unit_takes_enough_landmarks(spoilt: str) -> None:
-    """What lacks confidence, a depth on either side, or lies behind, does not count."""
+    """Depths without confidence, missing on either side, or behind, are ignored."""
     depths, confidences, known = (np.ones(MIN_LANDMARKS) for _ in range(3))
     assert unit(depths, confidences, known) == pytest.approx(1.0)
     values, value = {'confidence': (confidences, 0.0), 'predicted': (depths, 0.0),
@@ -160,7 +160,7 @@ def test_a_prior_is_in_map_units(scale: float) -> None:
 
 
 def test_predictions_of_one_image_are_averaged_and_not_added_up() -> None:
-    """Weighted by confidence; however many agree, a depth stays as unsure as a tenth."""
+    """Weighted by confidence; however many agree, the error of a depth stays at a tenth."""
     known, depths = keyframe(0), LearnedDepths()
     depths.add(0, 1, learned(known, 3.0, confidence=90.0))
     tilted = learned(known, 0.5, confidence=30.0)
@@ -221,7 +221,7 @@ def test_votes_know_nothing_of_what_lies_behind() -> None:
 
 
 def test_a_metric_prediction_tells_how_long_a_map_unit_is() -> None:
-    """Map units are a third of a metre here; a prediction without metres does not tell."""
+    """Map units are a third of a metre here; a prediction without metres gives no scale."""
     known, depths = keyframe(0, scale=3.0), LearnedDepths()
     depths.add(0, 1, learned(keyframe(0), 1.0, metric=True))
     depths.add(0, 2, learned(keyframe(0), 0.5))

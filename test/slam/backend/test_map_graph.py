@@ -1,10 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The Sim(3) graph of keyframes: a way around a room whose scale and heading drift by known amounts.
+The Sim(3) graph of keyframes: a path around a room whose scale and heading drift by known amounts.
 
 Each step stretches the map by the same factor and turns it by the same angle. A loop that is
-measured exactly undoes both, evenly along the way; so the truth comes back, not only at its end.
+measured exactly corrects both, evenly along the path, so that ground truth is recovered
+everywhere.
 """
 
 from __future__ import annotations

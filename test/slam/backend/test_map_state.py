@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The data of a map in one value: forks that leave no trace, keyframes that leave none."""
+"""The data of a map in one value: forks and removed keyframes that leave no trace."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Encoding:
 
 
 class FocalPredictor:
-    """Says what the focal length is, relative to the guess, and nothing else."""
+    """Predicts the focal length, relative to the initial one, and nothing else."""
 
     single_view, reweights, together = True, False, None
     focal_factor = 1.2
@@ -61,7 +61,7 @@ class FocalPredictor:
 
 
 def add(state: MapState, i: int, focal: bool = False) -> Keyframe:
-    """Put a keyframe in with all that is known of it and of its neighbours."""
+    """Add a keyframe with its data and those of its neighbours."""
     known = keyframe(i, POSES[i])
     view = View(known.image, CAMERA)
     state.keyframes[i] = known
@@ -145,7 +145,7 @@ def test_a_fork_that_is_dropped_leaves_no_trace(state: MapState) -> None:
 
 
 def test_a_fork_that_is_committed_is_as_if_there_had_been_none(state: MapState) -> None:
-    """It takes the state's place; what happens to the old one then does not concern it."""
+    """It replaces the state; changes of the old one then do not affect it."""
     fork = state.fork()
     change_all(state)
     change_all(fork)
@@ -164,7 +164,7 @@ def test_forks_of_one_state_know_nothing_of_each_other(state: MapState) -> None:
 
 
 def test_a_fork_has_the_same_graph(state: MapState) -> None:
-    """Its solver cannot be copied: it is told of keyframes once these have been committed."""
+    """Its solver cannot be copied: it gets keyframes once these have been committed."""
     assert state.fork().graph is state.graph
 
 
@@ -224,7 +224,7 @@ def test_nothing_or_all_of_a_keyframe_is_excluded(state: MapState, whole: bool) 
 
 
 def test_what_is_excluded_does_not_come_back(state: MapState) -> None:
-    """A mask that is lifted later gives no depth: that has to be found anew."""
+    """A mask that is lifted later gives no depth: that has to be predicted again."""
     state.exclude(0, np.ones(SHAPE, bool))
     state.exclude(0, np.zeros(SHAPE, bool))
     assert not state.keyframes[0].inverse_depth.any() and not state.keyframes[0].mask.any()

@@ -1,9 +1,9 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What a network remembers of a window's views is a value of the map's state.
+A network's memory of a window's views is a value of the map's state.
 
-A toy that tells the truth by what it remembers alone: each part of its memory says which views it
+A toy that predicts ground truth from its memory alone: each part of its memory says which views it
 was made of, so that a part which should have gone, or was made in another order, shows.
 """
 
@@ -40,7 +40,7 @@ class Remembered:
 
 
 class MemoryOracle(WindowOracle):
-    """Looks at views through its memory of the window; it does not keep their images."""
+    """Predicts views from its memory of the window; it does not keep their images."""
 
     def __init__(self, window: Window) -> None:
         super().__init__(ANGLES, window)
@@ -54,7 +54,7 @@ class MemoryOracle(WindowOracle):
 
     def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Remembered] = ()
                          ) -> Prediction:
-        """Tell the truth, and note what was remembered."""
+        """Predict ground truth, and record the memory."""
         self.used.append(tuple(memory))
         return super().predict_together(group)
 
@@ -118,7 +118,7 @@ def test_a_culled_keyframe_is_forgotten(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_loaded_map_is_remembered_as_it_was():
-    """Nothing of a memory is saved: it is made again of the images of the keyframes."""
+    """Nothing of a memory is saved: it is computed again from the images of the keyframes."""
     before = MemoryOracle(Window(16, 2))
     mapper = Mapper(before)
     grow(mapper, before, range(8))

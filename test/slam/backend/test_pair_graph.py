@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframes are predicted together."""
+"""Which keyframes are processed jointly."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_recent_keyframes_are_no_loops() -> None:
 
 
 def test_the_threshold_adapts_to_the_scene() -> None:
-    """As alike as the window's farthest partner: enough where views change fast, else not."""
+    """As similar as the window's farthest partner: enough where views change fast, else not."""
     fast = descriptors([0.2] + [1.0] * 7 + [0.8, 0.7, 0.6, 0.3, 0.0])
     assert pair_graph.loop_candidate(fast, 8) == 0
     slow = descriptors([0.2] + [1.0] * 7 + [0.04, 0.03, 0.02, 0.01, 0.0])
@@ -96,7 +96,7 @@ def test_the_most_redundant_keyframe_is_the_one_with_the_nearest_neighbour() -> 
 
 
 def test_distances_count_relative_to_the_depth() -> None:
-    """Farther apart in metres, but what it shows is farther away still."""
+    """Farther apart in metres, but its scene is farther away still."""
     chain = poses([0, 1, 5, 7], [0] * 4)
     assert pair_graph.most_redundant(chain, np.array([1.0, 1, 9, 9]), [1, 2]) == (2, 3)
     assert pair_graph.most_redundant(chain, np.ones(4), [1, 2]) == (1, 0)

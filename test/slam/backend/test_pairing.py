@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframes are predicted together, and how: by a predictor that knows the room."""
+"""Which keyframes are processed jointly, and how: by a predictor that knows the room."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WINDOW = 7
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """A view whose place the oracle knows by its number."""
+    """A view whose pose the oracle knows by its number."""
 
     number: int
     image: NDArray[np.uint8]
@@ -50,7 +50,7 @@ class Encoding:
 
 
 class Oracle:
-    """Tells the truth about pairs, and notes what it is asked."""
+    """Predicts ground truth of pairs, and records its calls."""
 
     single_view, reweights = True, True
     together = None
@@ -182,7 +182,7 @@ def test_a_pair_has_enough_keypoints_in_common(common: int, enough: bool) -> Non
 
 
 def test_partners_with_images_of_another_size_are_left_aside() -> None:
-    """Those of a salvaged map may be smaller than the keyframe's own grid."""
+    """Those of a recovered map may be smaller than the keyframe's own grid."""
     scene = Scene(row(3))
     small = View(np.full((24, 32, 3), 0, np.uint8), CAMERA.resized(32, 24))
     scene.pairing.insert(0, scene.pairing.encode(small))
@@ -232,7 +232,7 @@ def test_a_place_seen_again_closes_a_loop() -> None:
 
 
 def test_a_keyframe_is_predicted_once_whatever_it_is_wanted_for() -> None:
-    """Of two cameras one is slow: its last keyframes are older than the window, and look alike."""
+    """Of two cameras one is slow: its last keyframes are older than the window, and similar."""
     cameras = ['slow'] * 3 + ['fast'] * 10 + ['slow']
     scene = Scene(row(14, 0.01), [*[0.3 * i for i in range(13)], 0.6], cameras=cameras)
     partners, loop = scene.partners()
@@ -241,7 +241,7 @@ def test_a_keyframe_is_predicted_once_whatever_it_is_wanted_for() -> None:
 
 
 def test_a_loop_that_shows_another_place_is_none() -> None:
-    """It looks the same, but nothing of it is found again."""
+    """Its descriptor is similar, but there are no correspondences."""
     poses = row(12)
     poses[2] = AWAY
     scene = Scene(poses, [*LOOKS[:-1], LOOKS[2]])
@@ -298,7 +298,7 @@ def test_lost_in_an_unknown_place() -> None:
 
 
 def test_keyframes_that_left_the_window_are_encoded_again_for_a_loop() -> None:
-    """With the focal length as it is known now."""
+    """With the present focal length."""
     scene = Scene(row(12), [*LOOKS[:-1], LOOKS[2]])
     scene.pairing.keep(range(5, 11), scene.keyframes)
     assert [i for i in range(12) if scene.pairing.holds(i)] == list(range(5, 11))
@@ -346,7 +346,7 @@ def test_features_are_those_of_the_encoding() -> None:
 
 
 def test_without_predicted_focal_lengths_the_guess_is_the_prior() -> None:
-    """The prior is on what the present focal length, 1.1 times the guess, is to change by."""
+    """The prior is on the correction of the present focal length, 1.1 times the initial one."""
     scene = Scene(row(2))
     scene.predict(0)
     assert scene.pairing.focal() is None
@@ -354,7 +354,7 @@ def test_without_predicted_focal_lengths_the_guess_is_the_prior() -> None:
 
 
 def test_predicted_focal_lengths_are_relative_to_the_guess() -> None:
-    """Of three predictions, one far off: 1.3 times the guess, which is not today's camera."""
+    """One of three predictions is far off; 1.3 times the initial one is not today's camera."""
     true, guess = 1.3 * CAMERA.fx, CAMERA.fx
     scene = Scene(row(3), focals=[true, 9 * true, true, true])
     refocused = replace(CAMERA, fx=1.1 * guess, fy=1.1 * CAMERA.fy)

@@ -41,12 +41,12 @@ def pose(i: int) -> Array:
 
 
 def true_keyframe(i: int) -> Keyframe:
-    """Make a keyframe that knows the truth."""
+    """Make a keyframe with true pose and depths."""
     return keyframe(i, pose(i), step=STEP)
 
 
 def observations(ids: list[int], reach: int) -> list[SavedObservations]:
-    """Say exactly where keyframes see the landmarks of those up to some steps away."""
+    """Add exact observations of the landmarks of keyframes up to some steps away."""
     found = []
     for i in ids:
         for j in ids:
@@ -61,10 +61,10 @@ def observations(ids: list[int], reach: int) -> list[SavedObservations]:
 
 def state_of(count: int, wrong: int = 0, reach: int = 3) -> MapState:
     """
-    Make a map that knows the truth.
+    Make a map of true poses and depths.
 
     :param wrong: keyframes, the newest ones, whose poses and depths are wrong
-    :param reach: keyframes see each other over this many steps
+    :param reach: keyframes observe each other over this many steps
     """
     predictor: Any = None  # nothing is predicted here
     state = MapState(Pairing(predictor), KeyframeMotion(MotionConfig(refiner=None)))
@@ -79,7 +79,7 @@ def state_of(count: int, wrong: int = 0, reach: int = 3) -> MapState:
 
 
 def error(state: MapState, i: int) -> float:
-    """Distance of a keyframe from where it is in truth, metres."""
+    """Distance of a keyframe from its true position, metres."""
     return float(np.linalg.norm(state.keyframes[i].T_map_cam[:3, 3] - pose(i)[:3, 3]))
 
 
@@ -139,7 +139,7 @@ def test_in_a_short_map_the_first_keyframe_is_the_origin() -> None:
 
 
 def with_wrong_matches(state: MapState, i: int, share: float) -> None:
-    """Let a share of what the newest keyframe has to do with others be wrong."""
+    """Make a share of the newest keyframe's observations wrong."""
     rng, out = np.random.default_rng(0), []
     for o in state.seen.saved():
         wrong = (rng.random(len(o.landmarks)) < share) & (i in (o.anchor, o.observer))
@@ -200,7 +200,7 @@ def test_landmarks_without_depth_stay_unknown() -> None:
 
 @pytest.mark.parametrize('factor', [0.9, 1.15])
 def test_an_unknown_focal_length_is_found(factor: float) -> None:
-    """Cameras were guessed; depths and poses are those of the truth."""
+    """Focal lengths are initial ones; depths and poses are true."""
     state = state_of(7, reach=6)
     state.calibrated = False
     state.refocus(1 / factor)
@@ -235,7 +235,7 @@ def test_with_an_unknown_focal_length_all_keyframes_are_adjusted(calibrated: boo
 
 
 def test_learned_depths_hold_what_no_parallax_tells() -> None:
-    """Two keyframes at one place, turned: what a network read off the images decides."""
+    """Two keyframes at one place, turned: predicted depth decides."""
     state = state_of(2)
     for i, yaw in enumerate((0.0, 0.1)):
         state.keyframes[i] = keyframe(i, at_x(0, yaw=yaw), step=STEP)

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Old landmarks found again in a new keyframe's image, whose true pixels are known."""
+"""Re-observation of landmarks in a new keyframe's image, whose true pixels are known."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def anchor() -> Keyframe:
 
 @lru_cache(maxsize=None)
 def newer() -> Keyframe:
-    """Make one that sees the same from elsewhere."""
+    """Make one of the same scene at another pose."""
     return keyframe(1, PLACE, textured=True)
 
 
 def truth() -> tuple[Array, NDArray[np.bool_]]:
-    """Pixels (K, 2) where the newer one sees the anchor's keypoints, and whether it does (K,)."""
+    """Projections (K, 2) of the anchor's keypoints in the newer one, and visibility (K,)."""
     return project(PLACE, CAMERA, points_in_map(np.eye(4), CAMERA, anchor().keypoints))
 
 
@@ -58,7 +58,7 @@ def test_landmarks_are_found_where_they_are_and_not_where_they_are_believed(drif
 
 
 def test_a_pose_that_is_far_off_gives_too_little_to_count() -> None:
-    """Projections are 30 pixels of the tracking image beside: nothing true is in reach."""
+    """Projections are 30 pixels of the tracking image beside: no true pixel is in reach."""
     aside = se3.exp([0, 30 / (FINER * CAMERA.fx), 0, 0, 0, 0])
     indices, _ = reobserve(anchor(), replace(newer(), T_map_cam=PLACE @ aside))
     assert len(indices) < MIN_CORRESPONDENCES / 2
@@ -74,7 +74,7 @@ def test_depths_of_a_wrong_map_are_made_up_for_by_the_image() -> None:
 
 
 def test_what_hides_landmarks_is_not_taken_for_them() -> None:
-    """Something with a texture of its own stands before the left half."""
+    """An object with a texture of its own occludes the left half."""
     gray = newer().gray.copy()
     half = gray.shape[1] // 2
     gray[:, :half] = keyframe(2, AWAY, textured=True).gray[:, :half]
@@ -136,7 +136,7 @@ def test_images_of_another_size_are_not_searched() -> None:
 
 @pytest.mark.parametrize('more, searched', [(0, False), (1, True)])
 def test_a_share_of_the_landmarks_has_to_be_seen(more: int, searched: bool) -> None:
-    """A camera that is turned sees some of the landmarks; of those out of view some are left."""
+    """A rotated camera observes some of the landmarks; some remain out of view."""
     turned = keyframe(1, at_x(0, yaw=0.6))
     old = keyframe(0)
     _, seen = project(turned.T_map_cam, CAMERA, points_in_map(np.eye(4), CAMERA, old.keypoints))

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who sees which landmarks, and what depth that gives, by the exact geometry of a room."""
+"""Observations of landmarks, and their triangulated depth, by the exact geometry of a room."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLACE = at_x(0.3, 0.1, -0.1, yaw=0.1)
 
 
 def true_pixels(anchor: Keyframe, observer: Keyframe) -> tuple[Array, NDArray[np.bool_]]:
-    """Pixels (K, 2) where an observer sees an anchor's keypoints, and whether it does (K,)."""
+    """Projections (K, 2) of an anchor's keypoints in an observer, and their visibility (K,)."""
     return project(observer.T_map_cam, CAMERA,
                    points_in_map(anchor.T_map_cam, CAMERA, anchor.keypoints))
 
@@ -41,7 +41,7 @@ def blind(known: Keyframe) -> Keyframe:
 
 def as_observations(anchor: Keyframe, observer: Keyframe, shift: Sequence[float] = (0, 0)
                     ) -> SavedObservations:
-    """Note where an observer sees an anchor's landmarks, perhaps shifted by some pixels."""
+    """Record an observer's observations of an anchor's landmarks, perhaps shifted, pixels."""
     pixels, seen = true_pixels(anchor, observer)
     which = np.flatnonzero(seen)
     return SavedObservations(anchor.id, observer.id, which, pixels[which] + shift)

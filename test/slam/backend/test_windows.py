@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Windows of views as hyper-edges: predicted together, tied to the map by the views they share.
+Windows of views as hyper-edges: processed jointly, aligned to the map by shared views.
 
-A ring-shaped corridor whose depth is known in closed form; a predictor that tells it with noise
-and at a scale of each window's own. Images are blank: nothing but the predictor sees anything.
+A ring-shaped corridor whose depth is known in closed form; a predictor that gives it with noise
+and at a scale of each window's own. Images are blank: there is no other source of depth.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def depth(T_world_cam: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """A view whose place the oracle knows."""
+    """A view whose pose the oracle knows."""
 
     image: NDArray[np.uint8]
     descriptor: NDArray[np.float32]
@@ -73,7 +73,7 @@ class Encoding:
 
 
 class WindowOracle:
-    """Tells the truth about windows, with noise and at a scale of each one's own."""
+    """Predicts ground truth of windows, with noise and at a scale of each one's own."""
 
     single_view, reweights = True, False
 
@@ -113,7 +113,7 @@ class WindowOracle:
 
     def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Encoding] = ()
                          ) -> Prediction:
-        """Tell the truth about a window, more or less."""
+        """Predict ground truth of a window, with noise."""
         numbers = list(dict.fromkeys(e.number for e in (*group, *memory)))
         self.looked.append(numbers[:max(self.window.size, len(group))])
         scale = self._rng.uniform(0.5, 2.0)

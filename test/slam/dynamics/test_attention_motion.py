@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 
 def moving_tokens(i: int) -> Mask:
-    """Where something moves in view i: it goes from left to right."""
+    """Dynamic object in view i: it moves from left to right."""
     mask = np.zeros((ROWS, COLUMNS), bool)
     if i < STILL:
         mask[6:13, 3 + i:9 + i] = True
@@ -48,7 +48,7 @@ def attention(i: int, j: int) -> PairAttention:
 
 
 def features(i: int) -> NDArray[np.float32]:
-    """Tokens of what moves differ from the others."""
+    """Tokens of the dynamic object differ from the others."""
     rng = np.random.default_rng([8, i])
     tokens = rng.normal(0, 0.1, (ROWS, COLUMNS, 16)) + np.linspace(0, 3, COLUMNS)[:, None]
     tokens[..., 0] += 5 * moving_tokens(i)
@@ -103,7 +103,7 @@ def slide(motion: AttentionMotion, fresh: bool) -> list[dict[int, Mask]]:
 
 @pytest.mark.slow
 def test_masks_of_a_sliding_window_are_steady() -> None:
-    """A view's mask stays what it is from window to window, and so does what is seen of it."""
+    """A view's mask is steady from window to window, and so are masks of consecutive views."""
     def steadiness(found: list[dict[int, Mask]]) -> float:
         """Of the masks of one view."""
         return float(np.mean([overlap(now[i], before[i])

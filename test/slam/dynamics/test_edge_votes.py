@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Votes of pairs on what moves."""
+"""Votes of pairs on dynamic objects."""
 
 from __future__ import annotations
 

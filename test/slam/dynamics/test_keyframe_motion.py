@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Masks of keyframes from pairs that see a box drive through a room at a known speed.
+Masks of keyframes from pairs, of a box that moves through a room at a known speed.
 
-Each pair votes as the truth has it: for motion where the box stands in the one keyframe, against
-it elsewhere; a third of the pixels was not matched, and some votes are wrong.
+Each pair votes by ground truth: dynamic where the box is in the one keyframe, static elsewhere; a
+third of the pixels was not matched, and some votes are wrong.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def keyframes(count: int) -> dict[int, Keyframe]:
 
 
 def votes(moving: Mask, seed: Sequence[int] = (0,)) -> NDArray[np.int8]:
-    """Vote as the truth has it, with two in a hundred wrong and a third unknown."""
+    """Vote by ground truth, with two in a hundred wrong and a third unknown."""
     rng = np.random.default_rng(seed)
     out = np.where(moving, 1, -1).astype(np.int8)
     out[rng.random(SHAPE) < 0.02] *= -1
@@ -55,7 +55,7 @@ def votes(moving: Mask, seed: Sequence[int] = (0,)) -> NDArray[np.int8]:
 
 
 def pair(partner: int, new: int, of_partner: Mask | None, of_new: Mask | None) -> Pair:
-    """Make a pair that tells what moves in either keyframe, or does not."""
+    """Make a pair with or without votes on dynamic objects in either keyframe."""
     blank = predicted(TrueViewpoint(np.eye(4), CAMERA))
     forward, backward = (
         replace(blank, moving=None if mask is None else votes(mask, (i, j)))
@@ -74,7 +74,7 @@ def assert_covers(mask: Mask, i: int) -> None:
 
 
 def begun(count: int, config: MotionConfig = COARSE) -> tuple[KeyframeMotion, dict[int, Keyframe]]:
-    """Take keyframes in, without masks."""
+    """Add keyframes, without masks."""
     motion, known = KeyframeMotion(config), keyframes(count)
     for k in known.values():
         motion.give(k, None)
@@ -111,7 +111,7 @@ def test_a_mask_that_has_not_changed_is_no_news() -> None:
 
 
 def test_a_false_alarm_is_taken_back() -> None:
-    """One pair took the box for moving; then four do not. Its mask goes, what was given stays."""
+    """One pair voted the box dynamic; then four do not. Its mask goes, what was given stays."""
     motion, known = KeyframeMotion(COARSE), keyframes(6)
     given = NOTHING.copy()
     given[:8] = True
@@ -174,7 +174,7 @@ def test_an_empty_mask_adds_nothing() -> None:
 
 
 def test_what_is_left_out_stays_out() -> None:
-    """As if it had been given: a false alarm that is taken back does not bring it back."""
+    """As if it had been given: a false positive that is removed does not bring it back."""
     motion, known = begun(3)
     mask = motion.leave_out(known[0], box(2))
     assert_covers(mask, 2)
@@ -189,7 +189,7 @@ def shifted(image: NDArray[np.uint8], mask: Mask) -> Mask:
 
 
 def test_a_refined_mask_is_added_to_the_one_that_was_found() -> None:
-    """Evidence of motion counts, too, where the image shows no outline."""
+    """Evidence of motion is kept, too, where the image shows no outline."""
     motion, known = begun(2, replace(COARSE, refiner=shifted))
     changed = motion.update([pair(0, 1, box(0), box(1))], known[1], known)
     assert changed[0][box(0)].mean() > 0.98
@@ -275,14 +275,14 @@ def attended(i: int, j: int) -> PairAttention:
 
 
 def attended_pair(partner: int, new: int) -> Pair:
-    """Make a pair that tells what it attends to."""
+    """Make a pair with attention."""
     blank = predicted(TrueViewpoint(np.eye(4), CAMERA))
     return Pair(partner, replace(blank, attention=attended(partner, new)),
                 replace(blank, attention=attended(new, partner)), NOT_MATCHED, NOT_MATCHED)
 
 
 def look_at_all(config: MotionConfig) -> tuple[KeyframeMotion, dict[int, Mask]]:
-    """Take in five keyframes with features, each with the two before; return all news."""
+    """Add five keyframes with features, each with the two before; return all changes."""
     motion, known, found = KeyframeMotion(config), keyframes(5), {}
     for new, k in known.items():
         rng = np.random.default_rng([4, new])
@@ -308,7 +308,7 @@ def test_attention_masks_what_votes_do_not_tell() -> None:
 
 
 def test_at_the_end_all_keyframes_are_looked_at_together() -> None:
-    """Also those that have left the window; unless nothing is looked for, or only live."""
+    """Also those that have left the window; unless nothing is detected, or only live."""
     motion, _ = look_at_all(replace(COARSE, offline=True))
     motion.keep([4])
     newest = keyframes(5)[4]

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Coarse masks brought to outlines, by the refiner here and by others."""
+"""Coarse masks refined to outlines, by the refiner here and by others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Motion masks on simulated scenes with exact depth and poses, and with errors put into them."""
+"""Dynamic masks on simulated scenes with exact depth and poses, and with errors added."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gray(frame: SimulatedFrame) -> np.ndarray:
 
 
 def keyframe(number: int, frame: SimulatedFrame, camera: Camera, mask=None) -> Keyframe:
-    """Make a keyframe with exact depth on a grid of half the size, without what moves."""
+    """Make a keyframe with exact depth on a grid of half the size, without dynamic objects."""
     image = np.ascontiguousarray(frame.image[::2, ::2])
     height, width = image.shape[:2]
     moving = frame.motion_mask[::2, ::2] if mask is None else mask
@@ -216,7 +216,7 @@ def test_keyframe_mask_covers_the_region_with_a_margin():
 
 @pytest.mark.slow
 def test_what_comes_to_rest_waits_and_is_then_static():
-    """It moves for 0.7 s; half a second after it was last seen to move it may enter the map."""
+    """It moves for 0.7 s; half a second after it last moved it may enter the map."""
     sequence = SimulatedSequence(SceneConfig(
         seed=1, frames=90, width=480, height=360, trajectory='orbit', moving_size=0.08,
         arrival=0.7))

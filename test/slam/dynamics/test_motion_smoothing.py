@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Masks from before and from after."""
+"""Masks by evidence from before and after."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def placed(scene: Clip) -> list[PlacedFrame]:
 
 
 def smoothed(scene: Clip, frames: list[PlacedFrame]) -> list[tuple[int, np.ndarray | None]]:
-    """Find what moves."""
+    """Detect dynamic objects."""
     return list(smooth(frames, MotionDetector(scene.camera), lambda: MotionDetector(scene.camera)))
 
 

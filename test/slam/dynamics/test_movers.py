@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where dynamic objects are: a person on a floor before a wall, and what a costmap does."""
+"""Points of dynamic objects: a person on a floor before a wall, and a costmap."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What came to rest against what was uncovered, with a block that slides over a background."""
+"""Objects at rest and uncovered background: a block that slides over a background."""
 
 from __future__ import annotations
 

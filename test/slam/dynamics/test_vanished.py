@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Things that were mapped and have moved away: a wall, and a car before it that drives off."""
+"""Objects that were mapped and have moved away: a wall, and a car before it that drives off."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Points to track: the corners of squares that are drawn at known places."""
+"""Corners to track: those of squares that are drawn at known pixels."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_points_keep_their_distance() -> None:
 
 @pytest.mark.parametrize('count', [CORNERS - 3, CORNERS - 1, CORNERS, CORNERS + 10])
 def test_no_more_than_are_missing(count: int) -> None:
-    """All that are taken are at one place, so that there is room for more."""
+    """All that are taken are at one pixel, so that there is room for more."""
     taken = np.full((count, 2), 5.0, np.float32)
     assert len(corners(noise(), STILL, taken)) == max(CORNERS - count, 0)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""When a frame becomes a keyframe."""
+"""Keyframe selection."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_neighbouring_frames_are_equally_sharp() -> None:
 
 
 def followed(T_cam_ref: Array, share: float = 1.0, depth: float = 3.0) -> tuple[Track, Reference]:
-    """Track of 200 points at one depth with an exact pose; a share of them is seen."""
+    """Track of 200 points at one depth with an exact pose; a share of them is observed."""
     rng = np.random.default_rng(2)
     pixels = rng.uniform([0, 0], [319, 239], (200, 2))
     points = CAMERA.unproject(pixels) * depth
@@ -68,7 +68,7 @@ def shift(distance: float) -> Array:
 
 
 def turn(angle: float) -> Array:
-    """Turn the camera on the spot."""
+    """Rotate the camera in place."""
     return se3.from_rt(se3.so3_exp([0, angle, 0]), np.zeros(3))
 
 
@@ -119,7 +119,7 @@ def test_first_shift_grows_with_motion_and_not_with_turning() -> None:
 
 
 def test_first_shift_is_what_is_left_when_a_turn_imitates_most_of_a_step() -> None:
-    """A twelfth of the distance along a wall, 22 pixels: a turn explains all but a few of them."""
+    """A twelfth of the distance along a wall, 22 pixels: a rotation explains all but a few."""
     step = shift(0.25)
     moved = 0.25 / 3 * CAMERA.fx
     assert 0 < first_shift(step, 1.05) < 0.5 * moved

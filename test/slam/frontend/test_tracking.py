@@ -39,7 +39,7 @@ def true_pose(index: int, keyframe: int = 0) -> Array:
 
 def check(track: Track, index: int, keyframe: int = 0, distance: float = 0.002,
           degrees: float = 0.05) -> None:
-    """Compare a pose with the truth: distance relative to depth, and angle."""
+    """Compare a pose with ground truth: distance relative to depth, and angle."""
     assert track.pose is not None, f'frame {index} has no pose'
     error = track.pose.T_cam_world @ se3.inverse(true_pose(index, keyframe))
     depth = float(np.median(render(SCENE, index).depth))

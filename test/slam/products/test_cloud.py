@@ -189,7 +189,7 @@ def live(frames: list[Keyframe], scales=(1.0, 1.0, 1.0)) -> Map:
 
 
 def test_a_live_cloud_grows_by_what_is_new():
-    """What a keyframe nearby has in the same voxel already is not added again."""
+    """Points in voxels of a nearby keyframe are not added again."""
     product: Product[PointCloud] = LiveCloud(0.05)
     sizes = [len(product.update(live(scene()[:n]))) for n in (2, 3)]
     alone = sum(len(LiveCloud(0.05).update(Map({0: k, 9: replace(k, id=9)}))) for k in scene())
