@@ -21,11 +21,11 @@ demo: env
 	$(VENV)/bin/recon3r demo --ros --output demo_output
 
 test: env
-	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # All but what takes long: while working
 test-fast: env
-	$(VENV)/bin/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 lint: env
 	$(VENV)/bin/ruff check

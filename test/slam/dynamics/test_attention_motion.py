@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -101,6 +103,13 @@ def slide(motion: AttentionMotion, fresh: bool) -> list[dict[int, Mask]]:
     return found
 
 
+@cache
+def online_masks() -> tuple[AttentionMotion, list[dict[int, Mask]]]:
+    """Slide once for all tests."""
+    motion = AttentionMotion()
+    return motion, slide(motion, fresh=False)
+
+
 @pytest.mark.slow
 def test_masks_of_a_sliding_window_are_steady() -> None:
     """A view's mask is steady from window to window, and so are masks of consecutive views."""
@@ -116,7 +125,7 @@ def test_masks_of_a_sliding_window_are_steady() -> None:
                               for masks in found for i in masks
                               if i + 1 in masks and i + 1 < STILL]))
 
-    online = slide(AttentionMotion(), fresh=False)
+    _, online = online_masks()
     restarted = slide(AttentionMotion(), fresh=True)
     assert not online[1], 'one pair each way tells nothing'
     quality = [overlap(m, true_pixels(i)) for masks in online for i, m in masks.items()
@@ -131,9 +140,8 @@ def test_masks_of_a_sliding_window_are_steady() -> None:
 
 @pytest.mark.slow
 def test_memory_is_that_of_the_window() -> None:
-    online, everything = AttentionMotion(), AttentionMotion(everything=True)
-    for motion in (online, everything):
-        slide(motion, fresh=False)
+    (online, _), everything = online_masks(), AttentionMotion(everything=True)
+    slide(everything, fresh=False)
     assert len(online._edges) == len([p for p in pairs(VIEWS) if min(p) >= VIEWS - 6])
     assert len(everything._edges) == len(pairs(VIEWS))
     assert sorted(everything.all_masks(VIEWS - 1, SIZE)) == list(range(VIEWS))
