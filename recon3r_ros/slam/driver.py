@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Feeds frames to a system and what they change to a sink: `recon3r run` and the node alike."""
+"""Feeds frames to a system and its updates to a sink, for `recon3r run` and the node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, MetricScale, Update
 
 _log = logging.getLogger(__name__)
-#: Images of another size or lens in a row after which a camera is taken for changed
+#: Consecutive images of another size or camera_info after which the camera counts as replaced
 CHANGED_AFTER = 10
 
 
@@ -23,24 +23,24 @@ class Sink(Protocol):
 
     def update(self, update: Update, frame: Frame | None) -> None:
         """
-        Take what changed.
+        Take an update.
 
-        :param frame: that was processed; None where a keyframe was finished since
+        :param frame: the processed frame; None for a keyframe that was finished in the meantime
         """
         ...
 
     def reset(self) -> None:
-        """Take back the map: there is another one, or none."""
+        """Withdraw the map: it was reset or replaced."""
         ...
 
 
 class Driver:
     """
-    Drives a system.
+    Runs a system on frames of any source.
 
-    :param sink: told what each frame changed
+    :param sink: of the updates
     :param scale_source: see `System.metric`
-    :param warn: told what the user should know, in one line
+    :param warn: takes warnings, one line each
     """
 
     def __init__(self, system: System, sink: Sink, scale_source: str = 'auto',
@@ -61,10 +61,10 @@ class Driver:
         Process a frame.
 
         :raises InputError: for an image that cannot be used
-        :raises Recon3rError: where local mapping failed; the image has been used all the same
+        :raises Recon3rError: where local mapping failed; the image was processed nevertheless
         """
         self._check(frame)
-        # What goes wrong with a keyframe is no reason to lose this image
+        # A failure of local mapping must not lose this image
         failure = self._settle()
         try:
             self._sink.update(self.system.add(frame), frame)
@@ -90,13 +90,13 @@ class Driver:
         self._sink.update(self.system.finish(), None)
 
     def reset(self) -> None:
-        """Forget the map."""
+        """Reset the map."""
         self.system.reset()
         self._sink.reset()
 
     def saved(self) -> SavedMap:
         """
-        Return all that is known of the map.
+        Return the map with all that relocalisation in it needs.
 
         :raises Recon3rError: where there is no map yet
         """
@@ -105,12 +105,12 @@ class Driver:
         return self.system.saved(self.metric)
 
     def restore(self, saved: SavedMap) -> None:
-        """Go on in a saved map."""
+        """Replace the map by a saved one."""
         self.reset()
         self.system.restore(saved)
 
     def _settle(self) -> Exception | None:
-        """Take over a keyframe that has been made; return what went wrong with it."""
+        """Take over a finished keyframe; return the failure, if any."""
         try:
             update = self.system.poll()
         except Exception as error:
@@ -120,7 +120,7 @@ class Driver:
         return None
 
     def _check(self, frame: Frame) -> None:
-        """Refuse images unlike those before; when they go on, the camera has changed."""
+        """Reject images of another size or camera; if they persist, replace the camera."""
         name = frame.camera_name
         problem = self._difference(frame)
         if not problem:
@@ -135,7 +135,7 @@ class Driver:
         self.system.forget(name)
 
     def _difference(self, frame: Frame) -> str:
-        """Say how a frame differs from those before it; '' where it does not."""
+        """Describe how a frame differs from those before it; '' where it does not."""
         lens = self.system.lens(frame.camera_name)
         if lens is None:
             return ''

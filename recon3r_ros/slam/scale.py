@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-How long a map unit is in metres: by the robot's odometry, a depth camera, or a metric network.
+Metric scale of the map: by the robot's odometry, a depth camera, or a metric network.
 
 All are robust means of ratios of lengths. Ratios are compared by their logarithms, so that twice
 too long and half as long are errors of one size.
@@ -88,7 +88,7 @@ class OdometryScale:
                 float(np.exp(value)), float(np.hypot(sigma, ODOMETRY_FLOOR)), 'odometry')
 
     def interrupt(self) -> None:
-        """Compare no piece of the way across the present: tracking was lost, or the map moved."""
+        """End the present chord: tracking was lost, or the map was corrected."""
         self._begin = None
 
     @property
@@ -186,9 +186,9 @@ class ModelScale:
 
 class ScaleSources:
     """
-    All that tells metres of one map.
+    All estimates of the metric scale of one map.
 
-    :param saved: the scale of a saved map, which holds until there is one of its own
+    :param saved: the scale of a loaded map, used until there is an estimate
     """
 
     def __init__(self, saved: MetricScale | None = None) -> None:
@@ -218,7 +218,7 @@ class ScaleSources:
                 self._depth.add(measured, known.keyframes[i])
 
     def interrupt(self) -> None:
-        """Compare no piece of the way across the present: tracking was lost, or the map moved."""
+        """End the present chord: tracking was lost, or the map was corrected."""
         self._odometry.interrupt()
 
     def metric(self, source: str, model: MetricScale | None) -> MetricScale | None:

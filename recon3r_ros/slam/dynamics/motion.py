@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which pixels move by themselves: measured flow against the flow that camera and depth explain.
+Dynamic objects by residual flow: measured flow against the flow of a static scene.
 
 Easi3R (Chen et al., 2025, eq. 11) and MonST3R (Zhang et al., ICLR 2025, section 3.3) take a pixel
 for moving where the two differ. Here the difference is measured to an interval: a pixel's depth is
@@ -75,12 +75,12 @@ MARGIN = 0.01
 @dataclass(frozen=True)
 class MotionConfig:
     """
-    How dynamic objects are handled.
+    Handling of dynamic objects.
 
-    :param detect: whether it is looked for; masks that come with frames count in any case
-    :param refiner: brings masks to the edges of the image; None leaves them coarse
-    :param rest_s: seconds that what moved must stand still before it may enter the map
-    :param offline: whether, at the end, all is looked at once more with all that is known then
+    :param detect: whether to detect them; masks that come with frames are used in any case
+    :param refiner: refines masks to image edges; None leaves them coarse
+    :param rest_s: seconds that an object must rest before it may enter the map
+    :param offline: whether masks are computed again at the end, from earlier and later frames
     """
 
     detect: bool = True
@@ -102,7 +102,7 @@ class MotionDetector:
     Masks dynamic objects, frame by frame.
 
     :param camera: pinhole camera of the tracking images
-    :param rest_s: seconds for which `unsettled` remembers what moved
+    :param rest_s: seconds for which `unsettled` keeps what was dynamic
     """
 
     def __init__(self, camera: Camera, rest_s: float = 0.0) -> None:
@@ -121,11 +121,11 @@ class MotionDetector:
         return self._cells.height, self._cells.width
 
     def refocus(self, camera: Camera) -> None:
-        """Set another focal length: the camera of the same images."""
+        """Set another camera for images of the same size."""
         self._cells = Cells.of_camera(camera)
 
     def reset(self) -> None:
-        """Forget all frames."""
+        """Drop all frames."""
         self._past: deque[_Past] = deque(maxlen=max(LAGS))
         self._reference: Keyframe | None = None
         self._surface: BoundedSurface | None = None
@@ -172,7 +172,7 @@ class MotionDetector:
 
     def unsettled(self, stamp_ns: int) -> Mask:
         """
-        Mask what has no place in the map yet: it moves in the newest frame, or did not long ago.
+        Mask what may not enter the map yet: dynamic in the newest frame, or shortly before.
 
         :return: (H // 3, W // 3), at least 16 each
         """
@@ -193,7 +193,7 @@ class MotionDetector:
         return self._cells.from_pixels(before)
 
     def rescale(self, reference: Keyframe, factor: float) -> None:
-        """Make all lengths longer by a factor, as a closed loop made the reference's depths."""
+        """Scale past poses by a factor, as a loop closure scaled the reference's depths."""
         self._past = deque((_Past(p.gray, se3.stretched(p.T_ref_cam, factor))
                             for p in self._past), maxlen=max(LAGS))
         self.follow(reference)

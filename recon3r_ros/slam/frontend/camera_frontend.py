@@ -1,13 +1,13 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-One camera: rectified, tracked, initialised, relocalised, searched for dynamic objects.
+Front end of one camera: rectification, tracking, initialisation, relocalisation, masks.
 
     INITIALISING --first pair, or one view with depth--> TRACKING <--relocalised-- LOST
                                                          TRACKING --no pose--> LOST
 
-A frame that should become a keyframe is handed over as a request; what becomes of it comes back by
-`start`, `begin`, `take_over` or `reject`.
+Keyframes are requested from the back end; its answer comes by `start`, `begin`, `take_over` or
+`reject`.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-#: Share of the first keyframe's keypoints found again below which initialisation starts afresh
+#: Share of the first keyframe's keypoints still tracked below which initialisation restarts
 RESTART_OVERLAP = 0.25
-#: Recent frames that blur is judged by
+#: Recent frames whose sharpness a frame is compared with
 RECENT = 60
 
 
 class CameraFrontend:
     """
-    Follows one camera through the map; the only writer of its state.
+    Tracks one camera in the map; the only writer of its state.
 
     :param frame: its first one
-    :param motion: how dynamic objects are handled
+    :param motion: handling of dynamic objects
     :raises InputError: where the camera's size is not the image's
     """
 
@@ -76,16 +76,16 @@ class CameraFrontend:
 
     @property
     def reference(self) -> int | None:
-        """Id of the keyframe that is tracked against; None before the first."""
+        """Id of the reference keyframe; None before the first."""
         return self._tracker.keyframe
 
     def add(self, frame: Frame, known: Map, busy: bool, others_tracked: bool) -> FrontendStep:
         """
-        Track a frame, or keep it until it can be placed.
+        Track a frame, or keep it until its pose can be estimated.
 
         :param frame: that `rectifier.check` accepts
         :param known: the map
-        :param busy: whether a keyframe is being made, so that none can be asked for
+        :param busy: whether a keyframe is pending, so that none can be requested
         :param others_tracked: whether other cameras need keyframes
         """
         begin = perf_counter()
@@ -113,16 +113,16 @@ class CameraFrontend:
             placed, self._mapping(frame, gray, track, moving, before, keyframe, busy), times)
 
     def await_keyframe(self, request: KeyframeRequest, known: Map) -> None:
-        """Track against the newest frame while a keyframe of it is being made."""
+        """Track against a temporary reference while a requested keyframe is pending."""
         if request.purpose is Purpose.MAPPING:
             assert self.reference is not None
             self._tracker.follow_newest(known.keyframes[self.reference])
 
     def start(self, keyframe: Keyframe, frame: Frame, known: Map) -> None:
         """
-        Begin with a first keyframe.
+        Start with a first keyframe.
 
-        :param frame: that it was made of
+        :param frame: of the keyframe
         :param known: the map, which has depth if one view gives any
         """
         self._tracker.follow(keyframe, None)
@@ -138,11 +138,11 @@ class CameraFrontend:
 
     def place_waiting(self, first: Keyframe, masks: int | None) -> list[Placed] | None:
         """
-        Place the frames that waited for a first pair.
+        Pose the frames that were pending until a first pair.
 
         :param first: keyframe, with the pair's depth
-        :param masks: frames whose dynamic objects are looked for, the newest ones; None takes all
-        :return: None where the frames contradict the pair
+        :param masks: number of newest frames that get dynamic masks; None: all
+        :return: None where the frames reject the pair
         """
         placed = self._initializer.placed(first, self.rectifier.tracking_camera)
         if placed is None:
@@ -157,33 +157,33 @@ class CameraFrontend:
 
     def begin(self, first: Keyframe, second: Keyframe, placed: list[Placed]) -> None:
         """
-        Track against the second keyframe of a first pair from now on.
+        Take the second keyframe of a first pair as reference.
 
-        :param placed: the frames that waited
+        :param placed: the frames that were pending
         """
         T_cam_first = {p.frame.index: p.pose.T_cam_world for p in placed}
         newest = self._initializer.newest
         self._initializer.clear()
         self._state = TrackingState.TRACKING
         self._follow(second, T_cam_first.get(second.index))
-        # Frames that came while the pair was predicted have moved on
+        # The newest frame came after the second keyframe, while the pair was predicted
         T_first_second = se3.inverse(first.T_map_cam) @ second.T_map_cam
         self._tracker.resume(se3.normalized(T_cam_first[newest] @ T_first_second)
                              if newest in T_cam_first else np.eye(4))
 
     def take_over(self, request: KeyframeRequest, keyframe: Keyframe, before: Map) -> list[Placed]:
         """
-        Track against a new keyframe from now on.
+        Take a new keyframe as reference.
 
-        :param request: that it was made of
+        :param request: of the keyframe
         :param before: the map until now
-        :return: frames that were lost and could be placed
+        :return: lost frames that have a pose now
         """
         T_cam_ref = None
         if request.T_reference_cam is not None:
             T_cam_ref = se3.inverse(request.T_reference_cam)
         elif self._state is TrackingState.TRACKING and self.reference is not None:
-            # It was found again by itself in the meantime
+            # Tracking recovered in the meantime
             T_cam_ref = (se3.inverse(keyframe.T_map_cam)
                          @ before.keyframes[self.reference].T_map_cam)
         self._follow(keyframe, T_cam_ref)
@@ -194,9 +194,9 @@ class CameraFrontend:
 
     def reject(self, request: KeyframeRequest) -> KeyframeRequest | None:
         """
-        Take note that no keyframe came of a request.
+        Take note that a requested keyframe was rejected.
 
-        :return: where too little is left of the first keyframe's scene, one to start afresh with
+        :return: a request to restart, where the overlap with the first keyframe is too small
         """
         if request.purpose is Purpose.RELOCALISATION:
             self._relocalizer.reject(request.begin)
@@ -209,7 +209,7 @@ class CameraFrontend:
 
     def rescale(self, before: Map, known: Map) -> None:
         """
-        Go on in a map in which another camera has closed a loop, which scaled the reference.
+        Follow the scale of the reference, which a loop of another camera has changed.
 
         :param before: the map until now
         """
@@ -222,13 +222,13 @@ class CameraFrontend:
         self._detector.rescale(known.keyframes[self.reference], factor)
 
     def refocus(self, factor: float) -> None:
-        """Set the focal length of an uncalibrated camera to `factor` times the guess."""
+        """Set the focal length of an uncalibrated camera to `factor` times the initial one."""
         self.rectifier.refocus(factor)
         self._tracker.camera = self.rectifier.tracking_camera
         self._detector.refocus(self.rectifier.tracking_camera)
 
     def turned(self) -> list[TrackedFrame]:
-        """Pose the frames of a camera that only turned, and so has no map."""
+        """Pose the frames of a camera that only rotated, and so has no map."""
         reference = self._tracker.reference
         if reference is None or self.reference is None:
             return []
@@ -261,14 +261,14 @@ class CameraFrontend:
 
     def _mapping(self, frame: Frame, gray: Gray, track: Track, moving: Mask,
                  before: object, keyframe: Keyframe, busy: bool) -> KeyframeRequest | None:
-        """Ask for a keyframe of a tracked frame, where one is due."""
+        """Request a keyframe of a tracked frame, where one is due."""
         reference = self._tracker.reference
         assert reference is not None and track.pose is not None
         sharpness = keyframes.sharpness(gray)
         self._sharpness.append(sharpness)
         blurred = sharpness < (
             self._options.keyframe_sharpness * float(np.median(self._sharpness)))
-        # A temporary reference had to be taken: the next keyframe is overdue
+        # Tracking needed a temporary reference: the next keyframe is overdue
         due = reference is not before or keyframes.is_due(
             track, reference, blurred, self._options)
         if not due:
@@ -291,7 +291,7 @@ class CameraFrontend:
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 
     def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe) -> Mask:
-        """Find the dynamic objects in a tracked frame, in the detector's pixels."""
+        """Detect dynamic objects in a tracked frame; mask in the detector's pixels."""
         if self._motion.detect:
             mask = self._detector.detect(gray, T_keyframe_cam, keyframe, frame.stamp_ns)
         else:

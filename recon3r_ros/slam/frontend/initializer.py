@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Initialisation: frames wait for a first pair of keyframes; its depth gives them poses."""
+"""Initialisation: frames are pending until a first pair of keyframes has depth, then posed."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from recon3r_ros.slam.types import Keyframe, TrackedFrame
 Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
 
-#: Frames that wait for a first pair; older ones stay without a pose
+#: Pending frames at most; older ones stay without a pose
 MAX_PENDING = 3000
-#: Frames among them whose images are kept, to find dynamic objects in them
+#: Pending frames whose images are kept for their dynamic masks
 MAX_PENDING_IMAGES = 45
-#: A first pair that had too little depth is tried again when its shift has grown by this
+#: After a first pair with too little depth, growth of the parallax until the next attempt
 RETRY_GROWTH = 1.3
-#: Median share of the waiting frames' keypoints that must agree with a first pair
+#: Median inlier share of the pending frames that a first pair needs
 PLAUSIBLE_SHARE = 0.7
-#: A camera stood still when no more than this share of its frames says otherwise
+#: Share of frames with parallax up to which a camera counts as not translating
 MAX_MOVED_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class _Pending:
-    """A frame that waits for depth, its tracking image and track against the first keyframe."""
+    """A pending frame, its tracking image and track against the first keyframe."""
 
     frame: TrackedFrame
     gray: Gray | None
@@ -47,11 +47,11 @@ class _Pending:
 @dataclass(frozen=True)
 class FirstPair:
     """
-    How a frame lies to the first keyframe.
+    Geometry of a frame and the first keyframe.
 
-    :param shift: median distance that keypoints moved and that no rotation explains, pixels
-    :param overlap: share of keypoints that are found again
-    :param worth_trying: whether the two may give depth
+    :param shift: median residual of keypoints after the best rotation, pixels
+    :param overlap: share of keypoints that are tracked
+    :param worth_trying: whether to predict the two
     """
 
     shift: float
@@ -60,7 +60,7 @@ class FirstPair:
 
 
 class Initializer:
-    """Frames of one camera that wait for depth."""
+    """Pending frames of one camera, which has no depth yet."""
 
     def __init__(self) -> None:
         self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
@@ -68,14 +68,14 @@ class Initializer:
 
     @property
     def newest(self) -> int:
-        """Index of the frame that came last."""
+        """Index of the newest pending frame."""
         return self._pending[-1].frame.index
 
     def start(self, frame: TrackedFrame, gray: Gray, reference: Reference) -> None:
         """
-        Begin anew with the first keyframe's own frame.
+        Restart with the frame of a first keyframe.
 
-        :param reference: the keyframe's keypoints, of which none has depth
+        :param reference: the keyframe's keypoints, without depth
         """
         self.clear()
         self._tried_shift = 0.0
@@ -83,18 +83,18 @@ class Initializer:
             reference.pixels, np.ones(len(reference.pixels), bool), None))
 
     def clear(self) -> None:
-        """Let the waiting frames go."""
+        """Drop the pending frames."""
         self._pending.clear()
 
     def add(self, frame: TrackedFrame, gray: Gray, track: Track) -> None:
-        """Keep a frame until there is depth; only the last ones keep their images."""
+        """Add a pending frame; only the newest ones keep their images."""
         self._pending.append(_Pending(frame, gray, track))
         if len(self._pending) > MAX_PENDING_IMAGES:
             old = self._pending[-1 - MAX_PENDING_IMAGES]
             self._pending[-1 - MAX_PENDING_IMAGES] = replace(old, gray=None)
 
     def first_pair(self, reference: Reference, camera: Camera) -> FirstPair:
-        """Judge the newest frame as partner of the first keyframe."""
+        """Evaluate the newest frame as partner of the first keyframe."""
         track = self._pending[-1].track
         overlap = float(track.found.mean()) if len(track.found) else 0.0
         shift = keyframes.first_shift(track, reference, camera)
@@ -106,7 +106,7 @@ class Initializer:
 
     def reject(self, shift: float) -> None:
         """
-        Wait for more parallax: a first pair gave no depth.
+        Require more parallax: a first pair was rejected.
 
         :param shift: of that pair
         """
@@ -114,10 +114,10 @@ class Initializer:
 
     def placed(self, first: Keyframe, camera: Camera) -> list[Placed] | None:
         """
-        Place the waiting frames by PnP on the first keyframe.
+        Pose the pending frames by PnP on the first keyframe.
 
         :param camera: pinhole camera of the tracking images
-        :return: those that could be placed; None where they contradict the first pair
+        :return: those with a pose; None where the median inlier share rejects the first pair
         """
         points = first.landmark_points()
         known = np.isfinite(points[:, 0])
@@ -126,7 +126,7 @@ class Initializer:
         for pending in self._pending:
             use = pending.track.found & known
             if use.sum() < MIN_INLIERS:
-                continue  # too little in common to agree, or to contradict
+                continue  # too little overlap for evidence
             result = solve_pnp(points[use], pending.track.pixels[use], camera, T, MAX_ERROR)
             shares.append(0.0 if result is None else float(result.inliers.mean()))
             if result is None or result.inliers.sum() < MIN_INLIERS:
@@ -140,11 +140,11 @@ class Initializer:
     def with_masks(self, placed: list[Placed], first: Keyframe, detector: MotionDetector,
                    backward: Callable[[], MotionDetector]) -> list[Placed]:
         """
-        Find the dynamic objects in those waiting frames that still have their images.
+        Detect dynamic objects in the pending frames that still have their images.
 
         :param placed: some of them
-        :param detector: goes on with the frames that follow
-        :param backward: makes one that has seen nothing, for the frames in reverse order
+        :param detector: used for the frames that follow, too
+        :param backward: makes a new one, for the frames in reverse order
         """
         grays = {p.frame.index: p.gray for p in self._pending}
         seen = []
@@ -158,14 +158,14 @@ class Initializer:
 
     def turned(self, reference: Reference, camera: Camera, keyframe: int) -> list[TrackedFrame]:
         """
-        Pose the waiting frames of a camera that only turned; where it moved, none.
+        Pose the pending frames of a camera that only rotated; where it translated, none.
 
         :param keyframe: id of the first keyframe, which poses are relative to
         """
         shifts = np.array([keyframes.first_shift(p.track, reference, camera)
                            for p in self._pending])
         posed = []
-        # Where it did move, nobody knows where the rest of the frames were
+        # Where it translated, the other frames have no observable pose
         if len(shifts) and np.mean(shifts > keyframes.STILL_PIXELS) <= MAX_MOVED_SHARE:
             for pending in self._pending:
                 turn = keyframes.pure_rotation(pending.track, reference, camera)
