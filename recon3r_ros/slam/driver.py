@@ -151,7 +151,7 @@ class Driver:
         if self.system.map.started:
             self._warn(f'{frame.camera_name}: intrinsics came after the map had been started with '
                        f'an estimated focal length, now {lens.camera.fx:.1f} pixels; they say '
-                       f'{frame.camera.fx:.1f}: call ~/reset to use them')
+                       f'{frame.camera.fx:.1f}: reset the map to use them')
         else:
             self.system.forget(frame.camera_name)
         return ''
