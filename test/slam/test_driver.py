@@ -342,7 +342,7 @@ def test_intrinsics_that_come_after_the_map_was_started_are_not(driven: Driven) 
     driven.driver.add(frame(1))
     assert added(driven.log) == [('camera', 0), ('camera', 1)]
     warning, = driven.warnings
-    assert f'{64 * GUESSED_FOCAL:.1f} pixels' in warning and '56.0: call ~/reset' in warning
+    assert f'{64 * GUESSED_FOCAL:.1f} pixels' in warning and '56.0: reset the map' in warning
 
 
 # With the real system
