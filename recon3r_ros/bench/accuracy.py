@@ -19,10 +19,10 @@ from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.cli.interruption import Interruption
 from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
-from recon3r_ros.cli.report import resident_memory_mb
 from recon3r_ros.errors import InputError, OutputError, Recon3rError
 from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.io.atomic import output_error, write_bytes
+from recon3r_ros.io.memory import resident_memory_mb
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.sim import SceneConfig
 from recon3r_ros.slam.dynamics.motion import MotionConfig

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_memory import Alive
 from recon3r_ros.cli.console import output as console
-from recon3r_ros.cli.report import resident_memory_mb
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
+from recon3r_ros.io.memory import resident_memory_mb
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.models import weights

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-import resource
-import sys
 
 
 @dataclass(frozen=True)
@@ -100,18 +98,3 @@ class RunReport:
             f'time       {times.total_s:.1f} s{speed}',
             f'results    {output}',
         ))
-
-
-def peak_memory_mb() -> float:
-    """Return the peak resident set of this process, megabytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == 'darwin' else peak * 1024 / 1e6
-
-
-def resident_memory_mb(pid: int | str = 'self') -> float | None:
-    """Return the current resident set of a process, megabytes; None where unavailable."""
-    try:
-        pages = int(Path(f'/proc/{pid}/statm').read_text(encoding='ascii').split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return pages * resource.getpagesize() / 1e6

@@ -12,12 +12,13 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
-from recon3r_ros.cli.report import peak_memory_mb, RunReport, Timings
+from recon3r_ros.cli.report import RunReport, Timings
 from recon3r_ros.cli.results import write_results
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.colmap import ColmapImage, write_colmap
+from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ResultWriter

@@ -25,8 +25,8 @@ from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # as in 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from recon3r_ros.cli.exit_status import BAD_INPUT
-from recon3r_ros.cli.report import resident_memory_mb
 from recon3r_ros.errors import one_line, Recon3rError
+from recon3r_ros.io.memory import resident_memory_mb
 from recon3r_ros.models.registry import make_predictor
 from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT

@@ -42,8 +42,6 @@ NICENESS = 5
 _PATIENCE_S = 2.0
 #: Seconds between two checks that the idle process lives
 _LOOK_S = 0.5
-#: Attempts at a method during which the process ends
-_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +136,8 @@ class SubprocessExecutor:
         self._connection.send((*self._setup, self._known))
 
     def _restart(self, reason: str) -> None:
+        if self._closed:
+            raise Recon3rError(reason)  # ended on purpose
         self._warn(f'{reason}: it is started again, the map is kept')
         self._connection.close()
         self._served = False
@@ -174,21 +174,20 @@ class SubprocessExecutor:
         """Restart a process that has ended, before the next keyframe waits for it."""
         status = self._process.poll()
         # One that has never answered would end again
-        if status is not None and self._served:
+        if status is not None and self._served and not self._closed:
             self._restart(f'the mapping process has ended (status {status})')
 
     def _run(self, call: _Call) -> tuple[Any, Exception | None]:
-        """Run a method; its result, or what it raised."""
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                return self._exchange(call)
-            except _Ended as ended:
-                if self._closed:
-                    raise Recon3rError(str(ended)) from ended
-                self._restart(str(ended))
-                if not left:
-                    raise Recon3rError(f'{ended}, {_ATTEMPTS} times in a row') from ended
-        raise AssertionError('unreachable')
+        """Run a method, once more where the process ends; its result, or what it raised."""
+        try:
+            return self._exchange(call)
+        except _Ended as ended:
+            self._restart(str(ended))
+        try:
+            return self._exchange(call)
+        except _Ended as ended:
+            self._restart(str(ended))
+            raise Recon3rError(f'{ended}, twice in a row') from ended
 
     def _exchange(self, call: _Call) -> tuple[Any, Exception | None]:
         try:

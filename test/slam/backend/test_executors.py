@@ -119,7 +119,7 @@ def test_a_process_that_ends_while_it_works_is_tried_once_more(process):
 
 def test_a_method_under_which_the_process_ends_is_given_up(process):
     """No call blocks for ever, and the next one runs."""
-    with pytest.raises(Recon3rError, match='has ended .*2 times in a row'):
+    with pytest.raises(Recon3rError, match='has ended .*twice in a row'):
         process.call(end_process).result(60)
     assert process.call(Mapper.snapshot).result(30)[1].keyframes == {}
 
