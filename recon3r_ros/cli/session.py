@@ -114,7 +114,7 @@ class Session:
         :param frame: the processed frame; None at the end
         """
         if frame is not None:
-            self._note(update.times, update)
+            self._note(update)
             if not any(f.index == frame.index and f.mask is not None for f in update.frames):
                 known = frame.mask
                 self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool)
@@ -131,7 +131,8 @@ class Session:
     def reset(self) -> None:
         """Do nothing: a run has one map."""
 
-    def _note(self, times: StageTimes, update: Update) -> None:
+    def _note(self, update: Update) -> None:
+        times = update.times
         if times.track > 0:
             self._times.append(times)
         if update.keyframe is not None:

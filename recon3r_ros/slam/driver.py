@@ -139,12 +139,9 @@ class Driver:
         lens = self.system.lens(frame.camera_name)
         if lens is None:
             return ''
-        height, width = frame.image.shape[:2]
-        if (width, height) != (lens.source.width, lens.source.height):
-            return (f'is {width}x{height}, those before it are {lens.source.width}x'
-                    f'{lens.source.height}: give images of one size')
-        if frame.camera is None:
-            return ''
+        of_size = lens.difference(frame)
+        if of_size or frame.camera is None:
+            return of_size
         if lens.calibrated:
             return '' if frame.camera == lens.source else (
                 'comes with other intrinsics than those before it')

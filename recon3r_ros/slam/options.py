@@ -10,6 +10,8 @@ from recon3r_ros.option import option
 
 #: Least information of a landmark for PnP: a relative depth error of 1 / sqrt(.)
 TRACKED_INFORMATION = 10.0
+#: Inlier share of a plausible pose: of frames by a first pair, and of re-estimated ones
+PLAUSIBLE_SHARE = 0.7
 
 
 @dataclass(frozen=True)

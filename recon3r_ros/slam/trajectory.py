@@ -14,6 +14,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult, refine_pnp
 from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIERS
+from recon3r_ros.slam.options import PLAUSIBLE_SHARE
 from recon3r_ros.slam.types import Map, TrackedFrame
 
 Array = NDArray[np.float64]
@@ -22,8 +23,6 @@ Array = NDArray[np.float64]
 MAX_FRAMES = 100_000
 #: Newest frames whose poses are re-estimated at the end
 MAX_SIGHTINGS = 5000
-#: Share of keypoints that must agree with a re-estimated pose
-PLAUSIBLE_SHARE = 0.7
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from recon3r_ros.slam.dynamics.motion_smoothing import PlacedFrame, smooth
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.steps import Placed
 from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track
+from recon3r_ros.slam.options import PLAUSIBLE_SHARE
 from recon3r_ros.slam.types import Keyframe, TrackedFrame
 
 Array = NDArray[np.float64]
@@ -29,8 +30,6 @@ MAX_PENDING = 3000
 MAX_PENDING_IMAGES = 45
 #: After a first pair with too little depth, growth of the parallax until the next attempt
 RETRY_GROWTH = 1.3
-#: Median inlier share of the pending frames that a first pair needs
-PLAUSIBLE_SHARE = 0.7
 #: Share of frames with parallax up to which a camera counts as not translating
 MAX_MOVED_SHARE = 0.1
 

@@ -69,16 +69,23 @@ class Rectifier:
                 f'{frame.camera.width}x{frame.camera.height}: give intrinsics of the same size')
         return cls(frame.camera, calibrated=True)
 
+    def difference(self, frame: Frame) -> str:
+        """Describe how a frame's size differs from that of this camera; '' where it does not."""
+        height, width = frame.image.shape[:2]
+        if (width, height) == (self.source.width, self.source.height):
+            return ''
+        return (f'is {width}x{height}, those before it are '
+                f'{self.source.width}x{self.source.height}: give images of one size')
+
     def check(self, frame: Frame) -> None:
         """
-        Check that a frame has this rectifier's image size.
+        Check that a frame has the size of this camera.
 
-        :raises InputError: where its image has another size
+        :raises InputError: where it has another one
         """
-        height, width = frame.image.shape[:2]
-        if (width, height) != (self.source.width, self.source.height):
-            raise InputError(f'image {frame.name} is {width}x{height}, those before it are '
-                             f'{self.source.width}x{self.source.height}: give images of one size')
+        difference = self.difference(frame)
+        if difference:
+            raise InputError(f'image {frame.name} {difference}')
 
     def view(self, frame: Frame) -> View:
         """Full-size pinhole view, for a predictor."""
