@@ -50,6 +50,7 @@ setup(
     install_requires=[
         # Older ones lack Similarity3 in iSAM2; 4.3a1 is the newest built for Python 3.10.
         'gtsam>=4.3a1',
+        'numba',
         'numpy>=1.24',
         'open3d>=0.18',
         # The headless build of opencv-python: no window is opened here, and robots often have no

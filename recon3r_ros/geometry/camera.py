@@ -143,34 +143,15 @@ class Camera:
         :returns: distorted pixels (..., 2), not clipped to the image; NaN for points that are not
             in front of the camera (equidistant: only for the camera's centre)
         """
-        return self.project_with_jacobian(points)[0]
-
-    def project_with_jacobian(self, points: ArrayLike) -> tuple[Array, Array]:
-        """
-        Project camera-frame points to pixels, with the Jacobian.
-
-        :param points: points (..., 3), metres
-        :returns: pixels (..., 2) as from `project`, and d pixel / d point (..., 2, 3)
-        """
         points = as_array(points, (3,), 'points')
         with np.errstate(all='ignore'):
             if self.model == 'equidistant':
-                plane, jacobian = lens.equidistant_distort(points, self.distortion)
+                plane = lens.equidistant_distort(points, self.distortion)
             else:
-                plane, jacobian = self._distort(points)
-        focal = np.array([self.fx, self.fy])
-        return plane * focal + (self.cx, self.cy), jacobian * focal[:, None]
-
-    def _distort(self, points: Array) -> tuple[Array, Array]:
-        depth = np.where(points[..., 2] > 0, points[..., 2], np.nan)[..., None]
-        xy = points[..., :2] / depth
-        jacobian = np.zeros((*xy.shape, 3))
-        jacobian[..., 0, 0] = jacobian[..., 1, 1] = 1 / depth[..., 0]
-        jacobian[..., 2] = -xy / depth
-        if self.is_pinhole:
-            return xy, jacobian
-        plane, bend = lens.polynomial_distort(xy, self.distortion)
-        return plane, bend @ jacobian
+                plane = points[..., :2] / np.where(points[..., 2:] > 0, points[..., 2:], np.nan)
+                if not self.is_pinhole:
+                    plane, _ = lens.polynomial_distort(plane, self.distortion)
+        return plane * (self.fx, self.fy) + (self.cx, self.cy)
 
     def unproject(self, pixels: ArrayLike) -> Array:
         """

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Lens distortion: camera-frame points to the distorted image plane, with derivatives, and back.
+Lens distortion: camera-frame points to the distorted image plane, and back.
 
 The models are those of ROS CameraInfo and OpenCV ("Camera Calibration and 3D Reconstruction" and
 "Fisheye camera model" in its manual). "Image plane" means at z = 1, before focal length and
@@ -85,7 +85,7 @@ def _equidistant_angle(theta: Array, coefficients: tuple[float, ...]) -> tuple[A
     return value, slope
 
 
-def equidistant_distort(points: Array, coefficients: tuple[float, ...]) -> tuple[Array, Array]:
+def equidistant_distort(points: Array, coefficients: tuple[float, ...]) -> Array:
     """
     Kannala-Brandt projection (equidistant); also defined beside and behind the camera.
 
@@ -93,24 +93,13 @@ def equidistant_distort(points: Array, coefficients: tuple[float, ...]) -> tuple
 
     :param points: camera-frame points (..., 3)
     :param coefficients: k1 k2 k3 k4
-    :returns: distorted image plane (..., 2) and its Jacobian by the point (..., 2, 3)
+    :returns: distorted image plane (..., 2)
     """
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
-    rho = np.hypot(x, y)
-    distance2 = rho * rho + z * z
-    bent, slope = _equidistant_angle(np.arctan2(rho, z), coefficients)
-    central = rho <= 1e-9 * np.abs(z)
-    safe = np.where(central, 1.0, rho)
-    scale = np.where(central, 1 / z, bent / safe)
-    cos, sin = x / safe, y / safe
-    along = slope * z / distance2 - scale  # radial minus tangential scale
-    jacobian = np.empty((*rho.shape, 2, 3))
-    jacobian[..., 0, 0] = scale + cos * cos * along
-    jacobian[..., 1, 1] = scale + sin * sin * along
-    jacobian[..., 0, 1] = jacobian[..., 1, 0] = cos * sin * along
-    jacobian[..., 0, 2] = -slope * x / distance2
-    jacobian[..., 1, 2] = -slope * y / distance2
-    return np.stack([x * scale, y * scale], axis=-1), jacobian
+    rho = np.hypot(points[..., 0], points[..., 1])
+    bent, _ = _equidistant_angle(np.arctan2(rho, points[..., 2]), coefficients)
+    central = rho <= 1e-9 * np.abs(points[..., 2])
+    scale = np.where(central, 1 / points[..., 2], bent / np.where(central, 1.0, rho))
+    return np.asarray(points[..., :2] * scale[..., None])
 
 
 def equidistant_undistort(xy: Array, coefficients: tuple[float, ...]) -> Array:

@@ -38,15 +38,6 @@ def test_unproject_inverts_project_on_the_whole_image(camera):
     np.testing.assert_allclose(camera.project(3 * rays)[seen], grid[seen], atol=1e-6)
 
 
-def test_jacobian_is_the_derivative(camera, rng):
-    _, points = points_in_view(camera, rng, 50)
-    _, jacobian = camera.project_with_jacobian(points)
-    step = 1e-6 * np.eye(3)
-    numeric = np.stack([camera.project(points + d) - camera.project(points - d) for d in step],
-                       axis=-1) / 2e-6
-    np.testing.assert_allclose(jacobian, numeric, rtol=1e-6, atol=1e-4)
-
-
 def test_points_not_in_front_have_no_pixel():
     camera = Camera.guess(64, 48)
     assert np.isnan(camera.project([[0.1, 0.2, -1.0], [0.1, 0.2, 0.0]])).all()
