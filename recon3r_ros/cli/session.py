@@ -42,10 +42,13 @@ class Session:
     :param model: name of the depth predictor
     :param voxel_size: of the map, map units; None: chosen by the fusion
     :param refiner: refines masks to the edges of the image; None leaves them coarse
+    :param memory_mb: gives the peak memory of all processes, for the report
     """
 
     def __init__(self, sequence: Sequence, writer: ResultWriter, system: System, model: str,
-                 voxel_size: float | None, refiner: MaskRefiner | None) -> None:
+                 voxel_size: float | None, refiner: MaskRefiner | None,
+                 memory_mb: Callable[[], float] = peak_memory_mb) -> None:
+        self._memory_mb = memory_mb
         self.interrupted = False
         self._sequence = sequence
         self._writer = writer
@@ -278,7 +281,7 @@ class Session:
             state=self._system.state.value, scale=self._scale(),
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
-            peak_memory_mb=peak_memory_mb(), interrupted=self.interrupted,
+            peak_memory_mb=self._memory_mb(), interrupted=self.interrupted,
             warnings=tuple(self._warnings))
 
 

@@ -28,6 +28,7 @@ from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, untracked
 from recon3r_ros.slam.frontend.tracking import landmark_covariance
+from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ScaleSources
@@ -66,11 +67,13 @@ class System:
     :param executor: runs local mapping instead
     :param motion: how dynamic objects are handled; an executor's mapper has its own
     :param options: of the front ends
+    :param lag: counts the frames until a keyframe is taken over; None: as soon as it is finished
     """
 
     def __init__(self, predictor: Predictor | None = None, executor: Executor | None = None,
                  motion: MotionConfig = MotionConfig(),
-                 options: FrontendOptions = FrontendOptions()) -> None:
+                 options: FrontendOptions = FrontendOptions(),
+                 lag: KeyframeLag | None = None) -> None:
         if executor is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor an executor was given')
@@ -79,6 +82,7 @@ class System:
         self._motion = motion
         self._options = options
         self._executor = executor
+        self._lag = lag
         self._frontends: dict[str, CameraFrontend] = {}
         self._trajectory = Trajectory()
         self._scale = ScaleSources()
@@ -101,6 +105,8 @@ class System:
         """
         begin = perf_counter()
         frontend = self._frontend_of(frame)
+        if self._lag is not None:
+            self._lag.count_frame()
         settled = self.poll()
         step = frontend.add(frame, self.map, self._ordered is not None, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
@@ -120,10 +126,15 @@ class System:
             replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin))
 
     def poll(self) -> Update:
-        """Take over the pending keyframe, if it is finished."""
-        if self._ordered is None or not self._ordered.made.done():
+        """Take over the pending keyframe: if it is finished, or, with a lag, after that."""
+        if self._ordered is None:
             return Update(self.state, (), None)
-        return self._settle()
+        if self._lag is None:
+            due = self._ordered.made.done()
+        else:
+            lost = self._ordered.frontend.state is TrackingState.LOST
+            due = self._lag.is_over or lost
+        return self._settle() if due else Update(self.state, (), None)
 
     def finish(self) -> Update:
         """
@@ -274,6 +285,8 @@ class System:
             view = replace(view, pose=PosePrior(
                 self.map.keyframes[frontend.reference].T_map_cam @ request.T_reference_cam,
                 request.covariance))
+        if self._lag is not None:
+            self._lag.request(request.purpose)
         in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
         self._ordered = _Ordered(frontend, request, self._executor.call(
             Mapper.add, untracked(request.frame), view, request.gray, in_use))
@@ -323,7 +336,8 @@ class System:
     def _begin(self, frontend: CameraFrontend, request: KeyframeRequest, made: int) -> Update:
         """Estimate the poses of the waiting frames; reject the first pair if they disagree."""
         first = next(iter(self.map.keyframes.values()))
-        placed = frontend.place_waiting(first, None if self._executor.in_step else LIVE_MASKS)
+        live = self._lag is None and not self._executor.in_step
+        placed = frontend.place_waiting(first, LIVE_MASKS if live else None)
         if placed is None:
             _, self.map = self._executor.call(Mapper.take_back_first_pair).result()
             frontend.refocus(self.map.focal_factor)

@@ -24,8 +24,10 @@ import sys
 from threading import Lock, Thread
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import cv2
 from recon3r_ros.errors import missing_package, one_line, Recon3rError
 from recon3r_ros.models.types import Predictor
+from recon3r_ros.slam.backend.channel import Channel, shared_file
 from recon3r_ros.slam.backend.map_delta import MapDelta, MappedViews
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig
@@ -69,6 +71,7 @@ class SubprocessExecutor:
     :param options: of local mapping
     :param motion: how dynamic objects are handled; its refiner is a function that can be pickled
     :param warn: called with one line when the process is restarted
+    :param niceness: of the process (Unix), above this one's
     :raises Recon3rError: where the process cannot make the predictor
     """
 
@@ -76,8 +79,8 @@ class SubprocessExecutor:
 
     def __init__(self, predictor: Callable[[], Predictor], options: MappingOptions,
                  motion: MotionConfig = MotionConfig(),
-                 warn: Callable[[str], None] = _log.warning) -> None:
-        self._setup = (predictor, options, motion)
+                 warn: Callable[[str], None] = _log.warning, niceness: int = NICENESS) -> None:
+        self._setup = (predictor, options, motion, niceness)
         self._warn = warn
         self._known = MappedViews.empty()
         self._lock = Lock()
@@ -118,7 +121,7 @@ class SubprocessExecutor:
         self._reap()
         self._calls.put(None)
         self._thread.join()
-        self._connection.close()
+        self._channel.close()
 
     def _start(self) -> None:
         """Start a process that continues mapping in the last known map."""
@@ -127,19 +130,21 @@ class SubprocessExecutor:
         with self._lock:
             if self._closed:
                 raise _Ended('the mapping process is closed')
-            self._connection, remote = Pipe()
+            connection, remote = Pipe()
+            there, here = shared_file(), shared_file()
             with remote:
+                descriptors = remote.fileno(), here, there
                 self._process = subprocess.Popen(
                     [sys.executable, '-c',
-                     f'import {__name__} as host; host.serve({remote.fileno()})'],
-                    pass_fds=[remote.fileno()], stdin=subprocess.DEVNULL)
-        self._connection.send((*self._setup, self._known))
+                     f'import {__name__} as host; host.serve{descriptors}'],
+                    pass_fds=descriptors, stdin=subprocess.DEVNULL)
+            self._channel = Channel(connection, there, here)
 
     def _restart(self, reason: str) -> None:
         if self._closed:
             raise Recon3rError(reason)  # ended on purpose
         self._warn(f'{reason}: it is started again, the map is kept')
-        self._connection.close()
+        self._channel.close()
         self._served = False
         with suppress(OSError, _Ended):  # where that one ends, too, the next exchange reports it
             self._start()
@@ -190,8 +195,9 @@ class SubprocessExecutor:
             raise Recon3rError(f'{ended}, twice in a row') from ended
 
     def _exchange(self, call: _Call) -> tuple[Any, Exception | None]:
+        setup = None if self._served else (*self._setup, self._known)
         try:
-            self._connection.send((call.method, call.args, call.kwargs))
+            self._channel.send((setup, call.method, call.args, call.kwargs))
         except OSError as broken:
             raise self._ended(broken) from broken
         except Exception as broken:
@@ -199,7 +205,7 @@ class SubprocessExecutor:
             raise Recon3rError(
                 f'cannot be sent to the mapping process: {one_line(broken)}') from broken
         try:
-            result, error, delta = self._connection.recv()
+            result, error, delta = self._channel.recv()
             self._known = delta.apply(self._known)
         except (EOFError, OSError) as broken:
             raise self._ended(broken) from broken
@@ -220,24 +226,28 @@ class SubprocessExecutor:
                       f'(status {status}, {type(broken).__name__})')
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, outgoing: int, incoming: int) -> None:
     """
     Run a mapper's methods as requested by a pipe, until it is closed: the process's main.
 
     :param descriptor: of the pipe's end
+    :param outgoing: of the memory for answers
+    :param incoming: of the memory for requests
     """
-    connection: Connection[Any, Any] = Connection(descriptor)
+    channel = Channel(Connection(descriptor), outgoing, incoming)
     # Ctrl-C in a terminal reaches all processes; the parent decides when to end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.nice(NICENESS)
+    cv2.setNumThreads(1)  # tracking has the other cores; optical flow depends on the number
     mapper: Mapper | None = None
-    predictor, options, motion, sent = connection.recv()
     while True:
         try:
-            method, args, kwargs = connection.recv()
+            setup, method, args, kwargs = channel.recv()
         except (EOFError, OSError):
             return
+        if setup is not None:
+            predictor, options, motion, niceness, sent = setup
+            os.nice(niceness)
         result: Any = None
         error: Exception | None = None
         try:
@@ -252,7 +262,7 @@ def serve(descriptor: int) -> None:
         known = sent if mapper is None else MappedViews(mapper.snapshot(), mapper.views)
         if error is not None and not _travels(error):
             error = Recon3rError(f'{type(error).__name__}: {error}')
-        connection.send((result, error, MapDelta.between(sent, known)))
+        channel.send((result, error, MapDelta.between(sent, known)))
         sent = known
 
 
