@@ -58,13 +58,14 @@ LAYERS = {
     'slam': layer('models geometry compiled option', 'numpy scipy skimage cv2 gtsam'),
     'slam.types': layer('models.types geometry', 'numpy'),
     'slam.options': layer('option'),
+    'slam.effort': layer('slam.options'),
     'slam.pair_table': layer(),
     'slam.visibility': layer('slam.types geometry compiled', 'numpy cv2'),
     'slam.dynamics': layer('slam.types slam.options slam.pair_table slam.visibility models.types '
                            'geometry compiled',
                            'numpy scipy skimage cv2'),
-    'slam.frontend': layer('slam.dynamics slam.types slam.options slam.visibility models.types '
-                           'geometry', 'numpy cv2'),
+    'slam.frontend': layer('slam.dynamics slam.types slam.options slam.effort slam.visibility '
+                           'models.types geometry', 'numpy cv2'),
     'slam.backend': layer('slam.dynamics slam.types slam.options slam.pair_table '
                           'slam.visibility slam.archive '
                           'slam.saved_map slam.scale models geometry compiled',

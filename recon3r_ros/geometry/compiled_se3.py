@@ -23,7 +23,7 @@ def transform(T: Array, x: float, y: float, z: float) -> tuple[float, float, flo
             T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3])
 
 
-@compiled('f8[:,::1](f8[::1], f8[:,::1])')
+@compiled()
 def left_update(xi: Array, T: Array) -> Array:
     """Return exp(xi) T, with xi = [omega, v] as in `se3.exp`."""
     wx, wy, wz = xi[0], xi[1], xi[2]
@@ -53,7 +53,7 @@ def left_update(xi: Array, T: Array) -> Array:
     return out
 
 
-@compiled('f8[::1](f8[:,::1], f8[::1], f8)')
+@compiled()
 def damped_step(H: Array, g: Array, damping: float) -> Array:
     """
     Solve (H + D) x = -g by Cholesky's decomposition.

@@ -315,7 +315,8 @@ class Recon3rNode(LifecycleNode):
         health = Health(
             self.get_fully_qualified_name().lstrip('/'), tuple(cameras), self._paused,
             self._error, self._notice() or pipeline.publication.notice,
-            len(pipeline.map.keyframes), pipeline.publication.metric, latencies,
+            len(pipeline.map.keyframes), pipeline.publication.metric,
+            pipeline.shedding.description, latencies,
             sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.mapping_pid)))
         outputs.diagnostics(diagnostic_array(
             health, self.config.image_timeout, self.get_clock().now().nanoseconds,

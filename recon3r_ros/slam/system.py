@@ -24,6 +24,7 @@ from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
 from recon3r_ros.slam.dynamics.motion_smoothing import PlacedFrame, smooth
+from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, untracked
@@ -83,6 +84,7 @@ class System:
         self._options = options
         self._executor = executor
         self._lag = lag
+        self._effort = Effort()
         self._frontends: dict[str, CameraFrontend] = {}
         self._trajectory = Trajectory()
         self._scale = ScaleSources()
@@ -96,6 +98,17 @@ class System:
             if state in states:
                 return state
         return TrackingState.INITIALISING
+
+    @property
+    def effort(self) -> Effort:
+        """Work that the front ends do for an image."""
+        return self._effort
+
+    @effort.setter
+    def effort(self, effort: Effort) -> None:
+        self._effort = effort
+        for frontend in self._frontends.values():
+            frontend.effort = effort
 
     def add(self, frame: Frame) -> Update:
         """
@@ -262,6 +275,7 @@ class System:
         if frontend is None:
             frontend = CameraFrontend(frame, self._motion, self._options)
             frontend.refocus(self.map.focal_factor)
+            frontend.effort = self._effort
             self._frontends[frame.camera_name] = frontend
         frontend.rectifier.check(frame)
         return frontend

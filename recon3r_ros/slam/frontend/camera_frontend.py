@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
+from recon3r_ros.slam.dynamics.propagation import MaskPropagation
+from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.initializer import Initializer
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
@@ -57,13 +59,15 @@ class CameraFrontend:
 
     def __init__(self, frame: Frame, motion: MotionConfig = MotionConfig(),
                  options: FrontendOptions = FrontendOptions()) -> None:
-        self._options = options
+        self._full = self._options = options
+        self._effort = Effort()
         self.name = frame.camera_name
         self.rectifier = Rectifier.of(frame)
         self._motion = motion
         self._tracker = KeyframeTracker(
             self.rectifier.tracking_camera, options.tracked_landmarks)
         self._detector = MotionDetector(self.rectifier.tracking_camera, motion.rest_s)
+        self._propagation = MaskPropagation()
         self._initializer = Initializer()
         self._relocalizer = Relocalizer()
         self._sharpness: deque[float] = deque(maxlen=RECENT)
@@ -78,6 +82,17 @@ class CameraFrontend:
     def reference(self) -> int | None:
         """Id of the reference keyframe; None before the first."""
         return self._tracker.keyframe
+
+    @property
+    def effort(self) -> Effort:
+        """Work for a frame; fewer landmarks are tracked from the next keyframe on."""
+        return self._effort
+
+    @effort.setter
+    def effort(self, effort: Effort) -> None:
+        self._effort = effort
+        self._options = effort.options(self._full)
+        self._tracker.max_landmarks = self._options.tracked_landmarks
 
     def add(self, frame: Frame, known: Map, busy: bool, others_tracked: bool) -> FrontendStep:
         """
@@ -103,14 +118,15 @@ class CameraFrontend:
         self._state = TrackingState.TRACKING
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
-        moving = self._moving(frame, gray, T_keyframe_cam, keyframe)
+        due = self._keyframe_is_due(gray, track, before)
+        moving = self._moving(frame, gray, T_keyframe_cam, keyframe, due)
         times = StageTimes(tracked_at - begin, perf_counter() - tracked_at)
         self._tracker.remember(gray, track, moving)
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam),
             *self._tracker.observations(track), track.pose, moving)
-        return FrontendStep(
-            placed, self._mapping(frame, gray, track, moving, before, keyframe, busy), times)
+        request = self._mapping(frame, gray, track, moving, keyframe, busy) if due else None
+        return FrontendStep(placed, request, times)
 
     def await_keyframe(self, request: KeyframeRequest, known: Map) -> None:
         """Track against a temporary reference while a requested keyframe is pending."""
@@ -126,7 +142,7 @@ class CameraFrontend:
         :param known: the map, which has depth if one view gives any
         """
         self._tracker.follow(keyframe, None)
-        self._detector.reset()
+        self._reset_motion()
         if known.started:
             self._initializer.clear()
             self.refocus(known.focal_factor)
@@ -253,26 +269,28 @@ class CameraFrontend:
 
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
-        self._detector.reset()
+        self._reset_motion()
         self._relocalizer.add(untracked(frame), gray)
         if busy or (others_tracked and self._relocalizer.waits):
             return FrontendStep()
         return FrontendStep(request=self._request(Purpose.RELOCALISATION, frame, gray))
 
-    def _mapping(self, frame: Frame, gray: Gray, track: Track, moving: Mask,
-                 before: object, keyframe: Keyframe, busy: bool) -> KeyframeRequest | None:
-        """Request a keyframe of a tracked frame, where one is due."""
+    def _keyframe_is_due(self, gray: Gray, track: Track, before: object) -> bool:
+        """Whether a tracked frame should become a keyframe."""
         reference = self._tracker.reference
-        assert reference is not None and track.pose is not None
+        assert reference is not None
         sharpness = keyframes.sharpness(gray)
         self._sharpness.append(sharpness)
         blurred = sharpness < (
             self._options.keyframe_sharpness * float(np.median(self._sharpness)))
         # Tracking needed a temporary reference: the next keyframe is overdue
-        due = reference is not before or keyframes.is_due(
+        return reference is not before or keyframes.is_due(
             track, reference, blurred, self._options)
-        if not due:
-            return None
+
+    def _mapping(self, frame: Frame, gray: Gray, track: Track, moving: Mask, keyframe: Keyframe,
+                 busy: bool) -> KeyframeRequest | None:
+        """Request a keyframe of a tracked frame, unless one is pending."""
+        assert track.pose is not None
         if busy:
             self._tracker.follow_newest(keyframe)
             return None
@@ -290,15 +308,22 @@ class CameraFrontend:
                        depth=self.rectifier.depth(frame))
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 
-    def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe) -> Mask:
-        """Detect dynamic objects in a tracked frame; mask in the detector's pixels."""
+    def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe,
+                becomes_keyframe: bool) -> Mask:
+        """Detect or propagate dynamic objects in a tracked frame; mask in the detector's size."""
         if self._motion.detect:
-            mask = self._detector.detect(gray, T_keyframe_cam, keyframe, frame.stamp_ns)
+            period = 1 if becomes_keyframe else self._effort.mask_period
+            mask = self._propagation.mask(gray, period, lambda: self._detector.detect(
+                gray, T_keyframe_cam, keyframe, frame.stamp_ns))
         else:
             mask = np.zeros(self._detector.shape, bool)
         if frame.mask is not None:
             mask = mask | self.rectifier.mask_from_source(frame.mask, mask.shape)
         return mask
+
+    def _reset_motion(self) -> None:
+        self._detector.reset()
+        self._propagation.reset()
 
     def _follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:
         self._tracker.follow(keyframe, T_cam_old)
