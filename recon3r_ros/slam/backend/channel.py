@@ -108,6 +108,7 @@ class _Memory:
     def close(self) -> None:
         if self._mapped is not None:
             self._mapped.close()
+            self._mapped = None
         os.close(self._descriptor)
 
     @property
