@@ -305,8 +305,6 @@ class System:
         self._ordered = _Ordered(frontend, request, self._executor.call(
             Mapper.add, untracked(request.frame), view, request.gray, in_use))
         update = self.poll()
-        if self._ordered is not None:
-            frontend.await_keyframe(request, self.map)
         return update
 
     def _start(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
@@ -345,7 +343,7 @@ class System:
         return Update(frontend.state, tuple(found), keyframe)
 
     def _reject(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
-        return self._order(frontend, frontend.reject(request))
+        return self._order(frontend, frontend.reject(request, self.map))
 
     def _begin(self, frontend: CameraFrontend, request: KeyframeRequest, made: int) -> Update:
         """Estimate the poses of the waiting frames; reject the first pair if they disagree."""

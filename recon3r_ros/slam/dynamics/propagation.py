@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -32,20 +30,26 @@ class MaskPropagation:
         self._gray: Gray | None = None
         self._age = 0
 
-    def mask(self, gray: Gray, period: int, detect: Callable[[], Mask]) -> Mask:
+    def keep(self, gray: Gray, mask: Mask) -> None:
         """
-        Return the mask of the next frame (h, w).
+        Keep a detected mask.
+
+        :param gray: (H, W) tracking image of its frame
+        :param mask: (h, w)
+        """
+        self._gray, self._mask, self._age = gray, mask, 0
+
+    def propagated(self, gray: Gray, period: int) -> Mask | None:
+        """
+        Return the mask (h, w) of the next frame; None where it is to be detected.
 
         :param gray: (H, W) its tracking image
         :param period: frames from one detection to the next; 1 detects in every frame
-        :param detect: detects dynamic objects in this frame
         """
         self._age += 1
         if self._mask is None or self._age >= period:
-            self._mask, self._gray, self._age = detect(), gray, 0
-        elif self._mask.any():
-            return self._moved(self._mask, gray)
-        return self._mask
+            return None
+        return self._moved(self._mask, gray) if self._mask.any() else self._mask
 
     def _moved(self, mask: Mask, gray: Gray) -> Mask:
         assert self._gray is not None

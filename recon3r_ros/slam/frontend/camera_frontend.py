@@ -128,12 +128,6 @@ class CameraFrontend:
         request = self._mapping(frame, gray, track, moving, keyframe, busy) if due else None
         return FrontendStep(placed, request, times)
 
-    def await_keyframe(self, request: KeyframeRequest, known: Map) -> None:
-        """Track against a temporary reference while a requested keyframe is pending."""
-        if request.purpose is Purpose.MAPPING:
-            assert self.reference is not None
-            self._tracker.follow_newest(known.keyframes[self.reference])
-
     def start(self, keyframe: Keyframe, frame: Frame, known: Map) -> None:
         """
         Start with a first keyframe.
@@ -208,14 +202,19 @@ class CameraFrontend:
         self._state = TrackingState.TRACKING
         return self._relocalizer.placed(keyframe, self._tracker)
 
-    def reject(self, request: KeyframeRequest) -> KeyframeRequest | None:
+    def reject(self, request: KeyframeRequest, known: Map) -> KeyframeRequest | None:
         """
         Take note that a requested keyframe was rejected.
 
+        :param known: the map
         :return: a request to restart, where the overlap with the first keyframe is too small
         """
         if request.purpose is Purpose.RELOCALISATION:
             self._relocalizer.reject(request.begin)
+        if request.purpose is Purpose.MAPPING and self._state is TrackingState.TRACKING:
+            # Against a temporary reference the next one is not due at once
+            assert self.reference is not None
+            self._tracker.follow_newest(known.keyframes[self.reference])
         if request.purpose is not Purpose.FIRST_PAIR:
             return None
         self._initializer.reject(request.shift)
@@ -290,9 +289,12 @@ class CameraFrontend:
     def _mapping(self, frame: Frame, gray: Gray, track: Track, moving: Mask, keyframe: Keyframe,
                  busy: bool) -> KeyframeRequest | None:
         """Request a keyframe of a tracked frame, unless one is pending."""
-        assert track.pose is not None
+        reference = self._tracker.reference
+        assert reference is not None and track.pose is not None
         if busy:
-            self._tracker.follow_newest(keyframe)
+            # The old one is tracked for as long as possible: its landmarks are known best
+            if keyframes.overlap(track, reference) < keyframes.CRITICAL_OVERLAP:
+                self._tracker.follow_newest(keyframe)
             return None
         return replace(
             self._request(Purpose.MAPPING, frame, gray,
@@ -313,8 +315,11 @@ class CameraFrontend:
         """Detect or propagate dynamic objects in a tracked frame; mask in the detector's size."""
         if self._motion.detect:
             period = 1 if becomes_keyframe else self._effort.mask_period
-            mask = self._propagation.mask(gray, period, lambda: self._detector.detect(
-                gray, T_keyframe_cam, keyframe, frame.stamp_ns))
+            known = self._propagation.propagated(gray, period)
+            mask = known if known is not None else self._detector.detect(
+                gray, T_keyframe_cam, keyframe, frame.stamp_ns)
+            if known is None:
+                self._propagation.keep(gray, mask)
         else:
             mask = np.zeros(self._detector.shape, bool)
         if frame.mask is not None:

@@ -3,7 +3,7 @@
 """
 Poses of frames relative to a keyframe: against the keyframe itself, or a temporary reference.
 
-While a keyframe is pending, or where the motion from the keyframe is too large, the newest tracked
+Where the motion from the keyframe is too large before the next one is there, the newest tracked
 frame is the temporary reference, with the landmarks that it observes.
 """
 
