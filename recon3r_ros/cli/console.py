@@ -38,20 +38,26 @@ class _LineHandler(logging.Handler):
     """
 
     def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `recon3r: warning: ...`."""
+        """Write `recon3r: warning: ...`; `recon3r: ...` for what is no problem."""
         text = ' '.join(record.getMessage().split())
+        kind = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
         try:
-            self.console.print(f'recon3r: {record.levelname.lower()}: {text}', soft_wrap=True)
+            self.console.print(f'recon3r: {kind}{text}', soft_wrap=True)
         except OSError:
             pass  # standard error is closed
 
 
 def log_to_console() -> None:
-    """Show this package's warnings on standard error, one line each; may be called again."""
+    """
+    Show this package's warnings, and when it compiles, on standard error, one line each.
+
+    May be called again.
+    """
+    logging.getLogger(f'{_PACKAGE}.compiled').setLevel(logging.INFO)
     logger = logging.getLogger(_PACKAGE)
     for handler in [h for h in logger.handlers if isinstance(h, _LineHandler)]:
         logger.removeHandler(handler)
