@@ -49,15 +49,14 @@ def execute(arguments: argparse.Namespace) -> int:
     """
     # Deferred: these need extras, --help does not
     from recon3r_ros.bench.pictures import draw_frames, draw_map
-    from recon3r_ros.bench.simulated import simulated_pack
+    from recon3r_ros.bench.simulated import demo_scene, simulated_pack
     from recon3r_ros.cli.eval import show, write_json
     from recon3r_ros.cli.reconstruction import reconstruct
     from recon3r_ros.evaluation.results import evaluate
     from recon3r_ros.io.sequences import open_sequence
-    from recon3r_ros.sim import SceneConfig
     output = Path(arguments.output)
     pack = output / 'input'
-    config = SceneConfig(seed=arguments.seed, frames=arguments.frames, moving_objects=1)
+    config = demo_scene(arguments.seed, arguments.frames)
     _clear(output)
     with progress_bar() as bar:
         bar.stage('simulating', config.frames)

@@ -83,14 +83,12 @@ def _open(arguments: argparse.Namespace) -> Sequence:
 
 def _simulated(arguments: argparse.Namespace) -> Path:
     """Render a room, unless it is cached."""
-    from recon3r_ros.bench.simulated import simulated_pack  # only this needs PyTorch
-    from recon3r_ros.sim import SceneConfig
+    from recon3r_ros.bench.simulated import demo_scene, simulated_pack  # renders with PyTorch
     pack = (Path(tempfile.gettempdir()) / f'recon3r-play-{os.getuid()}'
             / f'{arguments.simulated}-{arguments.frames}')
     with progress_bar(lines=True) as bar:
         bar.stage('rendering images of the simulated camera', arguments.frames)
-        simulated_pack(SceneConfig(seed=arguments.simulated, frames=arguments.frames,
-                                   moving_objects=1), pack, bar.update)
+        simulated_pack(demo_scene(arguments.simulated, arguments.frames), pack, bar.update)
     return pack
 
 
