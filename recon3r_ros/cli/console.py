@@ -117,9 +117,11 @@ class _ProgressLines(ProgressBar):
         self._due = 0.0
 
     def stage(self, description: str, total: int | None = None) -> None:
-        """Begin a stage."""
+        """Begin a stage; one without steps is a line of its own."""
         self._description, self._done, self._total = description, 0, total
         self._due = 0.0
+        if total is None:
+            self._console.print(f'recon3r: {description}', soft_wrap=True)
 
     def advance(self) -> None:
         """Count one step."""
@@ -127,8 +129,9 @@ class _ProgressLines(ProgressBar):
 
     def update(self, done: int, total: int) -> None:
         """Set the steps done."""
+        changed = done != self._done
         self._done, self._total = done, total or None
-        if time.monotonic() >= self._due or done == total:
+        if changed and (time.monotonic() >= self._due or done == total):
             self._due = time.monotonic() + LINE_PERIOD_S
             of = f' of {total}' if total else ''
             self._console.print(f'recon3r: {self._description}: {done}{of}', soft_wrap=True)

@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'publish /clock for nodes with use_sim_time (default: now)')
     parser.add_argument('--fps', type=positive, default=30.0, help='images a second, where they '
                         'have no stamps (default: 30)')
+    parser.add_argument('--subscribers', metavar='N', type=count, help='begin when so many '
+                        'subscribe to images and intrinsics, and fail without them (default: '
+                        'when there is one, or after 10 s)')
     parser.add_argument('--image-topic', metavar='T', help='topic of the images in a bag; '
                         'required where it holds several')
 
@@ -96,7 +99,7 @@ def _play(sequence: Sequence, arguments: argparse.Namespace) -> None:
     from recon3r_ros.ros.player import player
     screen = console()
     with player(arguments.camera, arguments.stamps == 'original') as camera:
-        if not camera.wait_for_listeners():
+        if not camera.wait_for_listeners(arguments.subscribers):
             screen.print(f'{camera.topic} has no subscribers yet; publishing anyway')
         while True:
             played = camera.play(sequence, arguments.rate)

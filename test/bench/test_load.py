@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from recon3r_ros.bench.load import busy_processes
+from recon3r_ros.bench.load import busy_processes, LoadMeter
 
 
 def cpu_seconds_of_children() -> float:
@@ -56,6 +56,27 @@ def test_they_end_with_their_parent():
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pid)
+
+
+def test_load_of_our_processes_and_of_others():
+    if not os.path.exists('/proc/stat'):
+        pytest.skip('needs Linux')
+    command = [sys.executable, '-I', '-S', '-c', 'while True: pass']
+    with subprocess.Popen(command, start_new_session=True) as ours, \
+            subprocess.Popen(command, start_new_session=True) as other:
+        try:
+            every, first, none = LoadMeter([ours.pid, other.pid]), LoadMeter([ours.pid]), \
+                LoadMeter([])
+            time.sleep(2.0)
+            loads = [meter.read() for meter in (every, first, none)]
+        finally:
+            ours.kill()
+            other.kill()
+    assert {load.cores for load in loads} == {len(os.sched_getaffinity(0))}
+    assert all(0 <= load.others <= load.busy <= 1.05 for load in loads)
+    # Each had at least a little of one core
+    others = [load.others for load in loads]
+    assert others[0] + 0.02 < others[1] < others[2] - 0.02
 
 
 def test_none():
