@@ -84,7 +84,7 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
     prepare_process()
     with ExitStack() as stack:
         others = [stack.enter_context(_child(
-            output, 'node', '-m', 'recon3r_ros.ros.node', '--ros-args', '-p',
+            output, 'node', '-m', 'recon3r_ros.ros.start', '--ros-args', '-p',
             f'map_path:={output}'))]
         if record:
             others.append(stack.enter_context(_child(

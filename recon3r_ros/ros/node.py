@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+import gc
 import re
 import sys
 import time
@@ -355,6 +356,8 @@ def main(args: list[str] | None = None) -> int:
                 for transition in (node.trigger_configure, node.trigger_activate):
                     if transition() is not TransitionCallbackReturn.SUCCESS:
                         return BAD_INPUT if rclpy.ok() else 0
+            gc.freeze()  # what has been imported stays: a collection need not look at it
+            gc.enable()
             rclpy.spin(node)
             return 0
         finally:
