@@ -8,7 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
-from recon3r_ros.cli.arguments import add_model_arguments, asked_model, count
+from recon3r_ros.cli.arguments import add_load_argument, add_model_arguments, asked_model, count
 from recon3r_ros.ros.environment import require_rclpy
 
 _DESCRIPTION = """\
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'docs/results_networks.md, with vggt docs/results_windows.md)')
     parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
                         'poses, latency, transport')
+    add_load_argument(parser)
     parser.add_argument('--motion', action='store_true', help='measure the effect of large '
                         'dynamic objects on poses and map instead (docs/results_motion.md)')
     parser.add_argument('--only', metavar='NAME', nargs='+', help='run only these cases')
@@ -54,7 +55,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.live:
         require_rclpy()
         from recon3r_ros.bench import live
-        return live.measure(shared, Path(arguments.output or 'docs/results_live.md'))
+        return live.measure(shared, Path(arguments.output or 'docs/results_live.md'),
+                            arguments.load)
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))
