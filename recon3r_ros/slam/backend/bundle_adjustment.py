@@ -373,7 +373,7 @@ def _step(problem: Problem, flat: _Flat, state: _State, found: _Reprojection, sy
         _FINEST_SIGMA, flat.size, focal_free)
     # LAPACK's threads would wait for each other for longer than a small system takes
     solve_ = np.linalg.solve if flat.size > _LARGE else compiled_adjustment.solved
-    step: Array = solve_(matrix, -gradient)
+    step = np.asarray(solve_(matrix, -gradient), np.float64)
     poses, depths = compiled_adjustment.moved(
         flat.first, flat.pair, columns, found.relative, system.depth_by_pose,
         system.depth_by_focal, inverse, system.depth_gradient, step, flat.begin, state.T_cam_map,

@@ -12,6 +12,7 @@ import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.slam.backend import depth
+from recon3r_ros.slam.backend.compiled_depth import MIN_CONFIDENCE
 from recon3r_ros.slam.backend.depth import TriangulatedVote
 
 CAMERA = Camera(40, 30, 32.0, 33.0, 19.0, 14.5)
@@ -36,7 +37,7 @@ def test_exact_votes_reproduce_the_depth(count: int) -> None:
     inverse_depth, confidence = depth.fuse(RAYS, [vote(T) for T in POSES[:count]])
     assert inverse_depth.dtype == confidence.dtype == np.float32
     assert np.allclose(inverse_depth * DEPTH, 1, atol=1e-4)
-    assert (confidence > depth.MIN_CONFIDENCE).all()
+    assert (confidence > MIN_CONFIDENCE).all()
 
 
 def test_confidence_grows_with_votes_that_agree() -> None:
@@ -79,7 +80,7 @@ def test_unknown_pixels_stay_unknown() -> None:
 
 
 def test_weak_votes_are_not_enough() -> None:
-    inverse_depth, confidence = depth.fuse(RAYS, [vote(POSES[0], depth.MIN_CONFIDENCE / 2)])
+    inverse_depth, confidence = depth.fuse(RAYS, [vote(POSES[0], MIN_CONFIDENCE / 2)])
     assert (inverse_depth == 0).all() and (confidence == 0).all()
 
 
