@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _NAME, _VALUE = 26, 48
 
 _FILES = (
-    '  frame.png   keyframes: depth without holes on the walls; red masks that fill the yellow '
-    'outlines',
-    '  map.png     straight walls, no traces of the dynamic object; the trajectory lies on the '
-    'true one',
+    '  frame.png   keyframes: smooth depth, unknown (grey) at the object and the borders; red '
+    'masks that fill the yellow outlines',
+    '  map.png     straight walls, with a hole where the object hid them, but without its points; '
+    'the trajectory lies on the true one',
     '  map.ply     coloured points, for MeshLab or CloudCompare',
     '  masks/      dynamic masks, white on the dynamic object',
 )
