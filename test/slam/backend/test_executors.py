@@ -200,8 +200,8 @@ def test_nothing_is_started_again_after_close():
 class TellsFocal(GeometricPredictor):
     """Two-view geometry that estimates the focal length, as networks do."""
 
-    def predict(self, groups, moving=()):
-        return [replace(p, focal=300.0) for p in super().predict(groups, moving)]
+    def predict(self, groups, moving=None, priors=None):
+        return [replace(p, focal=300.0) for p in super().predict(groups, moving, priors)]
 
 
 def test_a_rejected_keyframe_leaves_no_trace():
