@@ -132,24 +132,6 @@ def _refine(fine_a: NDArray[np.uint8], fine_b: NDArray[np.uint8], pixels: NDArra
     return np.where(sharp[:, None], refined, initial).astype(np.float32), sharp
 
 
-def round_trip_error(forward: NDArray[np.float32], backward: NDArray[np.float32]
-                     ) -> NDArray[np.float32]:
-    """
-    Forward-backward error: distance between a pixel of a and its position after a round trip.
-
-    :param forward: (H, W, 2) flow from a to b
-    :param backward: (H', W', 2) flow from b to a
-    :return: (H, W) pixels; infinite where the flow leaves b
-    """
-    targets = pixel_positions(*forward.shape[:2]) + forward
-    # Beyond the border the backward flow is infinite, and so is the error
-    back = cv2.remap(backward, targets, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
-                     borderValue=(np.inf, np.inf))
-    trip = forward + back
-    error = cv2.magnitude(trip[..., 0], trip[..., 1])
-    return np.where(np.isfinite(error), error, np.float32(np.inf))
-
-
 def seed_flow(pixels_a: NDArray[np.float32], pixels_b: NDArray[np.float32],
               height: int, width: int) -> NDArray[np.float32]:
     """

@@ -16,7 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry import se3
+from recon3r_ros.geometry import compiled_two_view, se3
+from recon3r_ros.geometry.compiled_two_view import epipolar_distances, refined, weighted_products
 
 Array = NDArray[np.float64]
 #: Single or double precision
@@ -24,15 +25,15 @@ Floats = NDArray[np.floating[Any]]
 
 MIN_INLIERS = 12
 _ROTATION_ITERATIONS = 10
-#: Iterations at most, and those in which the scale of the weights is adapted
-_POSE_ITERATIONS, _SCALE_ITERATIONS = 80, 40
-#: Scale of the weights in standard deviations of the noise, and its minimum as a share of the
-#: inlier threshold
-_NOISE_SCALES, _FINEST = 3.0, 0.1
-#: RANSAC thresholds, tight and loose, and the scale of the cost that compares their poses, as
-#: shares of the inlier threshold; the tight one suffices once this share of the matches fits
-_TIGHTNESS, _NEAR, _ENOUGH = (0.07, 1.0), 0.2, 0.5
-_SAMPLES = 1000
+#: Distance that costs a half, as a share of the inlier threshold; a pose whose cost shows that so
+#: many matches fit is the true one
+_NEAR, _ENOUGH = 0.2, 2 / 3
+#: Samples of RANSAC at most, with the threshold of an inlier and with a tight one. That is so many
+#: standard deviations of the noise, and at least such a share of the other
+_SAMPLES, _TIGHT_SAMPLES = 1000, 300
+_TIGHTNESS, _FINEST = 0.5, 0.07
+#: Difference of two poses that are the same (radians, and of the translation's direction)
+_SAME = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +44,13 @@ class RelativePose:
     :param T_b_a: (4, 4) with a translation of unit length
     :param inliers: (N,) bool
     :param sigma: robust standard deviation of their epipolar distances, normalised units
+    :param cost: mean robust cost of all matches, 0 to 1
     """
 
     T_b_a: Array
     inliers: NDArray[np.bool_]
     sigma: float
+    cost: float
 
 
 def fit_rotation(rays_a: Array, rays_b: Array, sigma: float) -> Array:
@@ -61,13 +64,13 @@ def fit_rotation(rays_a: Array, rays_b: Array, sigma: float) -> Array:
     """
     unit_a = rays_a / np.linalg.norm(rays_a, axis=1, keepdims=True)
     unit_b = rays_b / np.linalg.norm(rays_b, axis=1, keepdims=True)
-    weights = np.ones(len(unit_a))
-    rotation = np.eye(3)
-    for _ in range(_ROTATION_ITERATIONS):
-        u, _, vt = np.linalg.svd((unit_b * weights[:, None]).T @ unit_a)
-        rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
-        residual = np.linalg.norm(unit_b - unit_a @ rotation.T, axis=1)
-        weights = 1 / (1 + (residual / sigma) ** 2)
+    products = unit_b.T @ unit_a
+    for iteration in range(_ROTATION_ITERATIONS):
+        u, _, vt = np.linalg.svd(products)
+        u[:, 2] *= np.linalg.det(u @ vt)
+        rotation = u @ vt
+        if iteration < _ROTATION_ITERATIONS - 1:
+            products = weighted_products(unit_a, unit_b, rotation, sigma)
     return rotation
 
 
@@ -78,57 +81,82 @@ def parallax(rays_a: Array, rays_b: Array, R_b_a: Array) -> Array:
     return np.arctan2(cross, np.sum(turned * rays_b, axis=1))
 
 
-def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float, exact: bool = True
+def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float,
+                           T_b_a_prior: Array | None = None, exact: bool = True
                            ) -> RelativePose | None:
     """
-    Estimate the essential matrix by RANSAC, then minimise the epipolar distances.
+    Minimise the epipolar distances, from a prior of the pose and from poses that RANSAC proposes.
 
-    Points that move slowly nearly fit many poses. With a loose threshold, a pose biased by them
-    may have more inliers than the true one; with a tight one, the true pose has more. The noise
-    may be too high for the tight threshold, so the poses are compared by a robust cost.
+    The prior suffices where the pose that it leads to fits most matches as exactly as it fits
+    static ones, which no wrong pose does. Else RANSAC is to find a better one. Points that move
+    slowly nearly fit many poses: with the threshold of an inlier, a pose biased by them may have
+    more inliers than the true one. Below the noise of the first pose, the true one has more.
 
     :param threshold: epipolar distance of an inlier, normalised units (pixels / focal)
-    :param exact: whether matches may be exact enough for a tight threshold
-    :return: None where no pose has `MIN_INLIERS` inliers
+    :param T_b_a_prior: (4, 4), its translation of any length; None where there is none
+    :param exact: whether matches may be exact enough for a tighter threshold
+    :return: the pose of the least robust cost; None where none has `MIN_INLIERS` inliers
     """
     if len(rays_a) < MIN_INLIERS:
         return None
-    points_a, points_b = rays_a[:, :2].copy(), rays_b[:, :2].copy()
-    best, least = None, np.inf
-    for tightness in _TIGHTNESS if exact else _TIGHTNESS[-1:]:
-        essential, mask = cv2.findEssentialMat(
-            points_a, points_b, np.eye(3), np.eye(3), None, None,
-            _sampling(tightness * threshold))
-        if essential is None or essential.shape != (3, 3):
-            continue
-        count, rotation, translation, _ = cv2.recoverPose(
-            essential, points_a, points_b, np.eye(3), mask=mask.copy())
-        if count < MIN_INLIERS:
-            continue
-        T_b_a = se3.from_rt(rotation, translation[:, 0])
-        squared = (_sampson(rays_a, rays_b, T_b_a)[0] / (_NEAR * threshold)) ** 2
-        cost = float((squared / (1 + squared)).sum())
-        if cost < least:
-            best, least = T_b_a, cost
-        if least < (1 - _ENOUGH) * len(squared):
-            break
-    return None if best is None else refine_relative_pose(rays_a, rays_b, best, threshold)
+
+    def sampled(distance: float, samples: int) -> RelativePose | None:
+        T_b_a = _sampled(rays_a, rays_b, threshold, distance, samples)
+        return None if T_b_a is None else refine_relative_pose(rays_a, rays_b, T_b_a, threshold)
+
+    rays_a, rays_b = np.ascontiguousarray(rays_a), np.ascontiguousarray(rays_b)
+    expected = second = None
+    if T_b_a_prior is not None and np.linalg.norm(T_b_a_prior[:3, 3]) > 0:
+        expected = refine_relative_pose(rays_a, rays_b, T_b_a_prior, threshold)
+    first = sampled(threshold, _SAMPLES) if expected is None else expected
+    if first is None or first.cost < 1 - _ENOUGH:
+        return first
+    if exact:
+        second = sampled(max(_TIGHTNESS * first.sigma, _FINEST * threshold), _TIGHT_SAMPLES)
+    found = [first] if second is None else [first, second]
+    if expected is not None and not (second is not None and np.allclose(
+            first.T_b_a, second.T_b_a, atol=_SAME)):
+        other = sampled(threshold, _SAMPLES)
+        found += [] if other is None else [other]
+    return min(found, key=lambda pose: pose.cost)
 
 
-def _sampling(threshold: float) -> Any:
-    """Set up RANSAC with local optimisation (Chum et al., DAGM 2003)."""
+def _sampled(rays_a: Array, rays_b: Array, threshold: float, distance: float, samples: int
+             ) -> Array | None:
+    """
+    Estimate an essential matrix by RANSAC; of its four poses, take the one with least cost.
+
+    :param distance: epipolar distance of RANSAC's inliers
+    :param samples: largest number
+    """
+    essential, _ = cv2.findEssentialMat(
+        rays_a[:, :2].copy(), rays_b[:, :2].copy(), np.eye(3), np.eye(3), None, None,
+        _sampling(distance, samples))
+    if essential is None or essential.shape != (3, 3):
+        return None
+    first, second, translation = cv2.decomposeEssentialMat(essential)
+    return min((se3.from_rt(rotation, sign * translation[:, 0])
+                for rotation in (first, second) for sign in (1, -1)),
+               key=lambda T: _cost(epipolar_distances(rays_a, rays_b, T, threshold), threshold))
+
+
+def _sampling(threshold: float, samples: int) -> Any:
+    """Set up RANSAC, without local optimisation: the pose is refined."""
     params = cv2.UsacParams()
     params.threshold = threshold
     params.confidence = 0.9999
-    params.maxIterations = _SAMPLES
+    params.maxIterations = samples
     params.score = cv2.SCORE_METHOD_MSAC
     params.sampler = cv2.SAMPLING_UNIFORM
-    params.loMethod = cv2.LOCAL_OPTIM_SIGMA
-    params.loIterations = 10
-    params.loSampleSize = 14
+    params.loMethod = cv2.LOCAL_OPTIM_NULL
     params.isParallel = False
     params.randomGeneratorState = 0
     return params
+
+
+def _cost(distances: Array, threshold: float) -> float:
+    """Mean robust cost, 0 to 1; a half at a fraction of the threshold, see `_NEAR`."""
+    return 1 - float(np.mean(1 / (1 + (distances / (_NEAR * threshold)) ** 2)))
 
 
 def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: float
@@ -139,57 +167,19 @@ def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: 
     Hartley and Zisserman, eq. 11.9. The translation stays on the unit sphere. The scale of the
     weights is reduced to the noise of the matches, so that slowly moving points do not bias the
     pose.
+
+    :param T_b_a: (4, 4) initial pose, its translation of any length but 0
+    :param threshold: epipolar distance of an inlier, normalised units
     """
-    scale = threshold
-    for iteration in range(_POSE_ITERATIONS):
-        residual, jacobian = _sampson(rays_a, rays_b, T_b_a)
-        near = np.abs(residual[np.abs(residual) < 2 * threshold])
-        if len(near) and iteration < _SCALE_ITERATIONS:
-            noise = 1.4826 * float(np.median(near))
-            scale = float(np.clip(_NOISE_SCALES * noise, _FINEST * threshold, threshold))
-        weights = 1 / (1 + (residual / scale) ** 2) ** 2
-        normal = jacobian.T @ (jacobian * weights[:, None])
-        step = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(5),
-                               -jacobian.T @ (weights * residual))
-        T_b_a = _retract(T_b_a, step)
-        if np.abs(step).max() < 1e-9:
-            break
-    residual, _ = _sampson(rays_a, rays_b, T_b_a)
-    _, sensitivity, in_front = triangulate(rays_a, rays_b, T_b_a)
-    # Noise may put distant points beyond infinity, that is behind the camera
-    possible = in_front | (sensitivity < 2 * threshold)
-    inliers = (np.abs(residual) < 2 * threshold) & possible
+    rays_a, rays_b = np.ascontiguousarray(rays_a), np.ascontiguousarray(rays_b)
+    T_b_a = refined(rays_a, rays_b, se3.from_rt(
+        T_b_a[:3, :3], T_b_a[:3, 3] / np.linalg.norm(T_b_a[:3, 3])), threshold)
+    distances = epipolar_distances(rays_a, rays_b, T_b_a, threshold)
+    inliers = distances < 2 * threshold
     if inliers.sum() < MIN_INLIERS:
         return None
-    sigma = 1.4826 * float(np.median(np.abs(residual[inliers])))
-    return RelativePose(T_b_a, inliers, sigma)
-
-
-def _tangent_basis(direction: Array) -> Array:
-    """Two unit vectors (3, 2) orthogonal to a unit vector."""
-    _, _, vt = np.linalg.svd(direction[None])
-    return vt[1:].T
-
-
-def _retract(T_b_a: Array, step: Array) -> Array:
-    rotation = se3.so3_exp(step[:3]) @ T_b_a[:3, :3]
-    translation = T_b_a[:3, 3] + _tangent_basis(T_b_a[:3, 3]) @ step[3:]
-    return se3.from_rt(rotation, translation / np.linalg.norm(translation))
-
-
-def _sampson(rays_a: Array, rays_b: Array, T_b_a: Array) -> tuple[Array, Array]:
-    """Signed Sampson distances (N,) and their Jacobian (N, 5), the denominator held fixed."""
-    rotation, translation = T_b_a[:3, :3], T_b_a[:3, 3]
-    turned = rays_a @ rotation.T
-    line_b = np.cross(translation, turned)
-    line_a = np.cross(rays_b, translation) @ rotation
-    algebraic = np.sum(rays_b * line_b, axis=1)
-    scale = 1 / np.sqrt(np.maximum(
-        np.sum(line_b[:, :2] ** 2, axis=1) + np.sum(line_a[:, :2] ** 2, axis=1), 1e-18))
-    # b . (t x exp(w) R a): the derivative by w is (R a) x (b x t)
-    by_rotation = np.cross(turned, np.cross(rays_b, translation))
-    by_translation = np.cross(turned, rays_b) @ _tangent_basis(translation)
-    return algebraic * scale, np.hstack([by_rotation, by_translation]) * scale[:, None]
+    sigma = 1.4826 * float(np.median(distances[inliers]))
+    return RelativePose(T_b_a, inliers, sigma, _cost(distances, threshold))
 
 
 def triangulate(rays_a: Floats, rays_b: Floats, T_b_a: Floats
@@ -206,14 +196,8 @@ def triangulate(rays_a: Floats, rays_b: Floats, T_b_a: Floats
         far the projection in b moves, in normalised units, for a relative change of depth of one;
         and whether the point lies in front of both cameras
     """
-    dtype = rays_a.dtype
-    rotation, translation = T_b_a[:3, :3].astype(dtype), T_b_a[:3, 3].astype(dtype)
-    turned = rays_a @ rotation.T
-    offset = turned[..., :2] - rays_b[..., :2] * turned[..., 2:]
-    slope = translation[:2] - rays_b[..., :2] * translation[2]
-    squared = np.maximum(np.sum(slope * slope, axis=-1), np.finfo(dtype).tiny)
-    inverse_depth = -np.sum(offset * slope, axis=-1) / squared
-    height = turned[..., 2] + inverse_depth * translation[2]
-    in_front = (inverse_depth > 0) & (height > 1e-6)
-    sensitivity = np.sqrt(squared) * np.abs(inverse_depth) / np.maximum(np.abs(height), 1e-6)
-    return inverse_depth, sensitivity, in_front
+    kind, shape = rays_a.dtype, rays_a.shape[:-1]
+    flat_a, flat_b, T = (np.ascontiguousarray(values, kind) for values in (
+        rays_a.reshape(-1, 3), rays_b.reshape(-1, 3), T_b_a))
+    inverse_depth, sensitivity, in_front = compiled_two_view.triangulate(flat_a, flat_b, T)
+    return inverse_depth.reshape(shape), sensitivity.reshape(shape), in_front.reshape(shape)

@@ -106,23 +106,6 @@ def test_no_keypoints(image: flow.Pyramid) -> None:
     assert np.abs(found.dense).max() < 0.01
 
 
-def test_round_trip_error_of_exact_flows() -> None:
-    A = affine(5, 1.1, (4, -7))
-    positions = flow.pixel_positions(HEIGHT, WIDTH)
-    inverse = cv2.invertAffineTransform(A)
-    forward = (positions @ A[:, :2].T + A[:, 2] - positions).astype(np.float32)
-    backward = (positions @ inverse[:, :2].T + inverse[:, 2] - positions).astype(np.float32)
-    error = flow.round_trip_error(forward, backward)
-    target = positions + forward
-    outside = np.any((target < -0.1) | (target > [WIDTH - 0.9, HEIGHT - 0.9]), axis=2)
-    assert np.isinf(error[outside]).all() and outside.any()
-    inner = np.all((target >= 1) & (target <= [WIDTH - 2, HEIGHT - 2]), axis=2)
-    assert error[inner].max() < 0.05
-    # An error of the backward flow is an error of the round trip
-    off = flow.round_trip_error(forward, backward + np.float32([3, 4]))
-    assert np.allclose(off[inner], 5.0, atol=0.05)
-
-
 def test_seed_flow_is_exact_for_affine_motion() -> None:
     A = affine(10, 0.9, (8, 3))
     rng = np.random.default_rng(5)

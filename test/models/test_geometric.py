@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from predictor_suite import AccuratePredictorSuite, vga
 import pytest
-from recon3r_ros.geometry import two_view
+from recon3r_ros.geometry import se3, two_view
 from recon3r_ros.models.geometric import GeometricPredictor
-from recon3r_ros.models.types import View
+from recon3r_ros.models.types import PosePrior, View
 from simulated import still_scene, TrueView
 
 
@@ -57,6 +57,25 @@ def test_known_dynamic_objects_are_excluded_from_the_pose(monkeypatch: pytest.Mo
     assert (all_a[:, 0] < left - slack).mean() > 0.15
     assert not (static_a[:, 0] < left - slack).any() and not (static_b[:, 0] > right + slack).any()
     assert len(static_a) > 0.5 * len(all_a)
+
+
+def test_pose_priors_of_both_views_are_the_prior_of_the_pair(monkeypatch: pytest.MonkeyPatch
+                                                             ) -> None:
+    scene, predictor = still_scene(3, trajectory='orbit'), GeometricPredictor()
+    trues = [TrueView.of(scene, i) for i in (0, 30)]
+    asked = []
+
+    def estimate(rays_a: np.ndarray, rays_b: np.ndarray, threshold: float, prior: object,
+                 exact: bool = True) -> None:
+        asked.append(prior)
+        return None
+    monkeypatch.setattr(two_view, 'estimate_relative_pose', estimate)
+    views = [replace(t.view, pose=PosePrior(t.T_world_cam, np.eye(6))) for t in trues]
+    for first, second in ((views[0], views[1]), (views[0], trues[1].view),
+                          (trues[0].view, views[1])):
+        predictor.predict([(predictor.encode(first), predictor.encode(second))])
+    assert np.allclose(asked[0], se3.inverse(trues[1].T_world_cam) @ trues[0].T_world_cam)
+    assert asked[1:] == [None, None]
 
 
 def test_a_mask_of_nearly_everything_is_ignored() -> None:
