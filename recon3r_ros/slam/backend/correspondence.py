@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import pinhole
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import MATCHED
+from recon3r_ros.slam.backend.compiled_depth import projected
 from recon3r_ros.slam.types import Correspondence
 
 
@@ -21,9 +22,8 @@ def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camer
     :param confidence: (H, W)
     :param camera: pinhole camera of the observer's grid
     """
-    targets = pinhole.project(seen, camera)
-    inside = ((targets[..., 0] >= -0.5) & (targets[..., 0] <= camera.width - 0.5)
-              & (targets[..., 1] >= -0.5) & (targets[..., 1] <= camera.height - 0.5))
-    valid = inside & (confidence >= MATCHED)
-    return Correspondence(np.where(valid[..., None], targets, 0).astype(np.float32),
-                          np.where(valid, confidence, 0).astype(np.float32))
+    targets, sure = projected(
+        np.ascontiguousarray(seen).reshape(-1, 3), np.ascontiguousarray(confidence).ravel(),
+        pinhole.parameters(camera), np.float32(camera.width), np.float32(camera.height),
+        np.float32(MATCHED))
+    return Correspondence(targets.reshape(*confidence.shape, 2), sure.reshape(confidence.shape))

@@ -18,14 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import pinhole
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.two_view import triangulate
-
-#: Votes farther apart than this many standard deviations contradict each other
-_CONTRADICTION = 3.0
-#: Relative depth errors that averaging does not reduce: calibration, interpolation
-_SYSTEMATIC = 0.01
-#: Least information of a depth worth keeping: a relative error of 1 / sqrt(.)
-MIN_CONFIDENCE = 6.0
+from recon3r_ros.slam.backend import compiled_depth
 
 
 class Vote(Protocol):
@@ -54,9 +47,12 @@ class TriangulatedVote:
 
     def depths(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Triangulate with the keyframes' poses."""
-        inverse_depth, _, in_front = triangulate(
-            rays, pinhole.rays(self.targets, self.camera), self.T_other_own)
-        return inverse_depth, np.where(in_front, self.confidence, np.float32(0))
+        inverse_depth, confidence = compiled_depth.triangulated(
+            np.ascontiguousarray(rays).reshape(-1, 3), self.targets.reshape(-1, 2),
+            self.confidence.ravel(), pinhole.parameters(self.camera),
+            np.ascontiguousarray(self.T_other_own, np.float32))
+        shape = self.confidence.shape
+        return inverse_depth.reshape(shape), confidence.reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,24 +82,10 @@ def fuse(rays: NDArray[np.float32], votes: Sequence[Vote]
     """
     if not votes:
         return np.zeros(rays.shape[:2], np.float32), np.zeros(rays.shape[:2], np.float32)
-    logs, weights = [], []
-    for vote in votes:
-        inverse_depth, confidence = vote.depths(rays)
-        valid = confidence > MIN_CONFIDENCE / 4
-        logs.append(np.log(np.where(valid, inverse_depth, 1.0)))
-        weights.append(np.where(
-            valid, confidence / (1 + confidence * _SYSTEMATIC ** 2), 0.0))
-    log, weight = np.stack(logs), np.stack(weights).astype(np.float32)
-    # The most confident vote is the reference for the agreement of the others
-    best = np.take_along_axis(log, weight.argmax(0)[None], 0)
-    spread = _CONTRADICTION * np.sqrt(
-        1 / np.maximum(weight, 1e-9) + 1 / np.maximum(weight.max(0), 1e-9))
-    agrees = np.abs(log - best) < spread
-    against = np.where(~agrees, weight, 0).sum(0)
-    weight = np.where(agrees, weight, 0)
-    total = weight.sum(0)
-    mean = (weight * log).sum(0) / np.maximum(total, 1e-9)
-    confidence = np.maximum(total - against, 0)
-    known = confidence > MIN_CONFIDENCE
-    return (np.where(known, np.exp(mean), 0).astype(np.float32),
-            np.where(known, confidence, 0).astype(np.float32))
+    inverse_depths, confidences = (
+        np.empty((len(votes), *rays.shape[:2]), np.float32) for _ in range(2))
+    for n, vote in enumerate(votes):
+        inverse_depths[n], confidences[n] = vote.depths(rays)
+    inverse_depth, confidence = compiled_depth.fused(
+        *(values.reshape(len(votes), -1) for values in (inverse_depths, confidences)))
+    return inverse_depth.reshape(rays.shape[:2]), confidence.reshape(rays.shape[:2])

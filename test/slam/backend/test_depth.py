@@ -12,7 +12,8 @@ import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.slam.backend import depth
-from recon3r_ros.slam.backend.depth import TriangulatedVote
+from recon3r_ros.slam.backend.compiled_depth import MIN_CONFIDENCE
+from recon3r_ros.slam.backend.depth import LearnedVote, TriangulatedVote
 
 CAMERA = Camera(40, 30, 32.0, 33.0, 19.0, 14.5)
 RAYS = CAMERA.unproject(pixel_grid(30, 40)).astype(np.float32)
@@ -36,7 +37,7 @@ def test_exact_votes_reproduce_the_depth(count: int) -> None:
     inverse_depth, confidence = depth.fuse(RAYS, [vote(T) for T in POSES[:count]])
     assert inverse_depth.dtype == confidence.dtype == np.float32
     assert np.allclose(inverse_depth * DEPTH, 1, atol=1e-4)
-    assert (confidence > depth.MIN_CONFIDENCE).all()
+    assert (confidence > MIN_CONFIDENCE).all()
 
 
 def test_confidence_grows_with_votes_that_agree() -> None:
@@ -79,7 +80,7 @@ def test_unknown_pixels_stay_unknown() -> None:
 
 
 def test_weak_votes_are_not_enough() -> None:
-    inverse_depth, confidence = depth.fuse(RAYS, [vote(POSES[0], depth.MIN_CONFIDENCE / 2)])
+    inverse_depth, confidence = depth.fuse(RAYS, [vote(POSES[0], MIN_CONFIDENCE / 2)])
     assert (inverse_depth == 0).all() and (confidence == 0).all()
 
 
@@ -95,6 +96,16 @@ def test_a_vote_without_baseline_has_no_depth() -> None:
     turned = vote(se3.exp([0.01, 0.02, 0, 0, 0, 0]))
     inverse_depth, confidence = depth.fuse(RAYS, [turned])
     assert np.isfinite(inverse_depth).all() and np.isfinite(confidence).all()
+
+
+def test_votes_of_both_kinds_count_alike() -> None:
+    triangulated = vote(POSES[0], 300.0)
+    learned = LearnedVote((1 / (1.05 * DEPTH)).astype(np.float32), np.full((30, 40), 100.0,
+                                                                          np.float32))
+    inverse_depth, _ = depth.fuse(RAYS, [learned, triangulated])
+    assert np.allclose(1 / inverse_depth / DEPTH, np.exp(np.log(1.05) / 4), atol=2e-3)
+    inverse_depth, confidence = depth.fuse(RAYS, [learned])
+    assert np.allclose(inverse_depth, learned.inverse_depth) and (confidence > 90).all()
 
 
 def test_no_votes() -> None:
