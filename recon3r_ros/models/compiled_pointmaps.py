@@ -103,8 +103,7 @@ def quantile(values: Floats, share: float) -> np.float32:
     return np.float32(low + (position - rank) * (_ranked(values, rank + 1) - low))
 
 
-@compiled('Tuple((f4[:,::1], f4[:,::1], b1[:,::1]))'
-          '(f4[:,:,::1], f4[:,::1], f4[::1], f4[::1], f4[:,::1])')
+@compiled()
 def _triangulated(targets: Floats, error: Floats, K_own: Floats, K_other: Floats, T: Floats
                   ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Inverse depths (H, W), their confidences, and which are in front of both cameras."""
@@ -136,8 +135,7 @@ def _triangulated(targets: Floats, error: Floats, K_own: Floats, K_other: Floats
     return inverse_depth, confidence, in_front
 
 
-@compiled('Tuple((f4[:,:,::1], f4[:,:,::1], f4[:,::1]))'
-          '(f4[:,:,::1], f4[:,::1], f4[:,::1], f4, f4, f4[::1], f4[::1], f4[:,::1])')
+@compiled()
 def _placed(targets: Floats, inverse_depth: Floats, confidence: Floats, filler: np.float32,
             nearest: np.float32, K_own: Floats, K_other: Floats, T: Floats
             ) -> tuple[Floats, Floats, Floats]:

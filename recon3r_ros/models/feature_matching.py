@@ -14,6 +14,7 @@ Indices = NDArray[np.int64]
 #: Descriptors that are compared with all others at once: their similarities stay in the cache
 _BLOCK = 128
 _LOWEST = np.float32(-2)  # below the similarity of any two unit vectors
+_ROUNDING = np.float32(1e-6)  # of similarities: descriptors may occur twice
 
 
 def match_features(first: Floats, second: Floats, ratio: float) -> tuple[Indices, Indices]:
@@ -34,7 +35,7 @@ def match_features(first: Floats, second: Floats, ratio: float) -> tuple[Indices
         _scan(first[start:start + _BLOCK] @ transposed, start, best, other, nearest, best_back,
               back)
     # The squared distance of unit vectors is 2 - 2 s
-    keep = (1 - best < ratio**2 * (1 - other)) & (back[nearest] == np.arange(count))
+    keep = (1 - best + _ROUNDING < ratio**2 * (1 - other)) & (back[nearest] == np.arange(count))
     return np.flatnonzero(keep), nearest[keep]
 
 

@@ -3,7 +3,8 @@
 """
 The predictor that needs no weights: classical two-view geometry behind the `Predictor` interface.
 
-Optical flow gives dense matches, RANSAC the relative pose, triangulation the pointmaps.
+Optical flow, seeded by what the map knows, gives dense matches; a robust fit from the prior pose,
+or RANSAC, the relative pose; triangulation the pointmaps.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry import flow, pinhole, reprojection_flow, se3, two_view
+from recon3r_ros.geometry import flow, reprojection_flow, se3, two_view
 from recon3r_ros.models.compiled_pointmaps import MAX_EPIPOLAR
 from recon3r_ros.models.feature_matching import match_features
 from recon3r_ros.models.geometric_encoding import GeometricEncoding
@@ -189,10 +190,8 @@ def _rotated(a: GeometricEncoding, b: GeometricEncoding, forward: Matches, backw
     sure_a, sure_b = (
         np.where(only_turned(*view), MATCHED, NO_CONFIDENCE).astype(np.float32)
         for view in ((a, b, forward, T_b_a), (b, a, backward, se3.inverse(T_b_a))))
-    seen_a, seen_b = (pinhole.rays(np.moveaxis(matches.targets, 0, -1), camera)
-                      for matches, camera in ((forward, b.camera), (backward, a.camera)))
-    return (Prediction((a.rays, seen_b), (sure_a, sure_b)),
-            Prediction((b.rays, seen_a), (sure_b, sure_a)))
+    return (Prediction((a.rays, backward.rays(a.camera)), (sure_a, sure_b)),
+            Prediction((b.rays, forward.rays(b.camera)), (sure_b, sure_a)))
 
 
 def _nothing(a: GeometricEncoding, b: GeometricEncoding) -> Prediction:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import flow, pinhole
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import compiled_pointmaps
 from recon3r_ros.models.compiled_pointmaps import MAX_ROUND_TRIP
 from recon3r_ros.models.geometric_encoding import GeometricEncoding
@@ -54,6 +55,10 @@ class Matches:
         # Landmarks need exact matches: a keypoint whose match was not refined counts as unmatched
         error[v, u] = np.where(good, SHARP_ERROR, np.inf)
         return cls(targets, error), good
+
+    def rays(self, camera: Camera) -> Grid:
+        """Return the viewing rays (H, W, 3) of the targets in the other camera."""
+        return pinhole.rays(np.moveaxis(self.targets, 0, -1), camera)
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,6 +110,89 @@ def test_refinement_from_a_coarse_start(rng: np.random.Generator) -> None:
     assert direction_error(pose.T_b_a[:3, 3], T_b_a[:3, 3]) < 1e-4
 
 
+def turned_about(axis: tuple[float, float, float], degrees: float) -> Array:
+    """Rotate about an axis."""
+    return se3.from_rt(se3.so3_exp(np.deg2rad(degrees) * np.array(axis)), np.zeros(3))
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Record the thresholds that RANSAC is run with."""
+    thresholds, sampling = [], two_view._sampling
+
+    def record(threshold: float, samples: int) -> object:
+        thresholds.append(threshold)
+        return sampling(threshold, samples)
+    monkeypatch.setattr(two_view, '_sampling', record)
+    return thresholds
+
+
+@pytest.mark.parametrize('motion', MOTIONS)
+def test_a_good_prior_needs_no_ransac(rng: np.random.Generator, sampled: list[float], motion: str
+                                      ) -> None:
+    """Its translation may have any length."""
+    T_b_a = MOTIONS[motion]
+    _, rays_a, rays_b = scene(rng, T_b_a)
+    rays_a, rays_b = noisy(rng, rays_a, 0.05), noisy(rng, rays_b, 0.05)
+    prior = turned_about((0.6, 0.8, 0.0), 0.2) @ T_b_a
+    prior[:3, 3] *= 3
+    pose = two_view.estimate_relative_pose(rays_a, rays_b, PIXEL, prior)
+    assert pose is not None and sampled == []
+    without = two_view.estimate_relative_pose(rays_a, rays_b, PIXEL)
+    assert without is not None and sampled != []
+    assert np.allclose(pose.T_b_a, without.T_b_a, atol=1e-5)
+
+
+WRONG = {
+    'opposite': lambda T: se3.from_rt(T[:3, :3], -T[:3, 3]),
+    'sideways': lambda T: se3.from_rt(T[:3, :3], np.cross(T[:3, 3], (0.3, 0.9, 0.1))),
+    'turned': lambda T: turned_about((0.0, 1.0, 0.0), 8.0) @ T,
+    'without baseline': lambda T: se3.from_rt(T[:3, :3], np.zeros(3)),
+}
+
+
+@pytest.mark.parametrize('wrong', WRONG)
+@pytest.mark.parametrize('motion', MOTIONS)
+def test_a_wrong_prior_does_no_harm(rng: np.random.Generator, motion: str, wrong: str) -> None:
+    T_b_a = MOTIONS[motion]
+    _, rays_a, rays_b = scene(rng, T_b_a)
+    rays_a, rays_b = noisy(rng, rays_a, 0.2), noisy(rng, rays_b, 0.2)
+    outliers = rng.random(len(rays_a)) < 0.3
+    rays_b[outliers, :2] = rng.uniform(-0.8, 0.8, (int(outliers.sum()), 2))
+    pose = two_view.estimate_relative_pose(rays_a, rays_b, PIXEL, WRONG[wrong](T_b_a))
+    assert pose is not None
+    assert degrees_between(pose.T_b_a[:3, :3], T_b_a[:3, :3]) < 0.1
+    assert direction_error(pose.T_b_a[:3, 3], T_b_a[:3, 3]) < 0.6
+
+
+@pytest.mark.parametrize('with_prior', [False, True])
+def test_slowly_moving_points_do_not_bias_the_pose(rng: np.random.Generator, with_prior: bool
+                                                   ) -> None:
+    """Three tenths of the image move by 2.8 pixels."""
+    errors = []
+    for _ in range(6):
+        T_b_a = MOTIONS['sideways']
+        _, rays_a, rays_b = scene(rng, T_b_a)
+        rays_a, rays_b = noisy(rng, rays_a, 0.1), noisy(rng, rays_b, 0.1)
+        moving = np.argsort(rays_a[:, 0])[:3 * len(rays_a) // 10]
+        rays_b[moving, :2] += 2.0 * PIXEL
+        # Tracking may have been biased as well
+        prior = turned_about((1.0, 0.0, 0.0), 0.1) @ T_b_a
+        pose = two_view.estimate_relative_pose(
+            rays_a, rays_b, PIXEL, prior if with_prior else None)
+        assert pose is not None
+        errors.append(direction_error(pose.T_b_a[:3, 3], T_b_a[:3, 3]))
+    assert max(errors) < 0.3
+
+
+def test_the_cost_is_the_share_of_matches_that_do_not_fit(rng: np.random.Generator) -> None:
+    _, rays_a, rays_b = scene(rng, MOTIONS['sideways'])
+    rays_b[:100, 1] += 30 * PIXEL
+    pose = two_view.estimate_relative_pose(rays_a, rays_b, PIXEL)
+    assert pose is not None
+    assert pose.cost == pytest.approx(0.25, abs=0.01)
+
+
 def test_too_few_matches(rng: np.random.Generator) -> None:
     _, rays_a, rays_b = scene(rng, MOTIONS['sideways'], 11)
     assert two_view.estimate_relative_pose(rays_a, rays_b, PIXEL) is None

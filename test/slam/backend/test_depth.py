@@ -13,7 +13,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.slam.backend import depth
 from recon3r_ros.slam.backend.compiled_depth import MIN_CONFIDENCE
-from recon3r_ros.slam.backend.depth import TriangulatedVote
+from recon3r_ros.slam.backend.depth import LearnedVote, TriangulatedVote
 
 CAMERA = Camera(40, 30, 32.0, 33.0, 19.0, 14.5)
 RAYS = CAMERA.unproject(pixel_grid(30, 40)).astype(np.float32)
@@ -96,6 +96,16 @@ def test_a_vote_without_baseline_has_no_depth() -> None:
     turned = vote(se3.exp([0.01, 0.02, 0, 0, 0, 0]))
     inverse_depth, confidence = depth.fuse(RAYS, [turned])
     assert np.isfinite(inverse_depth).all() and np.isfinite(confidence).all()
+
+
+def test_votes_of_both_kinds_count_alike() -> None:
+    triangulated = vote(POSES[0], 300.0)
+    learned = LearnedVote((1 / (1.05 * DEPTH)).astype(np.float32), np.full((30, 40), 100.0,
+                                                                          np.float32))
+    inverse_depth, _ = depth.fuse(RAYS, [learned, triangulated])
+    assert np.allclose(1 / inverse_depth / DEPTH, np.exp(np.log(1.05) / 4), atol=2e-3)
+    inverse_depth, confidence = depth.fuse(RAYS, [learned])
+    assert np.allclose(inverse_depth, learned.inverse_depth) and (confidence > 90).all()
 
 
 def test_no_votes() -> None:
