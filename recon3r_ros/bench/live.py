@@ -10,6 +10,7 @@ import tempfile
 from recon3r_ros.bench.load import busy_processes
 from recon3r_ros.bench.simulated import simulated_pack
 from recon3r_ros.bench.transport import run as run_transport
+from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.live_demo import reconstruct_live
 from recon3r_ros.cli.reconstruction import reconstruct
@@ -48,6 +49,7 @@ def measure(packs: Path, output: Path, load: int = 0) -> int:
     pack = packs / 'data' / PACK
     if not pack.is_dir():
         raise InputError(f'{pack}: no such pack; give its folder with --packs')
+    line = machine()
     with tempfile.TemporaryDirectory(prefix='recon3r-bench-live-') as folder:
         offline, live = Path(folder) / 'offline', Path(folder) / 'live'
         reconstruct(open_sequence(images=pack), offline)
@@ -64,7 +66,7 @@ def measure(packs: Path, output: Path, load: int = 0) -> int:
                  f'kitchen <= {1.2 * run_ate:.3f} m', ''))
     streams = (image_stream(), cloud_stream())
     beside = f', beside {load} busy processes' if load else ''
-    text = _TITLE + f'## 30 images a second{beside}\n\n' + table(
+    text = _TITLE + f'{line}.\n\n## 30 images a second{beside}\n\n' + table(
         ('', 'images with a pose', 'stamp to pose, median', '95 %', 'image callback',
          'ATE as published', 'ATE as saved'), rows)
     transport = [(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 import warnings
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import PosePrior, Predictor
+from recon3r_ros.slam import cpu_time
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
@@ -116,7 +117,7 @@ class System:
 
         :raises InputError: for an image whose size differs from its camera's or from the first's
         """
-        begin = perf_counter()
+        begin, begin_cpu = perf_counter(), thread_time()
         frontend = self._frontend_of(frame)
         if self._lag is not None:
             self._lag.count_frame()
@@ -131,12 +132,16 @@ class System:
             self._scale.add_pose(frame, self.pose_of(own[0]))
         elif frontend.state is TrackingState.LOST:
             self._scale.interrupt()
+        mapping_cpu = 0.0 if step.request is None else cpu_time.all_processes()
         made = self._order(frontend, step.request)
+        if step.request is not None:
+            mapping_cpu = cpu_time.all_processes() - mapping_cpu
         end = perf_counter()
         return Update(
             frontend.state, (*settled.frames, *own, *made.frames),
             made.keyframe or settled.keyframe,
-            replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin))
+            replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin,
+                    keyframe_cpu=mapping_cpu, total_cpu=thread_time() - begin_cpu))
 
     def poll(self) -> Update:
         """Take over the pending keyframe: if it is finished, or, with a lag, after that."""
@@ -375,7 +380,8 @@ class System:
 
     def _record(self, frontend: CameraFrontend, placed: Placed) -> TrackedFrame:
         frame = replace(placed.frame, scale=self.map.scale_of(placed.frame.keyframe),
-                        covariance=placed.pose.covariance)
+                        covariance=placed.pose.covariance,
+                        landmarks=int(placed.pose.inliers.sum()))
         self._trajectory.add(frame, placed.pixels, placed.found)
         if placed.mask is None:
             return frame

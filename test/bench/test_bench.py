@@ -3,6 +3,7 @@
 """`recon3r bench` on small scenes."""
 
 from dataclasses import replace
+import re
 import subprocess
 import sys
 
@@ -77,6 +78,7 @@ def test_bench_writes_a_page(recon3r, tmp_path, monkeypatch):
     assert '| fountain | all |  | pack absent | - |' in text
     assert '| simulated-3 | mask J | >= 0.75 |' in text
     assert '| simulated-3 | 20 |' in text
+    assert re.search(r'CPU: .+, \d+ cores?, yardstick \d+\.\d\d s, load average \d', text)
     assert str(tmp_path) not in text
     cache, = tmp_path.glob('recon3r-bench-*')  # no results remain beside it
     assert [p.name for p in cache.iterdir()] == ['simulated-3']
@@ -103,5 +105,6 @@ def test_targets():
 
 def test_memory_growth_is_counted_from_the_second_run():
     assert table.Memory((100.0, 300.0, 310.0, 320.0)).growth_mb == pytest.approx(20)
-    page = table.results_page([], table.Memory((1.0, 2.0, 60.0)))
+    page = table.results_page([], table.Memory((1.0, 2.0, 60.0)), 'CPU: abacus')
     assert '58 MB | **no** |' in page
+    assert 'CPU: abacus.' in page

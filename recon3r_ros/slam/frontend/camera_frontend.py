@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,7 @@ class CameraFrontend:
         :param busy: whether a keyframe is pending, so that none can be requested
         :param others_tracked: whether other cameras need keyframes
         """
-        begin = perf_counter()
+        begin, begin_cpu = perf_counter(), thread_time()
         gray = self.rectifier.tracking_image(frame)
         if not known.started:
             return self._initialise(frame, gray, known, busy)
@@ -112,7 +112,7 @@ class CameraFrontend:
         keyframe = known.keyframes[self.reference]
         before = self._tracker.reference
         track = self._tracker.track(gray, keyframe)
-        tracked_at = perf_counter()
+        tracked_at, track_cpu = perf_counter(), thread_time() - begin_cpu
         if track.pose is None:
             return self._lose(frame, gray, busy, others_tracked)
         self._state = TrackingState.TRACKING
@@ -120,7 +120,7 @@ class CameraFrontend:
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
         due = self._keyframe_is_due(gray, track, before)
         moving = self._moving(frame, gray, T_keyframe_cam, keyframe, due)
-        times = StageTimes(tracked_at - begin, perf_counter() - tracked_at)
+        times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu)
         self._tracker.remember(gray, track, moving)
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam),
