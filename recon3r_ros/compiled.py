@@ -25,6 +25,9 @@ F = TypeVar('F', bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 #: About what all of the package's loops take to compile, seconds
 COMPILING_S = 20
+#: Scalars of 32 bits for compiled loops, which would compute with 64 bits otherwise; to the type
+#: checker they are like any number
+f4, i4, u4 = cast(Any, numba.float32), cast(Any, numba.int32), cast(Any, numba.uint32)
 
 
 def compiled(*signatures: str) -> Callable[[F], F]:
