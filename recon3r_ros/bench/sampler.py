@@ -11,7 +11,8 @@ semicolons, and the microseconds of CPU time spent there. Tools for flame graphs
 A timer that counts CPU time takes the samples, and each counts the CPU time that its thread has
 used since the one before: the load of the machine changes nothing. Work of thread pools runs in
 the main thread, and OpenCV in one thread, so that nothing is missed. Linux only, which has a clock
-for each thread; before Python 3.11, functions of libraries are not named.
+for each thread; before Python 3.11, functions of libraries are not named. Processes that the
+command starts are not seen.
 """
 
 from __future__ import annotations

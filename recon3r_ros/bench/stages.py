@@ -38,20 +38,21 @@ _KINDS = (OPENCV, NUMPY, COMPILED, PYTHON)
 _BLOCK = re.compile(r'(<!-- profile -->\n).*(<!-- /profile -->)', re.DOTALL)
 
 
-def measure(pack: Path, stacks_file: Path, page: Path) -> int:
+def measure(pack: Path, stacks_file: Path, page: Path | None) -> int:
     """
     Profile a run, and write its stacks, their flame graph, and the tables of a page.
 
     :param pack: sequence
     :param stacks_file: file of the stacks; that of the flame graph has .svg appended
-    :param page: file whose block between `<!-- profile -->` and `<!-- /profile -->` is replaced
+    :param page: file whose block between `<!-- profile -->` and `<!-- /profile -->` is replaced,
+        with the flame graph beside it; None for none
     :returns: the exit status
     :raises Recon3rError: where something cannot be read or written, or the run fails
     """
     if not pack.is_dir():
         raise InputError(f'{pack}: no such pack; give its folder with --packs')
-    text = page.read_text(encoding='utf-8') if page.is_file() else ''
-    if not _BLOCK.search(text):
+    text = page.read_text(encoding='utf-8') if page is not None and page.is_file() else ''
+    if page is not None and not _BLOCK.search(text):
         raise InputError(f'{page}: no page with a line <!-- profile --> and a line '
                          '<!-- /profile --> below it')
     line = machine()
@@ -64,9 +65,12 @@ def measure(pack: Path, stacks_file: Path, page: Path) -> int:
         report = json.loads((output / 'report.json').read_text(encoding='utf-8'))
     stacks = read_stacks(stacks_file.read_text(encoding='utf-8'))
     title = f'recon3r run, {pack.name}: {sum(stacks.values()):.1f} s of CPU time'
-    write_bytes(Path(f'{stacks_file}.svg'), flame_graph(stacks, title).encode())
+    picture = flame_graph(stacks, title).encode()
+    write_bytes(Path(f'{stacks_file}.svg'), picture)
     block = f'\n{line}.\n\n{profile_tables(stacks, report)}\n'
-    write_bytes(page, _BLOCK.sub(lambda found: found[1] + block + found[2], text).encode())
+    if page is not None:
+        write_bytes(page.with_suffix('.svg'), picture)
+        write_bytes(page, _BLOCK.sub(lambda found: found[1] + block + found[2], text).encode())
     console().print(block, soft_wrap=True)
     return 0
 

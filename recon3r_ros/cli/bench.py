@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         '(with --speed)')
     parser.add_argument('--profile', metavar='FILE', help='with --speed, find out where CPU time '
                         'goes instead: stacks for other tools in FILE, a flame graph in FILE.svg, '
-                        'and the tables of docs/performance.md')
+                        'and the figures of docs/performance.md where that exists')
     parser.add_argument('--only', metavar='NAME', nargs='+', help='run only these cases')
     parser.add_argument('--repeat', metavar='N', type=count, default=3, help='runs of the kitchen '
                         'to measure memory growth (default: 3)')
@@ -93,8 +93,9 @@ def _speed(arguments: argparse.Namespace, shared: Path) -> int:
     pack = shared / 'data' / KITCHEN_PACK
     if arguments.profile is not None:
         from recon3r_ros.bench import stages
-        return stages.measure(pack, Path(arguments.profile),
-                               Path(arguments.output or 'docs/performance.md'))
+        usual = Path('docs/performance.md')
+        page = arguments.output or (usual if usual.is_file() else None)
+        return stages.measure(pack, Path(arguments.profile), None if page is None else Path(page))
     from recon3r_ros.bench import speed
     baseline = None if arguments.baseline is None else Path(arguments.baseline)
     return speed.measure(pack, Path(arguments.output or 'docs/results_speed.md'), baseline,
