@@ -53,6 +53,24 @@ def left_update(xi: Array, T: Array) -> Array:
     return out
 
 
+@compiled()
+def renormalised(T: Array) -> Array:
+    """
+    Nearest rigid motion to T (4, 4), whose rotation is one but for rounding errors.
+
+    One iteration of Newton and Schulz's for the polar factor, R (3 I - R^T R) / 2; its error is
+    the square of R's.
+    """
+    out = T.copy()
+    for i in range(3):
+        for j in range(3):
+            out[i, j] = 1.5 * T[i, j]
+            for k in range(3):
+                out[i, j] -= 0.5 * T[i, k] * (
+                    T[0, k] * T[0, j] + T[1, k] * T[1, j] + T[2, k] * T[2, j])
+    return out
+
+
 @compiled('f8[::1](f8[:,::1], f8[::1], f8)')
 def damped_step(H: Array, g: Array, damping: float) -> Array:
     """
