@@ -242,20 +242,22 @@ def solve(problem: Problem, iterations: int = 8) -> Solution:
 
 
 def _flatten(problem: Problem) -> _Flat:
+    observations = problem.observations
     counts = np.array([len(d) for d in problem.inverse_depths])
     ends = np.cumsum(counts)
-    keyframe = np.repeat(np.arange(len(counts)), counts)
-    unsorted = np.array([(o.anchor, o.observer) for o in problem.observations], np.int64)
+    unsorted = np.array([(o.anchor, o.observer) for o in observations], np.int64)
     by_anchor = np.argsort(unsorted[:, 0], kind='stable')
     pairs = unsorted[by_anchor]
-    pair = np.repeat(np.argsort(by_anchor), [len(o.landmarks) for o in problem.observations])
-    landmarks = np.concatenate([o.landmarks for o in problem.observations])
-    landmarks += (ends - counts)[pairs[pair, 0]]
+    sizes = [len(o.landmarks) for o in observations]
+    landmarks = np.concatenate([o.landmarks for o in observations])
+    landmarks += np.repeat((ends - counts)[unsorted[:, 0]], sizes)
     order = np.argsort(landmarks, kind='stable')
-    pair = pair[order]
+    pair = np.repeat(np.argsort(by_anchor), sizes)[order]
     focal, centres = problem.intrinsics[:, :2], problem.intrinsics[:, 2:]
-    plane = (np.concatenate(problem.pixels) - centres[keyframe]) / focal[keyframe]
-    targets = np.concatenate([o.targets for o in problem.observations])[order]
+    plane = np.concatenate(problem.pixels) - np.repeat(centres, counts, axis=0)
+    plane /= np.repeat(focal, counts, axis=0)
+    targets = np.concatenate([o.targets for o in observations])
+    targets -= np.repeat(centres[unsorted[:, 1]], sizes, axis=0)
     free = ~problem.fixed
     with_prior, prior, prior_information = _priors(problem)
     return _Flat(
@@ -263,8 +265,8 @@ def _flatten(problem: Problem) -> _Flat:
         np.searchsorted(pairs[:, 0], np.arange(len(counts) + 1)),
         np.where(free, 6 * (np.cumsum(free) - 1), -1),
         6 * int(free.sum()) + (problem.focal_prior is not None), ends,
-        np.ascontiguousarray(plane), np.ascontiguousarray(targets - centres[pairs[pair, 1]]),
-        np.concatenate([o.weights for o in problem.observations])[order], focal[pairs[:, 1]],
+        np.ascontiguousarray(plane), np.ascontiguousarray(targets.take(order, axis=0)),
+        np.concatenate([o.weights for o in observations])[order], focal[pairs[:, 1]],
         with_prior, prior, prior_information)
 
 
