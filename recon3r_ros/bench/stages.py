@@ -27,7 +27,7 @@ from recon3r_ros.io.markdown import table
 _PACKAGE = Path(recon3r_ros.__file__).resolve().parent
 #: What stages share counts for the stage that uses it, but for these algorithms
 _SHARED = re.compile(
-    r'compiled|geometry/(?!flow|pnp|two_view|focal)|slam/(types|pair_table|visibility|cpu_time)')
+    r'compiled|geometry/(?!flow|pnp|two_view|focal)|slam/(types|pair_table|visibility)')
 #: Stages below this share of their path are added up
 LEAST_SHARE = 0.01
 #: Functions after the last frame

@@ -17,7 +17,6 @@ from recon3r_ros.cli.report import RunReport
 from recon3r_ros.cli.session import Session
 from recon3r_ros.errors import OutputError
 from recon3r_ros.io.base import Sequence
-from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.slam.backend.mapping_process import MappingProcess
@@ -77,7 +76,7 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
         system = System(executor=executor, motion=options.motion, options=options.frontend,
                         lag=KeyframeLag())
         session = Session(sequence, writer, system, options.model.name, options.voxel_size,
-                          options.motion.refiner, lambda: peak_memory_mb(executor.pid))
+                          options.motion.refiner, executor)
         try:
             _stream(session, sequence, bar, interruption)
             bar.stage('refining')

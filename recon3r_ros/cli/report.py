@@ -22,14 +22,13 @@ class Timings:
     :param motion_median_ms: milliseconds for the dynamic mask; None likewise
     :param frame_median_ms: milliseconds in total for a tracked frame that became no keyframe, with
         its masks at full size; None likewise
-    :param keyframe_median_ms: milliseconds for a frame that became a keyframe; None if none
+    :param keyframe_median_ms: milliseconds of local mapping for a keyframe; None if none
     :param finish_s: seconds for the refinement at the end
     :param write_s: seconds for fusing the map and writing the results at the end
     :param track_cpu_median_ms: CPU time for tracking a frame; None if none was tracked
     :param frame_cpu_median_ms: CPU time for a tracked frame that became no keyframe, with its
         mask; None likewise
-    :param keyframe_cpu_median_ms: CPU time for a keyframe, all threads and processes together;
-        None if none
+    :param keyframe_cpu_median_ms: CPU time of local mapping for a keyframe; None if none
     """
 
     total_s: float

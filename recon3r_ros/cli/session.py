@@ -22,6 +22,7 @@ from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.dynamics.mask_refinement import MaskRefiner, refined
 from recon3r_ros.slam.products.cloud import fuse
@@ -42,13 +43,13 @@ class Session:
     :param model: name of the depth predictor
     :param voxel_size: of the map, map units; None: chosen by the fusion
     :param refiner: refines masks to the edges of the image; None leaves them coarse
-    :param memory_mb: gives the peak memory of all processes, for the report
+    :param mapping: executor of the system
     """
 
     def __init__(self, sequence: Sequence, writer: ResultWriter, system: System, model: str,
                  voxel_size: float | None, refiner: MaskRefiner | None,
-                 memory_mb: Callable[[], float] = peak_memory_mb) -> None:
-        self._memory_mb = memory_mb
+                 mapping: SubprocessExecutor) -> None:
+        self._mapping = mapping
         self.interrupted = False
         self._sequence = sequence
         self._writer = writer
@@ -63,8 +64,6 @@ class Session:
         self._times: list[StageTimes] = []
         self._frame_s: list[float] = []
         self._frame_cpu_s: list[float] = []
-        self._keyframe_s: list[float] = []
-        self._keyframe_cpu_s: list[float] = []
         self._landmarks: list[int] = []
         self._warnings: list[str] = []
         self._count = 0
@@ -142,10 +141,7 @@ class Session:
         if times.track > 0:
             self._times.append(times)
         self._landmarks += [f.landmarks for f in update.frames if f.landmarks]
-        if update.keyframe is not None:
-            self._keyframe_s.append(times.total)
-            self._keyframe_cpu_s.append(times.keyframe_cpu)
-        elif update.frames:
+        if update.frames and update.keyframe is None:
             self._frame_s.append(times.total)
             self._frame_cpu_s.append(times.total_cpu)
 
@@ -278,11 +274,11 @@ class Session:
             track_median_ms=_median_ms([t.track for t in self._times]),
             motion_median_ms=_median_ms([t.motion for t in self._times]),
             frame_median_ms=_median_ms(self._frame_s),
-            keyframe_median_ms=_median_ms(self._keyframe_s),
+            keyframe_median_ms=_median_ms([t.wall_s for t in self._mapping.keyframe_times]),
             finish_s=self._finish_s, write_s=write_s,
             track_cpu_median_ms=_median_ms([t.track_cpu for t in self._times]),
             frame_cpu_median_ms=_median_ms(self._frame_cpu_s),
-            keyframe_cpu_median_ms=_median_ms(self._keyframe_cpu_s))
+            keyframe_cpu_median_ms=_median_ms([t.cpu_s for t in self._mapping.keyframe_times]))
         return RunReport(
             version=__version__, model=self._model, input=self._sequence.name,
             frames_read=self._count, frames_tracked=poses,
@@ -292,7 +288,7 @@ class Session:
             state=self._system.state.value, scale=self._scale(),
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
-            peak_memory_mb=self._memory_mb(), interrupted=self.interrupted,
+            peak_memory_mb=peak_memory_mb(self._mapping.pid), interrupted=self.interrupted,
             warnings=tuple(self._warnings))
 
 

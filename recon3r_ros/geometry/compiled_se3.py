@@ -71,7 +71,7 @@ def renormalised(T: Array) -> Array:
     return out
 
 
-@compiled()
+@compiled('f8[::1](f8[:,::1], f8[::1], f8)')
 def damped_step(H: Array, g: Array, damping: float) -> Array:
     """
     Solve (H + D) x = -g by Cholesky's decomposition.

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import PosePrior, Predictor
-from recon3r_ros.slam import cpu_time
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionDetector
@@ -133,16 +132,13 @@ class System:
             self._scale.add_pose(frame, self.pose_of(own[0]))
         elif frontend.state is TrackingState.LOST:
             self._scale.interrupt()
-        mapping_cpu = 0.0 if step.request is None else cpu_time.all_processes()
         made = self._order(frontend, step.request)
-        if step.request is not None:
-            mapping_cpu = cpu_time.all_processes() - mapping_cpu
         end = perf_counter()
         return Update(
             frontend.state, (*settled.frames, *own, *made.frames),
             made.keyframe or settled.keyframe,
             replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin,
-                    keyframe_cpu=mapping_cpu, total_cpu=thread_time() - begin_cpu))
+                    total_cpu=thread_time() - begin_cpu))
 
     def poll(self) -> Update:
         """Take over the pending keyframe: if it is finished, or, with a lag, after that."""

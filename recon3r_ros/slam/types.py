@@ -341,7 +341,6 @@ class StageTimes:
     :param keyframe: prediction, alignment, refinement and depth, where it became a keyframe
     :param total: all of it
     :param track_cpu: CPU time of `track`
-    :param keyframe_cpu: CPU time of `keyframe`, where mapping is in step with tracking
     :param total_cpu: CPU time of `total`
     """
 
@@ -350,7 +349,6 @@ class StageTimes:
     keyframe: float = 0.0
     total: float = 0.0
     track_cpu: float = 0.0
-    keyframe_cpu: float = 0.0
     total_cpu: float = 0.0
 
 

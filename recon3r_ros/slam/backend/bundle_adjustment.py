@@ -26,7 +26,7 @@ from recon3r_ros.slam.backend import compiled_adjustment
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-T = TypeVar('T', bound=np.generic)
+Scalar = TypeVar('Scalar', bound=np.generic)
 
 #: Least scale of the Cauchy kernel, the precision of matching, pixels of the pointmap grid
 _FINEST_SIGMA = 0.1
@@ -44,7 +44,7 @@ _COARSE_SIGMAS = 4.0
 #: infinity
 _FARTHEST = 1e-3
 _CONVERGED = 1e-3
-#: Size of a large system
+#: Unknowns of a large system
 _LARGE = 300
 
 
@@ -243,20 +243,22 @@ def solve(problem: Problem, iterations: int = 8) -> Solution:
 
 
 def _flatten(problem: Problem) -> _Flat:
+    observations = problem.observations
     counts = np.array([len(d) for d in problem.inverse_depths])
     ends = np.cumsum(counts)
-    keyframe = np.repeat(np.arange(len(counts)), counts)
-    unsorted = np.array([(o.anchor, o.observer) for o in problem.observations], np.int64)
+    unsorted = np.array([(o.anchor, o.observer) for o in observations], np.int64)
     by_anchor = np.argsort(unsorted[:, 0], kind='stable')
     pairs = unsorted[by_anchor]
-    pair = np.repeat(np.argsort(by_anchor), [len(o.landmarks) for o in problem.observations])
-    landmarks = np.concatenate([o.landmarks for o in problem.observations])
-    landmarks += (ends - counts)[pairs[pair, 0]]
+    sizes = [len(o.landmarks) for o in observations]
+    landmarks = np.concatenate([o.landmarks for o in observations])
+    landmarks += np.repeat((ends - counts)[unsorted[:, 0]], sizes)
     order = np.argsort(landmarks, kind='stable')
-    pair = pair[order]
+    pair = np.repeat(np.argsort(by_anchor), sizes)[order]
     focal, centres = problem.intrinsics[:, :2], problem.intrinsics[:, 2:]
-    plane = (np.concatenate(problem.pixels) - centres[keyframe]) / focal[keyframe]
-    targets = np.concatenate([o.targets for o in problem.observations])[order]
+    plane = np.concatenate(problem.pixels) - np.repeat(centres, counts, axis=0)
+    plane /= np.repeat(focal, counts, axis=0)
+    targets = np.concatenate([o.targets for o in observations])
+    targets -= np.repeat(centres[unsorted[:, 1]], sizes, axis=0)
     free = ~problem.fixed
     with_prior, prior, prior_information = _priors(problem)
     return _Flat(
@@ -264,8 +266,8 @@ def _flatten(problem: Problem) -> _Flat:
         np.searchsorted(pairs[:, 0], np.arange(len(counts) + 1)),
         np.where(free, 6 * (np.cumsum(free) - 1), -1),
         6 * int(free.sum()) + (problem.focal_prior is not None), ends,
-        dense(plane), dense(targets - centres[pairs[pair, 1]]),
-        np.concatenate([o.weights for o in problem.observations])[order], focal[pairs[:, 1]],
+        dense(plane), dense(targets.take(order, axis=0)),
+        np.concatenate([o.weights for o in observations])[order], focal[pairs[:, 1]],
         with_prior, prior, prior_information)
 
 
@@ -297,7 +299,7 @@ def _solution(problem: Problem, flat: _Flat, state: _State, found: _Reprojection
         _split(information, counts))
 
 
-def _split(values: NDArray[T], counts: list[int]) -> tuple[NDArray[T], ...]:
+def _split(values: NDArray[Scalar], counts: list[int]) -> tuple[NDArray[Scalar], ...]:
     ends = np.cumsum(counts)
     return tuple(values[end - count:end] for count, end in zip(counts, ends))
 
@@ -372,9 +374,10 @@ def _step(problem: Problem, flat: _Flat, state: _State, found: _Reprojection, sy
         system.hessian, system.gradient, system.by_focal, system.of_focal, system.depth_by_pose,
         system.depth_by_focal, system.depth_hessian, system.depth_gradient, rho, damping,
         _FINEST_SIGMA, flat.size, focal_free)
-    # LAPACK's threads would wait for each other for longer than a small system takes
-    solve_ = np.linalg.solve if flat.size > _LARGE else compiled_adjustment.solved
-    step = np.asarray(solve_(matrix, -gradient), np.float64)
+    if flat.size > _LARGE:
+        step = np.asarray(np.linalg.solve(matrix, -gradient), np.float64)
+    else:  # LAPACK's threads would wait for each other for longer than this takes
+        step = compiled_adjustment.solved(matrix, -gradient)
     poses, depths = compiled_adjustment.moved(
         flat.first, flat.pair, columns, found.relative, system.depth_by_pose,
         system.depth_by_focal, inverse, system.depth_gradient, step, flat.begin, state.T_cam_map,

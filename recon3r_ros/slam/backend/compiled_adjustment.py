@@ -272,14 +272,14 @@ def reduced(first: Integers, pair: Integers, ends: Integers, first_pair: Integer
         those that do not move
     """
     X, out, inverse = np.zeros((size, size)), np.zeros(size), np.zeros(len(depth_hessian))
+    if focal_free:
+        X[-1, -1], out[-1] = of_focal
     for n in range(len(inverse)):
         if depth_hessian[n] > 0:
             # Depths without parallax must not follow noise: a proximal term damps them
             proximal = (sigma / max(inverse_depths[n], 1e-12)) ** 2
             inverse[n] = 1 / (depth_hessian[n] * (1 + damping) + proximal)
-    if focal_free:
-        X[-1, -1], out[-1] = of_focal
-        for n in range(len(inverse)):
+        if focal_free:
             X[-1, -1] -= inverse[n] * depth_by_focal[n] ** 2
             out[-1] -= inverse[n] * depth_by_focal[n] * depth_gradient[n]
     for k in range(len(ends)):
@@ -313,9 +313,7 @@ def reduced(first: Integers, pair: Integers, ends: Integers, first_pair: Integer
 @compiled('f8[::1](f8[:,::1], f8[::1])')
 def solved(A: Array, b: Array) -> Array:
     """
-    Solve A x = b by Cholesky's decomposition A = R^T R, row by row.
-
-    Rows end where the farthest keyframe does that shares landmarks with theirs or an earlier one.
+    Solve A x = b by Cholesky's decomposition A = R^T R; rows of R end at their last entry.
 
     :param A: (N, N) positive definite, with eigenvalues of 1e-9 and more; overwritten, as b is
     :param b: (N,)
@@ -357,8 +355,8 @@ def _steps_of_pairs(columns: Integers, relative: Array, step: Array) -> Array:
             T = relative[p]
             for i in range(3):
                 twist[i] = T[i, 0] * step[a] + T[i, 1] * step[a + 1] + T[i, 2] * step[a + 2]
-                twist[3 + i] = (
-                    T[i, 0] * step[a + 3] + T[i, 1] * step[a + 4] + T[i, 2] * step[a + 5])
+                twist[3 + i] = T[i, 0] * step[a + 3] + T[i, 1] * step[a + 4]
+                twist[3 + i] += T[i, 2] * step[a + 5]
             twist[3] += T[1, 3] * twist[2] - T[2, 3] * twist[1]
             twist[4] += T[2, 3] * twist[0] - T[0, 3] * twist[2]
             twist[5] += T[0, 3] * twist[1] - T[1, 3] * twist[0]

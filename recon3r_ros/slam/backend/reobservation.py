@@ -58,19 +58,27 @@ def reobserve(anchor: Keyframe, new: Keyframe) -> tuple[NDArray[np.int64], Array
         return indices, projections
     start = _to_gray(anchor, anchor.keypoints[indices])
     guess = _to_gray(new, projections)
-    found, status, _ = cv2.calcOpticalFlowPyrLK(
-        anchor.gray, new.gray, start[:, None], guess[:, None].copy(), winSize=_WINDOW,
-        maxLevel=_LEVELS, criteria=_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
-    back, status_back, _ = cv2.calcOpticalFlowPyrLK(
-        new.gray, anchor.gray, found, start[:, None].copy(), winSize=_WINDOW,
-        maxLevel=0, criteria=_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+    found, status = _track(anchor, new, start, guess, _LEVELS)
     height, width = new.gray.shape
-    found = found[:, 0]
-    good = ((status[:, 0] == 1) & (status_back[:, 0] == 1)
-            & (np.linalg.norm(back[:, 0] - start, axis=1) < _ROUND_TRIP)
-            & (np.linalg.norm(found - guess, axis=1) < _MAX_SURPRISE)
-            & np.all((found >= 0) & (found <= [width - 1, height - 1]), axis=1))
+    near = np.flatnonzero(
+        status & (np.linalg.norm(found - guess, axis=1) < _MAX_SURPRISE)
+        & np.all((found >= 0) & (found <= [width - 1, height - 1]), axis=1))
+    if len(near) == 0:
+        return indices[near], projections[near]
+    # Backwards, only those that may pass
+    back, status = _track(new, anchor, found[near], start[near], 0)
+    good = near[status & (np.linalg.norm(back - start[near], axis=1) < _ROUND_TRIP)]
     return indices[good], _to_grid(new, found[good])
+
+
+def _track(first: Keyframe, second: Keyframe, start: NDArray[np.float32],
+           guess: NDArray[np.float32], levels: int
+           ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Track pixels (n, 2) of one image to another; pixels (n, 2), and which were found."""
+    found, status, _ = cv2.calcOpticalFlowPyrLK(
+        first.gray, second.gray, start[:, None], guess[:, None].copy(), winSize=_WINDOW,
+        maxLevel=levels, criteria=_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+    return found[:, 0], status[:, 0] == 1
 
 
 def _scale(keyframe: Keyframe) -> Array:

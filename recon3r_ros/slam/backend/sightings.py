@@ -98,18 +98,20 @@ class Sightings:
         """
         landmarks = keyframe.landmarks.copy()
         best = np.full(len(keyframe.keypoints), MIN_SHIFT)
-        moving = at(keyframe.mask, keyframe.keypoints)
+        unknown = (landmarks == 0) & ~at(keyframe.mask, keyframe.keypoints)
         rays = keyframe.camera.unproject(keyframe.keypoints)
         for observer, seen in self._seen.of(keyframe.id):
-            other = keyframes[observer]
+            chosen = unknown[seen.landmarks]
+            if not chosen.any():
+                continue
+            indices, other = seen.landmarks[chosen], keyframes[observer]
             inverse_depth, sensitivity, in_front = triangulate(
-                rays[seen.landmarks], other.camera.unproject(seen.targets),
+                rays[indices], other.camera.unproject(seen.targets[chosen]),
                 se3.inverse(other.T_map_cam) @ keyframe.T_map_cam)
             shift = sensitivity * other.camera.fx
-            better = (in_front & (keyframe.landmarks[seen.landmarks] == 0)
-                      & ~moving[seen.landmarks] & (shift > best[seen.landmarks]))
-            best[seen.landmarks[better]] = shift[better]
-            landmarks[seen.landmarks[better]] = inverse_depth[better]
+            better = in_front & (shift > best[indices])
+            best[indices[better]] = shift[better]
+            landmarks[indices[better]] = inverse_depth[better]
         return landmarks
 
     def among(self, keyframes: Sequence[Keyframe]) -> list[bundle_adjustment.Observations]:

@@ -10,6 +10,7 @@ priority. The map comes back; only changes are sent.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -20,6 +21,7 @@ import os
 from queue import Empty, SimpleQueue
 import signal
 from threading import Lock, Thread
+from time import perf_counter, process_time
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import cv2
@@ -39,6 +41,8 @@ R = TypeVar('R')
 _log = logging.getLogger(__name__)
 #: Lower priority of mapping than of tracking (Unix niceness)
 NICENESS = 5
+#: Newest keyframes whose run times are kept
+_TIMES = 10_000
 #: Seconds between two checks that the idle process lives
 _LOOK_S = 0.5
 
@@ -51,6 +55,19 @@ class _Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     future: Future[Any]
+
+
+@dataclass(frozen=True)
+class KeyframeTime:
+    """
+    Run time of local mapping for a requested keyframe, accepted or not.
+
+    :param wall_s: seconds
+    :param cpu_s: CPU seconds of the process, all its threads
+    """
+
+    wall_s: float
+    cpu_s: float
 
 
 class _Ended(Exception):
@@ -85,6 +102,7 @@ class SubprocessExecutor:
         self._lock = Lock()
         self._closed = False
         self._served = False
+        self.keyframe_times: deque[KeyframeTime] = deque(maxlen=_TIMES)
         self._process = MappingProcess() if process is None else process
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._thread = Thread(target=self._pump, name='recon3r-mapping', daemon=True)
@@ -187,7 +205,7 @@ class SubprocessExecutor:
             raise Recon3rError(
                 f'cannot be sent to the mapping process: {one_line(broken)}') from broken
         try:
-            result, error, delta = self._process.channel.recv()
+            result, error, delta, time = self._process.channel.recv()
             self._known = delta.apply(self._known)
         except (EOFError, OSError) as broken:
             raise self._ended(broken) from broken
@@ -197,6 +215,8 @@ class SubprocessExecutor:
             raise _Ended('the answer of the mapping process cannot be read '
                          f'({type(broken).__name__}: {one_line(broken)})') from broken
         self._served = True
+        if call.method is Mapper.add:
+            self.keyframe_times.append(time)
         return result, error
 
     def _ended(self, broken: Exception) -> _Ended:
@@ -229,6 +249,7 @@ def serve(descriptor: int, outgoing: int, incoming: int) -> None:
             os.nice(niceness)
         result: Any = None
         error: Exception | None = None
+        begin, begin_cpu = perf_counter(), process_time()
         try:
             if mapper is None:
                 mapper = Mapper(predictor(), options, motion)
@@ -241,7 +262,8 @@ def serve(descriptor: int, outgoing: int, incoming: int) -> None:
         known = sent if mapper is None else MappedViews(mapper.snapshot(), mapper.views)
         if error is not None and not _travels(error):
             error = Recon3rError(f'{type(error).__name__}: {error}')
-        channel.send((result, error, MapDelta.between(sent, known)))
+        time = KeyframeTime(perf_counter() - begin, process_time() - begin_cpu)
+        channel.send((result, error, MapDelta.between(sent, known), time))
         sent = known
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
+from recon3r_ros.slam.backend import bundle_adjustment
 from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, solve
 from simulated import degrees_between
 
@@ -90,6 +91,142 @@ def seen_landmarks(problem: Problem) -> list[NDArray[np.bool_]]:
 def rng() -> np.random.Generator:
     """Give each test the same random numbers."""
     return np.random.default_rng(5)
+
+
+def residuals(problem: Problem, T_cam_map: Array, depths: Array, log_focal: float) -> Array:
+    """Reprojection errors (M, 2) of all observations, of inverse depths (K, L)."""
+    intrinsics = problem.intrinsics[0] * [np.exp(log_focal), np.exp(log_focal), 1, 1]
+    return np.concatenate([
+        project(T_cam_map[o.observer] @ se3.inverse(T_cam_map[o.anchor]),
+                problem.pixels[o.anchor][o.landmarks], depths[o.anchor, o.landmarks], intrinsics)
+        - o.targets for o in problem.observations])
+
+
+def one_step(problem: Problem) -> tuple[Array, Array, float]:
+    """
+    First step of Levenberg-Marquardt, with a dense Jacobian by finite differences.
+
+    :return: poses (K, 4, 4), inverse depths (K, L), and the focal factor
+    """
+    depths = np.stack(problem.inverse_depths)
+    moving = np.flatnonzero(~problem.fixed)
+    poses = 6 * len(moving)
+
+    def at(x: Array) -> tuple[Array, Array, float]:
+        xi = np.zeros((len(problem.fixed), 6))
+        xi[moving] = x[:poses].reshape(-1, 6)
+        return (se3.exp(xi) @ problem.T_cam_map, depths + x[poses + 1:].reshape(depths.shape),
+                float(x[poses]))
+
+    size = poses + 1 + depths.size
+    jacobian = np.stack([
+        (residuals(problem, *at(h)) - residuals(problem, *at(-h))).ravel() / 2e-6
+        for h in 1e-6 * np.eye(size)], axis=1)
+    residual = residuals(problem, *at(np.zeros(size)))
+    squared = np.sum(residual ** 2, axis=1)
+    # The kernel is four times as wide as later, the damping 1e-4, the finest noise 0.1 pixels
+    scale = 4 * 2.5 * np.clip(np.sqrt(np.median(squared)) / 1.1774, 0.1, 0.5)
+    weights = np.repeat(np.concatenate([o.weights for o in problem.observations])
+                        / (1 + squared / scale ** 2), 2)
+    hessian = jacobian.T @ (jacobian * weights[:, None])
+    gradient = jacobian.T @ (weights * residual.ravel())
+    assert problem.focal_prior is not None and problem.depth_priors is not None
+    mean, sigma = problem.focal_prior
+    hessian[poses, poses] += (0.1 / sigma) ** 2
+    gradient[poses] -= (0.1 / sigma) ** 2 * mean
+    prior, information = (np.concatenate(values) for values in zip(*problem.depth_priors))
+    off = depths.ravel() - prior
+    trust = 0.1 ** 2 * information / prior ** 2 / (
+        1 + information * (off / prior) ** 2 / 2.5 ** 2)
+    gradient[poses + 1:] += trust * off
+    by_depth = np.diag(hessian)[poses + 1:] + trust
+    inverse = 1 / (by_depth * (1 + 1e-4) + (0.1 / depths.ravel()) ** 2)
+    mixed = hessian[:poses + 1, poses + 1:]
+    reduced = hessian[:poses + 1, :poses + 1] - (mixed * inverse) @ mixed.T
+    reduced += np.diag(1e-4 * np.diag(reduced) + 1e-9)
+    step = np.linalg.solve(
+        reduced, mixed @ (inverse * gradient[poses + 1:]) - gradient[:poses + 1])
+    T_cam_map, moved, log_focal = at(np.append(
+        step, -inverse * (gradient[poses + 1:] + mixed.T @ step)))
+    return T_cam_map, moved, float(np.exp(log_focal))
+
+
+def everything(rng: np.random.Generator) -> Problem:
+    """Make a small problem with noise, weights, priors of depths, and unknown focal length."""
+    problem, _ = noisy(rng, perturbed(rng, truth(rng, 4, 12), 0.3), 2.0)
+    depths = problem.inverse_depths
+    priors = tuple((d * np.exp(rng.normal(0, 0.1, len(d))), rng.choice([0, 30.0, 300.0], len(d)))
+                   for d in depths)
+    observations = tuple(replace(o, weights=rng.uniform(0.1, 1, len(o.weights)))
+                         for o in problem.observations[:-2])
+    assert sum(len(o.landmarks) for o in observations) % 2 == 0, 'no residual is the median'
+    observations = tuple(observations[n] for n in rng.permutation(len(observations)))
+    return replace(problem, observations=observations, depth_priors=priors,
+                   focal_prior=(0.02, 0.3))
+
+
+@pytest.mark.parametrize('fixed', [(0, 1), (1, 3), (0, 1, 2, 3)])
+def test_the_step_is_that_of_a_dense_jacobian(rng: np.random.Generator, fixed: tuple[int, ...]
+                                              ) -> None:
+    problem = replace(everything(rng), fixed=np.isin(np.arange(4), fixed))
+    poses, depths, factor = one_step(problem)
+    solution = solve(problem, 1)
+    moves = np.abs(depths / np.stack(problem.inverse_depths) - 1)
+    assert 1e-3 < moves.max() < 0.5 and abs(factor - 1) > 1e-4
+    assert np.allclose(solution.T_cam_map, poses, rtol=0, atol=1e-8)
+    assert np.allclose(np.stack(solution.inverse_depths), depths, rtol=1e-7, atol=0)
+    assert solution.focal_factor == pytest.approx(factor, rel=1e-8)
+
+
+def test_information_and_inliers_are_those_of_the_residuals(rng: np.random.Generator) -> None:
+    """Without an iteration: the sum of the inliers' squared derivatives, and the priors' share."""
+    problem = everything(rng)
+    depths = np.stack(problem.inverse_depths)
+    assert problem.depth_priors is not None
+    unseen = np.flatnonzero(~seen_landmarks(problem)[3])[0]
+    depths[3, unseen], problem.depth_priors[3][1][unseen] = 0, 30.0
+    solution = solve(replace(problem, inverse_depths=tuple(depths)), 0)
+    squared = np.sum(residuals(problem, problem.T_cam_map, depths, 0.0) ** 2, axis=1)
+    assert solution.sigma == pytest.approx(np.sqrt(np.median(squared)) / 1.1774, rel=1e-9)
+    noise = np.clip(solution.sigma, 0.1, 0.5)
+    good = squared < (4 * noise) ** 2
+    assert 0.2 < good.mean() < 0.8
+    assert np.array_equal(np.concatenate(solution.inliers), good)
+    steep = np.sum((residuals(problem, problem.T_cam_map, depths * (1 + 1e-6), 0.0)
+                    - residuals(problem, problem.T_cam_map, depths * (1 - 1e-6), 0.0)) ** 2,
+                   axis=1) / 2e-6 ** 2
+    expected = np.zeros(depths.shape)
+    ends = np.cumsum([len(o.landmarks) for o in problem.observations])
+    for o, share in zip(problem.observations, np.split(good * steep / noise ** 2, ends)):
+        expected[o.anchor, o.landmarks] += share
+    for k, (prior, information) in enumerate(problem.depth_priors):
+        off = information * (depths[k] > 0) * (depths[k] / prior - 1) ** 2
+        expected[k] += information / (1 + off / 2.5 ** 2)
+    assert np.allclose(np.stack(solution.information), expected, rtol=1e-6)
+
+
+def test_a_point_behind_the_observer_is_no_inlier(rng: np.random.Generator) -> None:
+    """Although its mirror image is where it was observed."""
+    exact = truth(rng, 2, 5)
+    behind = se3.from_rt(np.eye(3), [0, 0, -8.0]) @ exact.T_cam_map[0]
+    poses = np.stack([exact.T_cam_map[0], behind])
+    targets = project(behind @ se3.inverse(poses[0]), exact.pixels[0], exact.inverse_depths[0],
+                      INTRINSICS)
+    seen = Observations(0, 1, np.arange(5), targets, np.ones(5))
+    solution = solve(replace(exact, T_cam_map=poses, observations=(seen,)), 0)
+    assert not solution.inliers[0].any()
+
+
+def test_both_solvers_of_the_reduced_system_agree(rng: np.random.Generator,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above a number of unknowns, LAPACK takes over."""
+    problem = everything(rng)
+    small = solve(problem)
+    monkeypatch.setattr(bundle_adjustment, '_LARGE', 0)
+    large = solve(problem)
+    assert not np.array_equal(small.T_cam_map, large.T_cam_map)
+    assert np.allclose(small.T_cam_map, large.T_cam_map, rtol=0, atol=1e-9)
+    assert small.focal_factor == pytest.approx(large.focal_factor, rel=1e-9)
 
 
 def test_exact_data_give_the_exact_solution(rng: np.random.Generator) -> None:
@@ -268,5 +405,6 @@ def test_landmarks_far_away_do_no_harm(rng: np.random.Generator) -> None:
     start, _ = noisy(rng, perturbed(rng, exact), 0.2)
     solution = solve(start, 40)
     assert np.isfinite(solution.T_cam_map).all()
-    assert all(np.isfinite(d).all() and (d > 0).all() for d in solution.inverse_depths)
+    assert all(np.isfinite(d).all() for d in solution.inverse_depths)
+    assert np.concatenate(solution.inverse_depths).min() > 0.9e-3 * np.median(depths)
     assert np.abs(solution.T_cam_map - exact.T_cam_map).max() < 0.03
