@@ -10,6 +10,8 @@ folder of the temporary files where the home is read-only, too.
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
+import logging
 import os
 from pathlib import Path
 import stat
@@ -19,6 +21,13 @@ from typing import Any, cast, TypeVar
 import numba
 
 F = TypeVar('F', bound=Callable[..., Any])
+
+_log = logging.getLogger(__name__)
+#: About what all of the package's loops take to compile, seconds
+COMPILING_S = 20
+#: Scalars of 32 bits for compiled loops, which would compute with 64 bits otherwise; to the type
+#: checker they are like any number
+f4, i4, u4 = cast(Any, numba.float32), cast(Any, numba.int32), cast(Any, numba.uint32)
 
 
 def compiled(*signatures: str) -> Callable[[F], F]:
@@ -34,8 +43,11 @@ def compiled(*signatures: str) -> Callable[[F], F]:
     """
     def compile_(function: F) -> F:
         def compile_with(cache: bool) -> Any:
-            return numba.njit(list(signatures) or None, cache=cache, nogil=True,
+            loop = numba.njit(list(signatures) or None, cache=cache, nogil=True,
                               error_model='numpy')(function)
+            if loop.stats.cache_misses:
+                _report()
+            return loop
 
         try:
             return cast(F, compile_with(True))
@@ -46,6 +58,12 @@ def compiled(*signatures: str) -> Callable[[F], F]:
             return cast(F, compile_with(folder is not None))
 
     return compile_
+
+
+@functools.cache  # once in a process
+def _report() -> None:
+    """Log why this start takes long, after the first function that had to be compiled."""
+    _log.info('compiling inner loops for this machine, once; takes about %d s', COMPILING_S)
 
 
 def temporary_folder() -> Path | None:

@@ -65,6 +65,21 @@ def test_nothing_can_be_kept(run):
         assert run(False, False, False) == ['42.0', '0']
 
 
+def test_a_first_start_says_why_it_takes_long(tmp_path):
+    source = tmp_path / 'module.py'
+    source.write_text('import logging; logging.basicConfig(level=logging.INFO)\n' + MODULE
+                      + MODULE.replace('twice', 'double'), encoding='utf-8')
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+
+    def log() -> list[str]:
+        return subprocess.run([sys.executable, str(source)], env=environment, text=True,
+                              capture_output=True, check=True, timeout=120).stderr.splitlines()
+
+    first, = log()
+    assert first.startswith('INFO:recon3r_ros.compiled:compiling') and 'once' in first
+    assert log() == []
+
+
 def test_folder_of_temporary_files_belongs_to_the_user_alone(tmp_path, monkeypatch):
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
     folder = compiled.temporary_folder()

@@ -58,13 +58,14 @@ LAYERS = {
     'slam': layer('models geometry compiled option', 'numpy scipy skimage cv2 gtsam'),
     'slam.types': layer('models.types geometry', 'numpy'),
     'slam.options': layer('option'),
+    'slam.effort': layer('slam.options'),
     'slam.pair_table': layer(),
     'slam.visibility': layer('slam.types geometry compiled', 'numpy cv2'),
     'slam.dynamics': layer('slam.types slam.options slam.pair_table slam.visibility models.types '
                            'geometry compiled',
                            'numpy scipy skimage cv2'),
-    'slam.frontend': layer('slam.dynamics slam.types slam.options slam.visibility models.types '
-                           'geometry', 'numpy cv2'),
+    'slam.frontend': layer('slam.dynamics slam.types slam.options slam.effort slam.visibility '
+                           'models.types geometry', 'numpy cv2'),
     'slam.backend': layer('slam.dynamics slam.types slam.options slam.pair_table '
                           'slam.visibility slam.archive '
                           'slam.saved_map slam.scale models geometry compiled',
@@ -227,19 +228,32 @@ def test_relative_import_in_a_package_file():
     assert len(violations('recon3r_ros.geometry', 'from ..core import x', is_package=True)) == 1
 
 
-def test_the_node_loads_what_it_needs_alone():
-    """The mapping process solves graphs and interpolates; networks and files come on demand."""
-    pytest.importorskip('rclpy', reason='rclpy is missing')
-    program = (
-        'import sys; import recon3r_ros.ros.node\n'
-        'heavy = {"torch", "gtsam", "scipy.optimize", "open3d", "skimage", "matplotlib", "evo",'
-        ' "rosbags"}\n'
-        'print(*sorted(heavy & set(sys.modules)))\n'
-    )
+def loaded(program: str) -> set[str]:
+    """Return the names of the modules that a program has loaded when it ends."""
     result = subprocess.run(
-        [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True)
+        [sys.executable, '-c', f'{program}\nimport sys; print(*sys.modules)'], cwd=ROOT,
+        capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == []
+    return set(result.stdout.split())
+
+
+#: What one option, one part of the work or one format alone needs
+ON_DEMAND = {'torch', 'gtsam', 'scipy.optimize', 'scipy.spatial', 'scipy.interpolate',
+             'scipy.sparse', 'open3d', 'skimage', 'matplotlib', 'evo', 'rosbags'}
+
+
+def test_the_node_loads_what_it_needs_alone():
+    """It tracks; the mapping process, started meanwhile, loads what maps."""
+    pytest.importorskip('rclpy', reason='rclpy is missing')
+    assert loaded('import recon3r_ros.ros.node') & {*ON_DEMAND, 'numba'} == set()
+    assert loaded('import recon3r_ros.ros.node, recon3r_ros.ros.pipeline') & ON_DEMAND == set()
+
+
+def test_the_mapping_process_loads_what_it_needs_alone():
+    """It solves graphs and interpolates depth when there is a map to do so with."""
+    assert loaded('import recon3r_ros.slam.backend.subprocess_executor, '
+                  'recon3r_ros.slam.backend.mapping, recon3r_ros.models.geometric'
+                  ) & ON_DEMAND == set()
 
 
 def test_lower_layers_load_nothing_heavy():

@@ -14,6 +14,7 @@ import tempfile
 from recon3r_ros.bench.cases import Case, cases, KITCHEN, Result
 from recon3r_ros.bench.simulated import simulated_pack
 from recon3r_ros.bench.table import CaseRun, Memory, results_page
+from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.cli.exit_status import INTERRUPTED, NOTHING_PRODUCED
@@ -114,6 +115,8 @@ def measure(packs: Path, page: Path, names: Sequence[str] | None, repeat: int) -
         raise output_error(page.parent, error) from error
     cache = Path(tempfile.gettempdir()) / f'recon3r-bench-{os.getuid()}'
     screen = console()
+    cpu = machine()
+    screen.print(cpu, soft_wrap=True)
     runs: list[CaseRun] = []
     memory = None
     with Interruption() as interruption:
@@ -127,7 +130,7 @@ def measure(packs: Path, page: Path, names: Sequence[str] | None, repeat: int) -
                 screen.print(line, soft_wrap=True)
         if not interruption.requested and any(c.name == KITCHEN for c in chosen):
             memory = bench.memory(next(c for c in chosen if c.name == KITCHEN), repeat)
-    write_bytes(page, results_page(runs, memory).encode())
+    write_bytes(page, results_page(runs, memory, cpu).encode())
     screen.print(f'written to {page}', soft_wrap=True)
     if interruption.requested:
         logger.warning('interrupted after %d of %d cases', len(runs), len(chosen))

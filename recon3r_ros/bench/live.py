@@ -7,8 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 import tempfile
 
+from recon3r_ros.bench.load import busy_processes
 from recon3r_ros.bench.simulated import simulated_pack
 from recon3r_ros.bench.transport import run as run_transport
+from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.live_demo import reconstruct_live
 from recon3r_ros.cli.reconstruction import reconstruct
@@ -34,33 +36,37 @@ where all is recorded) run on the same machine and communicate over DDS with the
 """
 
 
-def measure(packs: Path, output: Path) -> int:
+def measure(packs: Path, output: Path, load: int = 0) -> int:
     """
     Measure and write a table.
 
     :param packs: folder with a data/ folder of packs
     :param output: file of the table
+    :param load: busy processes beside the node
     :returns: the exit status
     :raises InputError: where the sequence is absent
     """
     pack = packs / 'data' / PACK
     if not pack.is_dir():
         raise InputError(f'{pack}: no such pack; give its folder with --packs')
+    line = machine()
     with tempfile.TemporaryDirectory(prefix='recon3r-bench-live-') as folder:
         offline, live = Path(folder) / 'offline', Path(folder) / 'live'
         reconstruct(open_sequence(images=pack), offline)
         before = evaluate(offline, pack)
         wide = Path(folder) / 'wide'
         simulated_pack(WIDE, wide)
-        rows = [_row('kitchen, node alone', pack, live, False),
-                _row('kitchen, all recorded', pack, live, True),
-                _row('simulated, 1280x720', wide, live, False)]
+        with busy_processes(load):
+            rows = [_row('kitchen, node alone', pack, live, False),
+                    _row('kitchen, all recorded', pack, live, True),
+                    _row('simulated, 1280x720', wide, live, False)]
     run_ate = _ate(before)
     rows.append(('kitchen, `recon3r run`', '', '', '', '', '', f'{run_ate:.3f} m'))
     rows.append(('target', '>= 95 %', '<= 50 ms', '', '<= 3 ms',
                  f'kitchen <= {1.2 * run_ate:.3f} m', ''))
     streams = (image_stream(), cloud_stream())
-    text = _TITLE + '## 30 images a second\n\n' + table(
+    beside = f', beside {load} busy processes' if load else ''
+    text = _TITLE + f'{line}.\n\n## 30 images a second{beside}\n\n' + table(
         ('', 'images with a pose', 'stamp to pose, median', '95 %', 'image callback',
          'ATE as published', 'ATE as saved'), rows)
     transport = [(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_clock import device_name, precision_name
 from recon3r_ros.bench.device_memory import Alive
+from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.atomic import write_bytes
@@ -79,7 +80,8 @@ def measure(model: Model, output: Path) -> int:
             f'Written by `recon3r bench --model {model.name}`; torch {torch.__version__}, images '
             f'of {SHAPE[1]}x{SHAPE[0]}, {"given" if model.weights else "random"} weights, full-'
             f'size network with {sum(p.numel() for p in network.parameters()) / 1e6:.0f} million '
-            'parameters.\n']
+            'parameters.\n',
+            f'{machine()}.\n']
     if device.type != 'cuda':
         text.append('No GPU was available; the same command measures one where available.\n')
     flops = _flops(network)

@@ -4,23 +4,42 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 import hashlib
 import json
+import os
 from pathlib import Path
 import shutil
+from typing import TYPE_CHECKING
 
 from recon3r_ros import sim
 from recon3r_ros.errors import OutputError
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.packs import write_pack
-from recon3r_ros.sim import SceneConfig, SimulatedSequence
-import torch
+from recon3r_ros.sim import SceneConfig
+
+if TYPE_CHECKING:
+    from recon3r_ros.geometry.camera import Camera
+    from recon3r_ros.sim import SimulatedFrame
 
 #: File of a pack with the configuration of the simulation
 RECIPE = 'scene.json'
+#: Nominal share of the image that the demo's dynamic object covers; its mean is at least 0.1 for
+#: the first ten seeds, although objects are smaller where space is scarce
+_DEMO_OBJECT = 0.15
+
+
+def demo_scene(seed: int, frames: int) -> SceneConfig:
+    """
+    Return the scene of the demo: a handheld camera, 640x480 at 30 Hz, and one dynamic object.
+
+    :param frames: number of images
+    """
+    return sim.SceneConfig(seed=seed, frames=frames, moving_objects=1, moving_size=_DEMO_OBJECT)
 
 
 def simulated_pack(config: SceneConfig, folder: Path,
@@ -38,7 +57,8 @@ def simulated_pack(config: SceneConfig, folder: Path,
         if not (folder / RECIPE).is_file():
             raise OutputError(f'{folder}: exists and was not simulated by this command; move it '
                               'or choose another output folder')
-        if (folder / RECIPE).read_text(encoding='utf-8') == recipe:
+        if (folder / RECIPE).read_text(encoding='utf-8') == recipe and _is_complete(
+                folder, config.frames):
             return
         shutil.rmtree(folder)
     try:
@@ -46,18 +66,59 @@ def simulated_pack(config: SceneConfig, folder: Path,
     except OSError as error:
         raise OutputError(f'{folder.parent}: cannot be created: {error.strerror}') from None
     with _one_thread():
-        write_pack(SimulatedSequence(config), folder, progress)
+        write_pack(_Rendered(config), folder, progress)
     write_bytes(folder / RECIPE, recipe.encode())
+
+
+def _is_complete(folder: Path, frames: int) -> bool:
+    """Whether a pack has all files of so many frames."""
+    counts = [len(list((folder / kind).glob('*.png'))) for kind in ('images', 'depth', 'masks')]
+    return counts == [frames] * 3 and all(
+        (folder / name).is_file() for name in ('frames.txt', 'groundtruth.txt', 'camera.json'))
+
+
+class _Rendered:
+    """
+    The frames of a scene, rendered ahead by one thread for each core.
+
+    :param config: of the scene
+    """
+
+    def __init__(self, config: SceneConfig) -> None:
+        self._sequence = sim.SimulatedSequence(config)
+
+    @property
+    def camera(self) -> Camera:
+        """The camera of all frames."""
+        return self._sequence.camera
+
+    def __len__(self) -> int:
+        return len(self._sequence)
+
+    def __iter__(self) -> Iterator[SimulatedFrame]:
+        cores = os.cpu_count() or 1
+        pool = ThreadPoolExecutor(cores)
+        waiting: deque[Future[SimulatedFrame]] = deque()
+        try:
+            for index in range(len(self)):
+                waiting.append(pool.submit(self._sequence.render, index))
+                if len(waiting) > 2 * cores:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """
-    Restrict torch to one thread.
+    Restrict torch to one thread in each that renders.
 
     A frame takes many small operations. Under load by other programs, synchronising threads at
     each of them makes rendering a hundred times slower.
     """
+    import torch  # only rendering needs it, and it takes a second
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-import os
 import platform
 
 from recon3r_ros import __version__
@@ -65,12 +64,13 @@ class Memory:
         return self.sizes_mb[-1] - self.sizes_mb[1]
 
 
-def results_page(runs: Sequence[CaseRun], memory: Memory | None) -> str:
+def results_page(runs: Sequence[CaseRun], memory: Memory | None, machine: str) -> str:
     """
     Write the page.
 
     :param runs: of the cases
     :param memory: of the repeated kitchen; None where it was not measured
+    :param machine: see `yardstick.machine`
     :returns: Markdown
     """
     accuracy = [row for run in runs for row in run.rows()]
@@ -86,7 +86,7 @@ def results_page(runs: Sequence[CaseRun], memory: Memory | None) -> str:
         'Written by `recon3r bench`. Lengths are in metres, ATE is the root mean square after',
         'alignment by a similarity; `recon3r eval --help` defines every measure. One run each.',
         '',
-        _machine(), '',
+        f'{machine}.', '', _versions(), '',
         table(('case', 'measure', 'target', 'measured', 'met'), accuracy),
         '## Speed and size', '',
         'Milliseconds are medians; a whole frame is one that became no keyframe. Total time',
@@ -119,13 +119,13 @@ def _milliseconds(value: float | None) -> str:
     return '-' if value is None else f'{value:.1f}'
 
 
-def _machine() -> str:
-    """Describe the hardware and the versions of the libraries, without naming the machine."""
+def _versions() -> str:
+    """List the versions of this package and the libraries."""
     libraries = []
     for name in _LIBRARIES:
         try:
             libraries.append(f'{name} {version(name)}')
         except PackageNotFoundError:
             continue
-    return (f'{os.cpu_count()} CPU cores ({platform.machine()}), no GPU used; recon3r_ros '
-            f'{__version__}, Python {platform.python_version()}, {", ".join(libraries)}.')
+    return (f'No GPU used; recon3r_ros {__version__}, Python {platform.python_version()} '
+            f'({platform.machine()}), {", ".join(libraries)}.')

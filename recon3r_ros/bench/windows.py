@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_memory import Alive
+from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
@@ -56,6 +57,7 @@ def measure(model: Model, pack: Path, output: Path) -> int:
     :returns: the exit status
     :raises Recon3rError: where the model or the device cannot be used
     """
+    line = machine()
     device, precision = resolve(model.engine)
     torch.manual_seed(0)
     network = weights.load(model.weights, model.name).network if model.weights else (
@@ -72,7 +74,7 @@ def measure(model: Model, pack: Path, output: Path) -> int:
     page = (f'# Windows of views: vggt on {device_clock.device_name(device)}\n\n'
             f'Written by `recon3r bench --model vggt`; torch {torch.__version__}, images of '
             f'{columns}x{rows}, {"given" if model.weights else "random"} weights, full-size '
-            f'network with {parameters / 1e6:.0f} million parameters.\n\n'
+            f'network with {parameters / 1e6:.0f} million parameters.\n\n{line}.\n\n'
             + ('' if device.type == 'cuda' else
                'No GPU was available; the same command measures one where available.\n\n')
             + '\n'.join([sliding, windows, _memory(network.config), _growth(pack)]))

@@ -31,6 +31,12 @@ def add_slam_arguments(parser: argparse.ArgumentParser) -> None:
         _add_option(group, own)
 
 
+def add_load_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --load."""
+    parser.add_argument('--load', metavar='N', type=natural, default=0, help='run so many busy '
+                        'processes beside it, as another load on the machine (default: 0)')
+
+
 def _add_option(parser: argparse._ActionsContainer, own: Field[Any]) -> None:
     about = own.metadata
     flags = [f'--{own.name.replace("_", "-")}', *([about['flag']] if about['flag'] else [])]
@@ -54,6 +60,14 @@ def positive(text: str) -> float:
     value = float(text)
     if not 0.0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'got {text}, expected a positive number')
+    return value
+
+
+def natural(text: str) -> int:
+    """Read an integer that is not negative."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f'got {text}, expected 0 or more')
     return value
 
 

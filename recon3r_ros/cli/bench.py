@@ -8,7 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
-from recon3r_ros.cli.arguments import add_model_arguments, asked_model, count
+from recon3r_ros.cli.arguments import add_load_argument, add_model_arguments, asked_model, count
 from recon3r_ros.ros.environment import require_rclpy
 
 _DESCRIPTION = """\
@@ -21,6 +21,9 @@ growth.
 With --model and a network, measure its run time on this machine instead: a window of keyframes
 against a baseline, a new keyframe in every mode, memory, and the share of the device's speed.
 Without --weights these are random, which takes the same time.
+
+With --speed, run the kitchen several times in processes of their own, with --baseline alternately
+by another checkout of this package, and say whether results depend on the number of cores.
 """
 
 
@@ -31,11 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         '(default: $RECON3R_SHARED, else ../shared)')
     parser.add_argument('--output', metavar='FILE', help='file of the table (default: '
                         'docs/results.md, with --live docs/results_live.md, with a network '
-                        'docs/results_networks.md, with vggt docs/results_windows.md)')
+                        'docs/results_networks.md, with vggt docs/results_windows.md, with '
+                        '--speed docs/results_speed.md, with --profile docs/performance.md)')
     parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
                         'poses, latency, transport')
+    add_load_argument(parser)
     parser.add_argument('--motion', action='store_true', help='measure the effect of large '
                         'dynamic objects on poses and map instead (docs/results_motion.md)')
+    parser.add_argument('--speed', action='store_true', help='measure time and memory of '
+                        'recon3r run on the kitchen instead')
+    parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
+                        '(with --speed)')
+    parser.add_argument('--profile', metavar='FILE', help='with --speed, find out where CPU time '
+                        'goes instead: stacks for other tools in FILE, a flame graph in FILE.svg, '
+                        'and the figures of docs/performance.md where that exists')
     parser.add_argument('--only', metavar='NAME', nargs='+', help='run only these cases')
     parser.add_argument('--repeat', metavar='N', type=count, default=3, help='runs of the kitchen '
                         'to measure memory growth (default: 3)')
@@ -54,7 +66,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.live:
         require_rclpy()
         from recon3r_ros.bench import live
-        return live.measure(shared, Path(arguments.output or 'docs/results_live.md'))
+        return live.measure(shared, Path(arguments.output or 'docs/results_live.md'),
+                            arguments.load)
+    if arguments.speed:
+        return _speed(arguments, shared)
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))
@@ -70,3 +85,18 @@ def execute(arguments: argparse.Namespace) -> int:
     from recon3r_ros.bench import accuracy
     return accuracy.measure(shared / 'data', Path(arguments.output or 'docs/results.md'),
                             arguments.only, arguments.repeat)
+
+
+def _speed(arguments: argparse.Namespace, shared: Path) -> int:
+    """Measure speed, or where time goes."""
+    from recon3r_ros.bench.cases import KITCHEN_PACK
+    pack = shared / 'data' / KITCHEN_PACK
+    if arguments.profile is not None:
+        from recon3r_ros.bench import stages
+        usual = Path('docs/performance.md')
+        page = arguments.output or (usual if usual.is_file() else None)
+        return stages.measure(pack, Path(arguments.profile), None if page is None else Path(page))
+    from recon3r_ros.bench import speed
+    baseline = None if arguments.baseline is None else Path(arguments.baseline)
+    return speed.measure(pack, Path(arguments.output or 'docs/results_speed.md'), baseline,
+                         arguments.load or 0)

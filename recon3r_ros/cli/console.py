@@ -38,20 +38,26 @@ class _LineHandler(logging.Handler):
     """
 
     def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `recon3r: warning: ...`."""
+        """Write `recon3r: warning: ...`; `recon3r: ...` for what is no problem."""
         text = ' '.join(record.getMessage().split())
+        kind = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
         try:
-            self.console.print(f'recon3r: {record.levelname.lower()}: {text}', soft_wrap=True)
+            self.console.print(f'recon3r: {kind}{text}', soft_wrap=True)
         except OSError:
             pass  # standard error is closed
 
 
 def log_to_console() -> None:
-    """Show this package's warnings on standard error, one line each; may be called again."""
+    """
+    Show this package's warnings, and when it compiles, on standard error, one line each.
+
+    May be called again.
+    """
+    logging.getLogger(f'{_PACKAGE}.compiled').setLevel(logging.INFO)
     logger = logging.getLogger(_PACKAGE)
     for handler in [h for h in logger.handlers if isinstance(h, _LineHandler)]:
         logger.removeHandler(handler)
@@ -111,9 +117,11 @@ class _ProgressLines(ProgressBar):
         self._due = 0.0
 
     def stage(self, description: str, total: int | None = None) -> None:
-        """Begin a stage."""
+        """Begin a stage; one without steps is a line of its own."""
         self._description, self._done, self._total = description, 0, total
         self._due = 0.0
+        if total is None:
+            self._console.print(f'recon3r: {description}', soft_wrap=True)
 
     def advance(self) -> None:
         """Count one step."""
@@ -121,8 +129,9 @@ class _ProgressLines(ProgressBar):
 
     def update(self, done: int, total: int) -> None:
         """Set the steps done."""
+        changed = done != self._done
         self._done, self._total = done, total or None
-        if time.monotonic() >= self._due or done == total:
+        if changed and (time.monotonic() >= self._due or done == total):
             self._due = time.monotonic() + LINE_PERIOD_S
             of = f' of {total}' if total else ''
             self._console.print(f'recon3r: {self._description}: {done}{of}', soft_wrap=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+import re
 import shutil
 import signal
 import subprocess
@@ -17,21 +18,26 @@ from typing import Any
 
 import cv2
 import numpy as np
+from recon3r_ros.bench.load import LoadMeter, MachineLoad
+from recon3r_ros.cli.console import ProgressBar
 from recon3r_ros.cli.play import OFFSET
 from recon3r_ros.errors import Recon3rError
+from recon3r_ros.evaluation.live import posed_in_time
 from recon3r_ros.io.atomic import write_bytes
-from recon3r_ros.io.bag import open_bag
+from recon3r_ros.io.bag import recorded_images
 from recon3r_ros.io.stamps import parse_seconds
 from recon3r_ros.io.trajectory import read_tum, write_tum
 from recon3r_ros.ros.demo_listener import Listener
 from recon3r_ros.ros.environment import child_environment, prepare_process
 
-#: Timeouts for the start and the end of a process, seconds
-READY_S, END_S = 60.0, 15.0
+#: Timeouts for the start and the end of a process, seconds; a first start compiles
+READY_S, END_S = 300.0, 15.0
 #: Timeout for playing all images, seconds
 PLAYING_S = 3600.0
 #: Topic of dynamic masks
 MASKS = '/recon3r/camera/dynamic_mask'
+#: What ROS writes before a log line
+_PREFIX = re.compile(r'^\[\w+\] (\[[^]]*\] )*\[[^]]*\]: ')
 
 
 @dataclass(frozen=True)
@@ -41,38 +47,35 @@ class LiveReport:
 
     :param published: images published
     :param poses: poses received for them
+    :param in_time: share of the images whose pose was received in time, see `evaluation.live`
     :param latency_ms: median from an image's stamp to its pose's arrival
     :param latency_95_ms: 95th percentile
     :param callback_ms: median run time of the node's image callback; NaN where not received
-    :param saved: response of ~/save_map
+    :param load: of the machine while images were played; None where unknown
     """
 
     published: int
     poses: int
+    in_time: float
     latency_ms: float
     latency_95_ms: float
     callback_ms: float
-    saved: str
-
-    def summary(self, recording: Path) -> str:
-        """Return a few lines for the console."""
-        return (f'images     {self.published} published, {self.poses} poses received\n'
-                f'latency    {self.latency_ms:.0f} ms from stamp to pose, 95 % within '
-                f'{self.latency_95_ms:.0f} ms\n'
-                f'map        {self.saved}\n'
-                f'recording  {recording}')
+    load: MachineLoad | None
 
 
-def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float = 1.0
-                     ) -> LiveReport:
+def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float = 1.0,
+                     bar: ProgressBar = ProgressBar(None)) -> LiveReport:
     """
     Play a pack to the node, record all topics, and save the map.
+
+    The first image is published when the node is active and all processes are connected.
 
     :param pack: folder of the images
     :param output: folder for the map, recording/, published/trajectory.txt with the published
         poses, and truth/, the pack with the stamps and names of the published images
     :param record: whether to record all topics, so that the node publishes all of them
     :param rate: factor of the playback speed
+    :param bar: shows the progress
     :raises Recon3rError: where a process fails, with its last output
     """
     recording = output / 'recording'
@@ -81,31 +84,66 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
     prepare_process()
     with ExitStack() as stack:
         others = [stack.enter_context(_child(
-            output, 'node', '-m', 'recon3r_ros.ros.node', '--ros-args', '-p',
+            output, 'node', '-m', 'recon3r_ros.ros.start', '--ros-args', '-p',
             f'map_path:={output}'))]
         if record:
             others.append(stack.enter_context(_child(
                 output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))))
         listener = stack.enter_context(Listener())
-        _wait(listener.node_is_ready, others, READY_S, 'the node')
-        with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack),
-                    '--rate', f'{rate}') as camera:
-            _wait(lambda: camera.poll() is not None, others, PLAYING_S, 'the last image')
-            if camera.returncode:
-                raise Recon3rError(_last_words(output, 'camera'))
+        says = _says(output / 'node.log', bar)
+        _wait(listener.node_is_active, others, READY_S, 'the node', says)
+        _wait(lambda: listener.is_connected(record), others, READY_S, 'the recorder')
+        load = _play(pack, output, len(others), rate, listener, others, bar)
         _restamp(pack, output / 'truth', _offset_ns(output), rate)
-        report = _report(listener, _save_map(listener, others))
+        bar.stage('saving the map')
+        _save_map(listener, others)
+        report = _report(listener, load)
         _write_poses(listener, output / 'published')
     if record:
+        bar.stage('reading the recording')
         _take_masks(recording, output / 'masks')
     return report
 
 
+def _play(pack: Path, output: Path, subscribers: int, rate: float, listener: Listener,
+          others: Sequence[subprocess.Popen[bytes]], bar: ProgressBar) -> MachineLoad | None:
+    """Play all images to so many subscribers; return the load of the machine meanwhile."""
+    bar.stage('connecting the camera')
+    with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack), '--rate', f'{rate}',
+                '--subscribers', f'{subscribers}') as camera:
+        def ended() -> bool:
+            return camera.poll() is not None
+        _wait(lambda: bool(listener.stamps_ns) or ended(), others, READY_S, 'the first image')
+        meter = LoadMeter(child.pid for child in (*others, camera))
+        total = len(list((pack / 'images').iterdir()))
+        bar.stage('playing', total)
+        _wait(ended, others, PLAYING_S, 'the last image',
+              lambda: bar.update(len(listener.stamps_ns), total))
+        if camera.returncode:
+            raise Recon3rError(_last_words(output, 'camera'))
+        return meter.read()
+
+
+def _says(log: Path, bar: ProgressBar) -> Callable[[], None]:
+    """Return a function that shows the last line that the node has logged, if it is new."""
+    shown = None
+
+    def show() -> None:
+        nonlocal shown
+        lines = log.read_text(errors='replace').splitlines()
+        line = f': {_PREFIX.sub("", lines[-1])}' if lines else ''
+        if line != shown:
+            shown = line
+            bar.stage(f'starting the node{line}')
+    return show
+
+
 def _take_masks(recording: Path, folder: Path) -> None:
     """Write the published masks, one for each image that has one."""
-    for frame in open_bag(recording, MASKS, calibrated=False):
-        _, data = cv2.imencode('.png', frame.image)
-        write_bytes(folder / f'{frame.name}.png', data.data)
+    folder.mkdir(exist_ok=True)
+    for stamp_ns, mask in recorded_images(recording, MASKS):
+        _, data = cv2.imencode('.png', mask)
+        write_bytes(folder / f'{stamp_ns}.png', data.data)
 
 
 def _offset_ns(output: Path) -> int:
@@ -142,15 +180,14 @@ def _restamp(pack: Path, folder: Path, offset_ns: int, rate: float) -> None:
                 target.symlink_to(source.resolve())
 
 
-def _save_map(listener: Listener, others: Sequence[subprocess.Popen[bytes]]) -> str:
-    """Call ~/save_map; return the node's message."""
+def _save_map(listener: Listener, others: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Call ~/save_map."""
     _wait(listener.can_save, others, READY_S, 'the service save_map')
     answer = listener.save_map()
     _wait(answer.done, others, READY_S, 'the response of save_map')
     said: Any = answer.result()
     if not said.success:
         raise Recon3rError(f'save_map: {said.message}')
-    return str(said.message)
 
 
 def _write_poses(listener: Listener, folder: Path) -> None:
@@ -160,17 +197,15 @@ def _write_poses(listener: Listener, folder: Path) -> None:
     write_tum(folder / 'trajectory.txt', *listener.poses())
 
 
-def _report(listener: Listener, saved: str) -> LiveReport:
-    """
-    Summarise.
-
-    :param saved: response of ~/save_map
-    """
+def _report(listener: Listener, load: MachineLoad | None) -> LiveReport:
+    """Summarise what was received, and the load of the machine meanwhile."""
     delays = listener.delays_ms()
     if not delays:
         raise Recon3rError('no pose received from the node')
-    return LiveReport(listener.images, len(delays), float(np.median(delays)),
-                      float(np.quantile(delays, 0.95)), listener.callback_ms, saved)
+    stamps_ns = listener.stamps_ns
+    return LiveReport(
+        len(stamps_ns), len(delays), posed_in_time(stamps_ns, listener.arrivals_ns),
+        float(np.median(delays)), float(np.quantile(delays, 0.95)), listener.callback_ms, load)
 
 
 @contextmanager
@@ -204,10 +239,11 @@ def _last_words(folder: Path, name: str) -> str:
 
 
 def _wait(condition: Callable[[], Any], children: Sequence[subprocess.Popen[bytes]],
-          seconds: float, what: str) -> None:
-    """Wait for a condition while the children run."""
+          seconds: float, what: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Wait for a condition while the children run, and do something now and then."""
     deadline = time.monotonic() + seconds
     while not condition():
+        meanwhile()
         if any(child.poll() is not None for child in children):
             raise Recon3rError(f'a process ended while waiting for {what}')
         if time.monotonic() > deadline:

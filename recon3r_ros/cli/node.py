@@ -33,5 +33,5 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     require_rclpy()
-    from recon3r_ros.ros.node import main
+    from recon3r_ros.ros.start import main
     return main(['recon3r', *arguments.ros_args])

@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'publish /clock for nodes with use_sim_time (default: now)')
     parser.add_argument('--fps', type=positive, default=30.0, help='images a second, where they '
                         'have no stamps (default: 30)')
+    parser.add_argument('--subscribers', metavar='N', type=count, help='begin when so many '
+                        'subscribe to images and intrinsics, and fail without them (default: '
+                        'when there is one, or after 10 s)')
     parser.add_argument('--image-topic', metavar='T', help='topic of the images in a bag; '
                         'required where it holds several')
 
@@ -83,14 +86,12 @@ def _open(arguments: argparse.Namespace) -> Sequence:
 
 def _simulated(arguments: argparse.Namespace) -> Path:
     """Render a room, unless it is cached."""
-    from recon3r_ros.bench.simulated import simulated_pack  # only this needs PyTorch
-    from recon3r_ros.sim import SceneConfig
+    from recon3r_ros.bench.simulated import demo_scene, simulated_pack  # renders with PyTorch
     pack = (Path(tempfile.gettempdir()) / f'recon3r-play-{os.getuid()}'
             / f'{arguments.simulated}-{arguments.frames}')
     with progress_bar(lines=True) as bar:
         bar.stage('rendering images of the simulated camera', arguments.frames)
-        simulated_pack(SceneConfig(seed=arguments.simulated, frames=arguments.frames,
-                                   moving_objects=1), pack, bar.update)
+        simulated_pack(demo_scene(arguments.simulated, arguments.frames), pack, bar.update)
     return pack
 
 
@@ -98,7 +99,7 @@ def _play(sequence: Sequence, arguments: argparse.Namespace) -> None:
     from recon3r_ros.ros.player import player
     screen = console()
     with player(arguments.camera, arguments.stamps == 'original') as camera:
-        if not camera.wait_for_listeners():
+        if not camera.wait_for_listeners(arguments.subscribers):
             screen.print(f'{camera.topic} has no subscribers yet; publishing anyway')
         while True:
             played = camera.play(sequence, arguments.rate)

@@ -4,22 +4,26 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 import logging
 from pathlib import Path
 
+import cv2
 from recon3r_ros.cli.console import progress_bar, ProgressBar
 from recon3r_ros.cli.interruption import Interruption
 from recon3r_ros.cli.report import RunReport
 from recon3r_ros.cli.session import Session
 from recon3r_ros.errors import OutputError
 from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.models.registry import make_predictor, Model
-from recon3r_ros.slam.backend.executor import InProcessExecutor
-from recon3r_ros.slam.backend.mapping import Mapper
+from recon3r_ros.slam.backend.mapping_process import MappingProcess
+from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions, MappingOptions
 from recon3r_ros.slam.system import System
 
@@ -50,7 +54,8 @@ class RunOptions:
 
 
 def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = RunOptions(),
-                interruption: Interruption | None = None) -> RunReport:
+                interruption: Interruption | None = None,
+                process: MappingProcess | None = None) -> RunReport:
     """
     Reconstruct a sequence and write everything to a folder.
 
@@ -60,16 +65,19 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
     :param output: folder for the results
     :param options: of the reconstruction
     :param interruption: checked between frames for a request to stop; None never stops
+    :param process: for local mapping, where it has been started already; it is ended
     :returns: the content of report.json
     :raises Recon3rError: where an image, or the folder, cannot be used
     """
-    predictor = make_predictor(options.model)
-    with progress_bar(options.progress) as bar, ResultWriter(output) as writer:
-        mapper = Mapper(predictor, options.mapping, options.motion)
-        system = System(executor=InProcessExecutor(mapper), motion=options.motion,
-                        options=options.frontend)
+    cv2.setNumThreads(1)  # mapping has the other core; optical flow depends on the number
+    with (closing(SubprocessExecutor(partial(make_predictor, options.model), options.mapping,
+                                     options.motion, niceness=0, process=process)
+                  ) as executor,
+          progress_bar(options.progress) as bar, ResultWriter(output) as writer):
+        system = System(executor=executor, motion=options.motion, options=options.frontend,
+                        lag=KeyframeLag())
         session = Session(sequence, writer, system, options.model.name, options.voxel_size,
-                          options.motion.refiner)
+                          options.motion.refiner, lambda: peak_memory_mb(executor.pid))
         try:
             _stream(session, sequence, bar, interruption)
             bar.stage('refining')

@@ -13,6 +13,9 @@ class Timings:
     """
     Run times; images are read ahead in a thread, so `read_s` is time spent waiting.
 
+    CPU time does not depend on the load of the machine. That of a frame is the tracking thread's,
+    without OpenCV's own threads.
+
     :param total_s: seconds in total, from opening the output to the last file
     :param read_s: seconds spent waiting for images
     :param track_median_ms: milliseconds for tracking a frame; None if none was tracked
@@ -22,6 +25,11 @@ class Timings:
     :param keyframe_median_ms: milliseconds for a frame that became a keyframe; None if none
     :param finish_s: seconds for the refinement at the end
     :param write_s: seconds for fusing the map and writing the results at the end
+    :param track_cpu_median_ms: CPU time for tracking a frame; None if none was tracked
+    :param frame_cpu_median_ms: CPU time for a tracked frame that became no keyframe, with its
+        mask; None likewise
+    :param keyframe_cpu_median_ms: CPU time for a keyframe, all threads and processes together;
+        None if none
     """
 
     total_s: float
@@ -32,6 +40,9 @@ class Timings:
     keyframe_median_ms: float | None
     finish_s: float
     write_s: float
+    track_cpu_median_ms: float | None
+    frame_cpu_median_ms: float | None
+    keyframe_cpu_median_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class RunReport:
     :param frames_read: images that could be decoded and were processed
     :param frames_tracked: of these, those with a pose
     :param frames_skipped: unusable images
+    :param landmarks_median: landmarks that agree with a frame's pose; None if none was tracked
     :param keyframes: number of keyframes with a pose
     :param points: number of points in the map
     :param state: of the tracker at the end: initialising, tracking or lost
@@ -64,6 +76,7 @@ class RunReport:
     frames_read: int
     frames_tracked: int
     frames_skipped: int
+    landmarks_median: float | None
     keyframes: int
     points: int
     state: str

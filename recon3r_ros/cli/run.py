@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recon3r_ros.cli.arguments import (
     add_model_arguments,
@@ -18,6 +19,9 @@ from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.exit_status import EXPLANATION, INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.cli.interruption import Interruption
 from recon3r_ros.option import chosen
+
+if TYPE_CHECKING:
+    from recon3r_ros.slam.backend.mapping_process import MappingProcess
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +87,13 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
-    # Deferred, so that --help is fast
+    # Deferred, so that --help is fast; both processes import at the same time
+    from recon3r_ros.slam.backend.mapping_process import MappingProcess
+    with MappingProcess() as process:
+        return _reconstruct(arguments, process)
+
+
+def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
     from recon3r_ros.geometry.camera import Camera
     from recon3r_ros.io.masks import MaskedSequence
@@ -103,7 +113,7 @@ def execute(arguments: argparse.Namespace) -> int:
             not arguments.uncalibrated, arguments.fps, arguments.image_topic)
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
-        report = reconstruct(sequence, arguments.output, options, interruption)
+        report = reconstruct(sequence, arguments.output, options, interruption, process)
     for warning in report.warnings:
         logger.warning('%s', warning)
     console().print(report.summary(Path(arguments.output)), soft_wrap=True)

@@ -42,10 +42,13 @@ class Session:
     :param model: name of the depth predictor
     :param voxel_size: of the map, map units; None: chosen by the fusion
     :param refiner: refines masks to the edges of the image; None leaves them coarse
+    :param memory_mb: gives the peak memory of all processes, for the report
     """
 
     def __init__(self, sequence: Sequence, writer: ResultWriter, system: System, model: str,
-                 voxel_size: float | None, refiner: MaskRefiner | None) -> None:
+                 voxel_size: float | None, refiner: MaskRefiner | None,
+                 memory_mb: Callable[[], float] = peak_memory_mb) -> None:
+        self._memory_mb = memory_mb
         self.interrupted = False
         self._sequence = sequence
         self._writer = writer
@@ -59,7 +62,10 @@ class Session:
         self._finish_s = 0.0
         self._times: list[StageTimes] = []
         self._frame_s: list[float] = []
+        self._frame_cpu_s: list[float] = []
         self._keyframe_s: list[float] = []
+        self._keyframe_cpu_s: list[float] = []
+        self._landmarks: list[int] = []
         self._warnings: list[str] = []
         self._count = 0
         self._finished = False
@@ -135,10 +141,13 @@ class Session:
         times = update.times
         if times.track > 0:
             self._times.append(times)
+        self._landmarks += [f.landmarks for f in update.frames if f.landmarks]
         if update.keyframe is not None:
             self._keyframe_s.append(times.total)
+            self._keyframe_cpu_s.append(times.keyframe_cpu)
         elif update.frames:
             self._frame_s.append(times.total)
+            self._frame_cpu_s.append(times.total_cpu)
 
     def finish(self) -> None:
         """Run the final refinement; only in the first call."""
@@ -270,15 +279,20 @@ class Session:
             motion_median_ms=_median_ms([t.motion for t in self._times]),
             frame_median_ms=_median_ms(self._frame_s),
             keyframe_median_ms=_median_ms(self._keyframe_s),
-            finish_s=self._finish_s, write_s=write_s)
+            finish_s=self._finish_s, write_s=write_s,
+            track_cpu_median_ms=_median_ms([t.track_cpu for t in self._times]),
+            frame_cpu_median_ms=_median_ms(self._frame_cpu_s),
+            keyframe_cpu_median_ms=_median_ms(self._keyframe_cpu_s))
         return RunReport(
             version=__version__, model=self._model, input=self._sequence.name,
             frames_read=self._count, frames_tracked=poses,
-            frames_skipped=len(self._sequence.skipped), keyframes=keyframes, points=points,
+            frames_skipped=len(self._sequence.skipped),
+            landmarks_median=median(self._landmarks) if self._landmarks else None,
+            keyframes=keyframes, points=points,
             state=self._system.state.value, scale=self._scale(),
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
-            peak_memory_mb=peak_memory_mb(), interrupted=self.interrupted,
+            peak_memory_mb=self._memory_mb(), interrupted=self.interrupted,
             warnings=tuple(self._warnings))
 
 

@@ -42,7 +42,7 @@ def distances(points: Array, pixels: Array, K: Array, T: Array) -> Array:
     return out
 
 
-@compiled('b1[::1](f8[:,::1], f8[:,::1], b1[::1], f8[::1], f8[:,::1], f8)')
+@compiled()
 def _within(points: Array, pixels: Array, used: NDArray[np.bool_], K: Array, T: Array,
             threshold: float) -> NDArray[np.bool_]:
     """Which rows have a reprojection error below the threshold."""
@@ -113,7 +113,7 @@ def normal_equations(points: Array, pixels: Array, weights: Array, used: NDArray
     return cost
 
 
-@compiled('f8[:,::1](f8[:,::1], f8[:,::1], f8[::1], b1[::1], f8[::1], f8, f8[:,::1], i8, f8)')
+@compiled()
 def _levenberg_marquardt(points: Array, pixels: Array, weights: Array, used: NDArray[np.bool_],
                          K: Array, threshold: float, T: Array, iterations: int, tolerance: float
                          ) -> Array:
@@ -139,7 +139,7 @@ def _levenberg_marquardt(points: Array, pixels: Array, weights: Array, used: NDA
     return T
 
 
-@compiled('f8[:,::1](f8[:,::1], f8[:,::1], f8[::1], b1[::1], f8[::1], f8, f8[:,::1])')
+@compiled()
 def _polished(points: Array, pixels: Array, weights: Array, valid: NDArray[np.bool_], K: Array,
               threshold: float, T: Array) -> Array:
     """

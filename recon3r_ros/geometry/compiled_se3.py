@@ -23,7 +23,7 @@ def transform(T: Array, x: float, y: float, z: float) -> tuple[float, float, flo
             T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3])
 
 
-@compiled('f8[:,::1](f8[::1], f8[:,::1])')
+@compiled()
 def left_update(xi: Array, T: Array) -> Array:
     """Return exp(xi) T, with xi = [omega, v] as in `se3.exp`."""
     wx, wy, wz = xi[0], xi[1], xi[2]
@@ -53,7 +53,25 @@ def left_update(xi: Array, T: Array) -> Array:
     return out
 
 
-@compiled('f8[::1](f8[:,::1], f8[::1], f8)')
+@compiled()
+def renormalised(T: Array) -> Array:
+    """
+    Nearest rigid motion to T (4, 4), whose rotation is one but for rounding errors.
+
+    One iteration of Newton and Schulz's for the polar factor, R (3 I - R^T R) / 2; its error is
+    the square of R's.
+    """
+    out = T.copy()
+    for i in range(3):
+        for j in range(3):
+            out[i, j] = 1.5 * T[i, j]
+            for k in range(3):
+                out[i, j] -= 0.5 * T[i, k] * (
+                    T[0, k] * T[0, j] + T[1, k] * T[1, j] + T[2, k] * T[2, j])
+    return out
+
+
+@compiled()
 def damped_step(H: Array, g: Array, damping: float) -> Array:
     """
     Solve (H + D) x = -g by Cholesky's decomposition.

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -172,6 +173,25 @@ def open_bag(
     sequence = Bag(bag_path, topic, count, stamped)
     sequence.settle(camera, camera_source)
     return sequence
+
+
+def recorded_images(path: Path, topic: str) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    """
+    Yield the images of one topic in the order of their recording, whatever their stamps.
+
+    :param path: folder or file
+    :param topic: name; nothing is yielded where nothing was published on it
+    :returns: stamps in nanoseconds, and images (H, W) or (H, W, 3); unusable ones are left out
+    :raises InputError: where the bag cannot be read
+    """
+    with opened(path) as reader:
+        if topic not in {c.topic for c in reader.connections if c.msgcount}:
+            return
+        with suppress(BagDamagedError):
+            for _, message in messages(reader, topic):
+                with suppress(InputError):
+                    if not isinstance(message, InputError):
+                        yield _stamp_ns(message), _pixels(message)
 
 
 def _is_stamped(reader: Reader, topic: str) -> bool:

@@ -28,8 +28,8 @@ from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired
 MAP_FILE = 'map.npz'
 FORMAT, VERSION = 'recon3r_ros map', 1
 #: Arrays of a keyframe: type, shape (w and h of the grid, W and H of the tracking image, k
-#: keypoints, d dimensions of the descriptor), whether they are compressed. The three large ones
-#: are not: they would shrink by a fifth, at 50 MB/s
+#: keypoints, d dimensions of the descriptor), whether they are compressed. The large ones are
+#: not: they would shrink by a fifth, at 50 MB/s
 _ARRAYS: dict[str, tuple[str, str, bool]] = {
     'image': ('u1', 'hw3', False),
     'gray': ('u1', 'HW', False),
@@ -37,7 +37,7 @@ _ARRAYS: dict[str, tuple[str, str, bool]] = {
     'keypoints': ('<i4', 'k2', False),
     'landmarks': ('<f8', 'k', False),
     'information': ('<f8', 'k', False),
-    'inverse_depth': ('<f4', 'hw', True),
+    'inverse_depth': ('<f4', 'hw', False),
     'confidence': ('<f4', 'hw', False),
     'mask': ('?', 'hw', True),
 }

@@ -9,10 +9,24 @@ import resource
 import sys
 
 
-def peak_memory_mb() -> float:
-    """Return the peak resident set of this process, megabytes."""
+def peak_memory_mb(*others: int) -> float:
+    """
+    Return the peak resident set of this process and others, megabytes.
+
+    :param others: their process ids; one that has ended, or is unknown here, counts nothing
+    """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == 'darwin' else peak * 1024 / 1e6
+    own = peak / 1e6 if sys.platform == 'darwin' else peak * 1024 / 1e6
+    return own + sum(_peak_mb(pid) for pid in others)
+
+
+def _peak_mb(pid: int) -> float:
+    try:
+        status = Path(f'/proc/{pid}/status').read_text(encoding='ascii')
+    except OSError:
+        return 0.0
+    peaks = [line.split()[1] for line in status.splitlines() if line.startswith('VmHWM:')]
+    return int(peaks[0]) * 1024 / 1e6 if peaks else 0.0
 
 
 def resident_memory_mb(pid: int | str = 'self') -> float | None:

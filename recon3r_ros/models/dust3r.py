@@ -88,12 +88,14 @@ class Dust3rPredictor:
             self.engine.encode(view.image))
 
     def predict(self, groups: Sequence[tuple[Dust3rEncoding, ...]],
-                moving: Sequence[tuple[Mask, ...]] | None = None) -> list[Prediction]:
+                moving: Sequence[tuple[Mask, ...]] | None = None, priors: object = None
+                ) -> list[Prediction]:
         """
         Pointmaps of pairs and of single views, decoded in batches.
 
         :param moving: for each group, dynamic masks of its views (H, W) on their grids: static
             tokens then do not attend to dynamic ones (Easi3R, section 3.4)
+        :param priors: ignored
         :raises ValueError: for a group of another size
         :raises Recon3rError: where the device runs out of memory
         """

@@ -3,26 +3,27 @@
 """
 The predictor that needs no weights: classical two-view geometry behind the `Predictor` interface.
 
-Optical flow gives dense matches; a robust fit from the views' pose priors, or RANSAC, the relative
-pose; triangulation the pointmaps.
+Optical flow, seeded by what the map knows, gives dense matches; a robust fit from the prior pose,
+or RANSAC, the relative pose; triangulation the pointmaps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry import flow, se3, two_view
+from recon3r_ros.geometry import flow, reprojection_flow, se3, two_view
 from recon3r_ros.models.compiled_pointmaps import MAX_EPIPOLAR
 from recon3r_ros.models.feature_matching import match_features
 from recon3r_ros.models.geometric_encoding import GeometricEncoding
 from recon3r_ros.models.geometric_pointmaps import Matches, only_turned, Pointmap
 from recon3r_ros.models.registry import Model
-from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, Prediction, View
+from recon3r_ros.models.types import MapPrior, MATCHED, NO_CONFIDENCE, Prediction, View
 
 Array = NDArray[np.float64]
+Seeds = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 #: Least share of matches outside of dynamic masks for the masks to be used: they may be wrong
 MIN_STILL = 0.1
@@ -30,8 +31,9 @@ MIN_STILL = 0.1
 FEATURE_RATIO = 0.85
 #: Epipolar distance of an inlier, grid pixels
 INLIER_PIXELS = 0.5
-#: Below this share of keypoints that pass the forward-backward check, sparse features are used
-TRUSTED_SHARE = 0.2
+#: Below this share of keypoints that pass the forward-backward check, sparse features are used;
+#: with flow seeded by the map, a smaller share confirms it: features find no more
+TRUSTED_SHARE, CONFIRMED_SHARE = 0.2, 0.1
 #: Median parallax (grid pixels) below which a pair is not triangulated
 MIN_PARALLAX = 0.75
 
@@ -46,33 +48,38 @@ class GeometricPredictor:
         return GeometricEncoding.of(view)
 
     def predict(self, groups: Sequence[tuple[GeometricEncoding, ...]],
-                moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None
+                moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None,
+                priors: Sequence[tuple[MapPrior | None, ...]] | None = None
                 ) -> list[Prediction]:
         """
         Pointmaps of pairs; a pair and its reverse share their matches and pose.
 
         :param moving: ignored
+        :param priors: poses and depths from which pose and matching start
         :raises ValueError: for a group that is not a pair
         """
         for group in groups:
             if len(group) != 2:
                 raise ValueError(f'the geometric predictor takes pairs, got {len(group)} views')
-        unique = {frozenset((id(a), id(b))): (a, b) for a, b in groups}
-        solved = {key: predict_pair(*pair) for key, pair in unique.items()}
-        return [solved[key][0 if unique[key][0] is a else 1]
-                for a, b in groups for key in [frozenset((id(a), id(b)))]]
+        known = priors or [(None, None)] * len(groups)
+        # In one thread: tracking has the other cores
+        solved: dict[tuple[int, int], Prediction] = {}
+        for (a, b), (prior_a, prior_b) in zip(groups, known):
+            if (id(a), id(b)) not in solved:
+                solved[id(a), id(b)], solved[id(b), id(a)] = predict_pair(a, b, prior_a, prior_b)
+        return [solved[id(a), id(b)] for a, b in groups]
 
 
-def predict_pair(a: GeometricEncoding, b: GeometricEncoding) -> tuple[Prediction, Prediction]:
+def predict_pair(a: GeometricEncoding, b: GeometricEncoding, prior_a: MapPrior | None = None,
+                 prior_b: MapPrior | None = None) -> tuple[Prediction, Prediction]:
     """Pointmaps of the pair in a's frame, and in b's."""
-    same_size = a.gray.coarse.shape == b.gray.coarse.shape
+    T_b_a = None if prior_a is None or prior_b is None else (
+        se3.inverse(prior_b.T_map_cam) @ prior_a.T_map_cam)
     candidates = []
-    if same_size:
-        candidates.append(_solve(a, b, None, None))
-    if not candidates or candidates[0].trusted_share < TRUSTED_SHARE:
-        seeds = _match_features(a, b)
-        if seeds is not None:
-            candidates.append(_solve(a, b, *seeds))
+    for seeds, enough in _seeds(a, b, prior_a, prior_b, T_b_a):
+        candidates.append(_solve(a, b, T_b_a, seeds))
+        if candidates[-1].trusted_share >= enough:
+            break
     if not candidates:
         return _nothing(a, b), _nothing(b, a)
     best = max(candidates, key=lambda c: c.inliers)
@@ -98,8 +105,34 @@ class _Solution:
     has_parallax: bool = True
 
 
-def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float32] | None,
-           seed_ba: NDArray[np.float32] | None) -> _Solution:
+def _seeds(a: GeometricEncoding, b: GeometricEncoding, prior_a: MapPrior | None,
+           prior_b: MapPrior | None, T_b_a: Array | None) -> Iterator[tuple[Seeds | None, float]]:
+    """
+    Iterate over flow seeds, cheapest first: by the map, none, by sparse features.
+
+    Each comes with the share of trusted keypoints with which no other is tried.
+    """
+    if T_b_a is not None:
+        predicted = None
+        if prior_a is not None and prior_a.inverse_depth is not None:
+            predicted = reprojection_flow.seeds(
+                prior_a.inverse_depth, a.camera, b.camera, T_b_a)
+        elif prior_b is not None and prior_b.inverse_depth is not None:
+            predicted = reprojection_flow.seeds(
+                prior_b.inverse_depth, b.camera, a.camera, se3.inverse(T_b_a))
+            predicted = None if predicted is None else predicted[::-1]
+        if predicted is not None:
+            yield predicted, CONFIRMED_SHARE
+    if a.gray.coarse.shape == b.gray.coarse.shape:
+        yield None, TRUSTED_SHARE
+    matched = _match_features(a, b, T_b_a)
+    if matched is not None:
+        yield matched, 0.0
+
+
+def _solve(a: GeometricEncoding, b: GeometricEncoding, T_b_a_prior: Array | None,
+           seeds: Seeds | None) -> _Solution:
+    seed_ab, seed_ba = (None, None) if seeds is None else seeds
     pixels_a, pixels_b = a.keypoints.astype(np.float32), b.keypoints.astype(np.float32)
     flow_ab = flow.compute_flow(a.gray, b.gray, pixels_a, seed_ab)
     flow_ba = flow.compute_flow(b.gray, a.gray, pixels_b, seed_ba)
@@ -125,25 +158,14 @@ def _solve(a: GeometricEncoding, b: GeometricEncoding, seed_ab: NDArray[np.float
         return _Solution(forward, backward, se3.from_rt(rotation, np.zeros(3)), inliers, share,
                          has_parallax=False)
     pose = two_view.estimate_relative_pose(
-        rays_a, rays_b, INLIER_PIXELS * pixel, _prior(a, b))
+        rays_a, rays_b, INLIER_PIXELS * pixel, T_b_a_prior)
     if pose is None:
         return _Solution(forward, backward, None, 0, share)
     return _Solution(forward, backward, pose.T_b_a, int(pose.inliers.sum()), share)
 
 
-def _prior(a: GeometricEncoding, b: GeometricEncoding) -> Array | None:
-    """
-    Prior T_b_a (4, 4) by the views' pose priors, in map units, where both have one.
-
-    Poses in the map may have been refined since.
-    """
-    if a.view.pose is None or b.view.pose is None:
-        return None
-    return se3.inverse(b.view.pose.T_map_cam) @ a.view.pose.T_map_cam
-
-
-def _match_features(a: GeometricEncoding, b: GeometricEncoding
-                    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+def _match_features(a: GeometricEncoding, b: GeometricEncoding, T_b_a_prior: Array | None
+                    ) -> Seeds | None:
     """Flow seeds in both directions from sparse features, or None with too few inliers."""
     (pixels_a, root_a), (pixels_b, root_b) = a.sparse, b.sparse
     if min(len(pixels_a), len(pixels_b)) < two_view.MIN_INLIERS:
@@ -154,7 +176,7 @@ def _match_features(a: GeometricEncoding, b: GeometricEncoding
     matched_a, matched_b = pixels_a[index_a], pixels_b[index_b]
     pose = two_view.estimate_relative_pose(
         a.camera.unproject(matched_a), b.camera.unproject(matched_b),
-        2 * INLIER_PIXELS / a.camera.fx, _prior(a, b), exact=False)
+        2 * INLIER_PIXELS / a.camera.fx, T_b_a_prior, exact=False)
     if pose is None:
         return None
     matched_a, matched_b = matched_a[pose.inliers], matched_b[pose.inliers]

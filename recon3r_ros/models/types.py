@@ -55,6 +55,20 @@ class View:
     pose: PosePrior | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class MapPrior:
+    """
+    What the map knows of a view.
+
+    :param T_map_cam: (4, 4) present estimate of its pose, map units
+    :param inverse_depth: (H, W) float32 on the encoding's grid, 0 where unknown; None where there
+        is no depth yet
+    """
+
+    T_map_cam: NDArray[np.float64]
+    inverse_depth: NDArray[np.float32] | None = None
+
+
 class Encoding(Protocol):
     """
     A predictor's encoding of one view, kept for the lifetime of its keyframe.
@@ -150,8 +164,9 @@ class Predictor(Protocol):
     Encodes views once, then predicts pointmaps for groups of them.
 
     `single_view`: whether a group may be a single view. `reweights`: whether `predict` uses
-    `moving`, dynamic masks (H, W), one for each view of a group. `together`: itself where it is a
-    `WindowPredictor`, else None.
+    `moving`, dynamic masks (H, W), one for each view of a group. `priors` are of the views of a
+    group, None for one that is not in the map; a predictor may ignore them. `together`: itself
+    where it is a `WindowPredictor`, else None.
     """
 
     @property
@@ -166,7 +181,8 @@ class Predictor(Protocol):
     def encode(self, view: View) -> Encoding: ...
 
     def predict(self, groups: Sequence[tuple[Encoding, ...]],
-                moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None
+                moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None,
+                priors: Sequence[tuple[MapPrior | None, ...]] | None = None
                 ) -> list[Prediction]: ...
 
 

@@ -94,13 +94,14 @@ class VggtPredictor:
             self.engine.encode(view.image))
 
     def predict(self, groups: Sequence[tuple[VggtEncoding, ...]],
-                moving: object = None) -> list[Prediction]:
+                moving: object = None, priors: object = None) -> list[Prediction]:
         """
         Pointmaps of single views and pairs, each in a separate window.
 
         Views of different sizes cannot be processed jointly: they get no correspondences.
 
         :param moving: ignored
+        :param priors: ignored
         :raises ValueError: for a larger group, see `predict_together`
         :raises Recon3rError: where the device runs out of memory
         """

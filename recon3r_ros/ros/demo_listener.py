@@ -12,6 +12,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Pose, PoseWithCovarianceStamped
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
 import numpy as np
 from numpy.typing import NDArray
 import rclpy
@@ -24,6 +26,9 @@ from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 
 _NS_PER_MS = 1e6
+#: Names of the node and the recorder, and topics that the recorder leaves out
+_NODE, _RECORDER = 'recon3r', 'recon3r_recorder'
+_INTERNAL = ('/parameter_events', '/rosout')
 
 
 class Listener:
@@ -42,10 +47,12 @@ class Listener:
         self.callback_ms = math.nan
         self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self._node.create_subscription(
-            PoseWithCovarianceStamped, '/recon3r/pose', self._on_pose, qos.POSES)
+            PoseWithCovarianceStamped, f'/{_NODE}/pose', self._on_pose, qos.POSES)
         self._node.create_subscription(
             CameraInfo, '/camera/camera_info', self._on_info, qos.POSES)
-        self._save: Any = self._node.create_client(Trigger, '/recon3r/save_map')
+        self._state: Any = self._node.create_client(GetState, f'/{_NODE}/get_state')
+        self._asked: Future | None = None
+        self._save: Any = self._node.create_client(Trigger, f'/{_NODE}/save_map')
         self._thread = Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
         return self
@@ -58,22 +65,47 @@ class Listener:
         self._context.destroy()
 
     @property
-    def images(self) -> int:
-        """How many images were published."""
-        return len(self._images)
+    def stamps_ns(self) -> frozenset[int]:
+        """Stamps of the images that were published, nanoseconds."""
+        return frozenset(self._images)
+
+    @property
+    def arrivals_ns(self) -> dict[int, int]:
+        """When poses arrived, by the stamps of their images, nanoseconds."""
+        return {stamp: came for stamp, (came, _) in list(self._poses.items())}
 
     def delays_ms(self) -> list[float]:
         """Return milliseconds from an image's stamp to its pose's arrival, one a pose."""
-        return [(came - stamp) / _NS_PER_MS for stamp, (came, _) in self._poses.items()]
+        return [(came - stamp) / _NS_PER_MS for stamp, came in self.arrivals_ns.items()]
 
     def poses(self) -> tuple[list[int], list[NDArray[np.float64]]]:
         """Return stamps in nanoseconds, in order, and T_map_cam (4, 4) as they were published."""
         stamps_ns = sorted(self._poses)
         return stamps_ns, [conversions.matrix_from_pose(self._poses[s][1]) for s in stamps_ns]
 
-    def node_is_ready(self) -> bool:
-        """Tell whether the node listens to images."""
-        return bool(self._node.count_subscribers('/camera/image_raw') > 0)
+    def node_is_active(self) -> bool:
+        """Tell whether the node was active when it was last asked, and ask it again."""
+        answered = self._asked is not None and self._asked.done()
+        answer: Any = self._asked.result() if self._asked is not None and answered else None
+        if (self._asked is None or answered) and self._state.service_is_ready():
+            self._asked = self._state.call_async(GetState.Request())
+        return answer is not None and answer.current_state.id == State.PRIMARY_STATE_ACTIVE
+
+    def is_connected(self, recorded: bool) -> bool:
+        """
+        Tell whether the node's poses come here.
+
+        :param recorded: whether all topics of the node must come to the recorder, too
+        """
+        node = self._node
+        if not node.count_publishers(f'/{_NODE}/pose'):
+            return False
+        if not recorded:
+            return True
+        return all(
+            _RECORDER in {end.node_name for end in node.get_subscriptions_info_by_topic(topic)}
+            for topic, _ in node.get_topic_names_and_types() if topic not in _INTERNAL
+            and _NODE in {end.node_name for end in node.get_publishers_info_by_topic(topic)})
 
     def can_save(self) -> bool:
         """Tell whether the node offers to save its map."""

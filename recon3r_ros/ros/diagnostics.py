@@ -60,6 +60,7 @@ class Health:
     :param notice: what the user should know, or ''
     :param keyframes: of the map
     :param scale: metres per map unit; None where unknown
+    :param shed: work that is not done for lack of time, and why
     :param latencies_ms: median milliseconds per stage
     :param memory_mb: resident, of the node and its mapping process
     """
@@ -71,6 +72,7 @@ class Health:
     notice: str
     keyframes: int
     scale: MetricScale | None
+    shed: str
     latencies_ms: dict[str, float]
     memory_mb: float
 
@@ -127,6 +129,7 @@ def _node_status(health: Health) -> DiagnosticStatus:
     values = {
         'keyframes': str(health.keyframes),
         **_scale_values(health.scale),
+        'load shedding': health.shed,
         'memory': f'{health.memory_mb:.0f} MB',
         **{f'{stage} time': f'{ms:.1f} ms' for stage, ms in health.latencies_ms.items()},
     }

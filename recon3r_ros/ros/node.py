@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+import gc
 import re
 import sys
 import time
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from nav_msgs.msg import Odometry
 import numpy as np
@@ -32,15 +33,19 @@ from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
+from recon3r_ros.ros.library_log import LibraryLog
 from recon3r_ros.ros.outputs import Outputs
-from recon3r_ros.ros.pipeline import Pipeline
-from recon3r_ros.ros.publication import held_back
+from recon3r_ros.ros.scale_gate import held_back
 from recon3r_ros.ros.services import load_map, Services
 from recon3r_ros.ros.spinning import run
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.worker import Worker
-from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
+from recon3r_ros.slam.backend.mapping_process import MappingProcess
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+if TYPE_CHECKING:
+    from recon3r_ros.ros.pipeline import Pipeline
+    from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 
 #: Seconds between two log lines that differ in nothing but numbers
 LOG_PERIOD_S = 5.0
@@ -61,6 +66,7 @@ class Recon3rNode(LifecycleNode):
         self.config = parameters.read(self)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._warned: dict[str, float] = {}
+        self._library_log = LibraryLog(self._info, self._warn)
         self._error = ''
         self._paused = False
         self._active_since = 0.0
@@ -87,7 +93,10 @@ class Recon3rNode(LifecycleNode):
             self._tree = TfTree(self, self.config.publish_tf,
                                 round(self.config.tf_tolerance * 1e9), self._warn)
             self._extrinsics = Extrinsics(self, self.config, self._tree)
-            self._pipeline = Pipeline(self.config, self._make_executor(), self._outputs,
+            process = MappingProcess()
+            # Not before: both processes import what they need at the same time
+            from recon3r_ros.ros.pipeline import Pipeline
+            self._pipeline = Pipeline(self.config, self._make_executor(process), self._outputs,
                                       self._tree, self._extrinsics, self._info, self._warn)
             if self.config.load_on_start:
                 self._pipeline.load(load_map(self))
@@ -158,6 +167,7 @@ class Recon3rNode(LifecycleNode):
     def close(self) -> None:
         """Free everything and the node itself."""
         self._free()
+        self._library_log.close()
         self.destroy_node()
 
     def _free(self) -> None:
@@ -184,10 +194,11 @@ class Recon3rNode(LifecycleNode):
         if self._worker is not None:
             self._worker.clear()
 
-    def _make_executor(self) -> SubprocessExecutor:
+    def _make_executor(self, process: MappingProcess) -> SubprocessExecutor:
+        from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
         c = self.config
         return SubprocessExecutor(partial(make_predictor, c.model), c.mapping, c.dynamics,
-                                  self._warn)
+                                  self._warn, process=process)
 
     # Messages
 
@@ -315,7 +326,8 @@ class Recon3rNode(LifecycleNode):
         health = Health(
             self.get_fully_qualified_name().lstrip('/'), tuple(cameras), self._paused,
             self._error, self._notice() or pipeline.publication.notice,
-            len(pipeline.map.keyframes), pipeline.publication.metric, latencies,
+            len(pipeline.map.keyframes), pipeline.publication.metric,
+            pipeline.shedding.description, latencies,
             sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.mapping_pid)))
         outputs.diagnostics(diagnostic_array(
             health, self.config.image_timeout, self.get_clock().now().nanoseconds,
@@ -344,6 +356,8 @@ def main(args: list[str] | None = None) -> int:
                 for transition in (node.trigger_configure, node.trigger_activate):
                     if transition() is not TransitionCallbackReturn.SUCCESS:
                         return BAD_INPUT if rclpy.ok() else 0
+            gc.freeze()  # what has been imported stays: a collection need not look at it
+            gc.enable()
             rclpy.spin(node)
             return 0
         finally:

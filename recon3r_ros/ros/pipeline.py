@@ -14,6 +14,7 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.ros.event_log import EventLog
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
+from recon3r_ros.ros.load_shedding import LoadShedding
 from recon3r_ros.ros.outputs import Outputs
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.publication import Publication
@@ -22,6 +23,7 @@ from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
+from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Map, MetricScale, TrackedFrame, TrackingState
@@ -46,6 +48,7 @@ class Pipeline:
         self._extrinsics = extrinsics
         self._info = info
         self._log = EventLog(info)
+        self.shedding = LoadShedding(self._set_effort)
         self._system = System(
             executor=executor, motion=config.dynamics, options=config.frontend)
         self.publication = Publication(
@@ -79,6 +82,8 @@ class Pipeline:
         :raises Recon3rError: where local mapping fails; neither the image nor the map is lost
         """
         begin, camera = time.monotonic(), arrival.camera
+        if self.shedding.skips(camera.name) and not arrival.reset:
+            return
         if arrival.reset:
             self.reset()
             self.odometry.clear()
@@ -98,7 +103,10 @@ class Pipeline:
         finally:
             self.publication.latched()
             self.statistics.published(camera.name, arrival.stamp_ns, arrival.arrival_s)
-            self.statistics.note('image', time.monotonic() - begin)
+            end = time.monotonic()
+            self.statistics.note('image', end - begin)
+            rate = camera.counts().rate
+            self.shedding.add(end, end - arrival.arrival_s, 1 / rate if rate else 0.0, end - begin)
 
     def idle(self) -> None:
         """Take over a finished keyframe; publish what is due."""
@@ -127,6 +135,10 @@ class Pipeline:
     def close(self) -> None:
         """Free everything."""
         self._executor.close()
+
+    def _set_effort(self, effort: Effort, reason: str) -> None:
+        self._system.effort = effort
+        self._info(f'load shedding: {effort} ({reason})')
 
     def _meet(self, camera: CameraInput, frame: Frame) -> None:
         """Record a camera's frame; log its first image."""

@@ -13,6 +13,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.ros import conversions, qos
@@ -20,8 +21,8 @@ from recon3r_ros.slam.types import Frame
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
-#: Seconds that a subscriber is waited for
-PATIENCE_S = 10.0
+#: Seconds that a first subscriber is waited for, and all of those that were asked for
+PATIENCE_S, LONG_PATIENCE_S = 10.0, 60.0
 #: And further ones, and that the last images have to arrive
 SETTLING_S = 1.0
 
@@ -64,18 +65,29 @@ class Player:
         """Full name of the images' topic."""
         return str(self._images.topic_name)
 
-    def wait_for_listeners(self) -> int:
-        """Wait until there are subscribers, and no more join; return how many there are."""
-        deadline = time.monotonic() + PATIENCE_S
-        count, since = 0, time.monotonic()
+    def wait_for_listeners(self, least: int | None = None) -> int:
+        """
+        Wait until there are subscribers, and no more join.
+
+        :param least: of images and of intrinsics; None for any, which are waited for less long
+        :return: how many subscribe to the images
+        :raises Recon3rError: where there are fewer than `least`
+        """
+        deadline = time.monotonic() + (PATIENCE_S if least is None else LONG_PATIENCE_S)
+        wanted = least or 1
+        counts, since = (0, 0), time.monotonic()
         while time.monotonic() < deadline:
-            found = self._images.get_subscription_count()
-            if found != count:
-                count, since = found, time.monotonic()
-            if count and time.monotonic() - since > SETTLING_S:
-                break
+            found = (self._images.get_subscription_count(), self._infos.get_subscription_count())
+            if found != counts:
+                counts, since = found, time.monotonic()
+            enough = counts[0] >= wanted and (least is None or counts[1] >= wanted)
+            if enough and time.monotonic() - since > SETTLING_S:
+                return counts[0]
             self._pause(0.05)
-        return count
+        if least is not None:
+            raise Recon3rError(f'{self.topic} has {counts[0]} subscribers, its camera_info '
+                               f'{counts[1]}, after {LONG_PATIENCE_S:.0f} s: expected {least}')
+        return counts[0]
 
     def play(self, sequence: Sequence, rate: float = 1.0) -> Played:
         """

@@ -26,7 +26,7 @@ from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.frames import Frames
 from recon3r_ros.ros.outputs import Outputs, PosedImage
 from recon3r_ros.ros.parameters import Config
-from recon3r_ros.ros.scale_gate import ScaleGate
+from recon3r_ros.ros.scale_gate import held_back, ScaleGate
 from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
@@ -74,14 +74,6 @@ class _Latched:
     publish: Callable[[], None]
     due: float = 0.0
     shown: Map | None = None
-
-
-def held_back(config: Config) -> str:
-    """Say why lengths are not published while the scale is unknown, and the remedy."""
-    sources = ' or '.join(config.scale_sources)
-    return 'scale: unknown; poses, TF and clouds are held back until it is known from ' + (
-        sources or 'nothing: set odometry, use_depth of a camera or a model that predicts metres, '
-        'and a scale_source that allows it')
 
 
 class Publication:

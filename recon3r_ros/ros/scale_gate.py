@@ -12,11 +12,20 @@ from __future__ import annotations
 from dataclasses import replace
 import math
 
+from recon3r_ros.ros.parameters import Config
 from recon3r_ros.slam.types import MetricScale
 
 #: The published scale changes when the estimate differs by more than this share, and by more than
 #: this part of its own uncertainty
 STEP, SIGMAS = 0.02, 0.5
+
+
+def held_back(config: Config) -> str:
+    """Say why lengths are not published while the scale is unknown, and the remedy."""
+    sources = ' or '.join(config.scale_sources)
+    return 'scale: unknown; poses, TF and clouds are held back until it is known from ' + (
+        sources or 'nothing: set odometry, use_depth of a camera or a model that predicts metres, '
+        'and a scale_source that allows it')
 
 
 class ScaleGate:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,11 +24,13 @@ from recon3r_ros.cli.results import write_results
 from recon3r_ros.errors import InputError, one_line, Recon3rError
 from recon3r_ros.io.map_store import MAP_FILE, read_map
 from recon3r_ros.io.writer import ResultWriter
-from recon3r_ros.ros.pipeline import Pipeline
 from recon3r_ros.ros.worker import Worker
 from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.saved_map import SavedMap
 from std_srvs.srv import SetBool, Trigger
+
+if TYPE_CHECKING:
+    from recon3r_ros.ros.pipeline import Pipeline
 
 #: Receives the result of the part before it; the last one returns the answer
 Part = Callable[[Any], Any]

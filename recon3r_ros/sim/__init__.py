@@ -1,8 +1,20 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic scenes with exact depth, poses and dynamic masks."""
+"""Synthetic scenes with exact depth, poses and dynamic masks; the renderer needs torch."""
 
-from recon3r_ros.sim.render import SimulatedFrame, SimulatedSequence
-from recon3r_ros.sim.scene import SceneConfig
+from typing import Any, TYPE_CHECKING
+
+from recon3r_ros.sim.config import SceneConfig
+
+if TYPE_CHECKING:
+    from recon3r_ros.sim.render import SimulatedFrame, SimulatedSequence
 
 __all__ = ['SceneConfig', 'SimulatedFrame', 'SimulatedSequence']
+
+
+def __getattr__(name: str) -> Any:
+    """Import the renderer when it is needed: a scene that has been rendered needs none."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from recon3r_ros.sim import render
+    return getattr(render, name)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.sim.config import SceneConfig
 from recon3r_ros.sim.lighting import lamps, light_on_solid, LightMap
 from recon3r_ros.sim.rays import Rays
-from recon3r_ros.sim.scene import build_scene, Scene, SceneConfig
+from recon3r_ros.sim.scene import build_scene, Scene
 from recon3r_ros.sim.shapes import face_half_sizes
 from recon3r_ros.sim.textures import Textures
 import torch

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 import warnings
 
@@ -20,14 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import PosePrior, Predictor
+from recon3r_ros.slam import cpu_time
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
 from recon3r_ros.slam.dynamics.motion_smoothing import PlacedFrame, smooth
+from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, untracked
 from recon3r_ros.slam.frontend.tracking import landmark_covariance
+from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ScaleSources
@@ -66,11 +69,13 @@ class System:
     :param executor: runs local mapping instead
     :param motion: how dynamic objects are handled; an executor's mapper has its own
     :param options: of the front ends
+    :param lag: counts the frames until a keyframe is taken over; None: as soon as it is finished
     """
 
     def __init__(self, predictor: Predictor | None = None, executor: Executor | None = None,
                  motion: MotionConfig = MotionConfig(),
-                 options: FrontendOptions = FrontendOptions()) -> None:
+                 options: FrontendOptions = FrontendOptions(),
+                 lag: KeyframeLag | None = None) -> None:
         if executor is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor an executor was given')
@@ -79,6 +84,8 @@ class System:
         self._motion = motion
         self._options = options
         self._executor = executor
+        self._lag = lag
+        self._effort = Effort()
         self._frontends: dict[str, CameraFrontend] = {}
         self._trajectory = Trajectory()
         self._scale = ScaleSources()
@@ -93,14 +100,27 @@ class System:
                 return state
         return TrackingState.INITIALISING
 
+    @property
+    def effort(self) -> Effort:
+        """Work that the front ends do for an image."""
+        return self._effort
+
+    @effort.setter
+    def effort(self, effort: Effort) -> None:
+        self._effort = effort
+        for frontend in self._frontends.values():
+            frontend.effort = effort
+
     def add(self, frame: Frame) -> Update:
         """
         Process one frame.
 
         :raises InputError: for an image whose size differs from its camera's or from the first's
         """
-        begin = perf_counter()
+        begin, begin_cpu = perf_counter(), thread_time()
         frontend = self._frontend_of(frame)
+        if self._lag is not None:
+            self._lag.count_frame()
         settled = self.poll()
         step = frontend.add(frame, self.map, self._ordered is not None, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
@@ -112,18 +132,27 @@ class System:
             self._scale.add_pose(frame, self.pose_of(own[0]))
         elif frontend.state is TrackingState.LOST:
             self._scale.interrupt()
+        mapping_cpu = 0.0 if step.request is None else cpu_time.all_processes()
         made = self._order(frontend, step.request)
+        if step.request is not None:
+            mapping_cpu = cpu_time.all_processes() - mapping_cpu
         end = perf_counter()
         return Update(
             frontend.state, (*settled.frames, *own, *made.frames),
             made.keyframe or settled.keyframe,
-            replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin))
+            replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin,
+                    keyframe_cpu=mapping_cpu, total_cpu=thread_time() - begin_cpu))
 
     def poll(self) -> Update:
-        """Take over the pending keyframe, if it is finished."""
-        if self._ordered is None or not self._ordered.made.done():
+        """Take over the pending keyframe: if it is finished, or, with a lag, after that."""
+        if self._ordered is None:
             return Update(self.state, (), None)
-        return self._settle()
+        if self._lag is None:
+            due = self._ordered.made.done()
+        else:
+            lost = self._ordered.frontend.state is TrackingState.LOST
+            due = self._lag.is_over or lost
+        return self._settle() if due else Update(self.state, (), None)
 
     def finish(self) -> Update:
         """
@@ -251,6 +280,7 @@ class System:
         if frontend is None:
             frontend = CameraFrontend(frame, self._motion, self._options)
             frontend.refocus(self.map.focal_factor)
+            frontend.effort = self._effort
             self._frontends[frame.camera_name] = frontend
         frontend.rectifier.check(frame)
         return frontend
@@ -274,12 +304,12 @@ class System:
             view = replace(view, pose=PosePrior(
                 self.map.keyframes[frontend.reference].T_map_cam @ request.T_reference_cam,
                 request.covariance))
+        if self._lag is not None:
+            self._lag.request(request.purpose)
         in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
         self._ordered = _Ordered(frontend, request, self._executor.call(
             Mapper.add, untracked(request.frame), view, request.gray, in_use))
         update = self.poll()
-        if self._ordered is not None:
-            frontend.await_keyframe(request, self.map)
         return update
 
     def _start(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
@@ -318,12 +348,13 @@ class System:
         return Update(frontend.state, tuple(found), keyframe)
 
     def _reject(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
-        return self._order(frontend, frontend.reject(request))
+        return self._order(frontend, frontend.reject(request, self.map))
 
     def _begin(self, frontend: CameraFrontend, request: KeyframeRequest, made: int) -> Update:
         """Estimate the poses of the waiting frames; reject the first pair if they disagree."""
         first = next(iter(self.map.keyframes.values()))
-        placed = frontend.place_waiting(first, None if self._executor.in_step else LIVE_MASKS)
+        live = self._lag is None and not self._executor.in_step
+        placed = frontend.place_waiting(first, LIVE_MASKS if live else None)
         if placed is None:
             _, self.map = self._executor.call(Mapper.take_back_first_pair).result()
             frontend.refocus(self.map.focal_factor)
@@ -349,7 +380,8 @@ class System:
 
     def _record(self, frontend: CameraFrontend, placed: Placed) -> TrackedFrame:
         frame = replace(placed.frame, scale=self.map.scale_of(placed.frame.keyframe),
-                        covariance=placed.pose.covariance)
+                        covariance=placed.pose.covariance,
+                        landmarks=int(placed.pose.inliers.sum()))
         self._trajectory.add(frame, placed.pixels, placed.found)
         if placed.mask is None:
             return frame

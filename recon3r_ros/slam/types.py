@@ -313,6 +313,7 @@ class TrackedFrame:
     :param scale: of the keyframe's depths when the pose was found (`Map.scale_of`)
     :param mask: dynamic objects, at the source image's size (H, W); None where not detected
     :param camera_name: which camera took it
+    :param landmarks: number of landmarks that agree with the pose
     """
 
     name: str
@@ -324,6 +325,7 @@ class TrackedFrame:
     scale: float = 1.0
     mask: NDArray[np.bool_] | None = None
     camera_name: str = 'camera'
+    landmarks: int = 0
 
 
 @dataclass(frozen=True)
@@ -331,16 +333,25 @@ class StageTimes:
     """
     Run time of a frame in each stage, seconds; 0 for stages that did not run.
 
+    CPU time does not depend on the load of the machine. That of a frame is the calling thread's,
+    without OpenCV's own threads; that of a keyframe is of all threads and processes.
+
     :param track: rectification, KLT and PnP
     :param motion: detection of dynamic objects
     :param keyframe: prediction, alignment, refinement and depth, where it became a keyframe
     :param total: all of it
+    :param track_cpu: CPU time of `track`
+    :param keyframe_cpu: CPU time of `keyframe`, where mapping is in step with tracking
+    :param total_cpu: CPU time of `total`
     """
 
     track: float = 0.0
     motion: float = 0.0
     keyframe: float = 0.0
     total: float = 0.0
+    track_cpu: float = 0.0
+    keyframe_cpu: float = 0.0
+    total_cpu: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

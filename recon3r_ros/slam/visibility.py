@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.compiled import compiled
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.compiled_se3 import transform
 from recon3r_ros.slam.types import Keyframe
 
 Array = NDArray[np.float64]
@@ -34,21 +36,59 @@ def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Ar
 
     :return: (n,) indices of landmarks, and (n, 2) their projections, pixels of the observer's grid
     """
-    points = anchor.landmark_points()
-    known = np.flatnonzero(np.isfinite(points[:, 0]))
-    own = points[known]
-    T_observer_anchor = se3.inverse(observer.T_map_cam) @ anchor.T_map_cam
-    seen = se3.transform(T_observer_anchor, own)
-    camera = observer.camera
-    pixels = camera.project(seen)
-    with np.errstate(invalid='ignore'):
-        inside = np.all((pixels >= 0) & (pixels <= [camera.width - 1, camera.height - 1]), axis=1)
-    centre = se3.inverse(T_observer_anchor)[:3, 3]
-    near, far = np.linalg.norm(own, axis=1), np.linalg.norm(own - centre, axis=1)
-    cosine = np.sum(own * (own - centre), axis=1) / np.maximum(near * far, 1e-12)
-    zoom = np.maximum(far / near, near / np.maximum(far, 1e-12))
-    keep = inside & (cosine > np.cos(MAX_ANGLE)) & (zoom < MAX_ZOOM)
-    return known[keep], pixels[keep]
+    indices = np.empty(len(anchor.keypoints), np.int64)
+    pixels = np.empty((len(indices), 2))
+    own, other = anchor.camera, observer.camera
+    count = _find_visible(
+        np.ascontiguousarray(anchor.keypoints, np.int32),
+        np.ascontiguousarray(anchor.landmarks, np.float64),
+        np.array([own.fx, own.fy, own.cx, own.cy]),
+        se3.inverse(observer.T_map_cam) @ anchor.T_map_cam,
+        np.array([other.fx, other.fy, other.cx, other.cy]), other.width, other.height, indices,
+        pixels)
+    return indices[:count], pixels[:count]
+
+
+@compiled('i8(i4[:,::1], f8[::1], f8[::1], f8[:,::1], f8[::1], i8, i8, i8[::1], f8[:,::1])')
+def _find_visible(keypoints: NDArray[np.int32], inverse_depths: Array, K: Array, T: Array,
+                  K_observer: Array, width: int, height: int, indices: NDArray[np.int64],
+                  pixels: Array) -> int:
+    """
+    Find visible landmarks.
+
+    :param keypoints: (N, 2) pixels of the anchor
+    :param inverse_depths: (N,) 0 where unknown
+    :param K: (fx, fy, cx, cy) of the anchor
+    :param T: (4, 4) from the anchor to the observer
+    :param K_observer: (fx, fy, cx, cy)
+    :param indices: (N,) takes the visible ones'
+    :param pixels: (N, 2) takes their projections
+    :return: how many there are
+    """
+    # The observer's centre in the anchor's frame
+    centre_x = -(T[0, 0] * T[0, 3] + T[1, 0] * T[1, 3] + T[2, 0] * T[2, 3])
+    centre_y = -(T[0, 1] * T[0, 3] + T[1, 1] * T[1, 3] + T[2, 1] * T[2, 3])
+    centre_z = -(T[0, 2] * T[0, 3] + T[1, 2] * T[1, 3] + T[2, 2] * T[2, 3])
+    least, count = np.cos(MAX_ANGLE), 0
+    for n in range(len(keypoints)):
+        if not inverse_depths[n] > 0:
+            continue
+        z = 1 / inverse_depths[n]
+        x, y = (keypoints[n, 0] - K[2]) / K[0] * z, (keypoints[n, 1] - K[3]) / K[1] * z
+        a, b, c = transform(T, x, y, z)
+        if not c > 0:
+            continue
+        u = a / c * K_observer[0] + K_observer[2]
+        v = b / c * K_observer[1] + K_observer[3]
+        if not (u >= 0 and v >= 0 and u <= width - 1 and v <= height - 1):
+            continue
+        dx, dy, dz = x - centre_x, y - centre_y, z - centre_z
+        near, far = np.sqrt(x * x + y * y + z * z), np.sqrt(dx * dx + dy * dy + dz * dz)
+        cosine = (x * dx + y * dy + z * dz) / max(near * far, 1e-12)
+        if cosine > least and max(far / near, near / max(far, 1e-12)) < MAX_ZOOM:
+            indices[count], pixels[count, 0], pixels[count, 1] = n, u, v
+            count += 1
+    return count
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ import pytest
 from recon3r_ros import cli
 from recon3r_ros.bench.simulated import simulated_pack
 from recon3r_ros.sim import SceneConfig
+import recon3r_ros.slam.system  # noqa: F401  compiles the loops, which commands would report
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 25

@@ -72,6 +72,9 @@ def test_report_counts(results):
     assert report['sequence_s'] == pytest.approx((FRAMES - 1) / 12)
     times = report['timings']
     assert 0 < times['track_median_ms'] < 1e3 * times['total_s']
+    assert 0 < times['track_cpu_median_ms'] < times['frame_cpu_median_ms']
+    assert times['frame_cpu_median_ms'] < times['keyframe_cpu_median_ms']
+    assert 25 <= report['landmarks_median'] <= 320
     assert times['read_s'] + times['finish_s'] + times['write_s'] < times['total_s']
     assert report['peak_memory_mb'] > 50
     assert report['warnings'] == []
@@ -179,7 +182,7 @@ def test_motion_options_that_cannot_be_used(recon3r, pack, tmp_path, arguments, 
 
 
 def test_report_is_empty_without_pose_and_map():
-    times = Timings(1.0, 0.1, None, None, None, None, 0.0, 0.1)
-    report = RunReport('0', 'm', 'in', 3, 0, 0, 0, 0, 'lost', 'unknown', None, True, 0.1, times,
-                       99.0, False, ())
+    times = Timings(1.0, 0.1, None, None, None, None, 0.0, 0.1, None, None, None)
+    report = RunReport('0', 'm', 'in', 3, 0, 0, None, 0, 0, 'lost', 'unknown', None, True, 0.1,
+                       times, 99.0, False, ())
     assert report.is_empty

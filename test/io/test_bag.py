@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.bag import open_bag
+from recon3r_ros.io.bag import open_bag, recorded_images
 from recon3r_ros.io.sequences import open_sequence
 
 rosbag2 = pytest.importorskip('rosbags.rosbag2')
@@ -174,6 +174,20 @@ def test_undecodable_messages(tmp_path, save, block_image):
     assert len(sequence.skipped) == 3
     assert 'cannot be deserialised' in sequence.skipped[0]
     assert 'truncated JPEG' in sequence.skipped[2]
+
+
+def test_images_of_a_topic_in_the_order_of_recording(tmp_path, block_image):
+    """A late message counts, unlike in a sequence, whose stamps increase."""
+    mask = np.ascontiguousarray(block_image(channels=1))
+    order = [3, 1, 2]
+    path = write_bag(tmp_path / 'bag', {
+        '/mask': [*(image_message(s, mask + s, 'mono8') for s in order), b'damaged',
+                  image_message(4, mask, 'nonsense')],
+        '/other': [image_message(9, mask, 'mono8')]})
+    found = list(recorded_images(path, '/mask'))
+    assert [stamp for stamp, _ in found] == order
+    assert all(np.array_equal(image, mask + stamp) for stamp, image in found)
+    assert list(recorded_images(path, '/absent')) == []
 
 
 def test_zero_stamps_fall_back_to_the_recording_time(tmp_path, block_image):

@@ -11,7 +11,7 @@ from predictor_suite import AccuratePredictorSuite, vga
 import pytest
 from recon3r_ros.geometry import se3, two_view
 from recon3r_ros.models.geometric import GeometricPredictor
-from recon3r_ros.models.types import PosePrior, View
+from recon3r_ros.models.types import MapPrior, MATCHED, View
 from simulated import still_scene, TrueView
 
 
@@ -59,8 +59,7 @@ def test_known_dynamic_objects_are_excluded_from_the_pose(monkeypatch: pytest.Mo
     assert len(static_a) > 0.5 * len(all_a)
 
 
-def test_pose_priors_of_both_views_are_the_prior_of_the_pair(monkeypatch: pytest.MonkeyPatch
-                                                             ) -> None:
+def test_poses_in_the_map_are_the_prior_of_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     scene, predictor = still_scene(3, trajectory='orbit'), GeometricPredictor()
     trues = [TrueView.of(scene, i) for i in (0, 30)]
     asked = []
@@ -70,12 +69,31 @@ def test_pose_priors_of_both_views_are_the_prior_of_the_pair(monkeypatch: pytest
         asked.append(prior)
         return None
     monkeypatch.setattr(two_view, 'estimate_relative_pose', estimate)
-    views = [replace(t.view, pose=PosePrior(t.T_world_cam, np.eye(6))) for t in trues]
-    for first, second in ((views[0], views[1]), (views[0], trues[1].view),
-                          (trues[0].view, views[1])):
-        predictor.predict([(predictor.encode(first), predictor.encode(second))])
+    pair = tuple(predictor.encode(t.view) for t in trues)
+    known = [MapPrior(t.T_world_cam) for t in trues]
+    for prior in ((known[0], known[1]), (known[0], None), (None, known[1])):
+        predictor.predict([pair], priors=[prior])
     assert np.allclose(asked[0], se3.inverse(trues[1].T_world_cam) @ trues[0].T_world_cam)
-    assert asked[1:] == [None, None]
+    assert all(prior is None for prior in asked[1:])
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_depth_of_the_map_seeds_the_matches_of_a_wide_baseline(first: bool) -> None:
+    """More pixels are matched than without, whichever view has depth; a wrong map does no harm."""
+    scene, predictor = still_scene(3, trajectory='orbit'), GeometricPredictor()
+    trues = [TrueView.of(scene, i) for i in (0, 45)]
+    pair = tuple(predictor.encode(t.view) for t in trues)
+    depths = [(1 / t.points_on(e.camera)[..., 2]).astype(np.float32) for t, e in zip(trues, pair)]
+    known = [MapPrior(t.T_world_cam, d if (n == 0) == first else None)
+             for n, (t, d) in enumerate(zip(trues, depths))]
+    wrong = [replace(k, inverse_depth=None if k.inverse_depth is None else 3 * k.inverse_depth)
+             for k in known]
+    matched = []
+    for priors in (None, [tuple(known)], [tuple(wrong)]):
+        prediction, = predictor.predict([pair], priors=priors)
+        matched.append(float((prediction.confidences[0] >= MATCHED).mean()))
+    assert matched[1] > 0.98 * matched[0] > 0.1
+    assert matched[2] > 0.8 * matched[0]
 
 
 def test_a_mask_of_nearly_everything_is_ignored() -> None:

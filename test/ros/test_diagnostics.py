@@ -20,7 +20,8 @@ CAMERA = CameraHealth(
     state=TrackingState.TRACKING)
 HEALTH = Health(
     name='recon3r', cameras=(CAMERA,), paused=False, error='', notice='', keyframes=17,
-    scale=MetricScale(1.2345, 0.021, 'odometry'), latencies_ms={'tracking': 12.34, 'image': 20.0},
+    scale=MetricScale(1.2345, 0.021, 'odometry'), shed='none',
+    latencies_ms={'tracking': 12.34, 'image': 20.0},
     memory_mb=612.4)
 
 
@@ -63,7 +64,8 @@ def test_a_healthy_node_in_figures():
     assert (status.level, status.message) == (OK, 'tracking')
     assert values(status) == {
         'keyframes': '17', 'scale': '1.2345 m per map unit', 'scale uncertainty': '2.1 %',
-        'scale source': 'odometry', 'memory': '612 MB', 'tracking time': '12.3 ms',
+        'scale source': 'odometry', 'load shedding': 'none', 'memory': '612 MB',
+        'tracking time': '12.3 ms',
         'image time': '20.0 ms'}
 
 

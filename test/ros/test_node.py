@@ -28,7 +28,7 @@ from simulated import as_frame, render, still_scene
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
-NODE = ('-m', 'recon3r_ros.ros.node', '--ros-args')
+NODE = ('-m', 'recon3r_ros.ros.start', '--ros-args')
 
 
 def call(node, kind, name: str, request=None, timeout: float = 60.0):

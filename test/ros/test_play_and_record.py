@@ -10,10 +10,12 @@ import time
 
 import numpy as np
 import pytest
+from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.bag import open_bag
 from recon3r_ros.io.image_folder import open_image_folder
 from recon3r_ros.io.packs import write_pack
 from recon3r_ros.ros import conversions, qos
+from recon3r_ros.ros.player import Player, SETTLING_S
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from recon3r_ros.slam.types import PointCloud
 from ros_helpers import Collector, wait_for, wait_for_matched
@@ -71,6 +73,27 @@ def test_original_stamps_come_with_a_clock(ros_node, spawn, pack):
     assert {conversions.stamp_to_ns(m.clock) for m in clock.messages} <= set(source)
 
 
+def test_it_waits_for_all_subscribers(ros_node, spawn, pack):
+    first = Collector(ros_node, Image, '/camera/image_raw', qos.POSES)
+    info = Collector(ros_node, CameraInfo, '/camera/camera_info', qos.POSES)
+    child = spawn('recon3r', 'play', str(pack), '--subscribers', '2')
+    first.wait_for_matched()
+    time.sleep(2 * SETTLING_S)
+    assert len(first) == len(info) == 0
+    second = Collector(ros_node, Image, '/camera/image_raw', qos.POSES)
+    time.sleep(2 * SETTLING_S)
+    assert len(first) == len(second) == 0
+    Collector(ros_node, CameraInfo, '/camera/camera_info', qos.POSES)
+    assert child.wait(60) == 0, child.output
+    assert len(first.wait(12)) == len(second.wait(12)) == len(info.wait(12)) == 12
+
+
+def test_it_fails_without_the_subscribers_asked_for(ros_node, monkeypatch):
+    monkeypatch.setattr('recon3r_ros.ros.player.LONG_PATIENCE_S', 0.2)
+    with pytest.raises(Recon3rError, match='0 subscribers, its camera_info 0.*expected 1'):
+        Player(ros_node).wait_for_listeners(1)
+
+
 def test_nothing_to_play(spawn, tmp_path):
     for arguments, word in ((('/nowhere',), '/nowhere'), ((str(tmp_path),), str(tmp_path))):
         child = spawn('recon3r', 'play', *arguments)
@@ -126,8 +149,14 @@ def test_a_recording_needs_a_new_folder(spawn, tmp_path):
 @pytest.mark.slow
 def test_demo_over_ros(spawn, tmp_path):
     output = tmp_path / 'demo'
-    child = spawn('recon3r', 'demo', '--ros', '--frames', '60', '--output', str(output))
-    assert child.wait(200) == 0, child.output
+    child = spawn('recon3r', 'demo', '--ros', '--frames', '60', '--load', '1', '--output',
+                  str(output))
+    assert child.wait(300) == 0, child.output
+    for stage in ('rendering 60 images: ', 'starting the node', 'playing: 60 of 60'):
+        assert stage in child.stderr
+    report = (output / 'report.txt').read_text()
+    assert report in child.stdout
+    assert 'of 60 images' in report and 'not measured' not in report
     for name in ('frame.png', 'map.png', 'map.ply', 'map.npz', 'trajectory.txt'):
         assert (output / name).stat().st_size > 1000, name
     result = json.loads((output / 'evaluation.json').read_text())
@@ -137,3 +166,6 @@ def test_demo_over_ros(spawn, tmp_path):
     for topic in ('/camera/image_raw', '/recon3r/pose', '/recon3r/map', '/tf', '/diagnostics',
                   '/recon3r/camera/points', '/recon3r/camera/dynamic_mask'):
         assert counts.get(topic, 0) > 0, f'{topic} in {counts}'
+    # From the first one on, everybody was connected
+    assert counts['/camera/image_raw'] == counts['/camera/camera_info'] == 60
+    assert result['frames'] == 60

@@ -305,8 +305,8 @@ class Oracle:
             small / np.linalg.norm(small),
             detect_keypoints(gray, *size).astype(np.int32), self._known[view.image.tobytes()])
 
-    def predict(self, groups: Sequence[tuple[OracleEncoding, ...]], moving: object = None
-                ) -> list[Prediction]:
+    def predict(self, groups: Sequence[tuple[OracleEncoding, ...]], moving: object = None,
+                priors: object = None) -> list[Prediction]:
         """Predict ground truth, with noise."""
         return [self._pair(group[0], group[-1]) for group in groups]
 
@@ -347,8 +347,8 @@ class Attentive(Oracle):
         self.again: list[tuple[OracleEncoding, ...]] = []
         self.told: list[NDArray[np.bool_]] = []
 
-    def predict(self, groups: Sequence[tuple[OracleEncoding, ...]], moving: object = None
-                ) -> list[Prediction]:
+    def predict(self, groups: Sequence[tuple[OracleEncoding, ...]], moving: object = None,
+                priors: object = None) -> list[Prediction]:
         """Predict ground truth, and dynamic objects."""
         if moving is not None:
             self.again += groups

@@ -24,7 +24,8 @@ PACKAGE = Path(recon3r_ros.__file__).parent
 DOCUMENT = Path(__file__).parents[2] / 'docs' / 'architecture.md'
 SCENE = still_scene(3, 90)
 #: What stages share, and calls from everywhere lead to
-SHARED = ('geometry/', 'slam/types.py', 'slam/pair_table.py', 'slam/visibility.py')
+SHARED = ('geometry/', 'slam/types.py', 'slam/pair_table.py', 'slam/visibility.py',
+          'slam/cpu_time.py')
 
 
 class Sink:

@@ -6,8 +6,8 @@ Joint refinement of keyframe poses and the inverse depths of their keypoints by 
 Each landmark is a pixel of its anchor keyframe with an inverse depth (Civera et al., T-RO 2008),
 observed in other keyframes by the predictor's correspondence field. As every depth belongs to
 one anchor, eliminating the depths (Schur complement; Triggs et al., 'Bundle Adjustment', section
-6) costs one small matrix product per anchor. MASt3R-SfM (Duisterhof et al. 2024, section 4.2)
-refines its coarse 3-D alignment in the same way.
+6) costs one division per landmark. MASt3R-SfM (Duisterhof et al. 2024, section 4.2) refines its
+coarse 3-D alignment in the same way.
 
 Poses are `T_cam_map`, perturbed on the left: exp(xi) T, xi = [omega, v].
 """
@@ -15,12 +15,17 @@ Poses are `T_cam_map`, perturbed on the left: exp(xi) T, xi = [omega, v].
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
+from recon3r_ros.slam.backend import compiled_adjustment
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+T = TypeVar('T', bound=np.generic)
 
 #: Least scale of the Cauchy kernel, the precision of matching, pixels of the pointmap grid
 _FINEST_SIGMA = 0.1
@@ -34,11 +39,12 @@ _INITIAL_DAMPING = 1e-4
 _MAX_DAMPING = 1e4
 #: The kernel of the first iterations is this much wider, as initial values are coarse
 _COARSE_SIGMAS = 4.0
-_MIN_HEIGHT = 1e-3
 #: Smallest inverse depth relative to the anchor's median: beyond, points are effectively at
 #: infinity
 _FARTHEST = 1e-3
 _CONVERGED = 1e-3
+#: Size of a large system
+_LARGE = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +61,7 @@ class Observations:
 
     anchor: int
     observer: int
-    landmarks: NDArray[np.int64]
+    landmarks: Integers
     targets: Array
     weights: Array
 
@@ -119,147 +125,210 @@ class _State:
 @dataclass(frozen=True, eq=False)
 class _Flat:
     """
-    All observations (M,) concatenated, to be linearised at once.
+    All landmarks (L,) concatenated, and all observations (M,), sorted by landmark.
 
-    :param anchors: (M,) keyframes
-    :param observers: (M,) keyframes
-    :param landmarks: (M,) indices into all keyframes' landmarks (L,), concatenated
-    :param pixels: (M, 2) of the landmarks in their anchors
-    :param targets: (M, 2)
+    :param order: (M,) where the sorted observations were before
+    :param first: (L + 1,) each landmark's first observation
+    :param pair: (M,) the observations' pairs
+    :param pairs: (P, 2) anchors and observers, sorted by anchor
+    :param first_pair: (K + 1,) each keyframe's first pair
+    :param begin: (K,) where the keyframes' poses begin in a step; -1 where they are fixed
+    :param size: N, of a step: of the free poses and, where it is unknown, the focal length
+    :param ends: (K,) of the keyframes' landmarks
+    :param plane: (L, 2) landmarks' pixels from their anchors' principal points, over the focal
+        lengths
+    :param targets: (M, 2) from the observers' principal points
     :param weights: (M,)
-    :param groups: per entry of `Problem.observations`, its slice of the observations
-    :param spans: per keyframe, its slice of the landmarks
-    :param prior: (L,) prior inverse depths
-    :param prior_information: (L,) of these relative depths
+    :param focal: (P, 2) fx fy of the observers
+    :param with_prior: landmarks of known depth with a prior (B,)
+    :param prior: (B,) prior inverse depths
+    :param prior_information: (B,) of these relative depths
     """
 
-    anchors: NDArray[np.int64]
-    observers: NDArray[np.int64]
-    landmarks: NDArray[np.int64]
-    pixels: Array
+    order: Integers
+    first: Integers
+    pair: Integers
+    pairs: Integers
+    first_pair: Integers
+    begin: Integers
+    size: int
+    ends: Integers
+    plane: Array
     targets: Array
     weights: Array
-    groups: tuple[slice, ...]
-    spans: tuple[slice, ...]
+    focal: Array
+    with_prior: Integers
     prior: Array
     prior_information: Array
 
 
 @dataclass(frozen=True, eq=False)
-class _Linearised:
+class _Reprojection:
     """
-    Residuals (M, 2) and their derivatives.
+    The landmarks in their observers' images.
 
+    :param relative: (P, 3, 4) poses T_observer_anchor of the pairs
     :param squared: (M,) squared lengths of the residuals
-    :param by_cameras: (M, 2, 13) by observer's and anchor's pose and the logarithm of the focal
-        length
-    :param by_depth: (M, 2)
+    :param steepness: (M,) squared lengths of their derivatives by the inverse depth
     """
 
-    residual: Array
+    relative: Array
     squared: Array
-    by_cameras: Array
-    by_depth: Array
+    steepness: Array
+
+    @cached_property
+    def sigma(self) -> float:
+        """Robust standard deviation per axis, from the median length of a 2-D Gaussian."""
+        return float(np.sqrt(_median(self.squared))) / 1.1774
+
+    @property
+    def noise(self) -> float:
+        """The inliers' standard deviation: the robust one, clipped to the plausible range."""
+        return float(np.clip(self.sigma, _FINEST_SIGMA, _COARSEST_SIGMA))
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """
+    Normal equations, see `compiled_adjustment.normal_equations`.
+
+    :param hessian: (P, 6, 6) by the pairs' poses
+    :param gradient: (P, 6)
+    :param by_focal: (P, 6)
+    :param of_focal: (2,)
+    :param depth_by_pose: (M, 6)
+    :param depth_by_focal: (L,)
+    :param depth_hessian: (L,)
+    :param depth_gradient: (L,)
+    """
+
+    hessian: Array
+    gradient: Array
+    by_focal: Array
+    of_focal: Array
+    depth_by_pose: Array
+    depth_by_focal: Array
+    depth_hessian: Array
+    depth_gradient: Array
 
 
 def solve(problem: Problem, iterations: int = 8) -> Solution:
     """Levenberg-Marquardt with iteratively re-weighted residuals."""
     flat = _flatten(problem)
-    state = _State(problem.T_cam_map, np.concatenate(problem.inverse_depths), 0.0)
+    state = _State(np.ascontiguousarray(problem.T_cam_map, np.float64),
+                   np.concatenate(problem.inverse_depths), 0.0)
     damping = _INITIAL_DAMPING
-    linear = _linearise(problem, flat, state)
+    found = _reproject(flat, state)
     for iteration in range(iterations):
         coarse = _COARSE_SIGMAS if iteration < 2 else 1.0
-        scale = _CAUCHY_SIGMAS * coarse * _noise(linear)
-        weights = flat.weights / (1 + linear.squared / scale ** 2)
-        cost = _cost(problem, flat, linear, state, scale)
+        scale = _CAUCHY_SIGMAS * coarse * found.noise
+        cost = _cost(problem, flat, state, found, scale)
+        system = _normal_equations(problem, flat, state, found, scale)
         while damping < _MAX_DAMPING:
-            candidate = _step(problem, flat, state, linear, weights, damping)
-            new_linear = _linearise(problem, flat, candidate)
-            new_cost = _cost(problem, flat, new_linear, candidate, scale)
+            candidate = _step(problem, flat, state, found, system, damping)
+            new_found = _reproject(flat, candidate)
+            new_cost = _cost(problem, flat, candidate, new_found, scale)
             if new_cost <= cost:
                 break
             damping *= 10
         else:
             break
-        state, linear, damping = candidate, new_linear, max(damping / 10, 1e-8)
+        state, found, damping = candidate, new_found, max(damping / 10, 1e-8)
         if iteration >= 2 and cost - new_cost < _CONVERGED * cost:
             break
     if problem.fixed.sum() == 1:
         state = _keep_scale(problem, flat, state)
-    return _solution(flat, state, linear)
+    return _solution(problem, flat, state, found)
 
 
 def _flatten(problem: Problem) -> _Flat:
-    ends = np.cumsum([len(d) for d in problem.inverse_depths])
-    starts = ends - [len(d) for d in problem.inverse_depths]
-    observations = problem.observations
-    sizes = [len(o.landmarks) for o in observations]
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    priors = problem.depth_priors or [(np.ones(len(d)), np.zeros(len(d)))
-                                      for d in problem.inverse_depths]
+    counts = np.array([len(d) for d in problem.inverse_depths])
+    ends = np.cumsum(counts)
+    keyframe = np.repeat(np.arange(len(counts)), counts)
+    unsorted = np.array([(o.anchor, o.observer) for o in problem.observations], np.int64)
+    by_anchor = np.argsort(unsorted[:, 0], kind='stable')
+    pairs = unsorted[by_anchor]
+    pair = np.repeat(np.argsort(by_anchor), [len(o.landmarks) for o in problem.observations])
+    landmarks = np.concatenate([o.landmarks for o in problem.observations])
+    landmarks += (ends - counts)[pairs[pair, 0]]
+    order = np.argsort(landmarks, kind='stable')
+    pair = pair[order]
+    focal, centres = problem.intrinsics[:, :2], problem.intrinsics[:, 2:]
+    plane = (np.concatenate(problem.pixels) - centres[keyframe]) / focal[keyframe]
+    targets = np.concatenate([o.targets for o in problem.observations])[order]
+    free = ~problem.fixed
+    with_prior, prior, prior_information = _priors(problem)
     return _Flat(
-        np.repeat([o.anchor for o in observations], sizes).astype(np.int64),
-        np.repeat([o.observer for o in observations], sizes).astype(np.int64),
-        np.concatenate([o.landmarks + starts[o.anchor] for o in observations]),
-        np.concatenate([problem.pixels[o.anchor][o.landmarks] for o in observations]),
-        np.concatenate([o.targets for o in observations]),
-        np.concatenate([o.weights for o in observations]),
-        tuple(slice(a, b) for a, b in zip(offsets[:-1], offsets[1:])),
-        tuple(slice(a, b) for a, b in zip(starts, ends)),
-        np.concatenate([mean for mean, _ in priors]),
-        np.concatenate([information for _, information in priors]))
+        order, np.append(0, np.cumsum(np.bincount(landmarks, minlength=ends[-1]))), pair, pairs,
+        np.searchsorted(pairs[:, 0], np.arange(len(counts) + 1)),
+        np.where(free, 6 * (np.cumsum(free) - 1), -1),
+        6 * int(free.sum()) + (problem.focal_prior is not None), ends,
+        np.ascontiguousarray(plane), np.ascontiguousarray(targets - centres[pairs[pair, 1]]),
+        np.concatenate([o.weights for o in problem.observations])[order], focal[pairs[:, 1]],
+        with_prior, prior, prior_information)
 
 
-def _solution(flat: _Flat, state: _State, linear: _Linearised) -> Solution:
-    noise = _noise(linear)
-    good = linear.squared < (_OUTLIER_SIGMAS * noise) ** 2
+def _priors(problem: Problem) -> tuple[Integers, Array, Array]:
+    """Landmarks of known depth with a prior (B,), and mean and information (B,) of the priors."""
+    if problem.depth_priors is None:
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+    mean, information = (np.concatenate(values) for values in zip(*problem.depth_priors))
+    known = np.flatnonzero((information > 0) & (np.concatenate(problem.inverse_depths) > 0))
+    return known, mean[known], information[known]
+
+
+def _solution(problem: Problem, flat: _Flat, state: _State, found: _Reprojection) -> Solution:
+    noise = found.noise
+    good = found.squared < (_OUTLIER_SIGMAS * noise) ** 2
     rho = state.inverse_depths
-    relative = np.sum(linear.by_depth ** 2, axis=1) * rho[flat.landmarks] ** 2
-    information = _by_landmark(flat, good * relative / noise ** 2, len(rho))
-    information += flat.prior_information / (1 + _prior_error(flat, state) / _PRIOR_SIGMAS ** 2)
+    landmarks = np.repeat(np.arange(len(rho)), np.diff(flat.first))
+    information = rho ** 2 * np.bincount(landmarks, good * found.steepness / noise ** 2, len(rho))
+    if problem.depth_priors is not None:
+        trust = np.concatenate([information for _, information in problem.depth_priors])
+        trust[flat.with_prior] /= 1 + _prior_error(flat, state) / _PRIOR_SIGMAS ** 2
+        information += trust
+    inliers = np.empty_like(good)
+    inliers[flat.order] = good
+    counts = [len(d) for d in problem.inverse_depths]
     return Solution(
-        state.T_cam_map, tuple(rho[s] for s in flat.spans), float(np.exp(state.log_focal)),
-        _robust_sigma(linear), tuple(good[g] for g in flat.groups),
-        tuple(information[s] for s in flat.spans))
+        state.T_cam_map, _split(rho, counts), float(np.exp(state.log_focal)), found.sigma,
+        _split(inliers, [len(o.landmarks) for o in problem.observations]),
+        _split(information, counts))
 
 
-def _by_landmark(flat: _Flat, values: Array, count: int) -> Array:
-    """Sum the observations' values (M,) for each of `count` landmarks."""
-    # NumPy's stubs do not know that weights make the counts float64
-    return np.asarray(np.bincount(flat.landmarks, values, count), np.float64)
+def _split(values: NDArray[T], counts: list[int]) -> tuple[NDArray[T], ...]:
+    ends = np.cumsum(counts)
+    return tuple(values[end - count:end] for count, end in zip(counts, ends))
 
 
 def _keep_scale(problem: Problem, flat: _Flat, state: _State) -> _State:
     """Fix the unobservable scale: the depths keep their median."""
     before = np.concatenate(problem.inverse_depths)
-    seen = np.unique(flat.landmarks)
-    ratio = float(np.median(state.inverse_depths[seen] / before[seen]))
+    seen = np.diff(flat.first) > 0
+    ratio = _median(state.inverse_depths[seen] / before[seen])
     anchor = se3.inverse(problem.T_cam_map[np.flatnonzero(problem.fixed)[0]])
     relative = state.T_cam_map @ anchor
     relative[:, :3, 3] *= ratio
     return _State(relative @ se3.inverse(anchor), state.inverse_depths / ratio, state.log_focal)
 
 
-def _robust_sigma(linear: _Linearised) -> float:
-    """Return the standard deviation per axis, from the median length of a 2-D Gaussian."""
-    return float(np.sqrt(np.median(linear.squared))) / 1.1774
-
-
-def _noise(linear: _Linearised) -> float:
-    """Return the inliers' standard deviation: the robust one, clipped to the plausible range."""
-    return float(np.clip(_robust_sigma(linear), _FINEST_SIGMA, _COARSEST_SIGMA))
+def _median(values: Array) -> float:
+    """Return the median, NaN of nothing. NumPy's own takes longer for few values."""
+    if len(values) == 0 or np.isnan(values.max()):
+        return np.nan
+    middles = [(len(values) - 1) // 2, len(values) // 2]
+    return float(np.partition(values, middles)[middles].mean())
 
 
 def _prior_error(flat: _Flat, state: _State) -> Array:
-    """Squared distance (L,) of the depths from their priors, in standard deviations."""
-    relative = state.inverse_depths / flat.prior - 1
-    return np.asarray(flat.prior_information * relative ** 2 * (state.inverse_depths > 0))
+    """Squared distances (B,) of the depths from their priors, in standard deviations."""
+    relative = state.inverse_depths[flat.with_prior] / flat.prior - 1
+    return np.asarray(flat.prior_information * relative ** 2)
 
 
-def _cost(problem: Problem, flat: _Flat, linear: _Linearised, state: _State, scale: float
+def _cost(problem: Problem, flat: _Flat, state: _State, found: _Reprojection, scale: float
           ) -> float:
-    total = scale ** 2 * float(flat.weights @ np.log1p(linear.squared / scale ** 2))
+    total = scale ** 2 * float(np.sum(flat.weights * np.log1p(found.squared / scale ** 2)))
     if problem.focal_prior is not None:
         mean, sigma = problem.focal_prior
         total += _FINEST_SIGMA ** 2 / sigma ** 2 * (state.log_focal - mean) ** 2
@@ -269,112 +338,44 @@ def _cost(problem: Problem, flat: _Flat, linear: _Linearised, state: _State, sca
     return total
 
 
-def _linearise(problem: Problem, flat: _Flat, state: _State) -> _Linearised:
-    intrinsics = problem.intrinsics * np.array([1, 1, 0, 0]) * np.exp(state.log_focal)
-    centres = problem.intrinsics[:, 2:]
-    rays = np.ones((len(flat.landmarks), 3))
-    rays[:, :2] = (flat.pixels - centres[flat.anchors]) / intrinsics[flat.anchors, :2]
-    rho = state.inverse_depths[flat.landmarks, None]
-    # One relative pose for each group of observations, not for each observation
-    rotation, translation = np.empty((len(rho), 3, 3)), np.empty((len(rho), 3))
-    from_anchor = se3.inverse(state.T_cam_map)
-    for o, group in zip(problem.observations, flat.groups):
-        T = state.T_cam_map[o.observer] @ from_anchor[o.anchor]
-        rotation[group], translation[group] = T[:3, :3], T[:3, 3]
-    turned_rays = (rotation @ rays[..., None])[..., 0]
-    h = turned_rays + rho * translation
-    height = np.maximum(h[:, 2], _MIN_HEIGHT)
-    focal = intrinsics[flat.observers, :2]
-    plane = h[:, :2] / height[:, None]
-    projected = focal * plane
-    # by_h (M, 2, 3) has only four entries: products with it are written out
-    slope = focal / height[:, None]
-
-    def by_h(v: Array) -> Array:
-        """Return the derivative of the projection along directions (M, 3) of h."""
-        return slope * (v[:, :2] - plane * v[:, 2:])
-
-    by_cameras = np.empty((len(rho), 2, 13))
-    basis = np.eye(3)
-    for k in range(3):
-        # d h = omega x h + rho v for the observer, -R (omega x ray + rho v) for the anchor
-        by_cameras[:, :, k] = by_h(np.cross(basis[k], h))
-        by_cameras[:, :, 3 + k] = by_h(rho * basis[k])
-        column = rotation[:, :, k]
-        by_cameras[:, :, 6 + k] = -by_h(np.cross(column, turned_rays))
-        by_cameras[:, :, 9 + k] = -by_h(rho * column)
-    flat_rays = rotation[:, :, 2] - turned_rays
-    by_cameras[:, :, 12] = by_h(flat_rays) + projected
-    residual = projected + centres[flat.observers] - flat.targets
-    return _Linearised(residual, np.einsum('ni,ni->n', residual, residual), by_cameras,
-                       by_h(translation))
+def _reproject(flat: _Flat, state: _State) -> _Reprojection:
+    return _Reprojection(*compiled_adjustment.reproject(
+        flat.first, flat.pair, flat.pairs, flat.plane, flat.targets, flat.focal,
+        state.T_cam_map, state.inverse_depths, np.exp(state.log_focal)))
 
 
-def _step(problem: Problem, flat: _Flat, state: _State, linear: _Linearised, weights: Array,
-          damping: float) -> _State:
-    count = len(state.T_cam_map)
-    size = 6 * count + 1
-    focal = size - 1
-    hessian, gradient = np.zeros((size, size)), np.zeros(size)
-    rho = state.inverse_depths
-    weighted = linear.by_cameras * weights[:, None, None]
-    weighted_depth = linear.by_depth * weights[:, None]
-    depth_hessian = _by_landmark(
-        flat, np.einsum('ni,ni->n', weighted_depth, linear.by_depth), len(rho))
-    depth_gradient = _by_landmark(
-        flat, np.einsum('ni,ni->n', weighted_depth, linear.residual), len(rho))
+def _normal_equations(problem: Problem, flat: _Flat, state: _State, found: _Reprojection,
+                      scale: float) -> _System:
+    system = _System(*compiled_adjustment.normal_equations(
+        flat.first, flat.pair, flat.plane, flat.targets, flat.focal, flat.weights, found.relative,
+        state.inverse_depths, np.exp(state.log_focal), scale, problem.focal_prior is not None))
     # Priors are stated for residuals of unit variance, and robust as observations are
     trust = _FINEST_SIGMA ** 2 * flat.prior_information / flat.prior ** 2 / (
         1 + _prior_error(flat, state) / _PRIOR_SIGMAS ** 2)
-    depth_hessian += trust
-    depth_gradient += trust * (rho - flat.prior) * (rho > 0)
-    cross = np.einsum('nij,ni->nj', weighted, linear.by_depth)
-    coupling: list[dict[int, Array]] = [{} for _ in range(count)]
-    for o, group in zip(problem.observations, flat.groups):
-        columns = np.r_[6 * o.observer:6 * o.observer + 6, 6 * o.anchor:6 * o.anchor + 6, focal]
-        jacobian = weighted[group].reshape(-1, 13)
-        hessian[np.ix_(columns, columns)] += jacobian.T @ linear.by_cameras[group].reshape(-1, 13)
-        gradient[columns] += jacobian.T @ linear.residual[group].ravel()
-        blocks, length = coupling[o.anchor], len(problem.inverse_depths[o.anchor])
-        for key, part in ((o.observer, cross[group, :6]), (o.anchor, cross[group, 6:12]),
-                          (count, cross[group, 12:])):
-            if key not in blocks:
-                blocks[key] = np.zeros((length, part.shape[1]))
-            blocks[key][o.landmarks] += part
-    free = np.append(np.repeat(~problem.fixed, 6), problem.focal_prior is not None)
+    system.depth_hessian[flat.with_prior] += trust
+    system.depth_gradient[flat.with_prior] += trust * (
+        state.inverse_depths[flat.with_prior] - flat.prior)
     if problem.focal_prior is not None:
         mean, sigma = problem.focal_prior
-        # The prior is stated for residuals of unit variance
-        hessian[focal, focal] += _FINEST_SIGMA ** 2 / sigma ** 2
-        gradient[focal] += _FINEST_SIGMA ** 2 / sigma ** 2 * (state.log_focal - mean)
-    # Depths without parallax must not follow noise: a proximal term damps them
-    proximal = (_FINEST_SIGMA / np.maximum(rho, 1e-12)) ** 2
-    inverse = np.where(depth_hessian > 0, 1 / (depth_hessian * (1 + damping) + proximal), 0.0)
-    for span, blocks in zip(flat.spans, coupling):
-        if not blocks:
-            continue
-        columns = np.concatenate([np.arange(6 * k, 6 * k + b.shape[1]) for k, b in blocks.items()])
-        stacked = np.hstack(list(blocks.values()))
-        scaled = stacked * inverse[span, None]
-        hessian[np.ix_(columns, columns)] -= stacked.T @ scaled
-        gradient[columns] -= scaled.T @ depth_gradient[span]
-    reduced = hessian[np.ix_(free, free)]
-    diagonal = np.maximum(np.diag(reduced), 1e-9)
-    step = np.zeros(size)
-    step[free] = np.linalg.solve(reduced + np.diag(damping * diagonal + 1e-9), -gradient[free])
-    change = depth_gradient
-    for span, blocks in zip(flat.spans, coupling):
-        for key, block in blocks.items():
-            change[span] += block @ step[6 * key:6 * key + block.shape[1]]
-    poses = se3.normalized(se3.exp(step[:focal].reshape(count, 6)) @ state.T_cam_map)
-    return _State(poses, _moved_depths(rho, -inverse * change), state.log_focal + step[focal])
+        system.of_focal[:] += _FINEST_SIGMA ** 2 / sigma ** 2 * np.array(
+            [1.0, state.log_focal - mean])
+    return system
 
 
-def _moved_depths(inverse_depths: Array, change: Array) -> Array:
-    """Apply a step that never crosses infinity and never more than triples a depth."""
-    known = inverse_depths > 0
-    if not known.any():
-        return inverse_depths
-    floor = _FARTHEST * float(np.median(inverse_depths[known]))
-    moved = np.clip(inverse_depths + change, inverse_depths / 3, inverse_depths * 3)
-    return np.where(known, np.maximum(moved, floor), 0.0)
+def _step(problem: Problem, flat: _Flat, state: _State, found: _Reprojection, system: _System,
+          damping: float) -> _State:
+    rho, focal_free = state.inverse_depths, problem.focal_prior is not None
+    columns = flat.begin[flat.pairs]
+    matrix, gradient, inverse = compiled_adjustment.reduced(
+        flat.first, flat.pair, flat.ends, flat.first_pair, columns, found.relative,
+        system.hessian, system.gradient, system.by_focal, system.of_focal, system.depth_by_pose,
+        system.depth_by_focal, system.depth_hessian, system.depth_gradient, rho, damping,
+        _FINEST_SIGMA, flat.size, focal_free)
+    # LAPACK's threads would wait for each other for longer than a small system takes
+    solve_ = np.linalg.solve if flat.size > _LARGE else compiled_adjustment.solved
+    step = np.asarray(solve_(matrix, -gradient), np.float64)
+    poses, depths = compiled_adjustment.moved(
+        flat.first, flat.pair, columns, found.relative, system.depth_by_pose,
+        system.depth_by_focal, inverse, system.depth_gradient, step, flat.begin, state.T_cam_map,
+        rho, _FARTHEST * _median(rho[rho > 0]), focal_free)
+    return _State(poses, depths, state.log_focal + (step[-1] if focal_free else 0.0))

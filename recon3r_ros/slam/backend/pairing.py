@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.models.pointmaps import as_pair
-from recon3r_ros.models.types import Encoding, Prediction, Predictor, View
+from recon3r_ros.models.types import Encoding, MapPrior, Prediction, Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend import pair_graph
 from recon3r_ros.slam.backend.correspondence import correspond
@@ -119,7 +119,7 @@ class Pairing:
 
         def predict(partners: Sequence[int], members: Sequence[int] = ()) -> list[Pair]:
             return self.predict(new, encoding, [keyframes[i] for i in partners], focal_factor,
-                                members)
+                                members, placed)
 
         if placed:
             own = [i for i in ids if keyframes[i].camera_name == new.camera_name]
@@ -140,13 +140,15 @@ class Pairing:
         return recent or predict([ids[p] for p in candidates[2:]]), None
 
     def predict(self, new: Keyframe, encoding: Encoding, partners: Sequence[Keyframe],
-                focal_factor: float, members: Sequence[int] = ()) -> list[Pair]:
+                focal_factor: float, members: Sequence[int] = (), placed: bool = False
+                ) -> list[Pair]:
         """
         Predict a new keyframe with others, all pairs at once.
 
         :param focal_factor: true over initial focal length, as estimated now
         :param members: keyframes that are processed jointly with these, most important first;
             without any, each pair is processed by itself
+        :param placed: whether the new one's pose is known
         :return: those pairs that show the same scene
         """
         if not partners:
@@ -157,8 +159,9 @@ class Pairing:
         partners = [k for k in partners
                     if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
         pairs = []
+        priors = [(_prior(k), _prior(new)) if placed else (None, None) for k in partners]
         for partner, (forward, backward, window) in zip(partners, self._both_ways(
-                [encodings[k.id] for k in partners], encoding, memory)):
+                [encodings[k.id] for k in partners], encoding, priors, memory)):
             pair = replace(_pair(partner.id, forward, backward, encodings[partner.id], encoding),
                            window=window)
             self._note_focal(forward, partner, focal_factor)
@@ -169,11 +172,13 @@ class Pairing:
                 pairs.append(pair)
         return pairs
 
-    def _both_ways(self, partners: list[Encoding], new: Encoding, memory: list[Any] | None
+    def _both_ways(self, partners: list[Encoding], new: Encoding,
+                   priors: Sequence[tuple[MapPrior | None, ...]], memory: list[Any] | None
                    ) -> list[tuple[Prediction, Prediction, int | None]]:
         """
         Predict a view with others, in each one's frame and in its own, and of which window.
 
+        :param priors: of each of them, and of the new one
         :param memory: of a window that they all share; None where each is paired with the new one
             alone
         """
@@ -181,7 +186,8 @@ class Pairing:
         if together is None or any(
                 p.image.shape != new.image.shape for p in partners):
             groups = [pair for p in partners for pair in ((p, new), (new, p))]
-            predictions = self.predictor.predict(groups)
+            predictions = self.predictor.predict(
+                groups, priors=[p for prior in priors for p in (prior, prior[::-1])])
             return [(*both, None) for both in zip(predictions[::2], predictions[1::2])]
         windows = [[p] for p in partners] if memory is None else [partners] if partners else []
         both: list[tuple[Prediction, Prediction, int | None]] = []
@@ -270,6 +276,12 @@ class Pairing:
         if prediction.focal is not None:
             guess = first.camera.fx / focal_factor
             self._focals.append(float(np.log(prediction.focal / guess)))
+
+
+def _prior(keyframe: Keyframe) -> MapPrior:
+    """Return what the map knows of a keyframe."""
+    known = keyframe.inverse_depth.any()
+    return MapPrior(keyframe.T_map_cam, keyframe.inverse_depth if known else None)
 
 
 def _overlaps(partner: Keyframe, new: Keyframe) -> bool:

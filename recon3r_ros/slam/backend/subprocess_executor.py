@@ -15,19 +15,20 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 import logging
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 import os
 from queue import Empty, SimpleQueue
 import signal
-import subprocess
-import sys
 from threading import Lock, Thread
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import cv2
 from recon3r_ros.errors import missing_package, one_line, Recon3rError
 from recon3r_ros.models.types import Predictor
+from recon3r_ros.slam.backend.channel import Channel
 from recon3r_ros.slam.backend.map_delta import MapDelta, MappedViews
 from recon3r_ros.slam.backend.mapping import Mapper
+from recon3r_ros.slam.backend.mapping_process import MappingProcess
 from recon3r_ros.slam.dynamics.motion import MotionConfig
 from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.types import Map
@@ -38,8 +39,6 @@ R = TypeVar('R')
 _log = logging.getLogger(__name__)
 #: Lower priority of mapping than of tracking (Unix niceness)
 NICENESS = 5
-#: Seconds that the process has to end on request
-_PATIENCE_S = 2.0
 #: Seconds between two checks that the idle process lives
 _LOOK_S = 0.5
 
@@ -69,6 +68,8 @@ class SubprocessExecutor:
     :param options: of local mapping
     :param motion: how dynamic objects are handled; its refiner is a function that can be pickled
     :param warn: called with one line when the process is restarted
+    :param niceness: of the process (Unix), above this one's
+    :param process: that has been started already; it is ended by `close`
     :raises Recon3rError: where the process cannot make the predictor
     """
 
@@ -76,14 +77,15 @@ class SubprocessExecutor:
 
     def __init__(self, predictor: Callable[[], Predictor], options: MappingOptions,
                  motion: MotionConfig = MotionConfig(),
-                 warn: Callable[[str], None] = _log.warning) -> None:
-        self._setup = (predictor, options, motion)
+                 warn: Callable[[str], None] = _log.warning, niceness: int = NICENESS,
+                 process: MappingProcess | None = None) -> None:
+        self._setup = (predictor, options, motion, niceness)
         self._warn = warn
         self._known = MappedViews.empty()
         self._lock = Lock()
         self._closed = False
         self._served = False
-        self._start()
+        self._process = MappingProcess() if process is None else process
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._thread = Thread(target=self._pump, name='recon3r-mapping', daemon=True)
         self._thread.start()
@@ -114,42 +116,27 @@ class SubprocessExecutor:
         """End the process and the thread; pending calls are dropped."""
         with self._lock:
             self._closed = True
-            self._process.terminate()
-        self._reap()
+            process = self._process
+        process.end()
         self._calls.put(None)
         self._thread.join()
-        self._connection.close()
+        process.channel.close()
 
     def _start(self) -> None:
         """Start a process that continues mapping in the last known map."""
-        # Not forked, because copies of the locks of other threads would never be released; not
-        # spawned by multiprocessing, which would import the main module again
         with self._lock:
             if self._closed:
                 raise _Ended('the mapping process is closed')
-            self._connection, remote = Pipe()
-            with remote:
-                self._process = subprocess.Popen(
-                    [sys.executable, '-c',
-                     f'import {__name__} as host; host.serve({remote.fileno()})'],
-                    pass_fds=[remote.fileno()], stdin=subprocess.DEVNULL)
-        self._connection.send((*self._setup, self._known))
+            self._process = MappingProcess()
 
     def _restart(self, reason: str) -> None:
         if self._closed:
             raise Recon3rError(reason)  # ended on purpose
         self._warn(f'{reason}: it is started again, the map is kept')
-        self._connection.close()
+        self._process.channel.close()
         self._served = False
         with suppress(OSError, _Ended):  # where that one ends, too, the next exchange reports it
             self._start()
-
-    def _reap(self) -> None:
-        try:
-            self._process.wait(_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
     def _pump(self) -> None:
         """Hand calls over one by one; runs in a thread, because a pipe may block."""
@@ -172,7 +159,7 @@ class SubprocessExecutor:
 
     def _look(self) -> None:
         """Restart a process that has ended, before the next keyframe waits for it."""
-        status = self._process.poll()
+        status = self._process.status
         # One that has never answered would end again
         if status is not None and self._served and not self._closed:
             self._restart(f'the mapping process has ended (status {status})')
@@ -190,8 +177,9 @@ class SubprocessExecutor:
             raise Recon3rError(f'{ended}, twice in a row') from ended
 
     def _exchange(self, call: _Call) -> tuple[Any, Exception | None]:
+        setup = None if self._served else (*self._setup, self._known)
         try:
-            self._connection.send((call.method, call.args, call.kwargs))
+            self._process.channel.send((setup, call.method, call.args, call.kwargs))
         except OSError as broken:
             raise self._ended(broken) from broken
         except Exception as broken:
@@ -199,45 +187,46 @@ class SubprocessExecutor:
             raise Recon3rError(
                 f'cannot be sent to the mapping process: {one_line(broken)}') from broken
         try:
-            result, error, delta = self._connection.recv()
+            result, error, delta = self._process.channel.recv()
             self._known = delta.apply(self._known)
         except (EOFError, OSError) as broken:
             raise self._ended(broken) from broken
         except Exception as broken:
             # The two maps differ from now on: only a new process is consistent
             self._process.kill()
-            self._process.wait()
             raise _Ended('the answer of the mapping process cannot be read '
                          f'({type(broken).__name__}: {one_line(broken)})') from broken
         self._served = True
         return result, error
 
     def _ended(self, broken: Exception) -> _Ended:
-        status = None
-        with suppress(subprocess.TimeoutExpired):  # it has closed its pipe, but lives on
-            status = self._process.wait(_PATIENCE_S)
+        status = self._process.wait()  # None where it has closed its pipe, but lives on
         return _Ended('the mapping process has ended '
                       f'(status {status}, {type(broken).__name__})')
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, outgoing: int, incoming: int) -> None:
     """
     Run a mapper's methods as requested by a pipe, until it is closed: the process's main.
 
     :param descriptor: of the pipe's end
+    :param outgoing: of the memory for answers
+    :param incoming: of the memory for requests
     """
-    connection: Connection[Any, Any] = Connection(descriptor)
+    channel = Channel(Connection(descriptor), outgoing, incoming)
     # Ctrl-C in a terminal reaches all processes; the parent decides when to end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.nice(NICENESS)
+    cv2.setNumThreads(1)  # tracking has the other cores; optical flow depends on the number
     mapper: Mapper | None = None
-    predictor, options, motion, sent = connection.recv()
     while True:
         try:
-            method, args, kwargs = connection.recv()
+            setup, method, args, kwargs = channel.recv()
         except (EOFError, OSError):
             return
+        if setup is not None:
+            predictor, options, motion, niceness, sent = setup
+            os.nice(niceness)
         result: Any = None
         error: Exception | None = None
         try:
@@ -252,7 +241,7 @@ def serve(descriptor: int) -> None:
         known = sent if mapper is None else MappedViews(mapper.snapshot(), mapper.views)
         if error is not None and not _travels(error):
             error = Recon3rError(f'{type(error).__name__}: {error}')
-        connection.send((result, error, MapDelta.between(sent, known)))
+        channel.send((result, error, MapDelta.between(sent, known)))
         sent = known
 
 

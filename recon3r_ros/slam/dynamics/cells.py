@@ -4,24 +4,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry.averaging import Averaging
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.flow import pixel_positions
 
 Array = NDArray[np.float64]
 Map = NDArray[np.float32]
+Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-T = TypeVar('T', bound=np.generic)
 
-#: The mask has 1 / this of the tracking image's width and height; flow is measured at that size
+#: The mask has 1 / this of the tracking image's width and height
 MASK_STEP = 3
-#: Residuals are computed once in this many mask pixels: the flow's finest level is no finer
+#: Mask pixels a cell: flow is measured, and evidence collected, once in so many
 CELL = 2
+#: Flow's coarse-to-fine search needs so many cells a side
+MIN_CELLS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +36,7 @@ class Cells:
     :param columns: of cells
     :param rows: of cells
     :param K: (3, 3) intrinsics in mask pixels
-    :param scale: (2,) mask pixels a cell
-    :param positions: (rows, columns, 2) the cells' centres in mask pixels
+    :param positions: (2, rows, columns) the cells' centres in mask pixels
     """
 
     width: int
@@ -43,62 +44,59 @@ class Cells:
     columns: int
     rows: int
     K: Array
-    scale: Map
     positions: Map
+    _to_mask: Averaging
+    _to_cells: Averaging
 
     @classmethod
     def of_camera(cls, camera: Camera) -> Cells:
         """Divide the tracking images of a pinhole camera."""
         width, height = max(camera.width // MASK_STEP, 16), max(camera.height // MASK_STEP, 16)
-        columns, rows = max(width // CELL, 8), max(height // CELL, 8)
-        scale = (np.array([width, height]) / [columns, rows]).astype(np.float32)
-        positions = (pixel_positions(rows, columns) + 0.5) * scale - 0.5
-        return cls(width, height, columns, rows, camera.resized(width, height).K, scale,
-                   positions.astype(np.float32))
+        columns, rows = max(width // CELL, MIN_CELLS), max(height // CELL, MIN_CELLS)
+        scale = np.array([width, height]) / [columns, rows]
+        positions = np.moveaxis((pixel_positions(rows, columns) + 0.5) * scale - 0.5, 2, 0)
+        return cls(width, height, columns, rows, camera.resized(width, height).K,
+                   np.ascontiguousarray(positions, np.float32),
+                   Averaging.over((camera.height, camera.width), height, width),
+                   Averaging.over((height, width), rows, columns))
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.rows, self.columns
 
-    def resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Bring an image to mask pixels."""
-        return cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
+    def refocused(self, camera: Camera) -> Cells:
+        """Return the cells of a camera whose images have the same size."""
+        return replace(self, K=camera.resized(self.width, self.height).K)
 
-    def averaged(self, field: NDArray[T]) -> NDArray[T]:
-        """Bring a field in mask pixels to cells."""
-        return np.asarray(cv2.resize(
-            field, (self.columns, self.rows), interpolation=cv2.INTER_AREA), field.dtype)
+    def of_image(self, image: Image) -> Image:
+        """Average a tracking image (H, W) over the cells; in two steps, rounded in both."""
+        to_mask = self._to_mask
+        if image.shape != to_mask.shape:  # of another camera
+            to_mask = Averaging.over(image.shape, self.height, self.width)
+        return self._to_cells.of(to_mask.of(image))
 
-    def from_pixels(self, pixels: Map) -> Map:
-        """Bring coordinates in mask pixels (..., 2) to cells."""
-        return (pixels + 0.5) / self.scale - 0.5
+    def of_mask(self, mask: Mask) -> Mask:
+        """Bring a mask (height, width) to cells: those that contain some of it."""
+        return self._to_cells.of(mask.astype(np.uint8) * np.uint8(255)) > 0
 
-    def of_points(self, points: Map) -> tuple[NDArray[np.int32], NDArray[np.int32], Mask]:
-        """Columns and rows of the cells that points (N, 3) project into, and which do."""
-        K = self.K.astype(np.float32)
-        K[:2, 2] += 0.5
-        K[:2] /= self.scale[:, None]
-        pixels = points @ K[:2].T / np.maximum(points[:, 2:], 1e-2)
-        inside = (((pixels >= 0) & (pixels < (self.columns, self.rows))).all(1)
-                  & (points[:, 2] > 1e-2))
-        cols, rows = np.where(inside[:, None], pixels, 0).astype(np.int32).T
-        return cols, rows, inside
-
-    def static(self, T_other_cam: Array, inverse_depth: Map) -> Map:
+    def projections(self, T_others_cam: Array) -> Map:
         """
-        Project static cells into another frame.
+        Return P = [K R K^-1 | K t] (n, 3, 4) of other frames: see `evidence`.
 
-        :param T_other_cam: (4, 4)
-        :param inverse_depth: (rows, columns) of the cells
-        :return: (rows, columns, 2) mask pixels of the other frame
+        :param T_others_cam: (n, 4, 4)
         """
-        # K R K^-1 and K t act on pixels directly
-        K = self.K
-        H = (K @ T_other_cam[:3, :3] @ np.linalg.inv(K)).astype(np.float32)
-        e = (K @ T_other_cam[:3, 3]).astype(np.float32)
-        a, b, c = cv2.split(cv2.transform(self.positions, H))
-        if e[2] < 0:
-            inverse_depth = np.minimum(inverse_depth, 0.9 / -e[2] * c)
-        z = 1 / (c + inverse_depth * e[2])
-        return cv2.merge([(a + inverse_depth * e[0]) * z, (b + inverse_depth * e[1]) * z])
+        P = self.K @ T_others_cam[:, :3]
+        P[:, :, :3] = P[:, :, :3] @ self._inverse_K
+        return P.astype(np.float32)
+
+    @cached_property
+    def K_of_cells(self) -> Map:
+        """Intrinsics (2, 3) that give points' cells, whose corners are at integers."""
+        K = self.K[:2].copy()
+        K[:, 2] += 0.5
+        return (K * [[self.columns / self.width], [self.rows / self.height]]).astype(np.float32)
+
+    @cached_property
+    def _inverse_K(self) -> Array:
+        return np.asarray(np.linalg.inv(self.K))

@@ -63,10 +63,12 @@ class EdgeVotes:
         votes = [v for _, v in self._known.of(i)]
         if not votes:
             return None
-        moving = np.sum([v > 0 for v in votes], axis=0, dtype=np.float32)
-        known = np.sum([v != 0 for v in votes], axis=0, dtype=np.float32)
+        moving, known = np.zeros((2, *votes[0].shape), np.uint16)
+        for vote in votes:
+            moving += vote > 0
+            known += vote != 0
         radius = max(1, round(AROUND * known.shape[1]))
         size = (2 * radius + 1,) * 2
-        for_it, all_votes = cv2.blur(moving, size), cv2.blur(known, size)
+        for_it, all_votes = (cv2.boxFilter(v, cv2.CV_32F, size) for v in (moving, known))
         found = (for_it > MAJORITY * all_votes) & (all_votes > MIN_VOTES)
         return large_regions(found, MIN_REGION)

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import Recon3rError
+from recon3r_ros.geometry.averaging import resized
+from recon3r_ros.slam.dynamics import compiled_grabcut, graph_cut
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -28,6 +30,8 @@ WIDTH = 320
 DOUBT, SURROUNDINGS = 0.05, 0.1
 #: Colours are ambiguous where the mask would lose more than this share: it is kept as it is
 MAX_LOSS = 0.5
+#: Pixels that colours are learned from, at most, on either side
+SAMPLES = 4000
 #: Masks of fewer pixels, at that width, are not refined
 MIN_PIXELS = 20
 
@@ -55,42 +59,61 @@ def refined(refiner: MaskRefiner | None, image: Image, mask: Mask) -> Mask:
 
 def grabcut(image: Image, mask: Mask) -> Mask:
     """
-    Segment a mask by its colours: GrabCut (Rother et al., SIGGRAPH 2004).
+    Segment a mask by its colours: GrabCut (Rother et al., SIGGRAPH 2004), with one iteration.
 
     :param image: (H, W, 3) RGB or (H, W) grey
     :param mask: of any size
     :return: (H, W)
     """
     height, width = image.shape[:2]
-    size = (WIDTH, max(1, round(height * WIDTH / width)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    if small.ndim == 2:
-        small = cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
-    given = (cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
-             >= 128).astype(np.uint8)
-    out = given if given.sum() < MIN_PIXELS else _cut(small, given)
-    full = cv2.resize(out * np.uint8(255), (width, height), interpolation=cv2.INTER_LINEAR)
+    size = (max(1, round(height * WIDTH / width)), WIDTH)
+    given = resized(mask.astype(np.uint8) * np.uint8(255), *size) >= 128
+    out = _segmented(image, given) if given.sum() >= MIN_PIXELS else given
+    full = cv2.resize(out.astype(np.uint8) * np.uint8(255), (width, height),
+                      interpolation=cv2.INTER_LINEAR)
     return full >= 128
 
 
-def _cut(image: Image, given: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Segment a mask (h, w) of 0 and 1."""
-    radius = round(DOUBT * WIDTH)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-    around = cv2.dilate(given, kernel)
-    labels = np.where(given > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[cv2.erode(given, kernel, borderValue=1) > 0] = cv2.GC_FGD
-    labels[around == 0] = cv2.GC_BGD
+def _segmented(image: Image, given: Mask) -> Mask:
+    """Segment a mask (h, w) of an image of any size."""
+    radius, surroundings = round(DOUBT * WIDTH), round(SURROUNDINGS * WIDTH)
     # Pixels farther away add other colours, and run time
-    x, y, w, h = cv2.boundingRect(around)
-    margin = round(SURROUNDINGS * WIDTH)
+    x, y, w, h = cv2.boundingRect(given.astype(np.uint8))
+    margin = radius + surroundings
     part = np.s_[max(y - margin, 0):y + h + margin, max(x - margin, 0):x + w + margin]
-    own = np.ascontiguousarray(labels[part])
-    if (own & 1).all():  # nothing around it
+    mask = given[part].astype(np.uint8)
+    if mask.all():  # nothing around it
         return given
-    cv2.grabCut(np.ascontiguousarray(image[part]), own, None, np.zeros((1, 65)),
-                np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
+    colours = resized(image, given.shape[0], given.shape[1], part)
+    if colours.ndim == 2:
+        colours = cv2.cvtColor(colours, cv2.COLOR_GRAY2RGB)
+    inside, outside = (cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_5)
+                       for side in (mask, 1 - mask))
+    trimap = np.where((inside <= radius) & (outside <= radius), compiled_grabcut.DOUBT,
+                      mask).astype(np.uint8)
     out = np.zeros_like(given)
-    out[part] = own & 1  # definite and probable foreground
-    lost = int((given & ~out & 1).sum())
+    out[part] = _cut(colours, mask > 0, trimap)
+    lost = int((given & ~out).sum())
     return given if lost > MAX_LOSS * given.sum() else out
+
+
+def _cut(image: Image, mask: Mask, trimap: Image) -> Mask:
+    """Assign the pixels (h, w) in doubt by the colours of the mask and of what is around it."""
+    foreground, background = (_model(image[side]) for side in (mask, ~mask))
+    height, width = mask.shape
+    capacity = np.zeros(((height + 2) * (width + 2), 4), np.int32)
+    terminal, tree = np.zeros(len(capacity), np.int32), np.empty(len(capacity), np.int8)
+    beta = 0.5 / max(compiled_grabcut.contrast(image), 1e-9)
+    compiled_grabcut.build(image, trimap, foreground, background, beta, capacity, terminal)
+    graph_cut.cut(capacity, terminal, width + 2, tree)
+    sides = tree.reshape(height + 2, width + 2)[1:-1, 1:-1]
+    return np.where(trimap == compiled_grabcut.DOUBT, sides == 1,
+                    trimap == compiled_grabcut.FOREGROUND)
+
+
+def _model(colours: Image) -> NDArray[np.float32]:
+    """Learn colours (N, 3)."""
+    some = np.ascontiguousarray(colours[::-(-len(colours) // SAMPLES)])
+    model = np.empty((compiled_grabcut.COMPONENTS, 10), np.float32)
+    compiled_grabcut.learn(some, np.empty(len(some), np.int8), model)
+    return model

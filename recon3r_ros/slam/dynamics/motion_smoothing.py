@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.slam.dynamics.motion import MotionDetector, SCORE_LIMIT
+from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
+from recon3r_ros.slam.dynamics.motion import MotionDetector
 from recon3r_ros.slam.types import Keyframe
 
 Array = NDArray[np.float64]

@@ -15,6 +15,7 @@ from collections import deque
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.slam.dynamics.regions import labelled
 
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -49,16 +50,19 @@ class Resting:
         Add a frame.
 
         :param moving: (h, w) dynamic objects in it
-        :param before: (h, w, 2) correspondence of each cell in the previous frame, in cells
+        :param before: (2, h, w) column and row of each cell in the previous frame
         :param stamp_s: its time
         """
-        moved_s, thing = (cv2.remap(x, before, None, cv2.INTER_NEAREST,
+        self._moving = moving
+        if self._rest_s <= 0 or not (moving.any() or self._thing.any()):
+            return  # nothing has to rest
+        moved_s, thing = (cv2.remap(x, before[0], before[1], cv2.INTER_NEAREST,
                                     borderMode=cv2.BORDER_REPLICATE)
                           for x in (self._moved_s, self._thing.astype(np.float32)))
         self._thing = thing.astype(np.int32)
         self._moved_s = np.where(moving, stamp_s, moved_s)
-        self._moving = moving
-        count, regions = cv2.connectedComponents(moving.astype(np.uint8))
+        regions = labelled(moving)
+        count = int(regions.max()) + 1
         now: dict[int, int] = {}
         for region in range(1, count):
             cells = regions == region
@@ -72,18 +76,20 @@ class Resting:
                 areas.popleft()
             if not any(area for _, area in areas):
                 del self._areas[which]
-        uncovered = (~moving & np.isin(self._thing, self._going_on())
-                     & (self._moved_s < stamp_s - UNCOVERED_S))
+        uncovered = ~moving & self._goes_on() & (self._moved_s < stamp_s - UNCOVERED_S)
         self._moved_s[uncovered], self._thing[uncovered] = -np.inf, 0
 
     def unsettled(self, stamp_s: float) -> Mask:
         """Mask (h, w) of dynamic objects, and of those that stopped recently."""
         recent = self._moved_s > stamp_s - self._rest_s
-        return self._moving | (recent & ~np.isin(self._thing, self._going_on()))
+        return self._moving | (recent & ~self._goes_on())
 
-    def _going_on(self) -> list[int]:
-        return [which for which, areas in self._areas.items()
-                if areas[-1][1] >= GOES_ON * max(area for _, area in areas)]
+    def _goes_on(self) -> Mask:
+        """Mask (h, w) of objects that continue to move somewhere."""
+        moves = np.zeros(self._next, bool)
+        for which, areas in self._areas.items():
+            moves[which] = areas[-1][1] >= GOES_ON * max(area for _, area in areas)
+        return np.asarray(moves[self._thing])
 
     def _same(self, cells: Mask) -> int:
         """Find the object that a dynamic region (h, w) belongs to, or begin a new one."""

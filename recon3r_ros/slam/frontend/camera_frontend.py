@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
+from recon3r_ros.slam.dynamics.propagation import MaskPropagation
+from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.initializer import Initializer
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
@@ -57,13 +59,15 @@ class CameraFrontend:
 
     def __init__(self, frame: Frame, motion: MotionConfig = MotionConfig(),
                  options: FrontendOptions = FrontendOptions()) -> None:
-        self._options = options
+        self._full = self._options = options
+        self._effort = Effort()
         self.name = frame.camera_name
         self.rectifier = Rectifier.of(frame)
         self._motion = motion
         self._tracker = KeyframeTracker(
             self.rectifier.tracking_camera, options.tracked_landmarks)
         self._detector = MotionDetector(self.rectifier.tracking_camera, motion.rest_s)
+        self._propagation = MaskPropagation()
         self._initializer = Initializer()
         self._relocalizer = Relocalizer()
         self._sharpness: deque[float] = deque(maxlen=RECENT)
@@ -79,6 +83,17 @@ class CameraFrontend:
         """Id of the reference keyframe; None before the first."""
         return self._tracker.keyframe
 
+    @property
+    def effort(self) -> Effort:
+        """Work for a frame; fewer landmarks are tracked from the next keyframe on."""
+        return self._effort
+
+    @effort.setter
+    def effort(self, effort: Effort) -> None:
+        self._effort = effort
+        self._options = effort.options(self._full)
+        self._tracker.max_landmarks = self._options.tracked_landmarks
+
     def add(self, frame: Frame, known: Map, busy: bool, others_tracked: bool) -> FrontendStep:
         """
         Track a frame, or keep it until its pose can be estimated.
@@ -88,7 +103,7 @@ class CameraFrontend:
         :param busy: whether a keyframe is pending, so that none can be requested
         :param others_tracked: whether other cameras need keyframes
         """
-        begin = perf_counter()
+        begin, begin_cpu = perf_counter(), thread_time()
         gray = self.rectifier.tracking_image(frame)
         if not known.started:
             return self._initialise(frame, gray, known, busy)
@@ -97,26 +112,21 @@ class CameraFrontend:
         keyframe = known.keyframes[self.reference]
         before = self._tracker.reference
         track = self._tracker.track(gray, keyframe)
-        tracked_at = perf_counter()
+        tracked_at, track_cpu = perf_counter(), thread_time() - begin_cpu
         if track.pose is None:
             return self._lose(frame, gray, busy, others_tracked)
         self._state = TrackingState.TRACKING
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
-        moving = self._moving(frame, gray, T_keyframe_cam, keyframe)
-        times = StageTimes(tracked_at - begin, perf_counter() - tracked_at)
+        due = self._keyframe_is_due(gray, track, before)
+        moving = self._moving(frame, gray, T_keyframe_cam, keyframe, due)
+        times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu)
         self._tracker.remember(gray, track, moving)
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam),
             *self._tracker.observations(track), track.pose, moving)
-        return FrontendStep(
-            placed, self._mapping(frame, gray, track, moving, before, keyframe, busy), times)
-
-    def await_keyframe(self, request: KeyframeRequest, known: Map) -> None:
-        """Track against a temporary reference while a requested keyframe is pending."""
-        if request.purpose is Purpose.MAPPING:
-            assert self.reference is not None
-            self._tracker.follow_newest(known.keyframes[self.reference])
+        request = self._mapping(frame, gray, track, moving, keyframe, busy) if due else None
+        return FrontendStep(placed, request, times)
 
     def start(self, keyframe: Keyframe, frame: Frame, known: Map) -> None:
         """
@@ -126,7 +136,7 @@ class CameraFrontend:
         :param known: the map, which has depth if one view gives any
         """
         self._tracker.follow(keyframe, None)
-        self._detector.reset()
+        self._reset_motion()
         if known.started:
             self._initializer.clear()
             self.refocus(known.focal_factor)
@@ -192,14 +202,19 @@ class CameraFrontend:
         self._state = TrackingState.TRACKING
         return self._relocalizer.placed(keyframe, self._tracker)
 
-    def reject(self, request: KeyframeRequest) -> KeyframeRequest | None:
+    def reject(self, request: KeyframeRequest, known: Map) -> KeyframeRequest | None:
         """
         Take note that a requested keyframe was rejected.
 
+        :param known: the map
         :return: a request to restart, where the overlap with the first keyframe is too small
         """
         if request.purpose is Purpose.RELOCALISATION:
             self._relocalizer.reject(request.begin)
+        if request.purpose is Purpose.MAPPING and self._state is TrackingState.TRACKING:
+            # Against a temporary reference the next one is not due at once
+            assert self.reference is not None
+            self._tracker.follow_newest(known.keyframes[self.reference])
         if request.purpose is not Purpose.FIRST_PAIR:
             return None
         self._initializer.reject(request.shift)
@@ -253,28 +268,33 @@ class CameraFrontend:
 
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
-        self._detector.reset()
+        self._reset_motion()
         self._relocalizer.add(untracked(frame), gray)
         if busy or (others_tracked and self._relocalizer.waits):
             return FrontendStep()
         return FrontendStep(request=self._request(Purpose.RELOCALISATION, frame, gray))
 
-    def _mapping(self, frame: Frame, gray: Gray, track: Track, moving: Mask,
-                 before: object, keyframe: Keyframe, busy: bool) -> KeyframeRequest | None:
-        """Request a keyframe of a tracked frame, where one is due."""
+    def _keyframe_is_due(self, gray: Gray, track: Track, before: object) -> bool:
+        """Whether a tracked frame should become a keyframe."""
         reference = self._tracker.reference
-        assert reference is not None and track.pose is not None
+        assert reference is not None
         sharpness = keyframes.sharpness(gray)
         self._sharpness.append(sharpness)
         blurred = sharpness < (
             self._options.keyframe_sharpness * float(np.median(self._sharpness)))
         # Tracking needed a temporary reference: the next keyframe is overdue
-        due = reference is not before or keyframes.is_due(
+        return reference is not before or keyframes.is_due(
             track, reference, blurred, self._options)
-        if not due:
-            return None
+
+    def _mapping(self, frame: Frame, gray: Gray, track: Track, moving: Mask, keyframe: Keyframe,
+                 busy: bool) -> KeyframeRequest | None:
+        """Request a keyframe of a tracked frame, unless one is pending."""
+        reference = self._tracker.reference
+        assert reference is not None and track.pose is not None
         if busy:
-            self._tracker.follow_newest(keyframe)
+            # The old one is tracked for as long as possible: its landmarks are known best
+            if keyframes.overlap(track, reference) < keyframes.CRITICAL_OVERLAP:
+                self._tracker.follow_newest(keyframe)
             return None
         return replace(
             self._request(Purpose.MAPPING, frame, gray,
@@ -290,15 +310,25 @@ class CameraFrontend:
                        depth=self.rectifier.depth(frame))
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 
-    def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe) -> Mask:
-        """Detect dynamic objects in a tracked frame; mask in the detector's pixels."""
+    def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe,
+                becomes_keyframe: bool) -> Mask:
+        """Detect or propagate dynamic objects in a tracked frame; mask in the detector's size."""
         if self._motion.detect:
-            mask = self._detector.detect(gray, T_keyframe_cam, keyframe, frame.stamp_ns)
+            period = 1 if becomes_keyframe else self._effort.mask_period
+            known = self._propagation.propagated(gray, period)
+            mask = known if known is not None else self._detector.detect(
+                gray, T_keyframe_cam, keyframe, frame.stamp_ns)
+            if known is None:
+                self._propagation.keep(gray, mask)
         else:
             mask = np.zeros(self._detector.shape, bool)
         if frame.mask is not None:
             mask = mask | self.rectifier.mask_from_source(frame.mask, mask.shape)
         return mask
+
+    def _reset_motion(self) -> None:
+        self._detector.reset()
+        self._propagation.reset()
 
     def _follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:
         self._tracker.follow(keyframe, T_cam_old)

@@ -3,7 +3,7 @@
 """
 Poses of frames relative to a keyframe: against the keyframe itself, or a temporary reference.
 
-While a keyframe is pending, or where the motion from the keyframe is too large, the newest tracked
+Where the motion from the keyframe is too large before the next one is there, the newest tracked
 frame is the temporary reference, with the landmarks that it observes.
 """
 
@@ -62,12 +62,12 @@ class KeyframeTracker:
     Tracks frames of one camera against the landmarks of a keyframe.
 
     :param camera: pinhole camera of the tracking images
-    :param max_landmarks: that are tracked
+    :param max_landmarks: that are tracked; may be changed, for the keyframes that follow
     """
 
     def __init__(self, camera: Camera,
                  max_landmarks: int = FrontendOptions.tracked_landmarks) -> None:
-        self._max_landmarks = max_landmarks
+        self.max_landmarks = max_landmarks
         self._tracker = Tracker(camera)
         self._keyframe: int | None = None
         # Of the reference: usually the keyframe, and all points its landmarks
@@ -113,7 +113,7 @@ class KeyframeTracker:
         unfit = keyframe.mask[keyframe.keypoints[:, 1], keyframe.keypoints[:, 0]]
         points[unfit | (keyframe.information < TRACKED_INFORMATION)] = np.nan
         known = np.flatnonzero(np.isfinite(points[:, 0]))
-        surplus = np.setdiff1d(known, known[::1 + len(known) // self._max_landmarks])
+        surplus = np.setdiff1d(known, known[::1 + len(known) // self.max_landmarks])
         points[surplus] = np.nan
         self._tracker.follow(
             Reference(keyframe.gray, pixels.astype(np.float32), points),

@@ -36,6 +36,11 @@ def sharpness(gray: NDArray[np.uint8]) -> float:
     return float(cv2.Laplacian(half, cv2.CV_32F).var())
 
 
+def overlap(track: Track, reference: Reference) -> float:
+    """Share of a reference's landmarks that a tracked frame observes."""
+    return track.inlier_count / max(int(np.isfinite(reference.points[:, 0]).sum()), 1)
+
+
 def is_due(track: Track, reference: Reference, blurred: bool,
            options: FrontendOptions = FrontendOptions()) -> bool:
     """
@@ -45,9 +50,8 @@ def is_due(track: Track, reference: Reference, blurred: bool,
     :param reference: what it was tracked against
     """
     assert track.pose is not None
-    known = np.isfinite(reference.points[:, 0])
-    overlap = track.inlier_count / max(int(known.sum()), 1)
-    if blurred and overlap > CRITICAL_OVERLAP:
+    seen = overlap(track, reference)
+    if blurred and seen > CRITICAL_OVERLAP:
         return False
     T = track.pose.T_cam_world
     points = reference.points[track.pose.inliers]
@@ -55,7 +59,7 @@ def is_due(track: Track, reference: Reference, blurred: bool,
     turned = points @ T[:3, :3].T
     angles = np.arccos(np.clip(np.sum(moved * turned, axis=1) / np.maximum(
         np.linalg.norm(moved, axis=1) * np.linalg.norm(turned, axis=1), 1e-12), -1, 1))
-    return bool(overlap < options.keyframe_overlap
+    return bool(seen < options.keyframe_overlap
                 or np.median(angles) > np.deg2rad(options.keyframe_parallax)
                 or se3.rotation_angle(T[:3, :3]) > np.deg2rad(options.keyframe_rotation))
 

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 
+import cv2
 import numpy as np
 import pytest
 from recon3r_ros.errors import Recon3rError
@@ -20,6 +21,7 @@ from recon3r_ros.slam.backend.executor import InProcessExecutor
 from recon3r_ros.slam.backend.map_delta import MapDelta
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
+from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
@@ -59,6 +61,39 @@ def test_the_same_map_comes_of_both(process):
         assert keyframe.stamp_ns == other.stamp_ns
         assert np.allclose(keyframe.T_map_cam, other.T_map_cam, atol=1e-3)
         assert np.array_equal(keyframe.gray, other.gray)
+
+
+@pytest.fixture
+def one_thread():
+    """Let OpenCV use one thread, as the mapping process does: optical flow depends on it."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(before)
+
+
+def test_with_a_lag_results_do_not_depend_on_time(process, one_thread):
+    """Keyframes come late, at the same frames, whether mapping runs beside tracking or in step."""
+    here = System(GeometricPredictor(), lag=KeyframeLag())
+    there = System(executor=process, lag=KeyframeLag())
+    late = 0
+    for index in range(40):
+        for system in (here, there):
+            system.add(as_frame(SCENE, index))
+        late += here._ordered is not None
+        assert (here._ordered is None) == (there._ordered is None)
+    assert late > 5
+    for system in (here, there):
+        system.finish()
+    assert len(here.trajectory()) == 40
+    for (a, T_a), (b, T_b) in zip(here.trajectory(), there.trajectory(), strict=True):
+        assert a.index == b.index and np.array_equal(T_a, T_b)
+    assert list(here.map.keyframes) == list(there.map.keyframes)
+    for i, keyframe in here.map.keyframes.items():
+        other = there.map.keyframes[i]
+        assert np.array_equal(keyframe.inverse_depth, other.inverse_depth)
+        assert np.array_equal(keyframe.mask, other.mask)
+    assert error_over_path(here, SCENE) < 0.01
 
 
 def test_frames_are_tracked_while_a_keyframe_is_made(process):
@@ -165,8 +200,8 @@ def test_nothing_is_started_again_after_close():
 class TellsFocal(GeometricPredictor):
     """Two-view geometry that estimates the focal length, as networks do."""
 
-    def predict(self, groups, moving=()):
-        return [replace(p, focal=300.0) for p in super().predict(groups, moving)]
+    def predict(self, groups, moving=None, priors=None):
+        return [replace(p, focal=300.0) for p in super().predict(groups, moving, priors)]
 
 
 def test_a_rejected_keyframe_leaves_no_trace():

@@ -54,7 +54,7 @@ class FocalPredictor:
         """Take a view."""
         return Encoding(view.image)
 
-    def predict(self, groups: Any, moving: Any = None) -> list[Any]:
+    def predict(self, groups: Any, moving: Any = None, priors: Any = None) -> list[Any]:
         """Predict views alone."""
         return [replace(predicted(TrueViewpoint(np.eye(4))), focal=self.focal_factor * CAMERA.fx)
                 for _ in groups]

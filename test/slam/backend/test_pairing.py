@@ -70,8 +70,8 @@ class Oracle:
         return Encoding(round(float(view.image.mean())), image, view.camera)
 
     def predict(self, groups: Sequence[tuple[Encoding, ...]],
-                moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None
-                ) -> list[Prediction]:
+                moving: Sequence[tuple[NDArray[np.bool_], ...]] | None = None,
+                priors: object = None) -> list[Prediction]:
         """Predict pairs and single views."""
         self.moving += moving or []
         return [self._predict(group) for group in groups]

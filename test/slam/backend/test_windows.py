@@ -102,8 +102,8 @@ class WindowOracle:
         return Encoding(view.image, (lobes / np.linalg.norm(lobes)).astype(np.float32),
                         np.stack([columns.ravel(), rows.ravel()], 1).astype(np.int32), number)
 
-    def predict(self, groups: Sequence[tuple[Encoding, ...]], moving: object = None
-                ) -> list[Prediction]:
+    def predict(self, groups: Sequence[tuple[Encoding, ...]], moving: object = None,
+                priors: object = None) -> list[Prediction]:
         """Predict pairs and single views."""
         return [as_pair(self.predict_together(g), g, 0, len(g) - 1) for g in groups]
 

@@ -77,3 +77,16 @@ def test_external_refiners_may_fail(scene) -> None:
         refined(lambda i, m: 1 // 0, image, disc)
     with pytest.raises(Recon3rError, match='shape'):
         refined(lambda i, m: np.zeros(3), image, disc)
+
+
+def test_nothing_but_image_and_mask_counts(scene) -> None:
+    image, disc = scene
+    threads, found = cv2.getNumThreads(), []
+    try:
+        for n in (1, 2, 5):
+            cv2.setNumThreads(n)
+            cv2.setRNGSeed(n)
+            found.append(grabcut(image, np.roll(disc, 9, axis=0)))
+    finally:
+        cv2.setNumThreads(threads)
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])

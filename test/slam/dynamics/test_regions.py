@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
-from recon3r_ros.slam.dynamics.regions import large_regions
+from recon3r_ros.slam.dynamics.regions import labelled, large_regions
 
 Mask = NDArray[np.bool_]
 
@@ -83,3 +84,17 @@ def test_the_given_mask_is_not_changed() -> None:
     mask = MASK.copy()
     large_regions(mask, 1.0)
     assert np.array_equal(mask, MASK)
+
+
+@pytest.mark.parametrize('share', [0.1, 0.4, 0.6, 0.9])
+def test_labels_are_connected_components(share: float) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = rng.random(rng.integers(1, 40, 2)) < share
+        labels = labelled(mask)
+        count, expected = cv2.connectedComponents(mask.astype(np.uint8))
+        assert np.array_equal(labels > 0, mask)
+        pairs = np.unique(np.stack([labels.ravel(), expected.ravel()]), axis=1)
+        assert pairs.shape[1] == count - mask.all(), 'one label a component'
+        first = [np.flatnonzero(labels.ravel() == n)[0] for n in range(1, labels.max() + 1)]
+        assert first == sorted(first)

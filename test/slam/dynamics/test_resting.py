@@ -23,7 +23,7 @@ def block(column: int) -> Mask:
 def before(mask: Mask, step: int) -> NDArray[np.float32]:
     """Where the cells were in the previous frame: the block came from the left."""
     x, y = np.meshgrid(np.arange(COLUMNS), np.arange(ROWS))
-    return np.dstack([x - step * mask, y]).astype(np.float32)
+    return np.stack([x - step * mask, y]).astype(np.float32)
 
 
 def slide(resting: Resting, columns: list[int], begin: float = 0.0) -> float:
@@ -72,7 +72,7 @@ def test_one_rests_while_another_goes_on() -> None:
         column = min(n, 32)
         lower[15:25, column:column + SIDE] = True
         moving = upper | (lower & (n <= 32))
-        resting.update(moving, np.dstack([x - 2 * upper - (lower & (n <= 32)), y]).astype(
+        resting.update(moving, np.stack([x - 2 * upper - (lower & (n <= 32)), y]).astype(
             np.float32), n / RATE)
     found = resting.unsettled(39 / RATE)
     assert found[lower].all(), 'the lower one has stood for a fifth of a second'

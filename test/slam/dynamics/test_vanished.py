@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.slam.dynamics.vanished import overlapping, seen_through, Vanished
+from recon3r_ros.slam.dynamics.vanished import FreeSpace, overlapping, seen_through, Vanished
 from recon3r_ros.slam.types import Keyframe
 
 CAMERA = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
@@ -41,27 +41,29 @@ def keyframe(i: int, car: bool, x: float = 0.0, noise: float = 0.0) -> Keyframe:
 @pytest.mark.parametrize('x', [0.0, 0.3])
 def test_what_drove_off_is_found_and_nothing_else(x: float) -> None:
     old, new = keyframe(0, car=True), keyframe(1, car=False, x=x)
-    found = seen_through(old, new)
+    found = seen_through(old, FreeSpace.of(new))
     assert found[PLACE].mean() > 0.9
     found[PLACE] = False
     assert found.mean() < 0.01
-    assert not seen_through(new, old).any(), 'it hides the wall, which is still there'
+    hidden = seen_through(new, FreeSpace.of(old))
+    assert not hidden.any(), 'it hides the wall, which is still there'
 
 
 def test_while_it_stands_nothing_is_found() -> None:
-    assert not seen_through(keyframe(0, car=True), keyframe(1, car=True, x=0.3)).any()
+    new = FreeSpace.of(keyframe(1, car=True, x=0.3))
+    assert not seen_through(keyframe(0, car=True), new).any()
 
 
 def test_errors_of_depth_within_their_bounds_are_no_holes() -> None:
-    assert not seen_through(keyframe(0, car=True, noise=0.08),
-                            keyframe(1, car=True, x=0.2, noise=0.08)).any()
+    new = FreeSpace.of(keyframe(1, car=True, x=0.2, noise=0.08))
+    assert not seen_through(keyframe(0, car=True, noise=0.08), new).any()
 
 
 def test_where_the_newer_one_knows_nothing_it_sees_nothing() -> None:
     new = keyframe(1, car=False)
     blind = replace(new, inverse_depth=np.zeros_like(new.inverse_depth),
                     confidence=np.zeros_like(new.confidence))
-    assert not seen_through(keyframe(0, car=True), blind).any()
+    assert not seen_through(keyframe(0, car=True), FreeSpace.of(blind)).any()
 
 
 def test_what_is_out_of_view_is_not_looked_at() -> None:

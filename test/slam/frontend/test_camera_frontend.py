@@ -279,7 +279,7 @@ def test_frames_that_contradict_a_pair_wait_for_another_one() -> None:
     factors = np.choose(np.arange(len(right.landmarks)) % 3, [0.4, 1.0, 2.5])
     wrong = replace(right, landmarks=factors * right.landmarks)
     assert frontend.place_waiting(wrong, None) is None
-    assert frontend.reject(request) is None
+    assert frontend.reject(request, KNOWN) is None
     assert frontend.state is TrackingState.INITIALISING and frontend.reference == 0
     for n in range(13, 22):
         result = step(frontend, frame(n, ahead(n)), known)
@@ -314,7 +314,7 @@ def test_initialisation_starts_afresh_when_the_first_keyframe_is_out_of_sight(
         result = step(frontend, frame(n, ahead(n)), known)
     request = asked(result, Purpose.FIRST_PAIR)
     assert request is not None
-    again = frontend.reject(replace(request, overlap=overlap))
+    again = frontend.reject(replace(request, overlap=overlap), KNOWN)
     assert (again is not None) == afresh
     if again is None:
         return
@@ -375,8 +375,7 @@ def test_a_tracked_frame_tells_where_it_sees_the_keyframes_landmarks() -> None:
         assert np.median(errors) < 0.4 and np.quantile(errors, 0.9) < 1.5
         found.append(result.placed.found.mean())
         if n == 3:
-            _, due = until_asked(tracking())
-            frontend.await_keyframe(due, KNOWN)
+            frontend._tracker.follow_newest(FIRST)
     assert min(found) > 0.7
 
 
@@ -430,10 +429,9 @@ def test_a_keyframe_is_asked_for_when_it_is_due() -> None:
 
 
 def test_a_new_keyframe_is_tracked_against() -> None:
-    """While it was being made the newest frame was the reference."""
+    """While it was pending, frames were tracked against the old one."""
     frontend = tracking()
     n, request = until_asked(frontend)
-    frontend.await_keyframe(request, KNOWN)
     for m in range(n + 1, n + 5):
         result = step(frontend, frame(m, way(m)), busy=True)
         check(result, relative(m))
@@ -477,12 +475,11 @@ def test_no_keyframe_is_asked_for_while_one_is_being_made() -> None:
 
 
 def test_a_keyframe_that_comes_to_nothing_does_no_harm() -> None:
-    """The newest frame stays the reference, so that another one is not due at once."""
+    """The newest frame becomes the reference, so that another one is not due at once."""
     frontend = tracking()
     n, request = until_asked(frontend)
     asked(step(frontend, frame(n + 1, way(n + 1))), Purpose.MAPPING)
-    frontend.await_keyframe(request, KNOWN)
-    assert frontend.reject(request) is None
+    assert frontend.reject(request, KNOWN) is None
     result = step(frontend, frame(n + 2, way(n + 2)))
     check(result, relative(n + 2))
     asked(result, None)
@@ -542,17 +539,17 @@ def test_while_others_are_tracked_a_lost_camera_waits_after_an_attempt_in_vain()
     frontend = tracking()
     request = asked(step(frontend, blank(1), others_tracked=True), Purpose.RELOCALISATION)
     assert request is not None
-    assert frontend.reject(replace(request, begin=perf_counter() - 60)) is None
+    assert frontend.reject(replace(request, begin=perf_counter() - 60), KNOWN) is None
     asked(step(frontend, blank(2), others_tracked=True), None)
     asked(step(frontend, blank(3)), Purpose.RELOCALISATION)
-    assert frontend.reject(replace(request, begin=perf_counter())) is None
+    assert frontend.reject(replace(request, begin=perf_counter()), KNOWN) is None
     asked(step(frontend, blank(4), others_tracked=True), Purpose.RELOCALISATION)
 
 
 def test_rejected_keyframes_of_other_kinds_make_it_wait_for_nothing() -> None:
     frontend = tracking()
     _, request = until_asked(frontend)
-    frontend.reject(replace(request, begin=perf_counter() - 60))
+    frontend.reject(replace(request, begin=perf_counter() - 60), KNOWN)
     asked(step(frontend, blank(30), others_tracked=True), Purpose.RELOCALISATION)
 
 
@@ -625,7 +622,6 @@ def test_a_camera_without_a_keyframe_is_found_in_the_map_of_another_one() -> Non
     frontend = CameraFrontend(frame(0, elsewhere(0)), STILL)
     request = asked(step(frontend, frame(0, elsewhere(0))), Purpose.RELOCALISATION)
     assert request is not None and frontend.reference is None
-    frontend.await_keyframe(request, KNOWN)  # there is nothing to track against meanwhile
     here = made_of(0, elsewhere(0), 1)
     assert frontend.take_over(request, here, KNOWN) == []
     assert frontend.state is TrackingState.TRACKING
