@@ -19,6 +19,8 @@ import tempfile
 from typing import Any, cast, TypeVar
 
 import numba
+import numpy as np
+from numpy.typing import NDArray
 
 F = TypeVar('F', bound=Callable[..., Any])
 
@@ -64,6 +66,15 @@ def compiled(*signatures: str) -> Callable[[F], F]:
 def _report() -> None:
     """Log why this start takes long, after the first function that had to be compiled."""
     _log.info('compiling inner loops for this machine, once; takes about %d s', COMPILING_S)
+
+
+def dense(values: Any, dtype: Any = None) -> NDArray[Any]:
+    """
+    Return an array as signatures demand it: C-contiguous and writable; a copy where it is not.
+
+    Images of messages and bags, for example, are read-only.
+    """
+    return np.require(values, dtype, ('C', 'W'))
 
 
 def temporary_folder() -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.options import MotionOptions
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from recon3r_ros import compiled
 
@@ -90,3 +91,14 @@ def test_folder_of_temporary_files_belongs_to_the_user_alone(tmp_path, monkeypat
     (tmp_path / 'elsewhere').mkdir(mode=0o700)
     folder.symlink_to(tmp_path / 'elsewhere')
     assert compiled.temporary_folder() is None
+
+
+def test_arrays_are_made_as_signatures_demand_them():
+    values = np.arange(12.0).reshape(3, 4)
+    assert compiled.dense(values) is values
+    frozen = np.frombuffer(values.tobytes()).reshape(3, 4)
+    for other in (frozen, values.T, values[:, ::2], np.broadcast_to(values, (2, 3, 4))):
+        made = compiled.dense(other)
+        assert made.flags.c_contiguous and made.flags.writeable
+        np.testing.assert_array_equal(made, other)
+    assert compiled.dense(values, np.float32).dtype == np.float32

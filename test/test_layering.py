@@ -48,7 +48,7 @@ LAYERS = {
     '__init__': layer(),
     'errors': layer(),
     'option': layer(),
-    'compiled': layer('', 'numba'),
+    'compiled': layer('', 'numba numpy'),
     'geometry': layer('compiled', 'numpy scipy cv2'),
     'nets': layer('', 'safetensors torch'),
     'models': layer('nets geometry compiled option', 'numpy scipy torch cv2'),

@@ -26,7 +26,7 @@ from recon3r_ros.io.atomic import output_error, write_bytes
 from recon3r_ros.io.memory import resident_memory_mb
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.sim import SceneConfig
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 
 logger = logging.getLogger(__name__)
 

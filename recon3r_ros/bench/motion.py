@@ -22,7 +22,7 @@ from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
 from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame
 

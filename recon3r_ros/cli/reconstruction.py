@@ -22,7 +22,7 @@ from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.slam.backend.mapping_process import MappingProcess
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions, MappingOptions
 from recon3r_ros.slam.system import System

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.compiled import compiled, f4, i4, u4
+from recon3r_ros.compiled import compiled, dense, f4, i4, u4
 
 Map = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -47,16 +47,16 @@ class Averaging:
     def part(self, rows: slice, columns: slice) -> Averaging:
         """Return the averages over some of the cells."""
         return replace(self, first_row=self.first_row[rows],
-                       row_weights=np.ascontiguousarray(self.row_weights[:, rows]),
+                       row_weights=dense(self.row_weights[:, rows]),
                        first_column=self.first_column[columns],
-                       column_weights=np.ascontiguousarray(self.column_weights[:, columns]))
+                       column_weights=dense(self.column_weights[:, columns]))
 
     def of(self, image: Image) -> Image:
         """Average an image (H, W) or (H, W, C): (rows, columns) or (rows, columns, C), rounded."""
         height, width, *channels = image.shape
         out = np.empty((len(self.first_row), len(self.first_column), *channels), np.uint8)
         count = channels[0] if channels else 1
-        _average(np.ascontiguousarray(image).reshape(height, width * count), count,
+        _average(dense(image).reshape(height, width * count), count,
                  self.first_row, self.row_weights, self.first_column, self.column_weights,
                  out.reshape(len(out), -1))
         return out
@@ -74,7 +74,7 @@ def resized(image: Image, rows: int, columns: int, part: tuple[slice, slice] | N
         return Averaging.over(image.shape[:2], rows, columns).part(*part).of(image)
     if image.shape[:2] != (rows, columns):
         image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(image[part])
+    return dense(image[part])
 
 
 def _shares(size: int, parts: int) -> tuple[Indices, Map]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from recon3r_ros.compiled import dense
 from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
@@ -157,8 +158,8 @@ def _checked(
     K = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
     valid = np.isfinite(points).all(-1) & np.isfinite(where).all(-1)
     valid &= np.isfinite(factors) & (factors > 0)
-    problem = _Problem(np.ascontiguousarray(points), np.ascontiguousarray(where),
-                       np.ascontiguousarray(factors), K, float(threshold_px))
+    problem = _Problem(dense(points), dense(where),
+                       dense(factors), K, float(threshold_px))
     return problem, valid
 
 
@@ -191,7 +192,7 @@ def _refine(problem: _Problem, valid: NDArray[np.bool_], guess: Array) -> PnPRes
     if valid.sum() < MIN_INLIERS or not np.isfinite(guess).all():
         return None
     T, inliers = refined(problem.points, problem.pixels, problem.weights, valid, problem.K,
-                          problem.threshold, np.ascontiguousarray(guess))
+                          problem.threshold, dense(guess))
     if inliers.sum() < MIN_INLIERS:
         return None
     inverse = _inverse_normal(problem, inliers, T)

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.compiled import dense
 from recon3r_ros.geometry import compiled_two_view, se3
 from recon3r_ros.geometry.compiled_two_view import epipolar_distances, refined, weighted_products
 
@@ -102,7 +103,7 @@ def estimate_relative_pose(rays_a: Array, rays_b: Array, threshold: float,
         T_b_a = _sampled(rays_a, rays_b, threshold, distance, samples)
         return None if T_b_a is None else refine_relative_pose(rays_a, rays_b, T_b_a, threshold)
 
-    rays_a, rays_b = np.ascontiguousarray(rays_a), np.ascontiguousarray(rays_b)
+    rays_a, rays_b = dense(rays_a), dense(rays_b)
     expected = second = None
     if T_b_a_prior is not None and np.linalg.norm(T_b_a_prior[:3, 3]) > 0:
         expected = refine_relative_pose(rays_a, rays_b, T_b_a_prior, threshold)
@@ -169,7 +170,7 @@ def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: 
     :param T_b_a: (4, 4) initial pose, its translation of any length but 0
     :param threshold: epipolar distance of an inlier, normalised units
     """
-    rays_a, rays_b = np.ascontiguousarray(rays_a), np.ascontiguousarray(rays_b)
+    rays_a, rays_b = dense(rays_a), dense(rays_b)
     T_b_a = refined(rays_a, rays_b, se3.from_rt(
         T_b_a[:3, :3], T_b_a[:3, 3] / np.linalg.norm(T_b_a[:3, 3])), threshold)
     distances = epipolar_distances(rays_a, rays_b, T_b_a, threshold)
@@ -194,5 +195,5 @@ def triangulate(rays_a: Array, rays_b: Array, T_b_a: Array
         far the projection in b moves, in normalised units, for a relative change of depth of one;
         and whether the point lies in front of both cameras
     """
-    return compiled_two_view.triangulate(*(
-        np.ascontiguousarray(values) for values in (rays_a, rays_b, T_b_a)))
+    return compiled_two_view.triangulate(*(dense(values, np.float64)
+                                           for values in (rays_a, rays_b, T_b_a)))

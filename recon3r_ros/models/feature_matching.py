@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.compiled import compiled
+from recon3r_ros.compiled import compiled, dense
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -30,7 +30,7 @@ def match_features(first: Floats, second: Floats, ratio: float) -> tuple[Indices
     nearest, back = np.zeros(count, np.int64), np.zeros(len(second), np.int64)
     best, other = np.full(count, _LOWEST), np.full(count, _LOWEST)
     best_back = np.full(len(second), _LOWEST)
-    transposed = np.ascontiguousarray(second.T)
+    transposed = dense(second.T)
     for start in range(0, count, _BLOCK):
         _scan(first[start:start + _BLOCK] @ transposed, start, best, other, nearest, best_back,
               back)

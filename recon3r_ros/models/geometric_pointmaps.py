@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.compiled import dense
 from recon3r_ros.geometry import flow, pinhole
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import compiled_pointmaps
@@ -97,4 +98,4 @@ def only_turned(own: GeometricEncoding, other: GeometricEncoding, matches: Match
 def _arguments(own: GeometricEncoding, other: GeometricEncoding, matches: Matches,
                T_other_own: Array) -> tuple[Grid, Grid, Grid, Grid, Grid]:
     return (matches.targets, matches.error, pinhole.parameters(own.camera),
-            pinhole.parameters(other.camera), np.ascontiguousarray(T_other_own, np.float32))
+            pinhole.parameters(other.camera), dense(T_other_own, np.float32))

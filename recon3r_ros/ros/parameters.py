@@ -28,7 +28,7 @@ from recon3r_ros.models.registry import Model
 from recon3r_ros.option import chosen, fields_of
 from recon3r_ros.plugins import motion_config
 from recon3r_ros.ros.parameter_table import CAMERA_PARAMETERS, Parameter, PARAMETERS
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions, OPTIONS
 
 _NO_CAMERA = "parameter cameras is empty: name a camera, such as ['camera']"

@@ -23,7 +23,8 @@ from recon3r_ros.models.types import PosePrior, Predictor
 from recon3r_ros.slam import cpu_time
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
-from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
+from recon3r_ros.slam.dynamics.motion import MotionDetector
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.motion_smoothing import PlacedFrame, smooth
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.compiled import compiled
+from recon3r_ros.compiled import compiled, dense
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.compiled_se3 import transform
@@ -40,8 +40,8 @@ def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Ar
     pixels = np.empty((len(indices), 2))
     own, other = anchor.camera, observer.camera
     count = _find_visible(
-        np.ascontiguousarray(anchor.keypoints, np.int32),
-        np.ascontiguousarray(anchor.landmarks, np.float64),
+        dense(anchor.keypoints, np.int32),
+        dense(anchor.landmarks, np.float64),
         np.array([own.fx, own.fy, own.cx, own.cy]),
         se3.inverse(observer.T_map_cam) @ anchor.T_map_cam,
         np.array([other.fx, other.fy, other.cx, other.cy]), other.width, other.height, indices,

@@ -21,7 +21,7 @@ from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, Predictor, View
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.mapping import Mapper
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import TrackingState, Update

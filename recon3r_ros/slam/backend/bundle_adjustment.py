@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.compiled import dense
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import compiled_adjustment
 
@@ -215,7 +216,7 @@ class _System:
 def solve(problem: Problem, iterations: int = 8) -> Solution:
     """Levenberg-Marquardt with iteratively re-weighted residuals."""
     flat = _flatten(problem)
-    state = _State(np.ascontiguousarray(problem.T_cam_map, np.float64),
+    state = _State(dense(problem.T_cam_map, np.float64),
                    np.concatenate(problem.inverse_depths), 0.0)
     damping = _INITIAL_DAMPING
     found = _reproject(flat, state)
@@ -263,7 +264,7 @@ def _flatten(problem: Problem) -> _Flat:
         np.searchsorted(pairs[:, 0], np.arange(len(counts) + 1)),
         np.where(free, 6 * (np.cumsum(free) - 1), -1),
         6 * int(free.sum()) + (problem.focal_prior is not None), ends,
-        np.ascontiguousarray(plane), np.ascontiguousarray(targets - centres[pairs[pair, 1]]),
+        dense(plane), dense(targets - centres[pairs[pair, 1]]),
         np.concatenate([o.weights for o in problem.observations])[order], focal[pairs[:, 1]],
         with_prior, prior, prior_information)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.compiled import dense
 from recon3r_ros.geometry import pinhole
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import MATCHED
@@ -23,7 +24,7 @@ def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camer
     :param camera: pinhole camera of the observer's grid
     """
     targets, sure = projected(
-        np.ascontiguousarray(seen).reshape(-1, 3), np.ascontiguousarray(confidence).ravel(),
+        dense(seen).reshape(-1, 3), dense(confidence).ravel(),
         pinhole.parameters(camera), np.float32(camera.width), np.float32(camera.height),
         np.float32(MATCHED))
     return Correspondence(targets.reshape(*confidence.shape, 2), sure.reshape(confidence.shape))

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.compiled import dense
 from recon3r_ros.geometry import pinhole
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.backend import compiled_depth
@@ -48,9 +49,9 @@ class TriangulatedVote:
     def depths(self, rays: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Triangulate with the keyframes' poses."""
         inverse_depth, confidence = compiled_depth.triangulated(
-            np.ascontiguousarray(rays).reshape(-1, 3), self.targets.reshape(-1, 2),
+            dense(rays).reshape(-1, 3), self.targets.reshape(-1, 2),
             self.confidence.ravel(), pinhole.parameters(self.camera),
-            np.ascontiguousarray(self.T_other_own, np.float32))
+            dense(self.T_other_own, np.float32))
         shape = self.confidence.shape
         return inverse_depth.reshape(shape), confidence.reshape(shape)
 

@@ -26,7 +26,7 @@ from recon3r_ros.slam.backend.placement import begin, begin_alone, place
 from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve, WINDOW
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.saved_map import SavedMap

@@ -29,7 +29,7 @@ from recon3r_ros.slam.backend.channel import Channel
 from recon3r_ros.slam.backend.map_delta import MapDelta, MappedViews
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.backend.mapping_process import MappingProcess
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.types import Map
 

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.compiled import dense
 from recon3r_ros.geometry.averaging import Averaging
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.flow import pixel_positions
@@ -56,7 +57,7 @@ class Cells:
         scale = np.array([width, height]) / [columns, rows]
         positions = np.moveaxis((pixel_positions(rows, columns) + 0.5) * scale - 0.5, 2, 0)
         return cls(width, height, columns, rows, camera.resized(width, height).K,
-                   np.ascontiguousarray(positions, np.float32),
+                   dense(positions, np.float32),
                    Averaging.over((camera.height, camera.width), height, width),
                    Averaging.over((height, width), rows, columns))
 

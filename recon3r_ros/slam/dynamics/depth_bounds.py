@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.compiled import dense
 from recon3r_ros.slam.dynamics.cells import Cells
 from recon3r_ros.slam.dynamics.compiled_bounds import bound, collect, find_uncovered, render
 from recon3r_ros.slam.types import Keyframe
@@ -79,7 +80,7 @@ class BoundedSurface:
         camera, size = reference.camera, cells.rows * cells.columns
         K = np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
         rays, depths = np.empty((size, 3), np.float32), np.empty((size, 4), np.float32)
-        count = collect(np.ascontiguousarray(reference.inverse_depth, np.float32), factor, known,
+        count = collect(dense(reference.inverse_depth, np.float32), factor, known,
                         rows, columns, K, rays, depths)
         own = cls(rays[:count], depths[:count], 0.0)
         nearest = float(np.percentile(own.inverse_depths[:, 0], 98)) if count else 1.0

@@ -20,7 +20,8 @@ from recon3r_ros.errors import Recon3rError
 from recon3r_ros.slam.dynamics.attention_motion import AttentionMotion
 from recon3r_ros.slam.dynamics.edge_votes import EdgeVotes
 from recon3r_ros.slam.dynamics.mask_refinement import refined
-from recon3r_ros.slam.dynamics.motion import keyframe_mask, MotionConfig
+from recon3r_ros.slam.dynamics.motion import keyframe_mask
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.types import Keyframe, Pair
 
 _log = logging.getLogger(__name__)

@@ -26,7 +26,6 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics import evidence
 from recon3r_ros.slam.dynamics.cells import CELL, Cells
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
-from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner
 from recon3r_ros.slam.dynamics.regions import large_regions
 from recon3r_ros.slam.dynamics.resting import Resting
 from recon3r_ros.slam.types import Keyframe
@@ -54,23 +53,6 @@ MIN_REGION = 0.002
 NO_FLOW, NO_GREY = 1e3, -1e3
 #: Margin around dynamic objects that stays out of the map, share of the image's width
 MARGIN = 0.01
-
-
-@dataclass(frozen=True)
-class MotionConfig:
-    """
-    Handling of dynamic objects.
-
-    :param detect: whether to detect them; masks that come with frames are used in any case
-    :param refiner: refines masks to image edges; None leaves them coarse
-    :param rest_s: seconds that an object must rest before it may enter the map
-    :param offline: whether masks are computed again at the end, from earlier and later frames
-    """
-
-    detect: bool = True
-    refiner: MaskRefiner | None = grabcut
-    rest_s: float = 2.0
-    offline: bool = False
 
 
 @dataclass(frozen=True, eq=False)

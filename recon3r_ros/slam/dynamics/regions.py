@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.compiled import compiled
+from recon3r_ros.compiled import compiled, dense
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.int32]
@@ -21,17 +21,17 @@ def large_regions(mask: NDArray[np.integer] | Mask, share: float, seeds: Mask | 
     :param share: of all pixels that a region must have
     :param seeds: (H, W) of which a region must contain some; None for no condition
     """
-    pixels: Mask = np.ascontiguousarray(mask, bool)
+    pixels: Mask = dense(mask, bool)
     labels, count = _labelled(pixels)
     out = np.empty(pixels.shape, bool)
-    _keep_large(labels, pixels if seeds is None else np.ascontiguousarray(seeds),
+    _keep_large(labels, pixels if seeds is None else dense(seeds),
                 share * pixels.size, np.zeros(count + 1, np.int64), out)
     return out
 
 
 def labelled(mask: Mask) -> Labels:
     """Label the regions of a mask (H, W): from 1, in the order of their first pixels; else 0."""
-    return _labelled(np.ascontiguousarray(mask))[0][1:, 1:-1]
+    return _labelled(dense(mask))[0][1:, 1:-1]
 
 
 def _labelled(mask: Mask) -> tuple[Labels, int]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.compiled import compiled
+from recon3r_ros.compiled import compiled, dense
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.compiled_se3 import transform
@@ -98,7 +98,7 @@ def seen_through(old: Keyframe, new: FreeSpace) -> Mask:
 
 
 def _contiguous(field: Map) -> Map:
-    return np.ascontiguousarray(field, np.float32)
+    return dense(field, np.float32)
 
 
 def _intrinsics(camera: Camera) -> Array:

@@ -19,7 +19,8 @@ from time import perf_counter, thread_time
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
-from recon3r_ros.slam.dynamics.motion import MotionConfig, MotionDetector
+from recon3r_ros.slam.dynamics.motion import MotionDetector
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.propagation import MaskPropagation
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes

@@ -26,7 +26,7 @@ from recon3r_ros.slam.backend.learned import LearnedDepth
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.types import at, Keyframe, MapEdge, Retired
 
 SHAPE = (CAMERA.height, CAMERA.width)

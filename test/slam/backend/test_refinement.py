@@ -25,7 +25,7 @@ from recon3r_ros.slam.backend.refinement import (
 )
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.saved_map import SavedObservations
 from recon3r_ros.slam.types import Keyframe
 from simulated import degrees_between

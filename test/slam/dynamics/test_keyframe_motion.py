@@ -20,7 +20,7 @@ import pytest
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import PairAttention
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion, MIN_CHANGE
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.types import Correspondence, Keyframe, Pair
 
 Mask = NDArray[np.bool_]

@@ -26,7 +26,7 @@ import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult
-from recon3r_ros.slam.dynamics.motion import MotionConfig
+from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend, RESTART_OVERLAP
 from recon3r_ros.slam.frontend.initializer import RETRY_GROWTH
 from recon3r_ros.slam.frontend.rectification import GUESSED_FOCAL
