@@ -16,8 +16,6 @@ from recon3r_ros.compiled import compiled
 from recon3r_ros.geometry.compiled_se3 import damped_step, left_update
 
 Array = NDArray[np.float64]
-#: Single or double precision
-Floats = NDArray[np.floating[Any]]
 
 #: Iterations at most, and those in which the scale of the weights is adapted
 _POSE_ITERATIONS, _SCALE_ITERATIONS = 80, 40
@@ -31,10 +29,11 @@ _DAMPING = 1e-9
 _NORMAL_MEDIAN = 1.4826
 #: Least distance of a point in front of camera b, along its axis, over its depth in a
 LEAST_HEIGHT = 1e-6
+_TINY = np.finfo(np.float64).tiny
 
 
 @compiled()
-def elements(T: Floats) -> tuple[Any, ...]:
+def elements(T: NDArray[np.floating[Any]]) -> tuple[Any, ...]:
     """Rows of T (4, 4), which a loop then need not load again for every pixel it stores."""
     return (T[0, 0], T[0, 1], T[0, 2], T[0, 3], T[1, 0], T[1, 1], T[1, 2], T[1, 3],
             T[2, 0], T[2, 1], T[2, 2], T[2, 3])
@@ -70,21 +69,18 @@ def along_ray(T: tuple[Any, ...], x: Any, y: Any, z: Any, u: Any, v: Any, tiny: 
     return inverse_depth, height, sensitivity
 
 
-@compiled('Tuple((f4[::1], f4[::1], b1[::1]))(f4[:,::1], f4[:,::1], f4[:,::1])',
-          'Tuple((f8[::1], f8[::1], b1[::1]))(f8[:,::1], f8[:,::1], f8[:,::1])')
-def triangulate(rays_a: Floats, rays_b: Floats, T: Floats
-                ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+@compiled('Tuple((f8[::1], f8[::1], b1[::1]))(f8[:,::1], f8[:,::1], f8[:,::1])')
+def triangulate(rays_a: Array, rays_b: Array, T: Array
+                ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Inverse depths (N,), sensitivities (N,), and which (N,) are in front of both cameras."""
-    kind = rays_a.dtype
-    tiny, least = np.finfo(kind).tiny, kind.type(LEAST_HEIGHT)
     motion = elements(T)
-    inverse_depth, sensitivity = np.empty(len(rays_a), kind), np.empty(len(rays_a), kind)
+    inverse_depth, sensitivity = np.empty(len(rays_a)), np.empty(len(rays_a))
     in_front = np.empty(len(rays_a), np.bool_)
     for n in range(len(rays_a)):
         inverse_depth[n], height, sensitivity[n] = along_ray(
             motion, rays_a[n, 0], rays_a[n, 1], rays_a[n, 2], rays_b[n, 0], rays_b[n, 1],
-            tiny, least)
-        in_front[n] = inverse_depth[n] > 0 and height > least
+            _TINY, LEAST_HEIGHT)
+        in_front[n] = inverse_depth[n] > 0 and height > LEAST_HEIGHT
     return inverse_depth, sensitivity, in_front
 
 
@@ -106,20 +102,19 @@ def weighted_products(unit_a: Array, unit_b: Array, R: Array, sigma: float) -> A
 
 
 @compiled()
-def _cross(a: Array, b: Array) -> Array:
-    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2],
-                     a[0] * b[1] - a[1] * b[0]])
-
-
-@compiled()
-def _tangent_basis(direction: Array) -> Array:
+def _tangent_basis(x: float, y: float, z: float) -> Array:
     """Two unit vectors (2, 3) orthogonal to a unit vector."""
-    other = np.zeros(3)
-    other[np.argmin(np.abs(direction))] = 1.0
-    basis = np.empty((2, 3))
-    across = _cross(direction, other)
-    basis[0] = across / np.sqrt(np.sum(across * across))
-    basis[1] = _cross(direction, basis[0])
+    basis = np.zeros((2, 3))
+    if abs(z) < 0.9:  # across the vector and the z axis, or else the x axis
+        basis[0, 0], basis[0, 1] = y, -x
+    else:
+        basis[0, 1], basis[0, 2] = z, -y
+    length = np.sqrt(basis[0, 0] ** 2 + basis[0, 1] ** 2 + basis[0, 2] ** 2)
+    for k in range(3):
+        basis[0, k] /= length
+    basis[1, 0] = y * basis[0, 2] - z * basis[0, 1]
+    basis[1, 1] = z * basis[0, 0] - x * basis[0, 2]
+    basis[1, 2] = x * basis[0, 1] - y * basis[0, 0]
     return basis
 
 
@@ -160,30 +155,72 @@ def epipolar_distances(rays_a: Array, rays_b: Array, T: Array, threshold: float)
 
     :param threshold: epipolar distance of an inlier
     """
-    distances = np.abs(_signed_distances(rays_a, rays_b, T))
+    distances = _signed_distances(rays_a, rays_b, T)
     _, sensitivity, in_front = triangulate(rays_a, rays_b, T)
     for n in range(len(distances)):
-        if not (in_front[n] or sensitivity[n] < 2 * threshold):
-            distances[n] = np.inf
+        possible = in_front[n] or sensitivity[n] < 2 * threshold
+        distances[n] = abs(distances[n]) if possible else np.inf
     return distances
 
 
 @compiled()
-def _accumulate(rays_a: Array, rays_b: Array, T: Array, residuals: Array, scale: float,
-                H: Array, g: Array) -> None:
+def _median(values: Array, count: int) -> float:
+    """Median of a buffer's first values, by Hoare's selection, which changes their order."""
+    middle, low, high = count // 2, 0, count - 1
+    while low < high:
+        pivot, i, j = values[middle], low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i, j = i + 1, j - 1
+        if j < middle:
+            low = i
+        if i > middle:
+            high = j
+    if count % 2:
+        return values[middle]
+    below = values[0]
+    for n in range(1, middle):
+        below = max(below, values[n])
+    return 0.5 * (below + values[middle])
+
+
+@compiled()
+def _scale(residuals: Array, threshold: float, last: float) -> float:
+    """Scale of the weights by the noise of the matches; the last one where none is near."""
+    near, count = np.empty(len(residuals)), 0
+    for n in range(len(residuals)):
+        if abs(residuals[n]) < 2 * threshold:
+            near[count] = abs(residuals[n])
+            count += 1
+    if count == 0:
+        return last
+    noise = _NORMAL_MEDIAN * _median(near, count)
+    return min(max(_NOISE_SCALES * noise, _FINEST * threshold), threshold)
+
+
+@compiled()
+def _accumulate(rays_a: Array, rays_b: Array, T: Array, scale: float, H: Array, g: Array) -> None:
     """
-    Accumulate H (5, 5) and g (5,), the scale of each distance held fixed.
+    Accumulate H (5, 5), its lower triangle, and g (5,), the scale of each distance held fixed.
 
     By xi = [omega, s] with exp(omega) R and t + B s, where B is the tangent basis of t.
     """
-    motion, basis = elements(T), _tangent_basis(np.ascontiguousarray(T[:3, 3]))
-    H[:], g[:] = 0.0, 0.0
+    motion, basis = elements(T), _tangent_basis(T[0, 3], T[1, 3], T[2, 3])
+    for i in range(5):
+        g[i] = 0.0
+        for j in range(5):
+            H[i, j] = 0.0
     row = np.empty(5)
     for n in range(len(rays_a)):
         u, v = rays_b[n, 0], rays_b[n, 1]
         residual, length, e_x, e_y, e_z, n_x, n_y, n_z = _sampson(
             motion, rays_a[n, 0], rays_a[n, 1], rays_a[n, 2], u, v)
-        weight = 1 / (1 + (residuals[n] / scale) ** 2) ** 2
+        weight = 1 / (1 + (residual / scale) ** 2) ** 2
         # b . (t x exp(w) R a): the derivative by w is (R a) x (b x t)
         row[0] = (e_y * n_z - e_z * n_y) * length
         row[1] = (e_z * n_x - e_x * n_z) * length
@@ -202,13 +239,16 @@ def _accumulate(rays_a: Array, rays_b: Array, T: Array, residuals: Array, scale:
 @compiled()
 def _retracted(T: Array, step: Array) -> Array:
     """Apply a step; the translation stays on the unit sphere."""
-    basis = _tangent_basis(np.ascontiguousarray(T[:3, 3]))
-    rotation, twist = T.copy(), np.zeros(6)
-    rotation[:3, 3] = 0.0
-    twist[:3] = step[:3]
-    out = left_update(twist, rotation)
-    translation = T[:3, 3] + basis[0] * step[3] + basis[1] * step[4]
-    out[:3, 3] = translation / np.sqrt(np.sum(translation * translation))
+    basis = _tangent_basis(T[0, 3], T[1, 3], T[2, 3])
+    twist = np.zeros(6)
+    for i in range(3):
+        twist[i] = step[i]
+    out, squared = left_update(twist, T), 0.0
+    for i in range(3):
+        out[i, 3] = T[i, 3] + basis[0, i] * step[3] + basis[1, i] * step[4]
+        squared += out[i, 3] * out[i, 3]
+    for i in range(3):
+        out[i, 3] /= np.sqrt(squared)
     return out
 
 
@@ -218,19 +258,17 @@ def refined(rays_a: Array, rays_b: Array, T: Array, threshold: float) -> Array:
     scale = threshold
     H, g = np.empty((5, 5)), np.empty(5)
     for iteration in range(_POSE_ITERATIONS):
-        residuals = _signed_distances(rays_a, rays_b, T)
         if iteration < _SCALE_ITERATIONS:
-            near = np.abs(residuals)
-            near = near[near < 2 * threshold]
-            if len(near):
-                noise = _NORMAL_MEDIAN * np.median(near)
-                scale = min(max(_NOISE_SCALES * noise, _FINEST * threshold), threshold)
-        _accumulate(rays_a, rays_b, T, residuals, scale, H, g)
-        damping = _DAMPING * np.trace(H)
+            scale = _scale(_signed_distances(rays_a, rays_b, T), threshold, scale)
+        _accumulate(rays_a, rays_b, T, scale, H, g)
+        trace = H[0, 0] + H[1, 1] + H[2, 2] + H[3, 3] + H[4, 4]
         for i in range(5):
-            H[i, i] += damping
+            H[i, i] += _DAMPING * trace
         step = damped_step(H, g, 0.0)
         T = _retracted(T, step)
-        if np.abs(step).max() < _CONVERGED:
+        largest = 0.0
+        for i in range(5):
+            largest = max(largest, abs(step[i]))
+        if largest < _CONVERGED:
             break
     return T

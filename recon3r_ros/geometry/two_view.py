@@ -3,7 +3,7 @@
 """
 Relative pose of two calibrated views, and depth along their rays.
 
-Rays are (N, 3) or (H, W, 3) with z = 1 in the camera's optical frame. `T_b_a` maps points of
+Rays are (N, 3) with z = 1 in the camera's optical frame. `T_b_a` maps points of
 camera a to camera b. Hartley and Zisserman, 'Multiple View Geometry', 2nd edition: chapters 9, 11,
 12.
 """
@@ -21,8 +21,6 @@ from recon3r_ros.geometry import compiled_two_view, se3
 from recon3r_ros.geometry.compiled_two_view import epipolar_distances, refined, weighted_products
 
 Array = NDArray[np.float64]
-#: Single or double precision
-Floats = NDArray[np.floating[Any]]
 
 MIN_INLIERS = 12
 _ROTATION_ITERATIONS = 10
@@ -183,22 +181,19 @@ def refine_relative_pose(rays_a: Array, rays_b: Array, T_b_a: Array, threshold: 
     return RelativePose(T_b_a, inliers, sigma, _cost(distances, threshold))
 
 
-def triangulate(rays_a: Floats, rays_b: Floats, T_b_a: Floats
-                ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+def triangulate(rays_a: Array, rays_b: Array, T_b_a: Array
+                ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """
     Inverse depths along a's rays that bring the points nearest to b's rays.
 
     The point of ray x with inverse depth rho projects in b as h = R x + rho t; both image
     equations are linear in rho.
 
-    :param rays_a: (..., 3)
-    :param rays_b: (..., 3) matches in b
-    :return: inverse depth (...) in units of 1 / `T_b_a`'s translation, its sensitivity (...): how
+    :param rays_a: (N, 3)
+    :param rays_b: (N, 3) matches in b
+    :return: inverse depth (N,) in units of 1 / `T_b_a`'s translation, its sensitivity (N,): how
         far the projection in b moves, in normalised units, for a relative change of depth of one;
         and whether the point lies in front of both cameras
     """
-    kind, shape = rays_a.dtype, rays_a.shape[:-1]
-    flat_a, flat_b, T = (dense(values, kind) for values in (
-        rays_a.reshape(-1, 3), rays_b.reshape(-1, 3), T_b_a))
-    inverse_depth, sensitivity, in_front = compiled_two_view.triangulate(flat_a, flat_b, T)
-    return inverse_depth.reshape(shape), sensitivity.reshape(shape), in_front.reshape(shape)
+    return compiled_two_view.triangulate(*(dense(values, np.float64)
+                                           for values in (rays_a, rays_b, T_b_a)))

@@ -29,7 +29,8 @@ MOVING_ERRORS, NEAREST = 4.0, 2.0
 _LARGEST = 0.98  # quantile of the inverse depths that counts as their largest
 _TINY, _LEAST_HEIGHT = np.finfo(np.float32).tiny, np.float32(LEAST_HEIGHT)
 _LEAST_DEPTH = np.float32(1e-3)  # in front of the other camera, in baselines, to be projected
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_INFINITE = np.float32(np.inf)
 
 
 @compiled('Tuple((f4[:,:,::1], f4[:,::1]))(f4[:,:,::1], f4[:,:,::1], f4[:,::1])')
@@ -75,21 +76,27 @@ def matched(forward: Floats, backward: Floats, texture: Floats) -> tuple[Floats,
 @compiled()
 def _ranked(values: Floats, rank: int) -> np.float32:
     """Return the value of a rank among positive ones: their bits are ordered as they are."""
-    bits = values.view(np.uint32)
-    counts = np.zeros(1 << 15, np.int32)  # the sign is 0
+    bits, half = values.view(np.uint32), np.uint32(16)
+    counts = np.zeros(1 << 16, np.int32)
     for n in range(len(bits)):
-        counts[bits[n] >> np.uint32(16)] += 1
-    high, below = 0, 0
-    while below + counts[high] <= rank:
-        below += counts[high]
-        high += 1
-    chosen = np.empty(counts[high], np.float32)
-    kept = 0
+        counts[bits[n] >> half] += 1
+    high = np.uint32(0)
+    while counts[high] <= rank:
+        rank -= counts[high]
+        high += np.uint32(1)
+    # Among those with the same upper half, by the lower one
+    for n in range(len(counts)):
+        counts[n] = 0
     for n in range(len(bits)):
-        if bits[n] >> np.uint32(16) == high:
-            chosen[kept] = values[n]
-            kept += 1
-    return np.sort(chosen)[rank - below]
+        if bits[n] >> half == high:
+            counts[bits[n] & np.uint32(0xffff)] += 1
+    low = np.uint32(0)
+    while counts[low] <= rank:
+        rank -= counts[low]
+        low += np.uint32(1)
+    found = np.empty(1, np.uint32)
+    found[0] = (high << half) | low
+    return found.view(np.float32)[0]
 
 
 @compiled('f4(f4[::1], f8)')
@@ -105,13 +112,13 @@ def quantile(values: Floats, share: float) -> np.float32:
 
 @compiled()
 def _triangulated(targets: Floats, error: Floats, K_own: Floats, K_other: Floats, T: Floats
-                  ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Inverse depths (H, W), their confidences, and which are in front of both cameras."""
+                  ) -> tuple[Floats, Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Inverse depths (H, W), confidences, which are in front of both cameras, and which valid."""
     motion = elements(T)
     own_fx, own_fy, own_cx, own_cy = K_own[0], K_own[1], K_own[2], K_own[3]
     fx, fy, cx, cy = K_other[0], K_other[1], K_other[2], K_other[3]
     inverse_depth, confidence = np.empty_like(error), np.empty_like(error)
-    in_front = np.empty(error.shape, np.bool_)
+    in_front, known = np.empty(error.shape, np.bool_), np.empty(error.shape, np.bool_)
     for row in range(error.shape[0]):
         y = (np.float32(row) - own_cy) / own_fy
         for column in range(error.shape[1]):
@@ -128,11 +135,12 @@ def _triangulated(targets: Floats, error: Floats, K_own: Floats, K_other: Floats
             found = sensitivity * fx / np.sqrt(
                 error[row, column] * error[row, column] + off * off)
             found *= found
-            valid = front & (off < np.float32(MAX_EPIPOLAR)) & (found < np.float32(np.inf))
-            inverse_depth[row, column], in_front[row, column] = inverse, front
+            valid = front & (off < np.float32(MAX_EPIPOLAR)) & (found < _INFINITE)
+            inverse_depth[row, column] = inverse
+            in_front[row, column], known[row, column] = front, valid
             sure = found if found > np.float32(MATCHED) else np.float32(MATCHED)
             confidence[row, column] = sure if valid else np.float32(NO_CONFIDENCE)
-    return inverse_depth, confidence, in_front
+    return inverse_depth, confidence, in_front, known
 
 
 @compiled()
@@ -184,36 +192,53 @@ def _placed(targets: Floats, inverse_depth: Floats, confidence: Floats, filler: 
 
 
 @compiled()
+def _chosen(values: Floats, where: NDArray[np.bool_]) -> Floats:
+    """Return those values (H, W) where a mask is set: (n,)."""
+    out, count = np.empty(values.size, np.float32), 0
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            if where[row, column]:
+                out[count] = values[row, column]
+                count += 1
+    return out[:count]
+
+
+@compiled()
 def _moving(off: Floats, error: Floats) -> NDArray[np.int8]:
     """Classify pixels by their distance from the epipolar segment: see `Prediction.moving`."""
-    out = np.zeros(len(off), np.int8)
-    known = off[error < np.float32(np.inf)]
+    out, is_matched = np.zeros(off.shape, np.int8), np.empty(off.shape, np.bool_)
+    for row in range(off.shape[0]):
+        for column in range(off.shape[1]):
+            is_matched[row, column] = error[row, column] < _INFINITE
+    known = _chosen(off, is_matched)
     if len(known) == 0:
         return out
     usual = max(quantile(known, 0.5), np.float32(FLOW_ERROR))
-    for n in range(len(off)):
-        limit = np.float32(MOVING_ERRORS) * np.sqrt(error[n] * error[n] + usual * usual)
-        still = -1 if off[n] < np.float32(0.5) * limit else 0
-        out[n] = (1 if off[n] > limit else still) if error[n] < np.float32(np.inf) else 0
+    for row in range(off.shape[0]):
+        for column in range(off.shape[1]):
+            own = error[row, column]
+            limit = np.float32(MOVING_ERRORS) * np.sqrt(own * own + usual * usual)
+            still = -1 if off[row, column] < _HALF * limit else 0
+            out[row, column] = (1 if off[row, column] > limit else still) if own < _INFINITE else 0
     return out
 
 
-@compiled('Tuple((f4[:,:,::1], f4[:,::1], f4[:,:,::1], i1[::1]))'
+@compiled('Tuple((f4[:,:,::1], f4[:,::1], f4[:,:,::1], i1[:,::1]))'
           '(f4[:,:,::1], f4[:,::1], f4[::1], f4[::1], f4[:,::1])')
 def pointmap(targets: Floats, error: Floats, K_own: Floats, K_other: Floats, T: Floats
              ) -> tuple[Floats, Floats, Floats, NDArray[np.int8]]:
     """Triangulate the matches of a view: see `geometric_pointmaps.Pointmap`."""
-    inverse_depth, confidence, in_front = _triangulated(targets, error, K_own, K_other, T)
-    flat = inverse_depth.ravel()
-    front = flat[in_front.ravel()]
+    inverse_depth, confidence, in_front, known = _triangulated(
+        targets, error, K_own, K_other, T)
+    front, depths = _chosen(inverse_depth, in_front), _chosen(inverse_depth, known)
+    for n in range(len(depths)):
+        depths[n] = _ONE / depths[n]
     nearest = np.float32(NEAREST) * quantile(front, _LARGEST) if len(front) else _ZERO
-    depths = _ONE / flat[confidence.ravel() > np.float32(NO_CONFIDENCE)]
     # Pixels without depth are put at the median depth to stay finite, without confidence
     filler = quantile(depths, 0.5) if len(depths) else _ONE
     points, seen, off = _placed(
         targets, inverse_depth, confidence, filler, nearest, K_own, K_other, T)
-    moving = (_moving(off.ravel(), error.ravel()) if len(front)
-              else np.zeros(error.size, np.int8))
+    moving = _moving(off, error) if len(front) else np.zeros(off.shape, np.int8)
     return points, confidence, seen, moving
 
 
@@ -234,6 +259,6 @@ def only_turned(targets: Floats, error: Floats, K_own: Floats, K_other: Floats, 
             off_u = e_x / height - (targets[0, row, column] - cx) / fx
             off_v = e_y / height - (targets[1, row, column] - cy) / fy
             off = np.sqrt(off_u * off_u + off_v * off_v) * fx
-            out[row, column] = ((error[row, column] < np.float32(np.inf))
+            out[row, column] = ((error[row, column] < _INFINITE)
                                 & (off < np.float32(MAX_EPIPOLAR)))
     return out

@@ -86,9 +86,7 @@ class Pointmap:
 
         :param T_other_own: (4, 4); the length of its translation is the unit of length
         """
-        points, confidence, seen, moving = compiled_pointmaps.pointmap(
-            *_arguments(own, other, matches, T_other_own))
-        return cls(points, confidence, seen, moving.reshape(confidence.shape))
+        return cls(*compiled_pointmaps.pointmap(*_arguments(own, other, matches, T_other_own)))
 
 
 def only_turned(own: GeometricEncoding, other: GeometricEncoding, matches: Matches,

@@ -268,16 +268,6 @@ def test_triangulation_against_the_linear_method(rng: np.random.Generator) -> No
     assert np.quantile(relative, 0.95) < 2 * PIXEL
 
 
-def test_triangulation_keeps_shape_and_type(rng: np.random.Generator) -> None:
-    _, rays_a, rays_b = scene(rng, MOTIONS['sideways'])
-    flat = two_view.triangulate(rays_a, rays_b, MOTIONS['sideways'])
-    image = two_view.triangulate(rays_a.reshape(20, 20, 3).astype(np.float32),
-                                 rays_b.reshape(20, 20, 3).astype(np.float32),
-                                 MOTIONS['sideways'])
-    assert image[0].dtype == np.float32 and image[0].shape == (20, 20)
-    assert np.allclose(image[0].ravel(), flat[0], rtol=1e-3)
-
-
 @pytest.mark.parametrize('motion', MOTIONS)
 def test_cheirality(rng: np.random.Generator, motion: str) -> None:
     """With the opposite translation, all points lie behind a camera."""

@@ -41,10 +41,9 @@ def exact_targets(depth: Field = DEPTH) -> Field:
 
 def pointmap(targets: Field, error: Field = ERROR) -> tuple[Field, Field, Field, NDArray[np.int8]]:
     """Triangulate."""
-    points, confidence, seen, moving = compiled_pointmaps.pointmap(
+    return compiled_pointmaps.pointmap(
         targets, error, pinhole.parameters(OWN), pinhole.parameters(OTHER),
         T.astype(np.float32))
-    return points, confidence, seen, moving.reshape(HEIGHT, WIDTH)
 
 
 def test_matches_of_exact_flows() -> None:
