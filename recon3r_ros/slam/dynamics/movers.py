@@ -7,7 +7,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry import pinhole
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.slam.dynamics.regions import labelled
 from recon3r_ros.slam.types import PointCloud
 from recon3r_ros.slam.visibility import Surface
 
@@ -37,20 +39,20 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     :param depth: (H, W) measured depth in map units, NaN where unknown; or where there is none,
         a keyframe's static surface
     """
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    part = np.s_[top:top + height, left:left + width]
     if isinstance(depth, Surface):
-        surface, confidence = depth, STANDING_CONFIDENCE
-        depth = np.full(mask.shape, np.nan, np.float32)
-        count, labels = cv2.connectedComponents(mask.astype(np.uint8))
-        for label in range(1, count):
-            region = labels == label
-            depth[region] = _standing_depth(region, mask, surface)
+        confidence, labels = STANDING_CONFIDENCE, labelled(mask[part])
+        depths = np.array([np.nan, *(_standing_depth(labels == n, top, left, mask, depth)
+                                     for n in range(1, labels.max(initial=0) + 1))], np.float32)
+        known = depths[labels]
     else:
-        depth = np.where(mask, depth, np.float32(np.nan))
         confidence = MEASURED_CONFIDENCE
-    rows, cols = np.nonzero(np.isfinite(depth) & (depth > 0))
+        known = np.where(mask[part], depth[part], np.float32(np.nan))
+    rows, cols = np.nonzero(np.isfinite(known) & (known > 0))
     step = 1 + len(rows) // MAX_POINTS
     rows, cols = rows[::step], cols[::step]
-    return _cloud(rows, cols, depth[rows, cols], image, camera, confidence)
+    return _cloud(top + rows, left + cols, known[rows, cols], image, camera, confidence)
 
 
 def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Camera,
@@ -84,20 +86,28 @@ def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
 def _cloud(rows: NDArray[np.int64], cols: NDArray[np.int64], depth: NDArray[np.float32],
            image: NDArray[np.uint8], camera: Camera, confidence: float) -> PointCloud:
     """Points of pixels (N,) whose depths (N,) are known, of one confidence."""
-    pixels = np.stack([cols, rows], axis=1)
-    points = (camera.unproject(pixels) * depth[:, None]).astype(np.float32)
+    pixels = np.stack([cols, rows], axis=1).astype(np.float32)
+    points = pinhole.rays(pixels, camera) * depth[:, None].astype(np.float32)
     colors = image[rows, cols]
     if colors.ndim == 1:
         colors = np.repeat(colors[:, None], 3, axis=1)
     return PointCloud(points, colors, np.full(len(points), confidence, np.float32))
 
 
-def _standing_depth(region: NDArray[np.bool_], mask: NDArray[np.bool_], surface: Surface
-                    ) -> float:
-    """Depth of the static surface right below a region; NaN where it is not known."""
+def _standing_depth(region: NDArray[np.bool_], top: int, left: int, mask: NDArray[np.bool_],
+                    surface: Surface) -> float:
+    """
+    Depth of the static surface right below a region; NaN where it is not known.
+
+    :param region: of a part of the image
+    :param top: of the part
+    :param left: of the part
+    :param mask: (H, W) all dynamic objects
+    """
     bottom = int(np.flatnonzero(region.any(axis=1))[-1])
     strip = max(2, round(STRIP * len(mask)))
-    cols = np.flatnonzero(region[max(0, bottom - strip):bottom + 1].any(axis=0))
+    cols = left + np.flatnonzero(region[max(0, bottom - strip):bottom + 1].any(axis=0))
+    bottom += top
     rows = np.arange(bottom + 1, min(bottom + 1 + strip, len(mask)))
     v, u = (a.ravel() for a in np.meshgrid(rows, cols, indexing='ij'))
     static = ~mask[v, u]
