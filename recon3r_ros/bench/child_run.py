@@ -41,14 +41,17 @@ class RunCost:
 
     :param wall_s: seconds
     :param cpu_s: CPU seconds, user and system, of all its processes
-    :param peak_mb: resident set of its largest process, megabytes of 10^6 bytes
     :param report: content of report.json
     """
 
     wall_s: float
     cpu_s: float
-    peak_mb: float
     report: Mapping[str, Any]
+
+    @property
+    def peak_mb(self) -> float:
+        """Peak resident sets of all processes, megabytes of 10^6 bytes."""
+        return float(self.report['peak_memory_mb'])
 
     @property
     def duration_s(self) -> float:
@@ -75,8 +78,7 @@ def run(tree: Path, images: Path, output: Path, core: int | None = None) -> RunC
     usage = execute(tree, [sys.executable, '-c', _PROGRAM, str(tree), '' if core is None else
                            str(core), 'run', '--images', str(images), '--output', str(output)])
     wall_s = perf_counter() - begin
-    unit = 1 if sys.platform == 'darwin' else 1024
-    return RunCost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6,
+    return RunCost(wall_s, usage.ru_utime + usage.ru_stime,
                    json.loads((output / 'report.json').read_text(encoding='utf-8')))
 
 

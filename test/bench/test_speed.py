@@ -29,9 +29,9 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def cost(wall_s: float, **timings: float) -> child_run.RunCost:
     """Make the cost of a run of 10 s of video."""
-    return child_run.RunCost(wall_s, 2 * wall_s, 500.0, {
+    return child_run.RunCost(wall_s, 2 * wall_s, {
         'frames_read': 300, 'frames_tracked': 300, 'keyframes': 20, 'points': 1000,
-        'sequence_s': 10.0, 'timings': timings})
+        'sequence_s': 10.0, 'peak_memory_mb': 500.0, 'timings': timings})
 
 
 def test_yardstick_takes_the_same_cpu_time_again() -> None:
@@ -70,7 +70,7 @@ def test_a_run_is_measured_from_outside(pack: Path, tmp_path: Path) -> None:
     found = child_run.run(speed.OWN_TREE, pack, tmp_path / 'out')
     assert found.wall_s > found.report['timings']['total_s'] > 0
     assert found.cpu_s > 1e-3 * found.report['timings']['keyframe_cpu_median_ms']
-    assert found.peak_mb >= found.report['peak_memory_mb'] * 0.99
+    assert found.peak_mb > 100
     assert found.report['frames_read'] == SCENE.frames
 
 
