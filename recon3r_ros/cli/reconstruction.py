@@ -70,7 +70,7 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
     """
     cv2.setNumThreads(1)  # mapping has the other core; optical flow depends on the number
     with (closing(SubprocessExecutor(partial(make_predictor, options.model), options.mapping,
-                                     options.motion, niceness=0, process=process)
+                                     options.motion, process=process)
                   ) as executor,
           progress_bar(options.progress) as bar, ResultWriter(output) as writer):
         system = System(executor=executor, motion=options.motion, options=options.frontend,

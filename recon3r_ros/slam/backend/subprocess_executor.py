@@ -4,8 +4,9 @@
 Local mapping in a process of its own, which is restarted with the map where it ends.
 
 A keyframe takes longer than a frame may. In the process of tracking it would hold the
-interpreter's lock most of the time, so that live it is processed in another one, at a lower
-priority. The map comes back; only changes are sent.
+interpreter's lock most of the time, so that it is processed in another one. The map comes back;
+only changes are sent. Its priority is not lower: on a busy computer the first pair would come so
+late that hundreds of milliseconds of images wait for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 import logging
 from multiprocessing.connection import Connection
-import os
 from queue import Empty, SimpleQueue
 import signal
 from threading import Lock, Thread
@@ -39,8 +39,6 @@ P = ParamSpec('P')
 R = TypeVar('R')
 
 _log = logging.getLogger(__name__)
-#: Lower priority of mapping than of tracking (Unix niceness)
-NICENESS = 5
 #: Newest keyframes whose run times are kept
 _TIMES = 10_000
 #: Seconds between two checks that the idle process lives
@@ -85,7 +83,6 @@ class SubprocessExecutor:
     :param options: of local mapping
     :param motion: how dynamic objects are handled; its refiner is a function that can be pickled
     :param warn: called with one line when the process is restarted
-    :param niceness: of the process (Unix), above this one's
     :param process: that has been started already; it is ended by `close`
     :raises Recon3rError: where the process cannot make the predictor
     """
@@ -94,9 +91,9 @@ class SubprocessExecutor:
 
     def __init__(self, predictor: Callable[[], Predictor], options: MappingOptions,
                  motion: MotionConfig = MotionConfig(),
-                 warn: Callable[[str], None] = _log.warning, niceness: int = NICENESS,
+                 warn: Callable[[str], None] = _log.warning,
                  process: MappingProcess | None = None) -> None:
-        self._setup = (predictor, options, motion, niceness)
+        self._setup = (predictor, options, motion)
         self._warn = warn
         self._known = MappedViews.empty()
         self._lock = Lock()
@@ -245,8 +242,7 @@ def serve(descriptor: int, outgoing: int, incoming: int) -> None:
         except (EOFError, OSError):
             return
         if setup is not None:
-            predictor, options, motion, niceness, sent = setup
-            os.nice(niceness)
+            predictor, options, motion, sent = setup
         result: Any = None
         error: Exception | None = None
         begin, begin_cpu = perf_counter(), process_time()
