@@ -68,7 +68,7 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
     :returns: the content of report.json
     :raises Recon3rError: where an image, or the folder, cannot be used
     """
-    cv2.setNumThreads(1)  # mapping has the other core; optical flow depends on the number
+    cv2.setNumThreads(1)  # mapping has the other core
     with (closing(SubprocessExecutor(partial(make_predictor, options.model), options.mapping,
                                      options.motion, process=process)
                   ) as executor,

@@ -234,7 +234,7 @@ def serve(descriptor: int, outgoing: int, incoming: int) -> None:
     # Ctrl-C in a terminal reaches all processes; the parent decides when to end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    cv2.setNumThreads(1)  # tracking has the other cores; optical flow depends on the number
+    cv2.setNumThreads(1)  # tracking has the other cores
     mapper: Mapper | None = None
     while True:
         try:

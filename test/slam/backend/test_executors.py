@@ -65,7 +65,7 @@ def test_the_same_map_comes_of_both(process):
 
 @pytest.fixture
 def one_thread():
-    """Let OpenCV use one thread, as the mapping process does: optical flow depends on it."""
+    """Let OpenCV use one thread, as the mapping process does."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     yield
