@@ -99,4 +99,4 @@ def _speed(arguments: argparse.Namespace, shared: Path) -> int:
     from recon3r_ros.bench import speed
     baseline = None if arguments.baseline is None else Path(arguments.baseline)
     return speed.measure(pack, Path(arguments.output or 'docs/results_speed.md'), baseline,
-                         arguments.load or 0)
+                         arguments.load)

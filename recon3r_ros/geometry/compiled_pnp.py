@@ -89,7 +89,7 @@ def _mirror(H: Array) -> None:
 
 @compiled('f8(f8[:,::1], f8[:,::1], f8[::1], b1[::1], f8[::1], f8[:,::1], f8, f8[:,::1], f8[::1])')
 def normal_equations(points: Array, pixels: Array, weights: Array, used: NDArray[np.bool_],
-                      K: Array, T: Array, width: float, H: Array, g: Array) -> float:
+                     K: Array, T: Array, width: float, H: Array, g: Array) -> float:
     """
     Accumulate H (6, 6) and g (6,) of the Huber cost by xi in exp(xi) T.
 

@@ -13,9 +13,9 @@ from recon3r_ros.geometry.camera import Camera
 F = TypeVar('F', bound=np.floating)
 
 
-def parameters(camera: Camera) -> NDArray[np.float32]:
-    """Return (fx, fy, cx, cy) for compiled loops."""
-    return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+def parameters(camera: Camera, kind: type[F]) -> NDArray[F]:
+    """Return (fx, fy, cx, cy) for compiled loops, in their precision."""
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy], kind)
 
 
 def project(points: NDArray[F], camera: Camera) -> NDArray[F]:

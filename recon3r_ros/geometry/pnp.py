@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from recon3r_ros.compiled import dense
 from recon3r_ros.errors import GeometryError
-from recon3r_ros.geometry import se3
+from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.compiled_pnp import distances, MIN_INLIERS, normal_equations, refined
 
@@ -155,7 +155,7 @@ def _checked(
         raise GeometryError(f'camera: got {camera}, expected a pinhole: rectify the pixels first')
     if not threshold_px > 0:
         raise GeometryError(f'threshold_px: got {threshold_px}, expected > 0')
-    K = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+    K = pinhole.parameters(camera, np.float64)
     valid = np.isfinite(points).all(-1) & np.isfinite(where).all(-1)
     valid &= np.isfinite(factors) & (factors > 0)
     problem = _Problem(dense(points), dense(where),

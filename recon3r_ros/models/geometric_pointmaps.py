@@ -97,5 +97,5 @@ def only_turned(own: GeometricEncoding, other: GeometricEncoding, matches: Match
 
 def _arguments(own: GeometricEncoding, other: GeometricEncoding, matches: Matches,
                T_other_own: Array) -> tuple[Grid, Grid, Grid, Grid, Grid]:
-    return (matches.targets, matches.error, pinhole.parameters(own.camera),
-            pinhole.parameters(other.camera), dense(T_other_own, np.float32))
+    return (matches.targets, matches.error, pinhole.parameters(own.camera, np.float32),
+            pinhole.parameters(other.camera, np.float32), dense(T_other_own, np.float32))

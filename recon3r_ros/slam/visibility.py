@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.compiled import compiled, dense
-from recon3r_ros.geometry import se3
+from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.compiled_se3 import transform
 from recon3r_ros.slam.types import Keyframe
@@ -38,13 +38,13 @@ def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Ar
     """
     indices = np.empty(len(anchor.keypoints), np.int64)
     pixels = np.empty((len(indices), 2))
-    own, other = anchor.camera, observer.camera
+    other = observer.camera
     count = _find_visible(
         dense(anchor.keypoints, np.int32),
         dense(anchor.landmarks, np.float64),
-        np.array([own.fx, own.fy, own.cx, own.cy]),
+        pinhole.parameters(anchor.camera, np.float64),
         se3.inverse(observer.T_map_cam) @ anchor.T_map_cam,
-        np.array([other.fx, other.fy, other.cx, other.cy]), other.width, other.height, indices,
+        pinhole.parameters(other, np.float64), other.width, other.height, indices,
         pixels)
     return indices[:count], pixels[:count]
 

@@ -18,6 +18,7 @@ Field = NDArray[np.float32]
 HEIGHT, WIDTH = 48, 64
 OWN = Camera(WIDTH, HEIGHT, 50.0, 52.0, 31.0, 24.5)
 OTHER = Camera(80, 60, 60.0, 60.0, 40.5, 29.0)
+K_OWN, K_OTHER = (pinhole.parameters(camera, np.float32) for camera in (OWN, OTHER))
 PIXELS = flow.pixel_positions(HEIGHT, WIDTH)
 RAYS = pinhole.rays(PIXELS, OWN)
 DEPTH = (4 + np.sin(PIXELS[..., 0] / 9) + np.cos(PIXELS[..., 1] / 7)).astype(np.float32)
@@ -42,7 +43,7 @@ def exact_targets(depth: Field = DEPTH) -> Field:
 def pointmap(targets: Field, error: Field = ERROR) -> tuple[Field, Field, Field, NDArray[np.int8]]:
     """Triangulate."""
     return compiled_pointmaps.pointmap(
-        targets, error, pinhole.parameters(OWN), pinhole.parameters(OTHER),
+        targets, error, K_OWN, K_OTHER,
         T.astype(np.float32))
 
 
@@ -113,7 +114,7 @@ def test_points_behind_the_cameras() -> None:
     backwards = T.copy()
     backwards[:3, 3] *= -1
     points, confidence, seen, moving = compiled_pointmaps.pointmap(
-        exact_targets(), ERROR, pinhole.parameters(OWN), pinhole.parameters(OTHER),
+        exact_targets(), ERROR, K_OWN, K_OTHER,
         backwards.astype(np.float32))
     assert np.isfinite(points).all() and np.isfinite(seen).all()
     assert np.allclose(points, RAYS)
@@ -128,7 +129,7 @@ def test_a_pure_rotation_explains_matches_that_only_turned() -> None:
     error[:4] = np.inf
     targets[0, 30:] += 3
     turned = compiled_pointmaps.only_turned(
-        targets, error, pinhole.parameters(OWN), pinhole.parameters(OTHER), R.astype(np.float32))
+        targets, error, K_OWN, K_OTHER, R.astype(np.float32))
     assert turned[4:30].all() and not turned[:4].any() and not turned[30:].any()
 
 

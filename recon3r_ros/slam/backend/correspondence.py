@@ -25,6 +25,6 @@ def correspond(seen: NDArray[np.float32], confidence: NDArray[np.float32], camer
     """
     targets, sure = projected(
         dense(seen).reshape(-1, 3), dense(confidence).ravel(),
-        pinhole.parameters(camera), np.float32(camera.width), np.float32(camera.height),
-        np.float32(MATCHED))
+        pinhole.parameters(camera, np.float32), np.float32(camera.width),
+        np.float32(camera.height), np.float32(MATCHED))
     return Correspondence(targets.reshape(*confidence.shape, 2), sure.reshape(confidence.shape))

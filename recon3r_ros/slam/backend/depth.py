@@ -50,7 +50,7 @@ class TriangulatedVote:
         """Triangulate with the keyframes' poses."""
         inverse_depth, confidence = compiled_depth.triangulated(
             dense(rays).reshape(-1, 3), self.targets.reshape(-1, 2),
-            self.confidence.ravel(), pinhole.parameters(self.camera),
+            self.confidence.ravel(), pinhole.parameters(self.camera, np.float32),
             dense(self.T_other_own, np.float32))
         shape = self.confidence.shape
         return inverse_depth.reshape(shape), confidence.reshape(shape)

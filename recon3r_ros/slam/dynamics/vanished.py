@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.compiled import compiled, dense
-from recon3r_ros.geometry import se3
-from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.geometry.compiled_se3 import transform
 from recon3r_ros.slam.dynamics.regions import large_regions
 from recon3r_ros.slam.types import Keyframe
@@ -84,25 +83,18 @@ def seen_through(old: Keyframe, new: FreeSpace) -> Mask:
     height, width = old.inverse_depth.shape
     shape = -(-height // STEP), -(-width // STEP)
     known, found = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    _look_through(_contiguous(old.inverse_depth), _contiguous(old.confidence),
-                  _intrinsics(old.camera), se3.inverse(new.keyframe.T_map_cam) @ old.T_map_cam,
-                  new.depth, _contiguous(new.keyframe.confidence),
-                  _intrinsics(new.keyframe.camera), known, found)
+    _look_through(dense(old.inverse_depth, np.float32), dense(old.confidence, np.float32),
+                  pinhole.parameters(old.camera, np.float64),
+                  se3.inverse(new.keyframe.T_map_cam) @ old.T_map_cam,
+                  new.depth, dense(new.keyframe.confidence, np.float32),
+                  pinhole.parameters(new.keyframe.camera, np.float64), known, found)
     if not found.any():
         return np.zeros((height, width), bool)
     # Where most of the neighbourhood is free space as well
-    dense = cv2.blur(found, (5, 5)) > 0.5 * cv2.blur(known, (5, 5))
-    large = large_regions((found > 0) & dense, MIN_REGION)
+    mostly = cv2.blur(found, (5, 5)) > 0.5 * cv2.blur(known, (5, 5))
+    large = large_regions((found > 0) & mostly, MIN_REGION)
     return cv2.resize(large.astype(np.uint8), (width, height),
                       interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _contiguous(field: Map) -> Map:
-    return dense(field, np.float32)
-
-
-def _intrinsics(camera: Camera) -> Array:
-    return np.array([camera.fx, camera.fy, camera.cx, camera.cy])
 
 
 @compiled('void(f4[:,::1], f4[:,::1], f8[::1], f8[:,::1], f4[:,::1], f4[:,::1], f8[::1], '
