@@ -361,6 +361,7 @@ def main(args: list[str] | None = None) -> int:
             rclpy.spin(node)
             return 0
         finally:
+            gc.unfreeze()  # what holds DDS's shared memory is to be freed, too
             node.close()
 
     return run(work, args)

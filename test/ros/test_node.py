@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import re
 import signal
 import time
 
@@ -367,14 +368,24 @@ def test_lifecycle_twenty_times_leaks_nothing(ros_node, spawn):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_soon_and_cleanly(camera, spawn, number):
+    before = set(Path('/dev/shm').glob('fastdds_*'))
     child = spawn(*NODE)
     camera.connect()
     camera.start()
     camera.play(3, 0.05)
+    own = shared_memory(child.pid) - before
+    assert own
     begin = time.monotonic()
     child.send(number)
     assert child.wait(10) == 0, child.output
     assert time.monotonic() - begin < 5  # 2 s on a machine that does nothing else
+    assert not [path for path in own if path.exists()]
+
+
+def shared_memory(pid: int) -> set[Path]:
+    """Files of messages in DDS's shared memory that a process has mapped."""
+    maps = Path(f'/proc/{pid}/maps').read_text()
+    return {Path(name) for name in re.findall(r'/dev/shm/fastdds_[0-9a-f]{16}$', maps, re.M)}
     assert 'Traceback' not in child.output
 
 
