@@ -380,13 +380,13 @@ def test_a_signal_ends_it_soon_and_cleanly(camera, spawn, number):
     assert child.wait(10) == 0, child.output
     assert time.monotonic() - begin < 5  # 2 s on a machine that does nothing else
     assert not [path for path in own if path.exists()]
+    assert 'Traceback' not in child.output
 
 
 def shared_memory(pid: int) -> set[Path]:
     """Files of messages in DDS's shared memory that a process has mapped."""
     maps = Path(f'/proc/{pid}/maps').read_text()
     return {Path(name) for name in re.findall(r'/dev/shm/fastdds_[0-9a-f]{16}$', maps, re.M)}
-    assert 'Traceback' not in child.output
 
 
 def test_two_cameras_share_a_map(ros_node, spawn):
