@@ -21,6 +21,7 @@ from time import thread_time
 
 import cv2
 import numpy as np
+from recon3r_ros.concurrency import cores
 
 #: Images, rows and columns
 SHAPE = (480, 640)
@@ -68,13 +69,6 @@ def cpu_model() -> str:
         lines = []
     names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _parts() -> tuple[tuple[Callable[[], object], int], ...]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import flow, reprojection_flow, se3, two_view
 from recon3r_ros.models.compiled_pointmaps import MAX_EPIPOLAR
 from recon3r_ros.models.feature_matching import match_features
@@ -62,11 +64,13 @@ class GeometricPredictor:
             if len(group) != 2:
                 raise ValueError(f'the geometric predictor takes pairs, got {len(group)} views')
         known = priors or [(None, None)] * len(groups)
-        # In one thread: tracking has the other cores
+        pairs: dict[frozenset[int], tuple[Any, ...]] = {}
+        for group, both in zip(groups, known):
+            pairs.setdefault(frozenset(map(id, group)), (*group, *both))
         solved: dict[tuple[int, int], Prediction] = {}
-        for (a, b), (prior_a, prior_b) in zip(groups, known):
-            if (id(a), id(b)) not in solved:
-                solved[id(a), id(b)], solved[id(b), id(a)] = predict_pair(a, b, prior_a, prior_b)
+        for (a, b, *_), (of_a, of_b) in zip(
+                pairs.values(), side_by_side(predict_pair, *zip(*pairs.values()))):
+            solved[id(a), id(b)], solved[id(b), id(a)] = of_a, of_b
         return [solved[id(a), id(b)] for a, b in groups]
 
 
@@ -134,8 +138,9 @@ def _solve(a: GeometricEncoding, b: GeometricEncoding, T_b_a_prior: Array | None
            seeds: Seeds | None) -> _Solution:
     seed_ab, seed_ba = (None, None) if seeds is None else seeds
     pixels_a, pixels_b = a.keypoints.astype(np.float32), b.keypoints.astype(np.float32)
-    flow_ab = flow.compute_flow(a.gray, b.gray, pixels_a, seed_ab)
-    flow_ba = flow.compute_flow(b.gray, a.gray, pixels_b, seed_ba)
+    flow_ab, flow_ba = side_by_side(
+        flow.compute_flow, (a.gray, b.gray), (b.gray, a.gray), (pixels_a, pixels_b),
+        (seed_ab, seed_ba))
     forward, good_a = Matches.of(a, flow_ab, flow_ba)
     backward, good_b = Matches.of(b, flow_ba, flow_ab)
     total = len(pixels_a) + len(pixels_b)
@@ -167,7 +172,7 @@ def _solve(a: GeometricEncoding, b: GeometricEncoding, T_b_a_prior: Array | None
 def _match_features(a: GeometricEncoding, b: GeometricEncoding, T_b_a_prior: Array | None
                     ) -> Seeds | None:
     """Flow seeds in both directions from sparse features, or None with too few inliers."""
-    (pixels_a, root_a), (pixels_b, root_b) = a.sparse, b.sparse
+    (pixels_a, root_a), (pixels_b, root_b) = side_by_side(GeometricEncoding.sparse, (a, b))
     if min(len(pixels_a), len(pixels_b)) < two_view.MIN_INLIERS:
         return None
     index_a, index_b = match_features(root_a, root_b, FEATURE_RATIO)

@@ -22,6 +22,7 @@ FINE_PIXELS = 640 * 480
 #: Pixels of the image in which sparse features are detected, for wide baselines
 FEATURE_PIXELS = 1536 * 1024
 MAX_FEATURES = 3000
+Features = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +73,18 @@ class GeometricEncoding:
         u, v = np.round(pixels).astype(int).T
         return ~self._moving[v.clip(0, self.camera.height - 1), u.clip(0, self.camera.width - 1)]
 
-    @cached_property
-    def sparse(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """SIFT features: (N, 2) pixels of the grid, and (N, 128) RootSIFT descriptors."""
+    def sparse(self) -> Features:
+        """
+        SIFT features: (N, 2) pixels of the grid, and (N, 128) RootSIFT descriptors.
+
+        Detected once. Before Python 3.12, a cached_property of one view would wait for another's.
+        """
+        known: Features | None = self.__dict__.get('_sparse')
+        if known is None:
+            known = self.__dict__['_sparse'] = self._detected()
+        return known
+
+    def _detected(self) -> Features:
         image = _to_gray(self.view.image)
         camera = _within(self.view.camera, FEATURE_PIXELS)
         image = _resize(image, camera)

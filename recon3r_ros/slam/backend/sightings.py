@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.two_view import triangulate
 from recon3r_ros.slam.backend import bundle_adjustment, reobservation
@@ -73,8 +75,9 @@ class Sightings:
     def reobserve(self, new: Keyframe, others: list[Keyframe]) -> set[int]:
         """Re-observe older landmarks in a new keyframe; return the keyframes that own them."""
         owners = set()
-        for anchor in reobservation.candidates(others, new):
-            landmarks, targets = reobservation.reobserve(anchor, new)
+        anchors = reobservation.candidates(others, new)
+        for anchor, (landmarks, targets) in zip(anchors, side_by_side(
+                partial(reobservation.reobserve, new=new), anchors)):
             if len(landmarks) < MIN_CORRESPONDENCES:
                 continue
             owners.add(anchor.id)

@@ -17,6 +17,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import Recon3rError
+from recon3r_ros.slam.dynamics import segmentation  # noqa: F401  loads before a keyframe needs it
 from recon3r_ros.slam.dynamics.attention_motion import AttentionMotion
 from recon3r_ros.slam.dynamics.edge_votes import EdgeVotes
 from recon3r_ros.slam.dynamics.mask_refinement import refined
