@@ -35,7 +35,7 @@ FEATURE_RATIO = 0.85
 INLIER_PIXELS = 0.5
 #: Below this share of keypoints that pass the forward-backward check, sparse features are used;
 #: with flow seeded by the map, a smaller share confirms it: features find no more
-TRUSTED_SHARE, CONFIRMED_SHARE = 0.2, 0.1
+TRUSTED_SHARE, CONFIRMED_SHARE = 0.2, 0.04
 #: Median parallax (grid pixels) below which a pair is not triangulated
 MIN_PARALLAX = 0.75
 

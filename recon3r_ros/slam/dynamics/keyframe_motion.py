@@ -16,6 +16,7 @@ import logging
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.slam.dynamics import segmentation  # noqa: F401  loads before a keyframe needs it
 from recon3r_ros.slam.dynamics.attention_motion import AttentionMotion
@@ -117,13 +118,11 @@ class KeyframeMotion:
         size = (new.camera.width, new.camera.height)
         found |= {i: mask.pixels(*size)
                   for i, mask in self._attention.masks(new.id, size).items()}
-        changed = {}
-        for i, moving in found.items():
-            if moving is not None and self._is_news(i, moving):
-                self._found[i] = moving
-                given = self._given.get(i, keyframes[i].mask)
-                changed[i] = self.masked(replace(keyframes[i], mask=given), moving)
-        return changed
+        news = {i: moving for i, moving in found.items()
+                if moving is not None and self._is_news(i, moving)}
+        self._found |= news
+        given = [replace(keyframes[i], mask=self._given.get(i, keyframes[i].mask)) for i in news]
+        return dict(zip(news, side_by_side(self.masked, given, news.values())))
 
     def of_all(self, newest: Keyframe) -> dict[int, Mask]:
         """Masks (H, W) by attention statistics of all keyframes jointly, by keyframe id."""
