@@ -124,7 +124,7 @@ class Session:
                 known = frame.mask
                 self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool)
                                   if known is None else known)
-        for tracked in update.frames:
+        for tracked in (*update.frames, *update.masked):
             if tracked.mask is None:
                 continue
             mask = tracked.mask

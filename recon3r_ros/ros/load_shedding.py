@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from recon3r_ros.slam.effort import Effort, EFFORTS
 
 #: Latency, in image periods, above which effort is reduced, and below which it may be restored
 LATE, PROMPT = 2.0, 1.0
+#: Image periods that an image has waited, above which others wait behind it; and their effort
+BEHIND, HURRY = 1.0, Effort(mask_period=4)
 #: Share of time that the worker is busy below which effort may be restored
 SPARE = 0.55
 #: Percentile of the latencies, and the time and the number of images that it is taken of
@@ -74,6 +76,20 @@ class LoadShedding:
         """Count an image of a camera; whether it is to be skipped, evenly."""
         count = self._counts[camera] = self._counts.get(camera, -1) + 1
         return count % self.effort.image_period != 0
+
+    def effort_for(self, waited: float, period: float) -> Effort:
+        """
+        Return the effort for an image: less than the present one where it has waited.
+
+        A keyframe that is taken over delays the images behind it. They catch up at once, and none
+        is lost; the effort of the others stays.
+
+        :param waited: since its arrival, seconds
+        :param period: between images of its camera, seconds; not positive where unknown
+        """
+        if waited <= BEHIND * period or period <= 0:
+            return self.effort
+        return replace(self.effort, mask_period=max(self.effort.mask_period, HURRY.mask_period))
 
     def add(self, now: float, latency: float, period: float, busy: float) -> None:
         """

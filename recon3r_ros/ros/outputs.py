@@ -41,6 +41,8 @@ Mask = NDArray[np.bool_]
 _UNKNOWN = 1e6
 #: Stamps of masks that are kept, so that none is published twice
 _REMEMBERED = 300
+#: Masks of a camera that wait at most, for example while a map is built
+_MASKS = 5
 #: Latched topics with geometry: after a reset none of them may show the former map
 _MAP_TOPICS = ('~/map', '~/path', '~/graph')
 
@@ -164,7 +166,7 @@ class Outputs:
         if sure:
             self._worker.do(publish)
         else:
-            self._worker.put(topic, publish)
+            self._worker.put(topic, publish, _MASKS)
 
     def cloud(self, topic: str, build: Callable[[], PointCloud], stamp_ns: int, frame_id: str
               ) -> None:

@@ -114,7 +114,7 @@ PARAMETERS = (
     Parameter('qos_image', 'sensor_data', 'Quality of service of images: sensor_data (best '
               'effort, matches every publisher) or reliable.',
               choices=('sensor_data', 'reliable')),
-    Parameter('queue_size', 2, 'Queue length of a camera; a full queue drops its oldest image.',
+    Parameter('queue_size', 6, 'Queue length of a camera; a full queue drops its oldest image.',
               'images', 1, 100),
     Parameter('model', 'geometric', 'Predictor of depth; geometric needs neither weights nor a '
               'GPU.', choices=registry.names()),

@@ -48,7 +48,7 @@ class Pipeline:
         self._extrinsics = extrinsics
         self._info = info
         self._log = EventLog(info)
-        self.shedding = LoadShedding(self._set_effort)
+        self.shedding = LoadShedding(self._log_effort)
         self._system = System(
             executor=executor, motion=config.dynamics, options=config.frontend)
         self.publication = Publication(
@@ -95,6 +95,8 @@ class Pipeline:
                 return
             self._meet(camera, frame)
             frame = self._with_odometry(frame)
+            self._system.effort = self.shedding.effort_for(
+                begin - arrival.arrival_s, self._period(camera))
             self.statistics.note('decode', time.monotonic() - begin)
             self._driver.add(frame)
         except InputError as error:
@@ -105,8 +107,8 @@ class Pipeline:
             self.statistics.published(camera.name, arrival.stamp_ns, arrival.arrival_s)
             end = time.monotonic()
             self.statistics.note('image', end - begin)
-            rate = camera.counts().rate
-            self.shedding.add(end, end - arrival.arrival_s, 1 / rate if rate else 0.0, end - begin)
+            self.shedding.add(
+                end, end - arrival.arrival_s, self._period(camera), end - begin)
 
     def idle(self) -> None:
         """Take over a finished keyframe; publish what is due."""
@@ -136,8 +138,13 @@ class Pipeline:
         """Free everything."""
         self._executor.close()
 
-    def _set_effort(self, effort: Effort, reason: str) -> None:
-        self._system.effort = effort
+    @staticmethod
+    def _period(camera: CameraInput) -> float:
+        """Seconds between images of a camera; 0 where unknown."""
+        rate = camera.counts().rate
+        return 1 / rate if rate else 0.0
+
+    def _log_effort(self, effort: Effort, reason: str) -> None:
         self._info(f'load shedding: {effort} ({reason})')
 
     def _meet(self, camera: CameraInput, frame: Frame) -> None:

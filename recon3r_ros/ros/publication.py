@@ -184,6 +184,7 @@ class Publication:
         for tracked in sorted(update.frames, key=lambda f: f.stamp_ns):
             if not self._closed:
                 self._publish_pose(tracked)
+        for tracked in sorted((*update.frames, *update.masked), key=lambda f: f.stamp_ns):
             if tracked.mask is not None:
                 self._publish_motion(tracked, frame, tracked.stamp_ns in becoming)
         if keyframe is not None:

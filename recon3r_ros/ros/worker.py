@@ -51,15 +51,16 @@ class Worker(Generic[T]):
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, queue: str, item: T) -> None:
+    def put(self, queue: str, item: T, size: int | None = None) -> None:
         """
         Queue an item; a full queue drops its oldest one.
 
         :param queue: its name: items of different queues do not displace each other
+        :param size: items that wait in this queue at most; that of all queues where None
         """
         with self._changed:
             waiting = self._queues.setdefault(queue, deque())
-            if len(waiting) >= self._size:
+            if len(waiting) >= (size or self._size):
                 waiting.popleft()
                 self._dropped[queue] = self._dropped.get(queue, 0) + 1
             waiting.append(_Queued(self._count, item))

@@ -7,16 +7,17 @@ from __future__ import annotations
 from recon3r_ros.slam.frontend.steps import Purpose
 
 #: Frames at most from the request of a keyframe to its use
-MAX_LAG = 8
+MAX_LAG = 10
 
 
 class KeyframeLag:
     """
     Counts frames instead of time: results depend neither on the machine's speed nor on its load.
 
-    A keyframe is taken over after half as many frames as lay between the last two requests, so
-    that its own successor, due about as much later, can still be tracked against it. Without a
-    map, or without a pose, nothing can be tracked meanwhile: such a keyframe is waited for.
+    A keyframe is taken over after two thirds as many frames as lay between the last two requests:
+    its own successor, due about as much later, can still be tracked against it, and tracking
+    seldom waits. Without a map, or without a pose, nothing can be tracked meanwhile: such a
+    keyframe is waited for.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class KeyframeLag:
 
     def request(self, purpose: Purpose) -> None:
         """Begin to count the frames since a request."""
-        self._lag = min(self._frames // 2, MAX_LAG) if purpose is Purpose.MAPPING else 0
+        self._lag = min(2 * self._frames // 3, MAX_LAG) if purpose is Purpose.MAPPING else 0
         self._frames = 0
 
     @property

@@ -9,22 +9,18 @@ own (SubprocessExecutor), tracking continues meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from time import perf_counter, thread_time
-from typing import Any
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import PosePrior, Predictor
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion import MotionDetector
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
-from recon3r_ros.slam.dynamics.motion_smoothing import PlacedFrame, smooth
+from recon3r_ros.slam.dynamics.motion_smoothing import place, smooth
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.rectification import Rectifier
@@ -32,6 +28,7 @@ from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, un
 from recon3r_ros.slam.frontend.tracking import landmark_covariance
 from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions
+from recon3r_ros.slam.pending import Begun, Ordered
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ScaleSources
 from recon3r_ros.slam.trajectory import Trajectory
@@ -50,15 +47,6 @@ Mask = NDArray[np.bool_]
 
 #: Newest frames before the first depth that get a dynamic mask where mapping runs beside tracking
 LIVE_MASKS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class _Ordered:
-    """A pending keyframe, and the camera that requested it."""
-
-    frontend: CameraFrontend
-    request: KeyframeRequest
-    made: Future[tuple[int | None, Map]]
 
 
 class System:
@@ -89,7 +77,8 @@ class System:
         self._frontends: dict[str, CameraFrontend] = {}
         self._trajectory = Trajectory()
         self._scale = ScaleSources()
-        self._ordered: _Ordered | None = None
+        self._ordered: Ordered | None = None
+        self._begun: Begun | None = None
 
     @property
     def state(self) -> TrackingState:
@@ -107,6 +96,8 @@ class System:
 
     @effort.setter
     def effort(self, effort: Effort) -> None:
+        if effort == self._effort:
+            return
         self._effort = effort
         for frontend in self._frontends.values():
             frontend.effort = effort
@@ -122,6 +113,9 @@ class System:
         if self._lag is not None:
             self._lag.count_frame()
         settled = self.poll()
+        if self._begun is not None:
+            completed = self._complete(LIVE_MASKS)
+            settled = replace(completed, frames=settled.frames)
         step = frontend.add(frame, self.map, self._ordered is not None, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
             if f is not frontend))
@@ -138,10 +132,18 @@ class System:
             frontend.state, (*settled.frames, *own, *made.frames),
             made.keyframe or settled.keyframe,
             replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin,
-                    total_cpu=thread_time() - begin_cpu))
+                    total_cpu=thread_time() - begin_cpu),
+            (*settled.masked, *made.masked))
 
     def poll(self) -> Update:
-        """Take over the pending keyframe: if it is finished, or, with a lag, after that."""
+        """
+        Take over the pending keyframe: if it is finished, or, with a lag, after that.
+
+        Where mapping runs beside tracking at its own pace, a first pair comes in two updates: the
+        poses first, because they are awaited, then the masks and the keyframe.
+        """
+        if self._begun is not None:
+            return self._complete(LIVE_MASKS)
         if self._ordered is None:
             return Update(self.state, (), None)
         if self._lag is None:
@@ -157,9 +159,7 @@ class System:
 
         A camera that only rotated has no map, but rotations relative to its first frame.
         """
-        settled = Update(self.state, (), None)
-        if self._ordered is not None:
-            settled = self._settle()
+        settled = self._settle_all()
         _, self.map = self._executor.call(Mapper.finish).result()
         self._trajectory.place_anew(
             self.map, {n: f.rectifier.tracking_camera for n, f in self._frontends.items()})
@@ -178,20 +178,11 @@ class System:
         :param frames: all frames of one camera again, in order
         :return: masks by the frames' index, for `lens`; without those that have no pose
         """
-        placed = {f.index: (self.map.present(f.keyframe), T) for f, T in self.trajectory()}
-
-        def again() -> Iterator[PlacedFrame]:
-            for frame in frames:
-                gray = self._frontends[frame.camera_name].rectifier.tracking_image(frame)
-                reference, T_map_cam = placed.get(frame.index, (None, np.eye(4)))
-                T = np.eye(4) if reference is None else se3.normalized(
-                    se3.inverse(reference.T_map_cam) @ T_map_cam)
-                yield PlacedFrame(frame.index, gray, reference, T, frame.stamp_ns)
-
         if not self.map.started:
             return {}
         lens, = (frontend.rectifier for frontend in self._frontends.values())
-        masks = smooth(again(), MotionDetector(lens.tracking_camera),
+        masks = smooth(place(frames, lens.tracking_image, self.map, self.trajectory()),
+                       MotionDetector(lens.tracking_camera),
                        lambda: MotionDetector(lens.tracking_camera))
         return {index: mask for index, mask in masks if mask is not None}
 
@@ -222,8 +213,7 @@ class System:
 
         :param metric: scale to keep with it
         """
-        if self._ordered is not None:
-            self._settle()
+        self._settle_all()
         saved, self.map = self._executor.call(Mapper.saved, metric).result()
         return saved
 
@@ -243,8 +233,9 @@ class System:
 
         The map stays; the camera is relocalised in it.
         """
-        if self._ordered is not None and self._ordered.frontend.name == camera_name:
-            self._settle()
+        if any(pending is not None and pending.frontend.name == camera_name
+               for pending in (self._ordered, self._begun)):
+            self._settle_all()
         self._frontends.pop(camera_name, None)
         if not self.map.started:
             self.reset()
@@ -286,6 +277,7 @@ class System:
         if self._ordered is not None:
             self._ordered.made.exception()  # wait for it; its result is dropped
             self._ordered = None
+        self._begun = None
         self._frontends.clear()
         self._trajectory = Trajectory()
         self._scale = scale
@@ -304,7 +296,7 @@ class System:
         if self._lag is not None:
             self._lag.request(request.purpose)
         in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
-        self._ordered = _Ordered(frontend, request, self._executor.call(
+        self._ordered = Ordered(frontend, request, self._executor.call(
             Mapper.add, untracked(request.frame), view, request.gray, in_use))
         update = self.poll()
         return update
@@ -317,6 +309,14 @@ class System:
         if not self.map.started:
             return Update(frontend.state, (), None)
         return Update(frontend.state, (self._record_keyframe(keyframe),), keyframe)
+
+    def _settle_all(self) -> Update:
+        """Take over all that is pending; waits until it is finished."""
+        settled = Update(self.state, (), None) if self._ordered is None else self._settle()
+        if self._begun is None:
+            return settled
+        completed = self._complete(LIVE_MASKS)
+        return replace(completed, frames=settled.frames)
 
     def _settle(self) -> Update:
         """Take over the result of the pending keyframe; waits until it is finished."""
@@ -350,22 +350,43 @@ class System:
     def _begin(self, frontend: CameraFrontend, request: KeyframeRequest, made: int) -> Update:
         """Estimate the poses of the waiting frames; reject the first pair if they disagree."""
         first = next(iter(self.map.keyframes.values()))
-        live = self._lag is None and not self._executor.in_step
-        placed = frontend.place_waiting(first, LIVE_MASKS if live else None)
+        placed = frontend.place_waiting(first)
         if placed is None:
             _, self.map = self._executor.call(Mapper.take_back_first_pair).result()
             frontend.refocus(self.map.focal_factor)
             return self._reject(frontend, request)
         self._scale.add_depth(made, request.view.depth, self.map)
         posed = [self._record(frontend, p) for p in placed]
-        ids = {first.index: first.id, request.frame.index: made}
-        self.leave_out({ids[p.frame.index]: p.mask for p in placed
+        if not any(p.index == request.frame.index for p in posed):
+            posed.append(self._record_keyframe(self.map.keyframes[made]))
+        self._begun = Begun(frontend, request, made, placed, tuple(posed))
+        if self._lag is None and not self._executor.in_step:
+            return Update(frontend.state, tuple(posed), None)
+        completed = self._complete(None)
+        masked = {frame.index: frame for frame in completed.masked}
+        return replace(completed, frames=tuple(masked.get(p.index, p) for p in posed), masked=())
+
+    def _complete(self, masks: int | None) -> Update:
+        """
+        Detect dynamic objects in the frames that waited for a first pair; track from it on.
+
+        :param masks: number of newest frames that get dynamic masks; None: all
+        """
+        begun, self._begun = self._begun, None
+        assert begun is not None
+        frontend, made = begun.frontend, begun.made
+        first = next(iter(self.map.keyframes.values()))
+        newest = begun.placed if masks is None else begun.placed[-masks:]
+        masked = [p for p in frontend.mask_waiting(newest, first) if p.mask is not None]
+        ids = {first.index: first.id, begun.request.frame.index: made}
+        self.leave_out({ids[p.frame.index]: p.mask for p in masked
                         if p.frame.index in ids and p.mask is not None and p.mask.any()})
         first, keyframe = self.map.keyframes[first.id], self.map.keyframes[made]
-        frontend.begin(first, keyframe, placed)
-        if not any(p.index == keyframe.index for p in posed):
-            posed.append(self._record_keyframe(keyframe))
-        return Update(frontend.state, tuple(posed), keyframe)
+        frontend.begin(first, keyframe, begun.placed)
+        frames = {frame.index: frame for frame in begun.posed}
+        return Update(frontend.state, (), keyframe, masked=tuple(
+            replace(frames[p.frame.index], mask=frontend.rectifier.mask_to_source(p.mask))
+            for p in masked if p.mask is not None))
 
     def _record_keyframe(self, keyframe: Keyframe) -> TrackedFrame:
         frame = TrackedFrame(
@@ -383,11 +404,3 @@ class System:
         if placed.mask is None:
             return frame
         return replace(frame, mask=frontend.rectifier.mask_to_source(placed.mask))
-
-
-def __getattr__(name: str) -> Any:
-    """Return what had another name in the release before."""
-    if name == 'Reconstruction':
-        warnings.warn('Reconstruction is called System now', DeprecationWarning, stacklevel=2)
-        return System
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

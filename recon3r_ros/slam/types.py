@@ -361,9 +361,11 @@ class Update:
     :param frames: newly posed frames; several when initialisation succeeds
     :param keyframe: the keyframe that was added, if any
     :param times: run times
+    :param masked: frames of the update before that now have their dynamic masks
     """
 
     state: TrackingState
     frames: tuple[TrackedFrame, ...]
     keyframe: Keyframe | None
     times: StageTimes = StageTimes()
+    masked: tuple[TrackedFrame, ...] = ()

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.concurrency import side_by_side
+from recon3r_ros.geometry import se3
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
 from recon3r_ros.slam.dynamics.motion import MotionDetector
-from recon3r_ros.slam.types import Keyframe
+from recon3r_ros.slam.types import Frame, Keyframe, Map, TrackedFrame
 
 Array = NDArray[np.float64]
-Map = NDArray[np.float32]
+Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 #: Frames of a block, and frames after it that are processed first: evidence decays within a second
@@ -47,12 +49,33 @@ class PlacedFrame:
     stamp_ns: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """A frame with the evidence of those before it."""
+def place(frames: Iterable[Frame], tracking_image: Callable[[Frame], NDArray[np.uint8]],
+          known: Map, trajectory: Iterable[tuple[TrackedFrame, Array]]) -> Iterator[PlacedFrame]:
+    """
+    Iterate over frames with their final poses.
 
-    frame: PlacedFrame
-    score: Map
+    :param tracking_image: of a frame, (H, W) uint8
+    :param trajectory: frames with their poses T_map_cam (4, 4)
+    """
+    placed = {f.index: (known.present(f.keyframe), T) for f, T in trajectory}
+    for frame in frames:
+        reference, T_map_cam = placed.get(frame.index, (None, np.eye(4)))
+        T = np.eye(4) if reference is None else se3.normalized(
+            se3.inverse(reference.T_map_cam) @ T_map_cam)
+        yield PlacedFrame(frame.index, tracking_image(frame), reference, T, frame.stamp_ns)
+
+
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """
+    A detector's evidence after a frame.
+
+    :param score: accumulated, of cells
+    :param votes: of this frame alone
+    """
+
+    score: Scores
+    votes: Scores
 
 
 def smooth(frames: Iterable[PlacedFrame], forward: MotionDetector,
@@ -65,32 +88,40 @@ def smooth(frames: Iterable[PlacedFrame], forward: MotionDetector,
     :param backward: makes a new detector
     :return: index and mask of each, in the detector's pixels; None without a pose
     """
-    waiting: list[_Seen] = []
+    waiting: list[PlacedFrame] = []
+    before: list[_Evidence] = []
     for frame in frames:
-        _detect(forward, frame)
-        waiting.append(_Seen(frame, forward.score))
+        waiting.append(frame)
         if len(waiting) == BLOCK + AHEAD:
-            yield from _settled(waiting, BLOCK, backward())
-            waiting = waiting[BLOCK:]
-    yield from _settled(waiting, len(waiting), backward())
+            yield from _settled(waiting, before, BLOCK, forward, backward())
+            waiting, before = waiting[BLOCK:], before[BLOCK:]
+    yield from _settled(waiting, before, len(waiting), forward, backward())
 
 
-def _detect(detector: MotionDetector, frame: PlacedFrame) -> None:
-    if frame.reference is None:
-        detector.reset()
-    else:
-        detector.detect(frame.gray, frame.T_reference_cam, frame.reference, frame.stamp_ns)
+def _settled(waiting: list[PlacedFrame], before: list[_Evidence], count: int,
+             forward: MotionDetector, backward: MotionDetector
+             ) -> Iterator[tuple[int, Mask | None]]:
+    """
+    Masks of the first `count` frames, from evidence before and after them.
+
+    :param before: forward evidence of the first frames; that of the others is appended
+    """
+    new, after = side_by_side(
+        _detected, (forward, backward), (waiting[len(before):], waiting[::-1]))
+    before += new
+    for frame, a, b in zip(waiting[:count], before, after[::-1]):
+        # The frame's own evidence is in both, and is counted once
+        both = np.clip(a.score + b.score - b.votes, -SCORE_LIMIT, SCORE_LIMIT)
+        yield frame.index, None if frame.reference is None else backward.segment(both)
 
 
-def _settled(waiting: list[_Seen], count: int, backward: MotionDetector
-             ) -> list[tuple[int, Mask | None]]:
-    """Masks of the first `count` frames, from evidence before and after them."""
-    masks: dict[int, Mask | None] = {}
-    for n in range(len(waiting) - 1, -1, -1):
-        seen = waiting[n]
-        _detect(backward, seen.frame)
-        if n < count:
-            # The frame's own evidence is in both, and is counted once
-            both = np.clip(seen.score + backward.score - backward.votes, -SCORE_LIMIT, SCORE_LIMIT)
-            masks[n] = None if seen.frame.reference is None else backward.segment(both)
-    return [(waiting[n].frame.index, masks[n]) for n in range(count)]
+def _detected(detector: MotionDetector, frames: list[PlacedFrame]) -> list[_Evidence]:
+    """Process frames in their order."""
+    found = []
+    for frame in frames:
+        if frame.reference is None:
+            detector.reset()
+        else:
+            detector.detect(frame.gray, frame.T_reference_cam, frame.reference, frame.stamp_ns)
+        found.append(_Evidence(detector.score, detector.votes))
+    return found

@@ -147,23 +147,29 @@ class CameraFrontend:
         assert self._tracker.reference is not None
         self._initializer.start(untracked(frame), keyframe.gray, self._tracker.reference)
 
-    def place_waiting(self, first: Keyframe, masks: int | None) -> list[Placed] | None:
+    def place_waiting(self, first: Keyframe) -> list[Placed] | None:
         """
         Pose the frames that were pending until a first pair.
 
         :param first: keyframe, with the pair's depth
-        :param masks: number of newest frames that get dynamic masks; None: all
         :return: None where the frames reject the pair
         """
         placed = self._initializer.placed(first, self.rectifier.tracking_camera)
         if placed is None:
             self._tracker.follow_again()
-            return None
+        return placed
+
+    def mask_waiting(self, placed: list[Placed], first: Keyframe) -> list[Placed]:
+        """
+        Detect dynamic objects in frames that `place_waiting` has posed.
+
+        :param placed: some of them, in order
+        :param first: keyframe, with the pair's depth
+        """
         if not self._motion.detect:
             return placed
-        begin = 0 if masks is None else max(len(placed) - masks, 0)
-        return placed[:begin] + self._initializer.with_masks(
-            placed[begin:], first, self._detector,
+        return self._initializer.with_masks(
+            placed, first, self._detector,
             lambda: MotionDetector(self.rectifier.tracking_camera))
 
     def begin(self, first: Keyframe, second: Keyframe, placed: list[Placed]) -> None:

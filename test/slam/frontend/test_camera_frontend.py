@@ -203,7 +203,7 @@ def test_the_pairs_depth_gives_poses_to_the_frames_that_waited() -> None:
         request = step(frontend, frame(n, ahead(n)), known, busy=n != 10).request
         assert (request is not None) == (n == 10)
     first, second = made_of(0, ahead(0)), made_of(10, ahead(10), 1)
-    placed = frontend.place_waiting(first, None)
+    placed = frontend.place_waiting(first)
     assert placed is not None and [p.frame.index for p in placed] == list(range(14))
     for p in placed:
         truth = ahead(p.frame.index)
@@ -217,7 +217,7 @@ def test_the_pairs_depth_gives_poses_to_the_frames_that_waited() -> None:
         result = step(frontend, frame(n, ahead(n)), both)
         check(result, se3.inverse(ahead(10)) @ ahead(n), 1)
         asked(result, None)
-    assert frontend.place_waiting(first, None) == [], 'nothing waits any more'
+    assert frontend.place_waiting(first) == [], 'nothing waits any more'
 
 
 def turning(n: int) -> Array:
@@ -262,10 +262,11 @@ def test_motion_is_looked_for_in_the_newest_frames_that_waited() -> None:
     frontend.start(first, frame(0, ahead(0)), Map({0: first}))
     for n in range(1, 6):
         step(frontend, frame(n, ahead(n)), Map({0: first}))
-    placed = frontend.place_waiting(made_of(0, ahead(0)), 2)
-    assert placed is not None and len(placed) == 6
-    assert [p.mask is None for p in placed] == [True] * 4 + [False] * 2
-    assert all(p.mask is not None and not p.mask.any() for p in placed[4:])
+    placed = frontend.place_waiting(made_of(0, ahead(0)))
+    assert placed is not None and len(placed) == 6 and all(p.mask is None for p in placed)
+    masked = frontend.mask_waiting(placed[4:], made_of(0, ahead(0)))
+    assert [p.frame.index for p in masked] == [4, 5]
+    assert all(p.mask is not None and not p.mask.any() for p in masked)
 
 
 def test_frames_that_contradict_a_pair_wait_for_another_one() -> None:
@@ -278,7 +279,7 @@ def test_frames_that_contradict_a_pair_wait_for_another_one() -> None:
     right = made_of(0, ahead(0))
     factors = np.choose(np.arange(len(right.landmarks)) % 3, [0.4, 1.0, 2.5])
     wrong = replace(right, landmarks=factors * right.landmarks)
-    assert frontend.place_waiting(wrong, None) is None
+    assert frontend.place_waiting(wrong) is None
     assert frontend.reject(request, KNOWN) is None
     assert frontend.state is TrackingState.INITIALISING and frontend.reference == 0
     for n in range(13, 22):
@@ -288,7 +289,7 @@ def test_frames_that_contradict_a_pair_wait_for_another_one() -> None:
     assert n > 13
     second = asked(result, Purpose.FIRST_PAIR)
     assert second is not None and second.shift > RETRY_GROWTH * request.shift
-    placed = frontend.place_waiting(right, None)
+    placed = frontend.place_waiting(right)
     assert placed is not None and len(placed) == n + 1
 
 
@@ -300,7 +301,7 @@ def test_after_a_contradiction_keypoints_are_looked_for_where_they_began() -> No
     right = made_of(0, ahead(0))
     factors = np.choose(np.arange(len(right.landmarks)) % 3, [0.4, 1.0, 2.5])
     wrong = replace(right, landmarks=factors * right.landmarks)
-    assert frontend.place_waiting(wrong, None) is None
+    assert frontend.place_waiting(wrong) is None
     # Few keypoints found would be reason enough to try a pair
     asked(step(frontend, frame(10, at_x(0, yaw=-0.05)), known), None)
 
@@ -328,7 +329,7 @@ def test_initialisation_starts_afresh_when_the_first_keyframe_is_out_of_sight(
         if n < 13:
             asked(result, None)
     asked(result, Purpose.FIRST_PAIR)
-    placed = frontend.place_waiting(made_of(10, ahead(10), 0), None)
+    placed = frontend.place_waiting(made_of(10, ahead(10), 0))
     assert placed is not None and [p.frame.index for p in placed] == list(range(10, 24))
 
 
