@@ -35,6 +35,7 @@ import cv2
 import numba.core.dispatcher
 import numpy as np
 import recon3r_ros
+from recon3r_ros import concurrency
 from recon3r_ros.bench.serial import SerialExecutor
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
@@ -108,6 +109,7 @@ class Meter:
                             module, name, self._compiled(function)))
                     elif name == 'ThreadPoolExecutor':
                         stack.enter_context(patch.object(module, name, SerialExecutor))
+            stack.enter_context(patch.object(concurrency, 'cores', lambda: 1))
             cv2.setNumThreads(1)
             cv2.setRNGSeed(0)
             stack.callback(cv2.setNumThreads, threads)

@@ -49,26 +49,27 @@ LAYERS = {
     'errors': layer(),
     'option': layer(),
     'compiled': layer('', 'numba numpy'),
+    'concurrency': layer(),
     'geometry': layer('compiled', 'numpy scipy cv2'),
     'nets': layer('', 'safetensors torch'),
-    'models': layer('nets geometry compiled option', 'numpy scipy torch cv2'),
+    'models': layer('nets geometry compiled concurrency option', 'numpy scipy torch cv2'),
     # What a spec names is imported when it is asked for
     'models.registry': layer('models.types option', '(computed)'),
     'models.weights': layer('models.registry nets', '(computed)'),
-    'slam': layer('models geometry compiled option', 'numpy scipy skimage cv2 gtsam'),
+    'slam': layer('models geometry compiled concurrency option', 'numpy scipy skimage cv2 gtsam'),
     'slam.types': layer('models.types geometry', 'numpy'),
     'slam.options': layer('option'),
     'slam.effort': layer('slam.options'),
     'slam.pair_table': layer(),
     'slam.visibility': layer('slam.types geometry compiled', 'numpy cv2'),
     'slam.dynamics': layer('slam.types slam.options slam.pair_table slam.visibility models.types '
-                           'geometry compiled',
+                           'geometry compiled concurrency',
                            'numpy scipy skimage cv2'),
     'slam.frontend': layer('slam.dynamics slam.types slam.options slam.effort slam.visibility '
                            'models.types geometry', 'numpy cv2'),
     'slam.backend': layer('slam.dynamics slam.types slam.options slam.pair_table '
                           'slam.visibility slam.archive '
-                          'slam.saved_map slam.scale models geometry compiled',
+                          'slam.saved_map slam.scale models geometry compiled concurrency',
                           'numpy scipy cv2 gtsam'),
     'slam.products': layer('slam.types geometry compiled', 'numpy cv2'),
     'plugins': layer('slam', '*'),

@@ -3,9 +3,10 @@
 """
 Load shedding: less work for each image where images come faster than they can be processed.
 
-Latency is measured in image periods. Where it exceeds `LATE` periods, effort is reduced by one
-level; where the worker has time to spare, it is restored by one. A level that had to be left again
-soon is tried at growing intervals, so that effort does not oscillate at the limit.
+Latency is measured in image periods. Where it exceeds `LATE` periods, or `TOO_LATE` before images
+are skipped, effort is reduced by one level; where the worker has time to spare, it is restored by
+one. A level that had to be left again soon is tried at growing intervals, so that effort does not
+oscillate at the limit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from recon3r_ros.slam.effort import Effort, EFFORTS
 
 #: Latency, in image periods, above which effort is reduced, and below which it may be restored
 LATE, PROMPT = 2.0, 1.0
+#: Latency, in image periods, above which images are skipped: their poses are lost
+TOO_LATE = 4.0
 #: Image periods that an image has waited, above which others wait behind it; and their effort
 BEHIND, HURRY = 1.0, Effort(mask_period=4)
 #: Share of time that the worker is busy below which effort may be restored
@@ -111,7 +114,8 @@ class LoadShedding:
         periods = float(np.percentile([p.periods for p in recent], PERCENTILE))
         share = sum(p.busy for p in recent) / max(now - recent[0].at, 1e-3)
         waited = now - self._since
-        if periods > LATE and waited > REDUCE_S and self._level < len(EFFORTS) - 1:
+        if waited > REDUCE_S and self._level < len(EFFORTS) - 1 and periods > (
+                LATE if EFFORTS[self._level + 1].image_period == 1 else TOO_LATE):
             soon = self._restored and waited < 2 * self._patience
             self._patience = min(2 * self._patience, LONGEST_S) if soon else RESTORE_S
             self._change(self._level + 1, now, f'latency {1e3 * periods * period:.0f} ms at an '

@@ -198,7 +198,12 @@ class Recon3rNode(LifecycleNode):
         from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
         c = self.config
         return SubprocessExecutor(partial(make_predictor, c.model), c.mapping, c.dynamics,
-                                  self._warn, process=process)
+                                  self._warn, process=process, finished=self._keyframe_finished)
+
+    def _keyframe_finished(self) -> None:
+        """Take it over at once: images may wait for it."""
+        if self._worker is not None:
+            self._worker.wake()
 
     # Messages
 

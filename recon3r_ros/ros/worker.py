@@ -47,6 +47,7 @@ class Worker(Generic[T]):
         self._dropped: dict[str, int] = {}
         self._changed = Condition()
         self._count = 0
+        self._woken = False
         self._running = True
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -71,6 +72,12 @@ class Worker(Generic[T]):
         """Run a function before the items that wait; it is never dropped."""
         with self._changed:
             self._orders.append(order)
+            self._changed.notify()
+
+    def wake(self) -> None:
+        """Call `idle` as soon as nothing waits, not only after the period."""
+        with self._changed:
+            self._woken = True
             self._changed.notify()
 
     def clear(self) -> None:
@@ -99,8 +106,10 @@ class Worker(Generic[T]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                if self._running and not self._orders and not any(self._queues.values()):
+                if self._running and not (
+                        self._woken or self._orders or any(self._queues.values())):
                     self._changed.wait(self._period)
+                self._woken = False
                 work = self._next()
                 if work is None and not self._running:
                     return

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from recon3r_ros.models.types import PosePrior, Predictor
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
-from recon3r_ros.slam.dynamics.motion import MotionDetector
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
-from recon3r_ros.slam.dynamics.motion_smoothing import place, smooth
+from recon3r_ros.slam.dynamics.motion_smoothing import smoothed
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.rectification import Rectifier
@@ -45,7 +44,8 @@ from recon3r_ros.slam.types import (
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Newest frames before the first depth that get a dynamic mask where mapping runs beside tracking
+#: Frames from the first pair's second keyframe on that get a dynamic mask, where mapping runs
+#: beside tracking: the newest ones
 LIVE_MASKS = 8
 
 
@@ -73,6 +73,7 @@ class System:
         self._options = options
         self._executor = executor
         self._lag = lag
+        self._live = lag is None and not executor.in_step
         self._effort = Effort()
         self._frontends: dict[str, CameraFrontend] = {}
         self._trajectory = Trajectory()
@@ -114,7 +115,7 @@ class System:
             self._lag.count_frame()
         settled = self.poll()
         if self._begun is not None:
-            completed = self._complete(LIVE_MASKS)
+            completed = self._complete()
             settled = replace(completed, frames=settled.frames)
         step = frontend.add(frame, self.map, self._ordered is not None, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
@@ -143,7 +144,7 @@ class System:
         poses first, because they are awaited, then the masks and the keyframe.
         """
         if self._begun is not None:
-            return self._complete(LIVE_MASKS)
+            return self._complete()
         if self._ordered is None:
             return Update(self.state, (), None)
         if self._lag is None:
@@ -181,10 +182,8 @@ class System:
         if not self.map.started:
             return {}
         lens, = (frontend.rectifier for frontend in self._frontends.values())
-        masks = smooth(place(frames, lens.tracking_image, self.map, self.trajectory()),
-                       MotionDetector(lens.tracking_camera),
-                       lambda: MotionDetector(lens.tracking_camera))
-        return {index: mask for index, mask in masks if mask is not None}
+        return smoothed(frames, lens.tracking_image, lens.tracking_camera, self.map,
+                        self.trajectory())
 
     def leave_out(self, masks: Mapping[int, Mask]) -> None:
         """
@@ -315,7 +314,7 @@ class System:
         settled = Update(self.state, (), None) if self._ordered is None else self._settle()
         if self._begun is None:
             return settled
-        completed = self._complete(LIVE_MASKS)
+        completed = self._complete()
         return replace(completed, frames=settled.frames)
 
     def _settle(self) -> Update:
@@ -360,24 +359,23 @@ class System:
         if not any(p.index == request.frame.index for p in posed):
             posed.append(self._record_keyframe(self.map.keyframes[made]))
         self._begun = Begun(frontend, request, made, placed, tuple(posed))
-        if self._lag is None and not self._executor.in_step:
+        if self._live:
             return Update(frontend.state, tuple(posed), None)
-        completed = self._complete(None)
+        completed = self._complete()
         masked = {frame.index: frame for frame in completed.masked}
         return replace(completed, frames=tuple(masked.get(p.index, p) for p in posed), masked=())
 
-    def _complete(self, masks: int | None) -> Update:
-        """
-        Detect dynamic objects in the frames that waited for a first pair; track from it on.
-
-        :param masks: number of newest frames that get dynamic masks; None: all
-        """
+    def _complete(self) -> Update:
+        """Detect dynamic objects in the frames that waited for a first pair; track from it on."""
         begun, self._begun = self._begun, None
         assert begun is not None
         frontend, made = begun.frontend, begun.made
         first = next(iter(self.map.keyframes.values()))
-        newest = begun.placed if masks is None else begun.placed[-masks:]
-        masked = [p for p in frontend.mask_waiting(newest, first) if p.mask is not None]
+        waiting = begun.placed
+        if self._live:
+            second = begun.request.frame.index
+            waiting = [p for p in waiting if p.frame.index >= second][-LIVE_MASKS:]
+        masked = [p for p in frontend.mask_waiting(waiting, first) if p.mask is not None]
         ids = {first.index: first.id, begun.request.frame.index: made}
         self.leave_out({ids[p.frame.index]: p.mask for p in masked
                         if p.frame.index in ids and p.mask is not None and p.mask.any()})

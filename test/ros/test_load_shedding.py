@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Effort follows the load of a simulated worker with a queue of two images, in simulated time."""
+"""Effort follows the load of a simulated worker with a queue of six images, in simulated time."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Simulation:
             while self._queue and self._free <= self._arrival:
                 self._process(self._queue.popleft(), full_s)
             self._queue.append(self._arrival)
-            if len(self._queue) > 2:
+            if len(self._queue) > 6:
                 self._queue.popleft()
         return float(np.percentile(self.latencies, 95))
 
     def _process(self, arrival, full_s):
         if self.shedding.skips('front'):
             return
-        effort = self.shedding.effort
+        effort = self.shedding.effort_for(max(self._free - arrival, 0.0), PERIOD)
         self._processed += 1
         detects = self._processed % effort.mask_period == 0
         busy = full_s * (0.5 * detects + 0.5 * effort.landmarks)
@@ -72,6 +72,26 @@ def test_latency_is_bounded_under_load_and_effort_is_restored_after_it(full_s):
     efforts = [effort for effort, _ in simulation.changes]
     down = efforts[:efforts.index(max(efforts, key=EFFORTS.index)) + 1]
     assert [EFFORTS.index(e) for e in down] == list(range(1, len(down) + 1))
+
+
+def test_images_that_waited_catch_up_whatever_the_present_effort():
+    shedding = LoadShedding(lambda *_: pytest.fail('no change of the present effort'))
+    assert shedding.effort_for(0.9 * PERIOD, PERIOD) == Effort()
+    assert shedding.effort_for(1.1 * PERIOD, PERIOD) == Effort(mask_period=4)
+    assert shedding.effort_for(1.0, 0.0) == Effort(), 'the period is unknown'
+    shedding._level = len(EFFORTS) - 1
+    assert shedding.effort_for(9 * PERIOD, PERIOD) == EFFORTS[-1]
+
+
+def test_images_are_skipped_only_where_less_work_is_not_enough():
+    """A backlog of three images is not made shorter by losing every second one."""
+    shedding = LoadShedding(lambda *_: None)
+    for n in range(300):
+        shedding.add(n * PERIOD, 3 * PERIOD, PERIOD, PERIOD)
+    assert shedding.effort.image_period == 1 and shedding.effort == EFFORTS[4]
+    for n in range(300, 400):
+        shedding.add(n * PERIOD, 5 * PERIOD, PERIOD, PERIOD)
+    assert shedding.effort == EFFORTS[-1]
 
 
 def test_masks_go_first_and_images_last():

@@ -131,6 +131,48 @@ def test_it_survives_exceptions_and_does_orders_first():
     assert [str(f) for f in failures] == ['one']
 
 
+def test_a_queue_of_its_own_size() -> None:
+    gate, busy, done = Event(), Event(), []
+
+    def handle(item: int) -> None:
+        busy.set()
+        gate.wait(20)
+        done.append(item)
+
+    worker: Worker[int] = Worker('test', handle, 1, pytest.fail)
+    worker.put('a', 0)
+    assert busy.wait(20)
+    for item in range(1, 7):
+        worker.put('long', item, 4)
+        worker.put('short', 10 * item)
+    gate.set()
+    wait_for(lambda: len(done) == 6, what='all that was left')
+    worker.close()
+    assert done == [0, 3, 4, 5, 6, 60]
+
+
+def test_idle_work_is_woken_also_while_an_item_is_handled() -> None:
+    """The period is an hour: without the call there would be none."""
+    gate, busy, idle = Event(), Event(), Event()
+
+    def handle(item: int) -> None:
+        busy.set()
+        gate.wait(20)
+
+    worker: Worker[int] = Worker('test', handle, 1, pytest.fail, idle.set, 3600.0)
+    worker.put('a', 0)
+    assert busy.wait(20)
+    worker.wake()
+    gate.set()
+    assert idle.wait(20)
+    idle.clear()
+    worker.wake()
+    assert idle.wait(20)
+    worker.wake()  # a thread that waits for an hour would not end
+    worker.close()
+
+
+
 def test_idle_is_done_when_nothing_waits():
     count = []
     worker: Worker[int] = Worker('test', pytest.fail, 1, pytest.fail,

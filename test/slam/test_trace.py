@@ -10,6 +10,7 @@ from pathlib import Path
 import re
 import sys
 from types import FrameType
+from unittest.mock import patch
 
 import pytest
 import recon3r_ros
@@ -24,7 +25,8 @@ PACKAGE = Path(recon3r_ros.__file__).parent
 DOCUMENT = Path(__file__).parents[2] / 'docs' / 'architecture.md'
 SCENE = still_scene(3, 90)
 #: What stages share, and calls from everywhere lead to
-SHARED = ('compiled.py', 'geometry/', 'slam/types.py', 'slam/pair_table.py', 'slam/visibility.py')
+SHARED = ('compiled.py', 'concurrency.py', 'geometry/', 'slam/types.py', 'slam/pair_table.py',
+          'slam/visibility.py')
 
 
 class Sink:
@@ -64,13 +66,13 @@ def traced(calls: list[tuple[str, str]]) -> Iterator[None]:
 
 @pytest.fixture(scope='module')
 def calls() -> list[tuple[str, str]]:
-    """Trace the frame that becomes the third keyframe."""
+    """Trace the frame that becomes the third keyframe, in one thread."""
     sink = Sink()
     system = System(GeometricPredictor())
     sink.system, driver = system, Driver(system, sink)
     for index in range(90):
         frame, found = as_frame(SCENE, index), list[tuple[str, str]]()
-        with traced(found):
+        with patch('recon3r_ros.concurrency.cores', return_value=1), traced(found):
             driver.add(frame)
         if len(system.map.keyframes) == 3:
             return found

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import bundle_adjustment, depth
 from recon3r_ros.slam.backend.map_state import MapState
@@ -65,12 +67,15 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
 
 def densify(state: MapState, ids: list[int]) -> None:
     """Fuse all predictions of the depths of some keyframes."""
-    for i in ids:
-        votes = _votes(state, i)
-        if votes:
-            inverse_depth, confidence = depth.fuse(state.keyframes[i].rays(), votes)
-            static = ~state.keyframes[i].mask
-            state.change(i, inverse_depth=inverse_depth * static, confidence=confidence * static)
+    votes = {i: _votes(state, i) for i in ids}
+    known = [i for i in ids if votes[i]]
+
+    def fused(i: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return depth.fuse(state.keyframes[i].rays(), votes[i])
+
+    for i, (inverse_depth, confidence) in zip(known, side_by_side(fused, known)):
+        static = ~state.keyframes[i].mask
+        state.change(i, inverse_depth=inverse_depth * static, confidence=confidence * static)
 
 
 def _votes(state: MapState, i: int) -> list[depth.Vote]:

@@ -84,6 +84,7 @@ class SubprocessExecutor:
     :param motion: how dynamic objects are handled; its refiner is a function that can be pickled
     :param warn: called with one line when the process is restarted
     :param process: that has been started already; it is ended by `close`
+    :param finished: called after each method, in a thread of the executor's
     :raises Recon3rError: where the process cannot make the predictor
     """
 
@@ -92,7 +93,9 @@ class SubprocessExecutor:
     def __init__(self, predictor: Callable[[], Predictor], options: MappingOptions,
                  motion: MotionConfig = MotionConfig(),
                  warn: Callable[[str], None] = _log.warning,
-                 process: MappingProcess | None = None) -> None:
+                 process: MappingProcess | None = None,
+                 finished: Callable[[], None] = lambda: None) -> None:
+        self._finished = finished
         self._setup = (predictor, options, motion)
         self._warn = warn
         self._known = MappedViews.empty()
@@ -171,6 +174,7 @@ class SubprocessExecutor:
                 call.future.set_exception(error)
             else:
                 call.future.set_result((result, self._known.map))
+            self._finished()
 
     def _look(self) -> None:
         """Restart a process that has ended, before the next keyframe waits for it."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
 from recon3r_ros.slam.dynamics.motion import MotionDetector
 from recon3r_ros.slam.types import Frame, Keyframe, Map, TrackedFrame
@@ -47,22 +48,6 @@ class PlacedFrame:
     reference: Keyframe | None
     T_reference_cam: Array
     stamp_ns: int = 0
-
-
-def place(frames: Iterable[Frame], tracking_image: Callable[[Frame], NDArray[np.uint8]],
-          known: Map, trajectory: Iterable[tuple[TrackedFrame, Array]]) -> Iterator[PlacedFrame]:
-    """
-    Iterate over frames with their final poses.
-
-    :param tracking_image: of a frame, (H, W) uint8
-    :param trajectory: frames with their poses T_map_cam (4, 4)
-    """
-    placed = {f.index: (known.present(f.keyframe), T) for f, T in trajectory}
-    for frame in frames:
-        reference, T_map_cam = placed.get(frame.index, (None, np.eye(4)))
-        T = np.eye(4) if reference is None else se3.normalized(
-            se3.inverse(reference.T_map_cam) @ T_map_cam)
-        yield PlacedFrame(frame.index, tracking_image(frame), reference, T, frame.stamp_ns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,3 +110,28 @@ def _detected(detector: MotionDetector, frames: list[PlacedFrame]) -> list[_Evid
             detector.detect(frame.gray, frame.T_reference_cam, frame.reference, frame.stamp_ns)
         found.append(_Evidence(detector.score, detector.votes))
     return found
+
+
+def smoothed(frames: Iterable[Frame], tracking_image: Callable[[Frame], NDArray[np.uint8]],
+             camera: Camera, known: Map, trajectory: Iterable[tuple[TrackedFrame, Array]]
+             ) -> dict[int, Mask]:
+    """
+    Detect dynamic objects in the frames of one camera again, by their final poses.
+
+    :param frames: all of them, in order
+    :param tracking_image: of a frame, (H, W) uint8
+    :param camera: pinhole camera of the tracking images
+    :param trajectory: frames with their poses T_map_cam (4, 4)
+    :return: masks by the frames' index, in the detector's pixels; without those that have no pose
+    """
+    placed = {f.index: (known.present(f.keyframe), T) for f, T in trajectory}
+
+    def again() -> Iterator[PlacedFrame]:
+        for frame in frames:
+            reference, T_map_cam = placed.get(frame.index, (None, np.eye(4)))
+            T = np.eye(4) if reference is None else se3.normalized(
+                se3.inverse(reference.T_map_cam) @ T_map_cam)
+            yield PlacedFrame(frame.index, tracking_image(frame), reference, T, frame.stamp_ns)
+
+    masks = smooth(again(), MotionDetector(camera), lambda: MotionDetector(camera))
+    return {index: mask for index, mask in masks if mask is not None}

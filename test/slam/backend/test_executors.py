@@ -63,6 +63,60 @@ def test_the_same_map_comes_of_both(process):
         assert np.array_equal(keyframe.gray, other.gray)
 
 
+@pytest.mark.parametrize('polled', [True, False])
+def test_poses_of_a_first_pair_come_before_its_masks(process, polled):
+    """And before the next frame is tracked, whether the system was polled in between or not."""
+    system = System(executor=process)
+    index = 0
+    while system._ordered is None:
+        system.add(as_frame(SCENE, index))
+        index += 1
+    second = index - 1
+    system.add(as_frame(SCENE, index))
+    index += 1
+    system._ordered.made.result()
+    if polled:
+        first = system.poll()
+        assert [f.index for f in first.frames] == list(range(index))
+        assert first.keyframe is None and first.masked == ()
+        assert all(f.mask is None for f in first.frames)
+        rest = system.poll()
+        assert rest.frames == ()
+        assert system.poll().masked == () and system.state is TrackingState.TRACKING
+        after = system.add(as_frame(SCENE, index))
+        assert [f.index for f in after.frames] == [index]
+    else:
+        rest = system.add(as_frame(SCENE, index))
+        assert [f.index for f in rest.frames] == list(range(index + 1))
+    assert [f.index for f in rest.masked] == [second, second + 1]
+    shape = as_frame(SCENE, 0).image.shape[:2]
+    assert all(f.mask is not None and f.mask.shape == shape for f in rest.masked)
+    assert rest.keyframe is not None and rest.keyframe.index == second
+
+
+@pytest.mark.parametrize('end', ['finish', 'saved', 'forget', 'reset'])
+def test_a_first_pair_without_masks_is_completed_or_forgotten(process, end):
+    system = System(executor=process)
+    index = 0
+    while system._ordered is None:
+        system.add(as_frame(SCENE, index))
+        index += 1
+    system._ordered.made.result()
+    assert system.poll().frames and system._begun is not None
+    if end == 'finish':
+        done = system.finish()
+        assert done.masked and done.keyframe is not None
+    elif end == 'saved':
+        assert len(system.saved().map.keyframes) == 2
+    elif end == 'forget':
+        system.forget(as_frame(SCENE, 0).camera_name)
+    else:
+        system.reset()
+    assert system._begun is None
+    assert len(system.trajectory()) == (0 if end == 'reset' else index)
+    system.add(as_frame(SCENE, index))
+
+
 @pytest.fixture
 def one_thread():
     """Let OpenCV use one thread, as the mapping process does."""

@@ -107,8 +107,9 @@ def test_a_pair_is_tried_as_soon_as_there_is_parallax() -> None:
     assert turned.shift == pytest.approx(shifts[4], abs=0.3)
 
 
-def test_after_some_waiting_less_parallax_will_do() -> None:
+def test_after_some_waiting_less_parallax_will_do(monkeypatch) -> None:
     """More than the noise of tracking, but less than that share of the width."""
+    monkeypatch.setattr(keyframes, 'FIRST_SHIFT_SHARE', 0.01)  # images are small here
     distances = np.linspace(0.1, 0.6, 60)
     little = next(at_x(d) for d in distances if judged([at_x(d)]).shift > 2.1)
     assert (keyframes.FIRST_SHIFT < judged([little]).shift
