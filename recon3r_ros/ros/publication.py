@@ -319,7 +319,9 @@ class Publication:
         def outlined() -> Mask:
             if own is None:
                 return mask
-            out = refined(self._config.dynamics.refiner, own.image, mask)
+            # Under load, the smaller part of the work would be saved if masks were refined anyway
+            out = mask if tracked.propagated else refined(
+                self._config.dynamics.refiner, own.image, mask)
             return out if own.mask is None else out | own.mask
 
         now = time.monotonic()

@@ -314,6 +314,7 @@ class TrackedFrame:
     :param mask: dynamic objects, at the source image's size (H, W); None where not detected
     :param camera_name: which camera took it
     :param landmarks: number of landmarks that agree with the pose
+    :param propagated: whether the mask is that of an earlier frame, moved by optical flow
     """
 
     name: str
@@ -326,6 +327,7 @@ class TrackedFrame:
     mask: NDArray[np.bool_] | None = None
     camera_name: str = 'camera'
     landmarks: int = 0
+    propagated: bool = False
 
 
 @dataclass(frozen=True)

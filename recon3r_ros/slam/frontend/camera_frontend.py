@@ -120,12 +120,12 @@ class CameraFrontend:
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
         due = self._keyframe_is_due(gray, track, before)
-        moving = self._moving(frame, gray, T_keyframe_cam, keyframe, due)
+        moving, propagated = self._moving(frame, gray, T_keyframe_cam, keyframe, due)
         times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu)
         self._tracker.remember(gray, track, moving)
         placed = Placed(
-            replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam),
-            *self._tracker.observations(track), track.pose, moving)
+            replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam,
+                    propagated=propagated), *self._tracker.observations(track), track.pose, moving)
         request = self._mapping(frame, gray, track, moving, keyframe, busy) if due else None
         return FrontendStep(placed, request, times)
 
@@ -318,8 +318,13 @@ class CameraFrontend:
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 
     def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe,
-                becomes_keyframe: bool) -> Mask:
-        """Detect or propagate dynamic objects in a tracked frame; mask in the detector's size."""
+                becomes_keyframe: bool) -> tuple[Mask, bool]:
+        """
+        Detect or propagate dynamic objects in a tracked frame.
+
+        :return: mask in the detector's size, and whether it was propagated
+        """
+        mask, known = np.zeros(self._detector.shape, bool), None
         if self._motion.detect:
             period = 1 if becomes_keyframe else self._effort.mask_period
             known = self._propagation.propagated(gray, period)
@@ -327,11 +332,9 @@ class CameraFrontend:
                 gray, T_keyframe_cam, keyframe, frame.stamp_ns)
             if known is None:
                 self._propagation.keep(gray, mask)
-        else:
-            mask = np.zeros(self._detector.shape, bool)
         if frame.mask is not None:
             mask = mask | self.rectifier.mask_from_source(frame.mask, mask.shape)
-        return mask
+        return mask, known is not None
 
     def _reset_motion(self) -> None:
         self._detector.reset()
