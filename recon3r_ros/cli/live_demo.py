@@ -22,7 +22,7 @@ from recon3r_ros.bench.load import LoadMeter, MachineLoad
 from recon3r_ros.cli.console import ProgressBar
 from recon3r_ros.cli.play import OFFSET
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.evaluation.live import posed_in_time
+from recon3r_ros.evaluation.live import posed_in_time, tracking_95_ms
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.bag import recorded_images
 from recon3r_ros.io.stamps import parse_seconds
@@ -50,6 +50,7 @@ class LiveReport:
     :param in_time: share of the images whose pose was received in time, see `evaluation.live`
     :param latency_ms: median from an image's stamp to its pose's arrival
     :param latency_95_ms: 95th percentile
+    :param tracking_95_ms: the same without the images that waited for the first map
     :param callback_ms: median run time of the node's image callback; NaN where not received
     :param load: of the machine while images were played; None where unknown
     """
@@ -59,6 +60,7 @@ class LiveReport:
     in_time: float
     latency_ms: float
     latency_95_ms: float
+    tracking_95_ms: float
     callback_ms: float
     load: MachineLoad | None
 
@@ -205,7 +207,8 @@ def _report(listener: Listener, load: MachineLoad | None) -> LiveReport:
     stamps_ns = listener.stamps_ns
     return LiveReport(
         len(stamps_ns), len(delays), posed_in_time(stamps_ns, listener.arrivals_ns),
-        float(np.median(delays)), float(np.quantile(delays, 0.95)), listener.callback_ms, load)
+        float(np.median(delays)), float(np.quantile(delays, 0.95)),
+        tracking_95_ms(listener.arrivals_ns), listener.callback_ms, load)
 
 
 @contextmanager

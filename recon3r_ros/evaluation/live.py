@@ -48,6 +48,18 @@ def posed_in_time(stamps_ns: Collection[int], arrivals_ns: Mapping[int, int]) ->
     return posed / max(len(stamps_ns), 1)
 
 
+def tracking_95_ms(arrivals_ns: Mapping[int, int]) -> float:
+    """
+    Percentile 95 of the latencies of images that came when there was a map.
+
+    :param arrivals_ns: of the poses, by the stamps of their images, nanoseconds; not empty
+    :returns: milliseconds; NaN where there is no such image
+    """
+    first = min(arrivals_ns.values())
+    delays = [came - stamp for stamp, came in arrivals_ns.items() if stamp > first]
+    return float(np.quantile(delays, 0.95)) * 1e3 / NS_PER_S if delays else float('nan')
+
+
 def compare_live_masks(masks: Path, truth: Path) -> LiveMasks | None:
     """
     Compare masks after the initialisation.

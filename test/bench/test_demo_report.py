@@ -26,7 +26,7 @@ SAVED = Evaluation(
 def live():
     pytest.importorskip('rclpy', reason='rclpy is missing')
     from recon3r_ros.cli.live_demo import LiveReport
-    return LiveReport(120, 118, 0.95, 20.0, 300.0, 0.1, MachineLoad(2, 0.8, 0.05))
+    return LiveReport(120, 118, 0.95, 20.0, 300.0, 40.0, 0.1, MachineLoad(2, 0.8, 0.05))
 
 
 def line(text: str, name: str) -> str:

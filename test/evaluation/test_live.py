@@ -5,7 +5,7 @@
 import cv2
 import numpy as np
 import pytest
-from recon3r_ros.evaluation.live import compare_live_masks, posed_in_time
+from recon3r_ros.evaluation.live import compare_live_masks, posed_in_time, tracking_95_ms
 
 MS = 10**6
 SECOND = 10**9
@@ -45,3 +45,11 @@ def test_missing_masks_count_as_wrong_after_the_first_second(tmp_path):
 
 def test_without_images_there_is_nothing_to_compare(tmp_path):
     assert compare_live_masks(tmp_path, tmp_path) is None
+
+
+def test_images_before_the_map_do_not_count_once_there_is_one() -> None:
+    """Images at 0 and 100 ms get their poses at 200 ms, those from 201 ms on after 10 ms."""
+    waited = {0: 200 * MS, 100 * MS: 200 * MS}
+    tracked = {n * MS: (n + 10) * MS for n in range(201, 301)}
+    assert tracking_95_ms({**waited, **tracked}) == pytest.approx(10.0)
+    assert np.isnan(tracking_95_ms(waited))
