@@ -265,7 +265,7 @@ class System:
     def _frontend_of(self, frame: Frame) -> CameraFrontend:
         frontend = self._frontends.get(frame.camera_name)
         if frontend is None:
-            frontend = CameraFrontend(frame, self._motion, self._options)
+            frontend = CameraFrontend(frame, self._motion, self._options, self._live)
             frontend.refocus(self.map.focal_factor)
             frontend.effort = self._effort
             self._frontends[frame.camera_name] = frontend

@@ -55,11 +55,12 @@ class CameraFrontend:
 
     :param frame: its first one
     :param motion: handling of dynamic objects
+    :param live: whether poses are awaited
     :raises InputError: where the camera's size is not the image's
     """
 
     def __init__(self, frame: Frame, motion: MotionConfig = MotionConfig(),
-                 options: FrontendOptions = FrontendOptions()) -> None:
+                 options: FrontendOptions = FrontendOptions(), live: bool = False) -> None:
         self._full = self._options = options
         self._effort = Effort()
         self.name = frame.camera_name
@@ -69,7 +70,7 @@ class CameraFrontend:
             self.rectifier.tracking_camera, options.tracked_landmarks)
         self._detector = MotionDetector(self.rectifier.tracking_camera, motion.rest_s)
         self._propagation = MaskPropagation()
-        self._initializer = Initializer()
+        self._initializer = Initializer(live)
         self._relocalizer = Relocalizer()
         self._sharpness: deque[float] = deque(maxlen=RECENT)
         self._state = TrackingState.INITIALISING

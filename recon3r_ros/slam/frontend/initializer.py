@@ -59,9 +59,14 @@ class FirstPair:
 
 
 class Initializer:
-    """Pending frames of one camera, which has no depth yet."""
+    """
+    Pending frames of one camera, which has no depth yet.
 
-    def __init__(self) -> None:
+    :param live: whether their poses are awaited, so that a first pair may have less parallax
+    """
+
+    def __init__(self, live: bool = False) -> None:
+        self._share = keyframes.LIVE_SHIFT_SHARE if live else keyframes.FIRST_SHIFT_SHARE
         self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
         self._tried_shift = 0.0
 
@@ -99,7 +104,7 @@ class Initializer:
         shift = keyframes.first_shift(track, reference, camera)
         least = keyframes.FIRST_SHIFT
         if len(self._pending) < keyframes.PATIENT_FRAMES:
-            least = max(least, keyframes.FIRST_SHIFT_SHARE * camera.width)
+            least = max(least, self._share * camera.width)
         return FirstPair(shift, overlap, shift > max(least, RETRY_GROWTH * self._tried_shift)
                          or overlap <= keyframes.FIRST_OVERLAP)
 

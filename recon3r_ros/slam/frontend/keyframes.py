@@ -21,7 +21,9 @@ CRITICAL_OVERLAP = 0.4
 #: of the image's width that dynamic objects do not fit a wrong pose. It does not measure the
 #: baseline, most of which a rotation can imitate; the prediction decides whether there is depth.
 #: After some frames of waiting only the noise counts
-FIRST_SHIFT, FIRST_SHIFT_SHARE, PATIENT_FRAMES = 2.0, 0.006, 20
+FIRST_SHIFT, FIRST_SHIFT_SHARE, PATIENT_FRAMES = 2.0, 0.01, 20
+#: The same share where poses are awaited live: the map begins half as late, a little less accurate
+LIVE_SHIFT_SHARE = 0.006
 #: Median parallax (pixels) below which a camera only rotated
 STILL_PIXELS = 1.0
 #: Keypoints that a rotation is fitted to, at least

@@ -60,9 +60,9 @@ def frame(n: int) -> TrackedFrame:
     return TrackedFrame(f'{n:06}', n * 10 ** 8, n)
 
 
-def waiting(way: list[Array], first: Track | None = None) -> Initializer:
+def waiting(way: list[Array], first: Track | None = None, live: bool = False) -> Initializer:
     """Start with the first keyframe, and go on a way."""
-    out = Initializer()
+    out = Initializer(live)
     out.start(frame(0), NOTHING, REFERENCE)
     for n, T in enumerate(way, 1):
         out.add(frame(n), NOTHING, seen_from(T))
@@ -107,9 +107,16 @@ def test_a_pair_is_tried_as_soon_as_there_is_parallax() -> None:
     assert turned.shift == pytest.approx(shifts[4], abs=0.3)
 
 
-def test_after_some_waiting_less_parallax_will_do(monkeypatch) -> None:
+def test_less_parallax_will_do_where_poses_are_awaited() -> None:
+    way = [next(at_x(d) for d in np.linspace(0.1, 0.6, 60) if judged([at_x(d)]).shift > 2.1)]
+    assert (keyframes.LIVE_SHIFT_SHARE < 2.1 / TRACKING.width < judged(way).shift / TRACKING.width
+            < keyframes.FIRST_SHIFT_SHARE)
+    assert waiting(way, live=True).first_pair(REFERENCE, TRACKING).worth_trying
+    assert not waiting(way).first_pair(REFERENCE, TRACKING).worth_trying
+
+
+def test_after_some_waiting_less_parallax_will_do() -> None:
     """More than the noise of tracking, but less than that share of the width."""
-    monkeypatch.setattr(keyframes, 'FIRST_SHIFT_SHARE', 0.01)  # images are small here
     distances = np.linspace(0.1, 0.6, 60)
     little = next(at_x(d) for d in distances if judged([at_x(d)]).shift > 2.1)
     assert (keyframes.FIRST_SHIFT < judged([little]).shift
