@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 import tempfile
 
+import numpy as np
 from recon3r_ros.bench.load import busy_processes
 from recon3r_ros.bench.simulated import simulated_pack
 from recon3r_ros.bench.transport import run as run_transport
@@ -18,6 +19,7 @@ from recon3r_ros.cli.reconstruction import reconstruct
 from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.results import evaluate, Evaluation
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.bag import recorded_ages_ns
 from recon3r_ros.io.markdown import table
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.transport_probe import cloud_stream, image_stream
@@ -28,6 +30,8 @@ PACK = 'sevenscenes_redkitchen'
 WIDE = SceneConfig(seed=3, frames=150, width=1280, height=720, fps=30.0, trajectory='sweep',
                    moving_objects=1)
 TRANSPORT_S = 60.0
+#: Topic of the clouds of keyframes
+CLOUDS = '/recon3r/camera/points'
 #: Runs of a sequence
 RUNS = 5
 _TITLE = f"""\
@@ -67,6 +71,7 @@ def measure(packs: Path, output: Path, load: int = 0) -> int:
             rows = [_row(f'{label}, node alone', images, folder / 'live', RUNS)
                     for label, images in sequences]
             rows.append(_row('kitchen, all recorded', pack, folder / 'live', 1, record=True))
+        ages_ns = recorded_ages_ns(folder / 'live' / 'recording', CLOUDS)
     rows += [(f'{label}, `recon3r run`', '', '', '', '', '', '', _metres(ate))
              for label, ate in runs]
     rows += [(f'target, {label}', f'>= {posed} %', '', f'<= {latency} ms', '', '<= 3 ms',
@@ -81,6 +86,10 @@ def measure(packs: Path, output: Path, load: int = 0) -> int:
         f'{s.topic.name}, {s.size / 1e6:.1f} MB', f'{s.sent}', f'{s.lost}',
         f'{s.latency_median_ms:.1f} ms', f'{s.latency_95_ms:.1f} ms', f'{s.publish_ms:.1f} ms',
         f'{s.cost_ratio:.1f}') for s in run_transport(TRANSPORT_S, streams)]
+    age, age_95 = np.quantile(ages_ns, (0.5, 0.95)) / 1e6
+    text += ('\nAge of the cloud of a keyframe when it is received, all recorded: '
+             f'median {age:.0f} ms, 95 % within {age_95:.0f} ms (target: 1000 ms), '
+             f'{len(ages_ns)} clouds.\n')
     text += '\n## Transport, 60 s\n\n' + table(
         ('messages', 'sent', 'lost', 'latency', '95 %', 'build and publish',
          'as ratio to a bare publisher'), transport)

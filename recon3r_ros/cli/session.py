@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from statistics import median
 from time import perf_counter
@@ -192,8 +193,13 @@ class Session:
         keyframes = self._keyframes()
         trajectory = self._system.trajectory()
         _, poses, indices = self._trajectory()
-        cloud = fuse(keyframes, self._voxel_size) if keyframes else PointCloud.empty()
-        saved = self._driver.saved() if keyframes else None
+        cloud, saved = PointCloud.empty(), None
+        if keyframes:
+            # The mapping process makes the one meanwhile
+            with ThreadPoolExecutor(1) as pool:
+                pending = pool.submit(self._driver.saved)
+                cloud = fuse(keyframes, self._voxel_size)
+                saved = pending.result()
         write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
             self._write_colmap(indices, poses, cloud.scaled(self._metres))

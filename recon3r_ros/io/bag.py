@@ -194,6 +194,22 @@ def recorded_images(path: Path, topic: str) -> Iterator[tuple[int, NDArray[np.ge
                         yield _stamp_ns(message), _pixels(message)
 
 
+def recorded_ages_ns(path: Path, topic: str) -> list[int]:
+    """
+    Nanoseconds from the stamps of a topic's messages to their recording, in order.
+
+    :param path: folder or file
+    :param topic: name, of messages with a header; nothing is returned where it is not in the bag
+    :raises InputError: where the bag cannot be read
+    """
+    ages = []
+    with opened(path) as reader, suppress(BagDamagedError):
+        for recorded_ns, message in messages(reader, topic):
+            if not isinstance(message, InputError):
+                ages.append(recorded_ns - _stamp_ns(message))
+    return ages
+
+
 def _is_stamped(reader: Reader, topic: str) -> bool:
     """Whether images have stamps; the first may be zero, where the clock started with them."""
     try:

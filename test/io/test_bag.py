@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.bag import open_bag, recorded_images
+from recon3r_ros.io.bag import open_bag, recorded_ages_ns, recorded_images
 from recon3r_ros.io.sequences import open_sequence
 
 rosbag2 = pytest.importorskip('rosbags.rosbag2')
@@ -188,6 +188,8 @@ def test_images_of_a_topic_in_the_order_of_recording(tmp_path, block_image):
     assert [stamp for stamp, _ in found] == order
     assert all(np.array_equal(image, mask + stamp) for stamp, image in found)
     assert list(recorded_images(path, '/absent')) == []
+    assert recorded_ages_ns(path, '/mask') == [1_000_000] * len(found)
+    assert recorded_ages_ns(path, '/absent') == []
 
 
 def test_zero_stamps_fall_back_to_the_recording_time(tmp_path, block_image):

@@ -130,11 +130,14 @@ class Pairing:
                 partners.append(near[0])  # a window that just began shares few views
             loop = pair_graph.loop_candidate(descriptors, window)
             partners = [p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)]
-            pairs = predict(partners, members)
             # Of several cameras, one's window may reach far back
             old = [ids[loop]] if loop is not None and ids[loop] not in partners else []
-            loops = predict(old, members)
-            return pairs + loops, loops[0].partner if loops else None
+            if self.predictor.together is None:  # pairs are independent of each other
+                pairs = predict([*partners, *old], members)
+            else:
+                pairs = predict(partners, members) + predict(old, members)
+            closing = [p.partner for p in pairs if p.partner in old]
+            return pairs, closing[0] if closing else None
         candidates = pair_graph.relocalisation_candidates(descriptors)
         recent = predict([ids[p] for p in candidates[:2]])
         return recent or predict([ids[p] for p in candidates[2:]]), None
