@@ -71,7 +71,7 @@ LAYERS = {
                           'slam.visibility slam.archive '
                           'slam.saved_map slam.scale models geometry compiled concurrency',
                           'numpy scipy cv2 gtsam'),
-    'slam.products': layer('slam.types geometry compiled', 'numpy cv2'),
+    'slam.products': layer('slam.types geometry compiled concurrency', 'numpy cv2'),
     'plugins': layer('slam', '*'),
     'io': layer('__version__ slam.types slam.archive slam.saved_map geometry',
                 'numpy cv2 open3d PIL rosbags'),

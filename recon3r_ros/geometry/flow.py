@@ -163,9 +163,9 @@ def _interpolation(points: NDArray[np.float32], nodes: NDArray[np.float32]
     :param nodes: (M, 2)
     :return: (M, 3) indices of points and their weights
     """
-    low = np.floor(np.vstack([points, nodes]).min(axis=0)).astype(int) - 1
-    high = np.ceil(np.vstack([points, nodes]).max(axis=0)).astype(int) + 2
-    mesh = cv2.Subdiv2D((*low.tolist(), *(high - low).tolist()))
+    # Its first triangle is as large as this square, and must be far away from the convex hull
+    far = 20 * int(np.ceil(np.abs(np.vstack([points, nodes])).max()) + 1)
+    mesh = cv2.Subdiv2D((-far, -far, 2 * far, 2 * far))
     index = {mesh.insert(point): n for n, point in enumerate(points.tolist())}
     corners = np.zeros((len(nodes), 3), np.int64)
     inside = np.ones(len(nodes), bool)

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.slam.types import Keyframe, PointCloud
@@ -65,15 +66,17 @@ def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> Poin
         raise Recon3rError(f'voxel size: got {voxel_size}, expected a length above 0')
     frames = list(keyframes)
     reliable = [_reliable(k) for k in frames]
-    gathered = []
-    for i, keyframe in enumerate(frames):
-        own = _gather(keyframe, reliable[i])
+
+    def share(i: int) -> PointCloud:
+        own = _gather(frames[i], reliable[i])
         if len(own.points) == 0:
-            continue
-        world = se3.transform(keyframe.T_map_cam, own.points).astype(np.float32)
+            return own
+        world = se3.transform(frames[i].T_map_cam, own.points).astype(np.float32)
         witnesses = [(frames[j], reliable[j]) for j in _witnesses(i, frames)]
         keep = _stands(world, own.confidences, witnesses)
-        gathered.append(PointCloud(world[keep], own.colors[keep], own.confidences[keep]))
+        return PointCloud(world[keep], own.colors[keep], own.confidences[keep])
+
+    gathered = side_by_side(share, range(len(frames)))
     if not any(len(g.points) for g in gathered):
         return PointCloud.empty()
     points = np.concatenate([g.points for g in gathered])
