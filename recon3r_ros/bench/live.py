@@ -10,13 +10,14 @@ import tempfile
 
 import numpy as np
 from recon3r_ros.bench.load import busy_processes
-from recon3r_ros.bench.simulated import simulated_pack
+from recon3r_ros.bench.simulated import demo_scene, simulated_pack
 from recon3r_ros.bench.transport import run as run_transport
 from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
-from recon3r_ros.cli.live_demo import reconstruct_live
+from recon3r_ros.cli.live_demo import LiveReport, reconstruct_live
 from recon3r_ros.cli.reconstruction import reconstruct
 from recon3r_ros.errors import InputError
+from recon3r_ros.evaluation.live import compare_live_masks
 from recon3r_ros.evaluation.results import evaluate, Evaluation
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.bag import recorded_ages_ns
@@ -32,8 +33,14 @@ WIDE = SceneConfig(seed=3, frames=150, width=1280, height=720, fps=30.0, traject
 TRANSPORT_S = 60.0
 #: Topic of the clouds of keyframes
 CLOUDS = '/recon3r/camera/points'
-#: Runs of a sequence
-RUNS = 5
+#: Runs of a sequence, and of the demo
+RUNS, DEMOS = 5, 3
+#: Images of the demo, and what it must show beside 0, 1 and 2 busy processes
+DEMO_IMAGES = 120
+DEMO_TARGETS = tuple(
+    (f'target, {busy}', f'>= {posed} %', '', f'<= {latency} ms', '', f'>= {jaccard}', '')
+    for busy, posed, latency, jaccard in (
+        (0, 98, 100, 0.7), (1, 95, 200, 0.65), (2, 85, 400, 0.5)))
 _TITLE = f"""\
 # The node, live
 
@@ -72,6 +79,8 @@ def measure(packs: Path, output: Path, load: int = 0) -> int:
                     for label, images in sequences]
             rows.append(_row('kitchen, all recorded', pack, folder / 'live', 1, record=True))
         ages_ns = recorded_ages_ns(folder / 'live' / 'recording', CLOUDS)
+        simulated_pack(demo_scene(0, DEMO_IMAGES), folder / 'demo')
+        demos = [_demo_row(folder / 'demo', folder / 'demos', busy) for busy in range(3)]
     rows += [(f'{label}, `recon3r run`', '', '', '', '', '', '', _metres(ate))
              for label, ate in runs]
     rows += [(f'target, {label}', f'>= {posed} %', '', f'<= {latency} ms', '', '<= 3 ms',
@@ -90,12 +99,36 @@ def measure(packs: Path, output: Path, load: int = 0) -> int:
     text += ('\nAge of the cloud of a keyframe when it is received, all recorded: '
              f'median {age:.0f} ms, 95 % within {age_95:.0f} ms (target: 1000 ms), '
              f'{len(ages_ns)} clouds.\n')
+    text += f'\n## `recon3r demo --ros`, medians of {DEMOS} runs\n\n' + table(
+        ('busy processes beside it', 'posed within 500 ms', 'stamp to pose, median', '95 %',
+         '95 % once there is a map', 'mask J after 1 s', 'of these without mask (J = 0)'),
+        (*demos, *DEMO_TARGETS))
     text += '\n## Transport, 60 s\n\n' + table(
         ('messages', 'sent', 'lost', 'latency', '95 %', 'build and publish',
          'as ratio to a bare publisher'), transport)
     write_bytes(output, text.encode())
     console().print(text, soft_wrap=True)
     return 0
+
+
+def _demo_row(pack: Path, output: Path, busy: int) -> tuple[str, ...]:
+    """Medians of several demos beside busy processes."""
+    reports, masks = [], []
+    with busy_processes(busy):
+        for n in range(DEMOS):
+            own = output / f'{busy} busy, {n}'
+            reports.append(reconstruct_live(pack, own, True))
+            compared = compare_live_masks(own / 'masks', own / 'truth' / 'masks')
+            assert compared is not None
+            masks.append(compared)
+    return (str(busy), f'{100 * median(r.in_time for r in reports):.1f} %', *_latencies(reports),
+            f'{median(m.jaccard for m in masks):.2f}',
+            f'{median(m.missing for m in masks):.0f} of {masks[0].images}')
+
+
+def _latencies(reports: list[LiveReport]) -> tuple[str, ...]:
+    return tuple(f'{median(values):.0f} ms' for values in zip(*(
+        (r.latency_ms, r.latency_95_ms, r.tracking_95_ms) for r in reports)))
 
 
 def _row(name: str, pack: Path, output: Path, runs: int, record: bool = False
@@ -108,8 +141,7 @@ def _row(name: str, pack: Path, output: Path, runs: int, record: bool = False
         saved.append(_ate(evaluate(output, output / 'truth')))
     spread = f' ({min(published):.4f} to {max(published):.4f})' if runs > 1 else ''
     return (name, f'{100 * median(r.poses / r.published for r in reports):.1f} %',
-            *(f'{median(values):.0f} ms' for values in zip(*(
-                (r.latency_ms, r.latency_95_ms, r.tracking_95_ms) for r in reports))),
+            *_latencies(reports),
             f'{median(r.callback_ms for r in reports):.1f} ms',
             _metres(median(published)) + spread, _metres(median(saved)))
 
