@@ -20,8 +20,9 @@ from recon3r_ros.slam.effort import Effort, EFFORTS
 
 #: Latency, in image periods, above which effort is reduced, and below which it may be restored
 LATE, PROMPT = 2.0, 1.0
-#: Latency, in image periods, above which images are skipped: their poses are lost
-TOO_LATE = 4.0
+#: Latency, in image periods, above which images are skipped, and seconds that it must last for all
+#: but a few images: their poses are lost, and a burst ends by itself
+TOO_LATE, TOO_LATE_S = 4.0, 2.0
 #: Image periods that an image has waited, above which others wait behind it; and their effort
 BEHIND, HURRY = 1.0, Effort(mask_period=4)
 #: Share of time that the worker is busy below which effort may be restored
@@ -114,8 +115,11 @@ class LoadShedding:
         periods = float(np.percentile([p.periods for p in recent], PERCENTILE))
         share = sum(p.busy for p in recent) / max(now - recent[0].at, 1e-3)
         waited = now - self._since
-        if waited > REDUCE_S and self._level < len(EFFORTS) - 1 and periods > (
-                LATE if EFFORTS[self._level + 1].image_period == 1 else TOO_LATE):
+        late = periods > LATE and waited > REDUCE_S
+        if self._level < len(EFFORTS) - 1 and EFFORTS[self._level + 1].image_period > 1:
+            lasting = float(np.percentile([p.periods for p in recent], 100 - PERCENTILE))
+            late = lasting > TOO_LATE and waited > TOO_LATE_S
+        if late and self._level < len(EFFORTS) - 1:
             soon = self._restored and waited < 2 * self._patience
             self._patience = min(2 * self._patience, LONGEST_S) if soon else RESTORE_S
             self._change(self._level + 1, now, f'latency {1e3 * periods * period:.0f} ms at an '

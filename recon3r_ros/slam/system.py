@@ -44,9 +44,9 @@ from recon3r_ros.slam.types import (
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Frames from the first pair's second keyframe on that get a dynamic mask, where mapping runs
-#: beside tracking: the newest ones
-LIVE_MASKS = 8
+#: Of the frames that waited for a first pair, those that get a dynamic mask where mapping runs
+#: beside tracking: its second keyframe, and as many after it. Images wait meanwhile
+LIVE_MASKS = 4
 
 
 class System:
@@ -374,7 +374,7 @@ class System:
         waiting = begun.placed
         if self._live:
             second = begun.request.frame.index
-            waiting = [p for p in waiting if p.frame.index >= second][-LIVE_MASKS:]
+            waiting = [p for p in waiting if p.frame.index >= second][:LIVE_MASKS]
         masked = [p for p in frontend.mask_waiting(waiting, first) if p.mask is not None]
         ids = {first.index: first.id, begun.request.frame.index: made}
         self.leave_out({ids[p.frame.index]: p.mask for p in masked

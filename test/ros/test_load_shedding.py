@@ -89,9 +89,20 @@ def test_images_are_skipped_only_where_less_work_is_not_enough():
     for n in range(300):
         shedding.add(n * PERIOD, 3 * PERIOD, PERIOD, PERIOD)
     assert shedding.effort.image_period == 1 and shedding.effort == EFFORTS[4]
-    for n in range(300, 400):
+    for n in range(300, 700):
         shedding.add(n * PERIOD, 5 * PERIOD, PERIOD, PERIOD)
     assert shedding.effort == EFFORTS[-1]
+
+
+def test_a_burst_of_late_images_skips_none():
+    changes = []
+    shedding = LoadShedding(lambda effort, _: changes.append(effort))
+    for n in range(90):
+        shedding.add(n * PERIOD, 5 * PERIOD, PERIOD, PERIOD)
+    assert changes == list(EFFORTS[1:5]), 'three seconds'
+    for n in range(90, 200):
+        shedding.add(n * PERIOD, 0.5 * PERIOD, PERIOD, 0.5 * PERIOD)
+    assert all(effort.image_period == 1 for effort in changes)
 
 
 def test_masks_go_first_and_images_last():
