@@ -15,7 +15,7 @@ R = TypeVar('R')
 
 #: Tracking needs the cores, too; and few stages have more independent parts
 THREADS = 2
-_NAME = 'recon3r-parallel'
+_NAME = 'side_by_side'
 
 
 def cores() -> int:

@@ -140,8 +140,10 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess:
     ('torch', 'networks', ['demo']),
     ('torch', 'networks', ['weights', 'FILE']),
     ('evo', 'eval', ['eval', 'OUT', 'TRUTH'])])
-def test_a_package_that_is_missing_is_named(without, tmp_path, package, extra, command):
+def test_a_package_that_is_missing_is_named(without, tmp_path, monkeypatch, package, extra,
+                                            command):
     without(package)
+    monkeypatch.setenv('TMPDIR', str(tmp_path))  # without simulated scenes of an earlier run
     result = run(*command, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     line, = result.stderr.splitlines()

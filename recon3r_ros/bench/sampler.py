@@ -220,7 +220,11 @@ def _profile(output: Path, arguments: Sequence[str]) -> int:
     os.environ['OPENCV_FOR_THREADS_NUM'] = '1'
     # Before any module of the package takes over the name
     concurrent.futures.ThreadPoolExecutor = SerialExecutor  # type: ignore[misc, assignment]
-    from recon3r_ros.cli import main
+    from recon3r_ros import concurrency
+    from recon3r_ros.bench.in_process import MappingInProcess
+    from recon3r_ros.cli import main, reconstruction
+    concurrency.cores = lambda: 1
+    vars(reconstruction)['SubprocessExecutor'] = MappingInProcess
     with Sampler() as sampler:
         status = main(arguments)
     output.write_text('\n'.join(sampler.lines()) + '\n', encoding='utf-8')

@@ -204,9 +204,10 @@ def recorded_ages_ns(path: Path, topic: str) -> list[int]:
     """
     ages = []
     with opened(path) as reader, suppress(BagDamagedError):
-        for recorded_ns, message in messages(reader, topic):
-            if not isinstance(message, InputError):
-                ages.append(recorded_ns - _stamp_ns(message))
+        if topic in {c.topic for c in reader.connections}:
+            for recorded_ns, message in messages(reader, topic):
+                if not isinstance(message, InputError):
+                    ages.append(recorded_ns - _stamp_ns(message))
     return ages
 
 

@@ -113,10 +113,7 @@ class System:
         frontend = self._frontend_of(frame)
         if self._lag is not None:
             self._lag.count_frame()
-        settled = self.poll()
-        if self._begun is not None:
-            completed = self._complete()
-            settled = replace(completed, frames=settled.frames)
+        settled = self._completed(self.poll())
         step = frontend.add(frame, self.map, self._ordered is not None, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
             if f is not frontend))
@@ -232,8 +229,8 @@ class System:
 
         The map stays; the camera is relocalised in it.
         """
-        if any(pending is not None and pending.frontend.name == camera_name
-               for pending in (self._ordered, self._begun)):
+        pending = self._begun or self._ordered
+        if pending is not None and pending.frontend.name == camera_name:
             self._settle_all()
         self._frontends.pop(camera_name, None)
         if not self.map.started:
@@ -249,8 +246,9 @@ class System:
 
     @property
     def requested_ns(self) -> int | None:
-        """Stamp of the pending keyframe; None where there is none."""
-        return None if self._ordered is None else self._ordered.request.frame.stamp_ns
+        """Stamp of the keyframe that is not in an update yet; None where there is none."""
+        pending = self._begun or self._ordered
+        return None if pending is None else pending.request.frame.stamp_ns
 
     def state_of(self, camera_name: str) -> TrackingState | None:
         """State of one camera's tracking; None before its first frame."""
@@ -297,8 +295,7 @@ class System:
         in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
         self._ordered = Ordered(frontend, request, self._executor.call(
             Mapper.add, untracked(request.frame), view, request.gray, in_use))
-        update = self.poll()
-        return update
+        return self.poll()
 
     def _start(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
         made, self.map = self._executor.call(
@@ -311,11 +308,13 @@ class System:
 
     def _settle_all(self) -> Update:
         """Take over all that is pending; waits until it is finished."""
-        settled = Update(self.state, (), None) if self._ordered is None else self._settle()
-        if self._begun is None:
-            return settled
-        completed = self._complete()
-        return replace(completed, frames=settled.frames)
+        return self._completed(
+            Update(self.state, (), None) if self._ordered is None else self._settle())
+
+    def _completed(self, settled: Update) -> Update:
+        """Add what is left of a first pair."""
+        return settled if self._begun is None else replace(
+            self._complete(), frames=settled.frames)
 
     def _settle(self) -> Update:
         """Take over the result of the pending keyframe; waits until it is finished."""
