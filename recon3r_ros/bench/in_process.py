@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
 
 from recon3r_ros.models.types import Predictor
 from recon3r_ros.slam.backend.executor import InProcessExecutor
@@ -23,5 +24,6 @@ class MappingInProcess(InProcessExecutor):
                  ) -> None:
         super().__init__(Mapper(predictor(), options, motion))
         self.keyframe_times: tuple[KeyframeTime, ...] = ()
+        self.pid = os.getpid()
         if process is not None:
             process.end()

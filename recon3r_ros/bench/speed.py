@@ -108,7 +108,6 @@ def measure(pack: Path, page: Path, baseline: Path | None, load: int) -> int:
     """
     if not pack.is_dir():
         raise InputError(f'{pack}: no such pack; give its folder with --packs')
-    pack = pack.resolve()  # each version runs in its own folder
     trees = {'this version': OWN_TREE}
     if baseline is not None:
         if not (baseline / 'recon3r_ros').is_dir():

@@ -61,7 +61,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
-    shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared')
+    shared = Path(arguments.packs or os.environ.get('RECON3R_SHARED') or '../shared').resolve()
     # Each needs a different extra
     if arguments.live:
         require_rclpy()
