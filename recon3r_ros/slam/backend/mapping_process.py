@@ -17,7 +17,7 @@ from recon3r_ros.slam.backend.channel import Channel, shared_file
 
 #: Seconds that the process has to end on request
 _PATIENCE_S = 2.0
-#: Nothing that an import makes is garbage: looking for it takes a sixth of the time
+#: Garbage collection takes a sixth of the time of imports, which leave no garbage
 _MAIN = ('import gc; gc.disable(); '
          'from recon3r_ros.slam.backend.subprocess_executor import serve; '
          'gc.freeze(); gc.enable(); serve')
