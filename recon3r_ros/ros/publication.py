@@ -194,9 +194,9 @@ class Publication:
     def latched(self) -> None:
         """Publish latched topics that are due, or have a new subscriber."""
         self._tree.settle()
+        if self._system.unmasked is not None:
+            return  # the map would show dynamic objects until its next message
         known = self._system.map
-        if any(k.stamp_ns == self._system.requested_ns for k in known.keyframes.values()):
-            return  # its dynamic objects are not known yet
         for latched in self._latched:
             joined = self._outputs.joined(latched.topic)
             if not known.started or not self._outputs.wanted(latched.topic) or self._closed:
@@ -224,7 +224,7 @@ class Publication:
             return
         for keyframe in self._system.map.keyframes.values():
             if (newest is not None and keyframe.id == newest.id
-                    or keyframe.stamp_ns == self._system.requested_ns
+                    or keyframe.id == self._system.unmasked
                     or not 0 <= self._stamp_ns - keyframe.stamp_ns < TF_HISTORY_NS):
                 continue
             # Transforms of a bare camera in map units do not fit clouds in metres

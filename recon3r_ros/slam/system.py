@@ -246,9 +246,13 @@ class System:
 
     @property
     def requested_ns(self) -> int | None:
-        """Stamp of the keyframe that is not in an update yet; None where there is none."""
-        pending = self._begun or self._ordered
-        return None if pending is None else pending.request.frame.stamp_ns
+        """Stamp of the pending keyframe; None where there is none."""
+        return None if self._ordered is None else self._ordered.request.frame.stamp_ns
+
+    @property
+    def unmasked(self) -> int | None:
+        """Id of a first pair's second keyframe until it has masks, in the map but no update."""
+        return None if self._begun is None else self._begun.made
 
     def state_of(self, camera_name: str) -> TrackingState | None:
         """State of one camera's tracking; None before its first frame."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Event
 
 import numpy as np
@@ -86,14 +87,20 @@ def test_without_stamps_images_have_the_time_of_their_arrival():
     assert sum('no stamp' in w for w in warnings) == 1
 
 
-def test_newest_wins_and_drops_are_counted():
-    gate, busy, done = Event(), Event(), []
+def gated() -> tuple[Callable[[int], None], Event, Event, list[int]]:
+    """Return a handler, the gate that it waits for, whether it has begun, and what it has done."""
+    gate, busy, done = Event(), Event(), list[int]()
 
     def handle(item: int) -> None:
         busy.set()
         gate.wait(20)
         done.append(item)
 
+    return handle, gate, busy, done
+
+
+def test_newest_wins_and_drops_are_counted():
+    handle, gate, busy, done = gated()
     worker: Worker[int] = Worker('test', handle, 2, pytest.fail)
     worker.put('a', 0)
     assert busy.wait(20)
@@ -132,13 +139,7 @@ def test_it_survives_exceptions_and_does_orders_first():
 
 
 def test_a_queue_of_its_own_size() -> None:
-    gate, busy, done = Event(), Event(), []
-
-    def handle(item: int) -> None:
-        busy.set()
-        gate.wait(20)
-        done.append(item)
-
+    handle, gate, busy, done = gated()
     worker: Worker[int] = Worker('test', handle, 1, pytest.fail)
     worker.put('a', 0)
     assert busy.wait(20)

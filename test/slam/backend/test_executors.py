@@ -50,6 +50,15 @@ def feed(system: System, wait: bool, indices=range(40)) -> int:
     return posed
 
 
+def feed_until_requested(system: System) -> int:
+    """Feed frames until a keyframe is pending; return the next index."""
+    index = 0
+    while system._ordered is None:
+        system.add(as_frame(SCENE, index))
+        index += 1
+    return index
+
+
 def test_the_same_map_comes_of_both(process, monkeypatch):
     monkeypatch.setattr(InProcessExecutor, 'in_step', False)  # live, as the other one
     here, there = System(GeometricPredictor()), System(executor=process)
@@ -68,10 +77,7 @@ def test_the_same_map_comes_of_both(process, monkeypatch):
 def test_poses_of_a_first_pair_come_before_its_masks(process, polled):
     """And before the next frame is tracked, whether the system was polled in between or not."""
     system = System(executor=process)
-    index = 0
-    while system._ordered is None:
-        system.add(as_frame(SCENE, index))
-        index += 1
+    index = feed_until_requested(system)
     second = index - 1
     system.add(as_frame(SCENE, index))
     index += 1
@@ -98,10 +104,7 @@ def test_poses_of_a_first_pair_come_before_its_masks(process, polled):
 @pytest.mark.parametrize('end', ['finish', 'saved', 'forget', 'reset'])
 def test_a_first_pair_without_masks_is_completed_or_forgotten(process, end):
     system = System(executor=process)
-    index = 0
-    while system._ordered is None:
-        system.add(as_frame(SCENE, index))
-        index += 1
+    index = feed_until_requested(system)
     system._ordered.made.result()
     assert system.poll().frames and system._begun is not None
     if end == 'finish':
