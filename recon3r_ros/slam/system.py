@@ -374,14 +374,9 @@ class System:
         assert begun is not None
         frontend, made = begun.frontend, begun.made
         first = next(iter(self.map.keyframes.values()))
-        waiting = begun.placed
-        if self._live:
-            second = begun.request.frame.index
-            waiting = [p for p in waiting if p.frame.index >= second][:LIVE_MASKS]
+        waiting = begun.from_second()[:LIVE_MASKS] if self._live else begun.placed
         masked = [p for p in frontend.mask_waiting(waiting, first) if p.mask is not None]
-        ids = {first.index: first.id, begun.request.frame.index: made}
-        self.leave_out({ids[p.frame.index]: p.mask for p in masked
-                        if p.frame.index in ids and p.mask is not None and p.mask.any()})
+        self.leave_out(begun.of_keyframes(masked, first))
         first, keyframe = self.map.keyframes[first.id], self.map.keyframes[made]
         frontend.begin(first, keyframe, begun.placed)
         frames = {frame.index: frame for frame in begun.posed}
