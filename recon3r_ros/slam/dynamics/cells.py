@@ -23,8 +23,8 @@ Mask = NDArray[np.bool_]
 MASK_STEP = 3
 #: Mask pixels a cell: flow is measured, and evidence collected, once in so many
 CELL = 2
-#: Flow's coarse-to-fine search needs so many cells a side
-MIN_CELLS = 10
+#: Cells a side at least: more than a patch of flow has
+MIN_CELLS = 8
 
 
 @dataclass(frozen=True, eq=False)

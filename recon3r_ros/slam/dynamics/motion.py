@@ -26,6 +26,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics import evidence
 from recon3r_ros.slam.dynamics.cells import CELL, Cells
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
+from recon3r_ros.slam.dynamics.inverse_search import flow, Level, pyramid
 from recon3r_ros.slam.dynamics.regions import large_regions
 from recon3r_ros.slam.dynamics.resting import Resting
 from recon3r_ros.slam.types import Keyframe
@@ -34,9 +35,6 @@ Array = NDArray[np.float64]
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Size and distance of the patches of optical flow, in cells: large ones spread motion beyond its
-#: outline by half their size
-PATCH_SIZE, PATCH_STRIDE, FLOW_ITERATIONS = 6, 4, 6
 #: Flow of patches is a little coarser than cells: weights of a cell and of its neighbours
 FLOW_KERNEL = np.array([1, 6, 1], np.float32) / 8
 #: Frames back that flow is measured to, in turn: the short way blurs outlines less, on the long
@@ -59,16 +57,16 @@ MARGIN = 0.01
 class _Past:
     """A frame seen before, in cells, with its pose in the present reference's frame."""
 
-    gray: NDArray[np.uint8]
+    levels: list[Level]
     T_ref_cam: Array
     T_cam_ref: Array
 
     @classmethod
-    def of(cls, gray: NDArray[np.uint8], T_ref_cam: Array) -> _Past:
-        return cls(gray, T_ref_cam, se3.inverse(T_ref_cam))
+    def of(cls, levels: list[Level], T_ref_cam: Array) -> _Past:
+        return cls(levels, T_ref_cam, se3.inverse(T_ref_cam))
 
 
-_REFERENCE = _Past(np.zeros((0, 0), np.uint8), np.eye(4), np.eye(4))
+_REFERENCE = _Past([], np.eye(4), np.eye(4))
 
 
 class MotionDetector:
@@ -82,11 +80,6 @@ class MotionDetector:
     def __init__(self, camera: Camera, rest_s: float = 0.0) -> None:
         self._rest_s = rest_s
         self._cells = Cells.of_camera(camera)
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._flow.setFinestScale(0)
-        self._flow.setPatchSize(PATCH_SIZE)
-        self._flow.setPatchStride(PATCH_STRIDE)
-        self._flow.setGradientDescentIterations(FLOW_ITERATIONS)
         self.reset()
 
     @property
@@ -123,8 +116,9 @@ class MotionDetector:
         :return: (H // 3, W // 3), at least 16 each
         """
         self.follow(reference)
-        frame = _Past.of(self._cells.of_image(gray), T_ref_cam)
-        before = self._collect(frame)
+        image = self._cells.of_image(gray)
+        frame = _Past.of(pyramid(image), T_ref_cam)
+        before = self._collect(image, frame)
         self._past.append(frame)
         self._count += 1
         mask = self.segment(self.score)
@@ -132,7 +126,7 @@ class MotionDetector:
         self._resting.update(moving, before, stamp_ns * 1e-9)
         return mask
 
-    def _collect(self, frame: _Past) -> Map:
+    def _collect(self, image: NDArray[np.uint8], frame: _Past) -> Map:
         """
         Collect the evidence of a frame.
 
@@ -143,31 +137,22 @@ class MotionDetector:
         P = self._cells.projections(np.stack([other.T_cam_ref @ frame.T_ref_cam
                                               for other in (past, self._past[-1], _REFERENCE)]))
         bounds = self._surface.seen(frame.T_cam_ref, self._cells)
-        flow, positions = self._measure(frame, past), self._cells.positions
+        forward, positions = _measured(frame, past), self._cells.positions
         residual = np.empty((3, *self._cells.shape), np.float32)
         valid = np.empty(self._cells.shape, bool)
-        evidence.residuals(positions, flow, _bordered(self._measure(past, frame), NO_FLOW),
-                           cv2.cornerMinEigenVal(frame.gray, blockSize=5, ksize=3),
+        evidence.residuals(positions, forward, _bordered(_measured(past, frame), NO_FLOW),
+                           cv2.cornerMinEigenVal(image, blockSize=5, ksize=3),
                            bounds.values, P[0], REACH * self._cells.width, residual, valid)
         before, then = np.empty_like(positions), np.empty_like(positions)
-        evidence.correspondences(positions, flow, bounds.values, P, lag, before, then)
+        evidence.correspondences(positions, forward, bounds.values, P, lag, before, then)
         look, score, votes = np.empty((3, *self._cells.shape), np.float32)
         evidence.interpolate(self._appearance, then, look)
-        difference = cv2.blur(cv2.absdiff(_look(frame.gray), look), (3, 3))
+        difference = cv2.blur(cv2.absdiff(_look(image), look), (3, 3))
         evidence.interpolate(
             cv2.copyMakeBorder(self.score, *evidence.BORDER, cv2.BORDER_REPLICATE), before, score)
         evidence.vote(residual, valid, difference, bounds.known, votes, score)
         self.score, self.votes = score, votes
         return before
-
-    def _measure(self, frame: _Past, other: _Past) -> Map:
-        """Flow (2, rows, columns) of the cells from one frame to another, mask pixels."""
-        flow = self._flow.calc(frame.gray, other.gray, None)
-        out = np.empty((2, *flow.shape[:2]), np.float32)
-        for channel, smoothed in zip(cv2.split(flow), out):
-            cv2.sepFilter2D(channel, -1, CELL * FLOW_KERNEL, FLOW_KERNEL, smoothed,
-                            borderType=cv2.BORDER_REPLICATE)
-        return out
 
     def unsettled(self, stamp_ns: int) -> Mask:
         """
@@ -180,7 +165,7 @@ class MotionDetector:
 
     def rescale(self, reference: Keyframe, factor: float) -> None:
         """Scale past poses by a factor, as a loop closure scaled the reference's depths."""
-        self._past = deque((_Past.of(p.gray, se3.stretched(p.T_ref_cam, factor))
+        self._past = deque((_Past.of(p.levels, se3.stretched(p.T_ref_cam, factor))
                             for p in self._past), maxlen=max(LAGS))
         self.follow(reference)
 
@@ -196,13 +181,13 @@ class MotionDetector:
         old, older = self._reference, self._surface
         gray = self._cells.of_image(reference.gray)
         if old is None:
-            self._past.append(_Past.of(gray, np.eye(4)))
+            self._past.append(_Past.of(pyramid(gray), np.eye(4)))
         elif old.id == reference.id:
             older = None
         else:
             if T_new_old is None:
                 T_new_old = se3.inverse(reference.T_map_cam) @ old.T_map_cam
-            self._past = deque((_Past.of(p.gray, T_new_old @ p.T_ref_cam) for p in self._past),
+            self._past = deque((_Past.of(p.levels, T_new_old @ p.T_ref_cam) for p in self._past),
                                maxlen=max(LAGS))
             assert older is not None
             older = older.moved(T_new_old)
@@ -241,6 +226,15 @@ class MotionDetector:
                                        cv2.CHAIN_APPROX_NONE)
         filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
         return mask | ((filled > 0) & (full > -LOW))
+
+
+def _measured(frame: _Past, other: _Past) -> Map:
+    """Flow (2, rows, columns) of the cells from one frame to another, mask pixels."""
+    out = np.empty((2, *frame.levels[0].shape), np.float32)
+    for channel, smoothed in zip(flow(frame.levels, other.levels), out):
+        cv2.sepFilter2D(channel, -1, CELL * FLOW_KERNEL, FLOW_KERNEL, smoothed,
+                        borderType=cv2.BORDER_REPLICATE)
+    return out
 
 
 def _look(gray: NDArray[np.uint8]) -> Map:
