@@ -41,6 +41,7 @@ class RunOptions:
     :param frontend: of tracking
     :param mapping: of local mapping
     :param progress: show a progress bar where standard error is a terminal
+    :param no_map: only detect dynamic objects
     """
 
     model: Model = Model()
@@ -50,6 +51,7 @@ class RunOptions:
     frontend: FrontendOptions = FrontendOptions()
     mapping: MappingOptions = MappingOptions()
     progress: bool = True
+    no_map: bool = False
 
 
 def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = RunOptions(),
@@ -74,7 +76,7 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
                   ) as executor,
           progress_bar(options.progress) as bar, ResultWriter(output) as writer):
         system = System(executor=executor, motion=options.motion, options=options.frontend,
-                        lag=KeyframeLag())
+                        lag=KeyframeLag(), mapping=not options.no_map)
         session = Session(sequence, writer, system, options.model.name, options.voxel_size,
                           options.motion.refiner, executor)
         try:

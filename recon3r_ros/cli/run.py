@@ -40,7 +40,8 @@ files written to OUT (NAME is the image's name without its suffix):
   map.npz          the map for ~/load_map of the node, to continue mapping
   depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
                    unknown, and `confidence`, the inverse variance of the relative depth
-  masks/NAME.png   for each image 255 on dynamic objects, else 0; the image's size
+  masks/NAME.png   for each image 255 on dynamic objects, else 0; 127 throughout where nothing is
+                   known yet; the image's size
   report.json      counts, times (s, ms), focal length (pixels), scale, memory (MB), warnings
   colmap/          with --colmap: a COLMAP text model, cameras.txt images.txt points3D.txt
 
@@ -70,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='detection of dynamic objects: online, frame by frame, as on a '
                         'robot; offline, again at the end, from earlier and later images; or '
                         'off (default: online)')
+    parser.add_argument('--no-map', action='store_true', help='only dynamic masks, of all images: '
+                        'no map and no poses')
     parser.add_argument('--masks', metavar='DIR', help='known dynamic masks NAME.png: dynamic '
                         'where not 0, of the size of the image NAME')
     parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
@@ -106,7 +109,8 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         asked_model(arguments), arguments.voxel, arguments.colmap,
         motion_config(chosen(MotionOptions, values), arguments.motion != 'off',
                       arguments.motion == 'offline'),
-        chosen(FrontendOptions, values), chosen(MappingOptions, values))
+        chosen(FrontendOptions, values), chosen(MappingOptions, values),
+        no_map=arguments.no_map)
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,

@@ -115,17 +115,17 @@ class Session:
 
     def update(self, update: Update, frame: Frame | None) -> None:
         """
-        Write the masks of frames that got a pose.
+        Write the masks of the processed frame, and of earlier ones that got a pose.
 
         :param frame: the processed frame; None at the end
         """
+        frames = (*(() if update.unposed is None else (update.unposed,)), *update.frames,
+                  *update.masked)
         if frame is not None:
             self._note(update)
-            if not any(f.index == frame.index and f.mask is not None for f in update.frames):
-                known = frame.mask
-                self._writer.mask(frame.name, np.zeros(frame.image.shape[:2], bool)
-                                  if known is None else known)
-        for tracked in (*update.frames, *update.masked):
+            if all(f.mask is None for f in frames if f.index == frame.index):
+                self._writer.unknown_mask(frame.name, frame.image.shape[:2])
+        for tracked in frames:
             if tracked.mask is None:
                 continue
             mask = tracked.mask

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from recon3r_ros.evaluation.image_errors import jaccard
 from recon3r_ros.io.decode import decode_image
+from recon3r_ros.io.masks import UNKNOWN
 from recon3r_ros.io.stamps import NS_PER_S
 
 #: A pose is in time within these seconds from its image's stamp
@@ -81,6 +82,6 @@ def compare_live_masks(masks: Path, truth: Path) -> LiveMasks | None:
             scores.append(0.0)
             missing += 1
             continue
-        scores.append(jaccard(*(np.asarray(decode_image(path.read_bytes())) != 0
+        scores.append(jaccard(*(np.asarray(decode_image(path.read_bytes())) > UNKNOWN
                                 for path in (published, truth / published.name))))
     return LiveMasks(len(scores), missing, float(np.mean(scores))) if scores else None

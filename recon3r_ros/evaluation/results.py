@@ -24,6 +24,7 @@ from recon3r_ros.evaluation.image_errors import (
 from recon3r_ros.evaluation.trajectory_errors import compare, TrajectoryErrors
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.decode import decode_image
+from recon3r_ros.io.masks import UNKNOWN
 from recon3r_ros.io.trajectory import read_tum
 
 _MILLIMETRE = 1e-3
@@ -153,7 +154,7 @@ def _masks(output: Path, truth: Path) -> MaskEvaluation | None:
     true_masks = {path.stem: path for path in sorted(truth.glob('*.png'))}
     shares, scores = [], []
     for path in estimated:
-        mask = _image(path) > 0
+        mask = _image(path) > UNKNOWN
         shares.append(float(mask.mean()))
         true_path = true_masks.pop(path.stem, None)
         if true_path is not None:

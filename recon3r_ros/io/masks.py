@@ -19,13 +19,17 @@ from recon3r_ros.slam.types import Frame
 _log = logging.getLogger(__name__)
 
 
+#: Value of the pixels of a mask of which nothing is known: neither static, 0, nor dynamic, 255
+UNKNOWN = 127
+
+
 class MaskedSequence:
     """
     A sequence with the user's dynamic masks.
 
     :param sequence: the images
-    :param folder: masks NAME.png of the images' sizes, dynamic where not 0; they may be missing
-        for some images
+    :param folder: masks NAME.png of the images' sizes, dynamic where neither 0 nor UNKNOWN;
+        they may be missing for some images
     :raises InputError: where there is no such folder, or no mask in it
     """
 
@@ -88,5 +92,5 @@ class MaskedSequence:
             raise InputError(
                 f'{path}: mask of {image.shape[1]}x{image.shape[0]} for an image of '
                 f"{frame.image.shape[1]}x{frame.image.shape[0]}: give masks of the images' size")
-        moving = image != 0
+        moving = (image != 0) & (image != UNKNOWN)
         return np.asarray(moving.any(-1) if moving.ndim == 3 else moving)

@@ -23,6 +23,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.atomic import output_error, write_bytes
 from recon3r_ros.io.background import BackgroundWorker
 from recon3r_ros.io.clouds import write_ply
+from recon3r_ros.io.masks import UNKNOWN
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.slam.types import PointCloud
@@ -116,6 +117,16 @@ class ResultWriter:
             raise OutputError(f'{path}: mask has shape {mask.shape}, expected (H, W)')
         pixels = np.where(mask, np.uint8(255), np.uint8(0))
         self._worker.submit(lambda: _write_png(path, pixels))
+
+    def unknown_mask(self, name: str, shape: tuple[int, ...]) -> None:
+        """
+        Queue masks/NAME.png of an image of which nothing is known, UNKNOWN throughout.
+
+        :param name: source image's stem
+        :param shape: (H, W)
+        """
+        path = self._masks / f'{_checked(name)}.png'
+        self._worker.submit(lambda: _write_png(path, np.full(shape, UNKNOWN, np.uint8)))
 
     def depth(
         self, name: str, depth: NDArray[np.float32], confidence: NDArray[np.float32]

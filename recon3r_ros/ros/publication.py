@@ -184,6 +184,8 @@ class Publication:
         for tracked in sorted(update.frames, key=lambda f: f.stamp_ns):
             if not self._closed:
                 self._publish_pose(tracked)
+        if update.unposed is not None and update.unposed.mask is not None:
+            self._publish_motion(update.unposed, frame, update.unposed.stamp_ns in becoming, False)
         for tracked in sorted((*update.frames, *update.masked), key=lambda f: f.stamp_ns):
             if tracked.mask is not None:
                 self._publish_motion(tracked, frame, tracked.stamp_ns in becoming)
@@ -311,8 +313,8 @@ class Publication:
         self._outputs.keyframe(keyframe, self._gate.metres, frame_id,
                                lambda: lens.mask_to_source(keyframe.mask), again)
 
-    def _publish_motion(self, tracked: TrackedFrame, frame: Frame | None, becomes_keyframe: bool
-                        ) -> None:
+    def _publish_motion(self, tracked: TrackedFrame, frame: Frame | None, becomes_keyframe: bool,
+                        posed: bool = True) -> None:
         mask = tracked.mask
         assert mask is not None
         camera, frame_id = tracked.camera_name, self._extrinsics.frame_id(tracked.camera_name)
@@ -335,33 +337,41 @@ class Publication:
                            becomes_keyframe or clouds)
         if own is not None and clouds:
             self._clouds_due[camera] = now + CLOUD_PERIOD_S
-            self._publish_image_clouds(tracked, own, outlined, frame_id)
+            self._publish_image_clouds(tracked if posed else None, own, outlined, frame_id)
 
-    def _publish_image_clouds(self, tracked: TrackedFrame, frame: Frame,
+    def _publish_image_clouds(self, tracked: TrackedFrame | None, frame: Frame,
                               outlined: Callable[[], Mask], frame_id: str) -> None:
-        """Publish points of dynamic objects, and of the static scene around them."""
-        camera, metres = tracked.camera_name, self._gate.metres
+        """
+        Publish points of dynamic objects, and of the static scene around them.
+
+        :param tracked: the image's pose; None where it has none: its own depth is needed
+        """
+        camera, metres = frame.camera_name, self._gate.metres
         lens = self._system.lens(camera)
-        keyframe = self._system.map.keyframes.get(tracked.keyframe)
-        if lens is None or keyframe is None:
+        keyframe = None if tracked is None else self._system.map.keyframes.get(tracked.keyframe)
+        if lens is None or (keyframe is None and frame.depth is None):
             return
-        T_cam_keyframe = se3.inverse(tracked.T_keyframe_cam)
+
+        def depth(pinhole: Camera) -> NDArray[np.float32] | Surface:
+            measured = lens.depth(frame)
+            if measured is not None:
+                return measured / np.float32(metres)
+            assert keyframe is not None and tracked is not None
+            return Surface.seen(keyframe, se3.inverse(tracked.T_keyframe_cam), pinhole)
 
         @cache
         def seen() -> tuple[Mask, NDArray[np.uint8], Camera, NDArray[np.float32] | Surface]:
             """Mask, image, camera and depth, for both clouds."""
-            pinhole, measured = lens.camera, lens.depth(frame)
+            pinhole = lens.camera
             return (lens.mask_from_source(outlined(), (pinhole.height, pinhole.width)),
-                    lens.view(frame).image, pinhole,
-                    Surface.seen(keyframe, T_cam_keyframe, pinhole) if measured is None
-                    else measured / np.float32(metres))
+                    lens.view(frame).image, pinhole, depth(pinhole))
 
         def build(points_of: Callable[..., PointCloud]) -> PointCloud:
             return points_of(*seen()).scaled(metres)
 
         for name, points_of in (('dynamic', moving_points), ('static', static_points)):
             self._outputs.cloud(f'~/{camera}/{name}_points', partial(build, points_of),
-                                tracked.stamp_ns, frame_id)
+                                frame.stamp_ns, frame_id)
 
     def _publish_map(self) -> None:
         known = self._system.map

@@ -58,12 +58,13 @@ class System:
     :param motion: how dynamic objects are handled; an executor's mapper has its own
     :param options: of the front ends
     :param lag: counts the frames until a keyframe is taken over; None: as soon as it is finished
+    :param mapping: whether to map; else there are dynamic masks alone
     """
 
     def __init__(self, predictor: Predictor | None = None, executor: Executor | None = None,
                  motion: MotionConfig = MotionConfig(),
                  options: FrontendOptions = FrontendOptions(),
-                 lag: KeyframeLag | None = None) -> None:
+                 lag: KeyframeLag | None = None, mapping: bool = True) -> None:
         if executor is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor an executor was given')
@@ -73,6 +74,7 @@ class System:
         self._options = options
         self._executor = executor
         self._lag = lag
+        self._mapping = mapping
         self._live = lag is None and not executor.in_step
         self._effort = Effort()
         self._frontends: dict[str, CameraFrontend] = {}
@@ -124,6 +126,10 @@ class System:
             self._scale.add_pose(frame, self.pose_of(own[0]))
         elif frontend.state is TrackingState.LOST:
             self._scale.interrupt()
+        unposed = None
+        if step.placed is None:
+            unposed = replace(untracked(frame), propagated=step.propagated, mask=(
+                None if step.mask is None else frontend.rectifier.mask_to_source(step.mask)))
         made = self._order(frontend, step.request)
         end = perf_counter()
         return Update(
@@ -131,7 +137,7 @@ class System:
             made.keyframe or settled.keyframe,
             replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin,
                     total_cpu=thread_time() - begin_cpu),
-            (*settled.masked, *made.masked))
+            (*settled.masked, *made.masked), unposed)
 
     def poll(self) -> Update:
         """
@@ -174,13 +180,11 @@ class System:
         Detect dynamic objects again, with evidence from before and after each frame.
 
         :param frames: all frames of one camera again, in order
-        :return: masks by the frames' index, for `lens`; without those that have no pose
+        :return: masks by the frames' index, for `lens`; without those of which nothing is known
         """
-        if not self.map.started:
-            return {}
         lens, = (frontend.rectifier for frontend in self._frontends.values())
-        return smoothed(frames, lens.tracking_image, lens.tracking_camera, self.map,
-                        self.trajectory())
+        return smoothed(frames, lens, self.map,
+                        self.trajectory() if self.map.started else [])
 
     def leave_out(self, masks: Mapping[int, Mask]) -> None:
         """
@@ -267,7 +271,8 @@ class System:
     def _frontend_of(self, frame: Frame) -> CameraFrontend:
         frontend = self._frontends.get(frame.camera_name)
         if frontend is None:
-            frontend = CameraFrontend(frame, self._motion, self._options, self._live)
+            frontend = CameraFrontend(
+                frame, self._motion, self._options, self._live, self._mapping)
             frontend.refocus(self.map.focal_factor)
             frontend.effort = self._effort
             self._frontends[frame.camera_name] = frontend

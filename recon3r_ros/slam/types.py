@@ -311,7 +311,7 @@ class TrackedFrame:
     :param T_keyframe_cam: (4, 4)
     :param covariance: (6, 6) of [omega, v], left perturbation in the camera frame
     :param scale: of the keyframe's depths when the pose was found (`Map.scale_of`)
-    :param mask: dynamic objects, at the source image's size (H, W); None where not detected
+    :param mask: dynamic objects, at the source image's size (H, W); None where nothing is known
     :param camera_name: which camera took it
     :param landmarks: number of landmarks that agree with the pose
     :param propagated: whether the mask is that of an earlier frame, moved by optical flow
@@ -364,6 +364,7 @@ class Update:
     :param keyframe: the keyframe that was added, if any
     :param times: run times
     :param masked: frames of the update before that now have their dynamic masks
+    :param unposed: the processed frame, with its dynamic mask, where it has no pose
     """
 
     state: TrackingState
@@ -371,3 +372,4 @@ class Update:
     keyframe: Keyframe | None
     times: StageTimes = StageTimes()
     masked: tuple[TrackedFrame, ...] = ()
+    unposed: TrackedFrame | None = None

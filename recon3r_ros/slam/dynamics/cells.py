@@ -23,8 +23,15 @@ Mask = NDArray[np.bool_]
 MASK_STEP = 3
 #: Mask pixels a cell: flow is measured, and evidence collected, once in so many
 CELL = 2
+#: The same where time does not matter
+FINE_CELL = 1
 #: Cells a side at least: more than a patch of flow has
 MIN_CELLS = 8
+
+
+def mask_size(camera: Camera) -> tuple[int, int]:
+    """Width and height of the masks of a tracking camera's images."""
+    return max(camera.width // MASK_STEP, 16), max(camera.height // MASK_STEP, 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +57,14 @@ class Cells:
     _to_cells: Averaging
 
     @classmethod
-    def of_camera(cls, camera: Camera) -> Cells:
-        """Divide the tracking images of a pinhole camera."""
-        width, height = max(camera.width // MASK_STEP, 16), max(camera.height // MASK_STEP, 16)
-        columns, rows = max(width // CELL, MIN_CELLS), max(height // CELL, MIN_CELLS)
+    def of_camera(cls, camera: Camera, cell: int = CELL) -> Cells:
+        """
+        Divide the tracking images of a pinhole camera.
+
+        :param cell: width of a cell, mask pixels
+        """
+        width, height = mask_size(camera)
+        columns, rows = max(width // cell, MIN_CELLS), max(height // cell, MIN_CELLS)
         scale = np.array([width, height]) / [columns, rows]
         positions = np.moveaxis((pixel_positions(rows, columns) + 0.5) * scale - 0.5, 2, 0)
         return cls(width, height, columns, rows, camera.resized(width, height).K,
@@ -76,6 +87,12 @@ class Cells:
         if image.shape != to_mask.shape:  # of another camera
             to_mask = Averaging.over(image.shape, self.height, self.width)
         return self._to_cells.of(to_mask.of(image))
+
+    def of_colours(self, colours: Image) -> Image:
+        """Average colours in mask pixels (height, width, 3) over the cells."""
+        if self.shape == (self.height, self.width):
+            return colours
+        return self._to_cells.of(colours)
 
     def of_mask(self, mask: Mask) -> Mask:
         """Bring a mask (height, width) to cells: those that contain some of it."""

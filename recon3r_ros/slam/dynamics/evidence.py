@@ -40,6 +40,12 @@ ALIKE = f4(1.5)
 #: Votes: for motion, for stillness (weak, because things pause), and for stillness where the cell
 #: also looks as in the reference (strong, because what moved away uncovers what was there before)
 MOVING_VOTE, STILL_VOTE, ALIKE_VOTE = f4(1.0), f4(0.15), f4(1.0)
+#: The same of flow against the image's dominant motion, which is fitted to that flow: added noise,
+#: mask pixels, and share of the flow's length; ratio of residual to noise of a vote of 0, and its
+#: difference to a vote of 1; weight of stillness; and what is taken from all votes, because most
+#: of an image is static
+IMAGE_NOISE, IMAGE_RELATIVE_NOISE = f4(0.07), f4(0.04)
+IMAGE_NEUTRAL, IMAGE_RANGE, IMAGE_STILL, IMAGE_PRIOR = f4(1.5), f4(3.0), f4(0.5), f4(0.1)
 #: How much of its score a cell keeps from frame to frame, and the score's bounds: without evidence
 #: a moving region lasts for half a second at 30 Hz
 MEMORY, SCORE_LIMIT = f4(0.94), f4(3.0)
@@ -101,43 +107,50 @@ def _value(flat: Map, columns: float, corner: int, s: float, t: float) -> float:
     return (_1 - t) * upper + t * lower
 
 
-@compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,:,::1], f4[:,::1], f4, '
-          'f4[:,:,::1], b1[:,::1])')
-def residuals(positions: Map, flow: Map, back: Map, texture: Map, bounds: Map, P: Map,
-              reach: float, out: Map, valid: Mask) -> None:
+@compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4, f4[:,::1], b1[:,::1])')
+def verify(positions: Map, flow: Map, back: Map, texture: Map, reach: float, length: Map,
+           valid: Mask) -> None:
     """
-    Distances of where cells were seen to where they were, were they static.
+    Find where flow can be trusted.
 
     :param positions: (2, rows, columns) of the cells
     :param flow: (2, rows, columns) to an earlier frame
     :param back: (2, rows, columns) from that frame, with a border
     :param texture: least eigenvalues of the structure tensor
-    :param bounds: (4, rows, columns) of the inverse depth: possible and likely ones
-    :param P: (3, 4) to that frame
     :param reach: length of flow that is not trusted
-    :param out: (3, rows, columns) takes the distances to where a static cell can be and to where
-        it likely is, and the flow's length
-    :param valid: takes where the flow can be trusted
+    :param length: takes the flow's length
+    :param valid: takes where round trips end where they began
     """
     rows, columns = f4(texture.shape[0]), f4(texture.shape[1])
     xs, ys = positions[0].ravel(), positions[1].ravel()
     du, dv = flow[0].ravel(), flow[1].ravel()
     back_u, back_v = back[0].ravel(), back[1].ravel()
     scale_x, scale_y = _2 * xs[0] + _1, _2 * ys[0] + _1
-    # Where a round trip ends, at first
-    trips_u, trips_v, lengths = out[0].ravel(), out[1].ravel(), out[2].ravel()
+    lengths, textures, valids = length.ravel(), texture.ravel(), valid.ravel()
     for n in range(len(xs)):
         corner, s, t = _corner((xs[n] + du[n] + _HALF) / scale_x - _HALF,
                                (ys[n] + dv[n] + _HALF) / scale_y - _HALF, rows, columns)
-        trips_u[n] = du[n] + _value(back_u, columns, corner, s, t)
-        trips_v[n] = dv[n] + _value(back_v, columns, corner, s, t)
-    textures, valids = texture.ravel(), valid.ravel()
-    for n in range(len(xs)):
-        length = np.sqrt(du[n] * du[n] + dv[n] * dv[n])
-        error = np.sqrt(trips_u[n] * trips_u[n] + trips_v[n] * trips_v[n])
-        lengths[n] = length
-        valids[n] = ((error < ROUND_TRIP + ROUND_TRIP_SHARE * length) & (length < reach)
-                     & (textures[n] > MIN_TEXTURE))
+        u = du[n] + _value(back_u, columns, corner, s, t)
+        v = dv[n] + _value(back_v, columns, corner, s, t)
+        lengths[n] = np.sqrt(du[n] * du[n] + dv[n] * dv[n])
+        valids[n] = ((np.sqrt(u * u + v * v) < ROUND_TRIP + ROUND_TRIP_SHARE * lengths[n])
+                     & (lengths[n] < reach) & (textures[n] > MIN_TEXTURE))
+
+
+@compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,:,::1])')
+def residuals(positions: Map, flow: Map, bounds: Map, P: Map, out: Map) -> None:
+    """
+    Distances of where cells were seen to where they were, were they static.
+
+    :param positions: (2, rows, columns) of the cells
+    :param flow: (2, rows, columns) to an earlier frame
+    :param bounds: (4, rows, columns) of the inverse depth: possible and likely ones
+    :param P: (3, 4) to that frame
+    :param out: (2, rows, columns) takes the distances to where a static cell can be and to where
+        it likely is
+    """
+    xs, ys = positions[0].ravel(), positions[1].ravel()
+    du, dv = flow[0].ravel(), flow[1].ravel()
     p = _elements(P)
     for k in range(2):
         low, high, distances = bounds[2 * k].ravel(), bounds[2 * k + 1].ravel(), out[k].ravel()
@@ -207,27 +220,28 @@ def _median(values: Map, used: Mask, space: Map) -> float:
     return f4(np.median(space[:count])) if count else _0
 
 
-@compiled('void(f4[:,:,::1], b1[:,::1], f4[:,::1], b1[:,::1], f4[:,::1], f4[:,::1])')
-def vote(residual: Map, valid: Mask, difference: Map, known: Mask, votes: Map, score: Map) -> None:
+@compiled('void(f4[:,:,::1], f4[:,::1], b1[:,::1], f4[:,::1], b1[:,::1], f4[:,::1])')
+def map_votes(residual: Map, length: Map, valid: Mask, difference: Map, known: Mask, votes: Map
+              ) -> None:
     """
-    Votes from residuals, normalised by their own noise level.
+    Votes from residuals to the map, normalised by their own noise level.
 
-    :param residual: (3, rows, columns) as of `residuals`
+    :param residual: (2, rows, columns) as of `residuals`
+    :param length: of the flow
     :param valid: where the flow can be trusted
     :param difference: of grey values, to where the reference saw a static cell
     :param known: where that is known
     :param votes: takes values in [-ALIKE_VOTE, MOVING_VOTE]
-    :param score: what earlier frames say; takes the sum
     """
-    possible, likely, length = residual[0].ravel(), residual[1].ravel(), residual[2].ravel()
+    possible, likely, lengths = residual[0].ravel(), residual[1].ravel(), length.ravel()
     valids, differences, knowns = valid.ravel(), difference.ravel(), known.ravel()
-    out, scores, space = votes.ravel(), score.ravel(), np.empty(valid.size, np.float32)
+    out, space = votes.ravel(), np.empty(valid.size, np.float32)
     noise = max(MIN_NOISE, f4(1.4826) * _median(likely, valids, space))
     # Grey values are integers: rounding alone makes differences of this size
     usual = ALIKE * max(_median(differences, knowns, space), _1)
     says = _1 if valid.sum() >= MIN_VALID * valid.size else _0
     for n in range(valid.size):
-        threshold = MOVING * max(noise, RELATIVE_NOISE * length[n])
+        threshold = MOVING * max(noise, RELATIVE_NOISE * lengths[n])
         # Half of each full vote at 1.25 and 0.75 times the threshold
         moving = min(max(_2 * (possible[n] / threshold - _1), _0), _1)
         still = min(max(_2 * (_1 - likely[n] / threshold), _0), _1)
@@ -235,4 +249,55 @@ def vote(residual: Map, valid: Mask, difference: Map, known: Mask, votes: Map, s
         weight = ALIKE_VOTE if alike else STILL_VOTE
         otherwise = -ALIKE_VOTE if alike else _0
         out[n] = says * (MOVING_VOTE * moving - weight * still if valids[n] else otherwise)
-        scores[n] = min(max(MEMORY * scores[n] + out[n], -SCORE_LIMIT), SCORE_LIMIT)
+
+
+@compiled('void(f4[:,::1], f4[:,::1], b1[:,::1], f4[:,::1])')
+def image_votes(residual: Map, length: Map, valid: Mask, votes: Map) -> None:
+    """
+    Votes from residuals to the image's dominant motion, normalised by their own noise level.
+
+    :param residual: pixels
+    :param length: of the flow
+    :param valid: where the flow can be trusted; elsewhere there is no vote
+    :param votes: takes values in [-IMAGE_STILL - IMAGE_PRIOR, 1 - IMAGE_PRIOR], times the share
+        of the flow that can be trusted
+    """
+    distances, lengths, valids, out = (residual.ravel(), length.ravel(), valid.ravel(),
+                                       votes.ravel())
+    noise = IMAGE_NOISE + f4(1.4826) * _median(distances, valids, np.empty(valid.size, np.float32))
+    share = f4(valid.sum()) / f4(valid.size)
+    for n in range(valid.size):
+        ratio = distances[n] / max(noise, IMAGE_RELATIVE_NOISE * lengths[n])
+        vote = min(max((ratio - IMAGE_NEUTRAL) / IMAGE_RANGE, -IMAGE_STILL), _1) - IMAGE_PRIOR
+        out[n] = share * vote if valids[n] else _0
+
+
+@compiled('f8(f4[:,::1], f4[:,::1], b1[:,::1])')
+def explained(residual: Map, length: Map, used: Mask) -> float:
+    """
+    Share of cells whose flow a model of the static scene explains, whatever their noise level.
+
+    :param residual: pixels
+    :param length: of the flow
+    :param used: which cells count
+    """
+    distances, lengths, useds = residual.ravel(), length.ravel(), used.ravel()
+    count, agree = 0, 0
+    for n in range(used.size):
+        limit = MOVING * max(MIN_NOISE, RELATIVE_NOISE * lengths[n])
+        count += useds[n]
+        agree += useds[n] & (distances[n] < limit)
+    return agree / max(count, 1)
+
+
+@compiled('void(f4[:,::1], f4[:,::1])')
+def accumulate(votes: Map, score: Map) -> None:
+    """
+    Add votes to what earlier frames say.
+
+    :param votes: of a frame
+    :param score: of the frames before, in this one's cells; takes the sum
+    """
+    values, scores = votes.ravel(), score.ravel()
+    for n in range(votes.size):
+        scores[n] = min(max(MEMORY * scores[n] + values[n], -SCORE_LIMIT), SCORE_LIMIT)

@@ -20,9 +20,9 @@ from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.slam.dynamics import segmentation  # noqa: F401  loads before a keyframe needs it
 from recon3r_ros.slam.dynamics.attention_motion import AttentionMotion
+from recon3r_ros.slam.dynamics.detector import keyframe_mask
 from recon3r_ros.slam.dynamics.edge_votes import EdgeVotes
 from recon3r_ros.slam.dynamics.mask_refinement import refined
-from recon3r_ros.slam.dynamics.motion import keyframe_mask
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.types import Keyframe, Pair
 

@@ -4,10 +4,21 @@
 Dynamic objects by residual flow: measured flow against the flow of a static scene.
 
 Easi3R (Chen et al., 2025, eq. 11) and MonST3R (Zhang et al., ICLR 2025, section 3.3) take a pixel
-for moving where the two differ. Here the difference is measured to an interval: a pixel's depth is
-known to lie between two bounds, so a static point must be seen between the bounds' projections, on
-a piece of its epipolar line. Where nothing is known the interval reaches from infinity to very
-near. An error of the depth inside its bounds is thus never motion, nor is parallax at depth edges.
+for moving where the two differ. Here there are two predictions of a static scene's flow.
+
+The map's, where the frame has a pose. A pixel's depth is known to lie between two bounds, so a
+static point must be seen between the bounds' projections, on a piece of its epipolar line. Where
+nothing is known the interval reaches from infinity to very near. An error of the depth inside its
+bounds is thus never motion, nor is parallax at depth edges.
+
+The image's dominant motion, always: see `image_motion`. It needs neither intrinsics nor a map, but
+near static things have parallax to it, and objects that fill the image can be it.
+
+The two are weighted by how much of the image they explain, in a frame's cells of known depth. The
+static scene is most of an image: a map with a wrong focal length, or of something that moves,
+explains less than the dominant motion; the dominant motion explains less where the scene has
+parallax. A map that explains as much has the greater weight, because it knows more: depths, and
+how things looked.
 
 Evidence is collected over time in a score per pixel that moves with the flow: log odds in spirit.
 """
@@ -26,12 +37,13 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics import evidence
 from recon3r_ros.slam.dynamics.cells import CELL, Cells
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
+from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion
 from recon3r_ros.slam.dynamics.inverse_search import flow, Level, pyramid
-from recon3r_ros.slam.dynamics.regions import large_regions
-from recon3r_ros.slam.dynamics.resting import Resting
+from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.types import Keyframe
 
 Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -40,133 +52,182 @@ FLOW_KERNEL = np.array([1, 6, 1], np.float32) / 8
 #: Frames back that flow is measured to, in turn: the short way blurs outlines less, on the long
 #: way slow things move farther
 LAGS = (2, 6)
-#: Flow of the static scene (share of the image's width) beyond which a nearer frame is taken, and
-#: length beyond which flow is not trusted: coarse-to-fine search loses motion that far
+#: Median flow (share of the image's width) beyond which a nearer frame is taken, and length beyond
+#: which flow is not trusted: coarse-to-fine search loses motion that far
 MAX_FLOW, REACH = 0.12, 0.2
-#: A moving region has scores above LOW throughout and above HIGH, two or three votes, somewhere
-LOW, HIGH = 1.0, 2.0
-#: Regions below this share of the image are noise
-MIN_REGION = 0.002
+#: Share of the cells that must have trusted flow and a known depth for the map to be weighed
+MIN_KNOWN = 0.05
+#: The map and the dominant motion have the same weight where the map explains this much less of
+#: the image; difference of shares that changes the logarithm of the weights' ratio by 1
+MAP_HANDICAP, MAP_SCALE = -0.1, 0.03
 #: Flow and grey value beyond an image's border, which agree with nothing
 NO_FLOW, NO_GREY = 1e3, -1e3
-#: Margin around dynamic objects that stays out of the map, share of the image's width
-MARGIN = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class _Past:
-    """A frame seen before, in cells, with its pose in the present reference's frame."""
+    """A frame seen before, in cells, with its pose in the present reference's frame, if known."""
 
     levels: list[Level]
-    T_ref_cam: Array
-    T_cam_ref: Array
+    T_ref_cam: Array | None
 
-    @classmethod
-    def of(cls, levels: list[Level], T_ref_cam: Array) -> _Past:
-        return cls(levels, T_ref_cam, se3.inverse(T_ref_cam))
+    def moved(self, T_new_old: Array) -> _Past:
+        """Express the pose in another reference's frame."""
+        return self if self.T_ref_cam is None else _Past(self.levels, T_new_old @ self.T_ref_cam)
+
+    def stretched(self, factor: float) -> _Past:
+        """Scale the pose's translation."""
+        return self if self.T_ref_cam is None else _Past(
+            self.levels, se3.stretched(self.T_ref_cam, factor))
 
 
-_REFERENCE = _Past([], np.eye(4), np.eye(4))
-
-
-class MotionDetector:
+@dataclass(frozen=True, eq=False)
+class _Flow:
     """
-    Masks dynamic objects, frame by frame.
+    Flow of the cells to an earlier frame.
+
+    :param lag: how many frames ago that was
+    :param forward: (2, rows, columns) mask pixels
+    :param length: (rows, columns)
+    :param valid: (rows, columns) where it can be trusted
+    """
+
+    lag: int
+    forward: Map
+    length: Map
+    valid: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class _MapMotion:
+    """
+    What a frame's pose and the map say.
+
+    :param votes: (rows, columns)
+    :param likely: (rows, columns) distance of flow to where a static cell likely is
+    :param known: (rows, columns) where depth is known
+    :param before: (2, rows, columns) where the previous frame saw the cells, in cells
+    """
+
+    votes: Map
+    likely: Map
+    known: Mask
+    before: Map
+
+
+class MotionEvidence:
+    """
+    Collects evidence for motion in the frames of one camera, in order.
 
     :param camera: pinhole camera of the tracking images
-    :param rest_s: seconds for which `unsettled` keeps what was dynamic
+    :param cell: width of a cell, mask pixels
     """
 
-    def __init__(self, camera: Camera, rest_s: float = 0.0) -> None:
-        self._rest_s = rest_s
-        self._cells = Cells.of_camera(camera)
+    def __init__(self, camera: Camera, cell: int = CELL) -> None:
+        self.cells = Cells.of_camera(camera, cell)
         self.reset()
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of masks: a third of the image's, at least 16 each."""
-        return self._cells.height, self._cells.width
 
     def refocus(self, camera: Camera) -> None:
         """Set another camera for images of the same size."""
-        self._cells = self._cells.refocused(camera)
+        self.cells = self.cells.refocused(camera)
 
     def reset(self) -> None:
         """Drop all frames."""
         self._past: deque[_Past] = deque(maxlen=max(LAGS))
         self._reference: Keyframe | None = None
         self._surface: BoundedSurface | None = None
-        self._typical = 1.0
-        self._appearance = _bordered(np.zeros(self._cells.shape, np.float32), NO_GREY)
+        self._appearance = _bordered(np.zeros(self.cells.shape, np.float32), NO_GREY)
         self._count = 0
-        #: Evidence (h, w) for motion in the newest frame's cells, and what it says by itself
-        self.score = np.zeros(self._cells.shape, np.float32)
+        self._speed = 0.0
+        #: Whether there has been any evidence
+        self.known = False
+        #: Evidence (rows, columns) for motion in the newest frame, and what it says by itself
+        self.score = np.zeros(self.cells.shape, np.float32)
         self.votes = np.zeros_like(self.score)
-        self._resting = Resting(self.score.shape, self._rest_s)
 
-    def detect(self, gray: NDArray[np.uint8], T_ref_cam: Array, reference: Keyframe,
-               stamp_ns: int = 0) -> Mask:
-        """
-        Find dynamic objects in a frame.
-
-        :param gray: (H, W) uint8 image of the tracking camera
-        :param T_ref_cam: (4, 4) pose of the frame in the reference's camera frame, map units
-        :param reference: a keyframe near it; its depth should not include dynamic objects
-        :param stamp_ns: of the frame, for `unsettled`
-        :return: (H // 3, W // 3), at least 16 each
-        """
-        self.follow(reference)
-        image = self._cells.of_image(gray)
-        frame = _Past.of(pyramid(image), T_ref_cam)
-        before = self._collect(image, frame)
-        self._past.append(frame)
-        self._count += 1
-        mask = self.segment(self.score)
-        moving = self._cells.of_mask(mask) if mask.any() else np.zeros(self.score.shape, bool)
-        self._resting.update(moving, before, stamp_ns * 1e-9)
-        return mask
-
-    def _collect(self, image: NDArray[np.uint8], frame: _Past) -> Map:
+    def add(self, frame: SeenFrame) -> Map:
         """
         Collect the evidence of a frame.
 
         :return: (2, rows, columns) where the previous frame saw what the cells show, in cells
         """
-        assert self._surface is not None
-        lag, past = self._choose(frame.T_ref_cam)
-        P = self._cells.projections(np.stack([other.T_cam_ref @ frame.T_ref_cam
-                                              for other in (past, self._past[-1], _REFERENCE)]))
-        bounds = self._surface.seen(frame.T_cam_ref, self._cells)
-        forward, positions = _measured(frame, past), self._cells.positions
-        residual = np.empty((3, *self._cells.shape), np.float32)
-        valid = np.empty(self._cells.shape, bool)
-        evidence.residuals(positions, forward, _bordered(_measured(past, frame), NO_FLOW),
-                           cv2.cornerMinEigenVal(image, blockSize=5, ksize=3),
-                           bounds.values, P[0], REACH * self._cells.width, residual, valid)
-        before, then = np.empty_like(positions), np.empty_like(positions)
-        evidence.correspondences(positions, forward, bounds.values, P, lag, before, then)
-        look, score, votes = np.empty((3, *self._cells.shape), np.float32)
-        evidence.interpolate(self._appearance, then, look)
-        difference = cv2.blur(cv2.absdiff(_look(image), look), (3, 3))
+        T = None
+        if frame.reference is not None:
+            self.follow(frame.reference)
+            T = frame.T_reference_cam
+        image = self.cells.of_image(frame.gray)
+        seen = _Past(pyramid(image), T)
+        before = self._collect(image, seen) if self._past else self._everywhere()
+        self._past.append(seen)
+        self._count += 1
+        return before
+
+    def _collect(self, image: Image, frame: _Past) -> Map:
+        flow = self._measure(image, frame)
+        by_map = self._compare_with_map(image, frame, flow)
+        by_image = dominant_motion(self.cells.positions, flow.forward, flow.valid)
+        votes, score = np.zeros((2, *self.cells.shape), np.float32)
+        if by_image is not None:
+            evidence.image_votes(by_image.residual, flow.length, flow.valid, votes)
+        if by_map is not None:
+            weight = np.float32(_weight_of_map(flow, by_map, by_image))
+            votes += weight * (by_map.votes - votes)
+        self.known |= by_image is not None or by_map is not None
+        before = self._moved(flow) if by_map is None else by_map.before
         evidence.interpolate(
             cv2.copyMakeBorder(self.score, *evidence.BORDER, cv2.BORDER_REPLICATE), before, score)
-        evidence.vote(residual, valid, difference, bounds.known, votes, score)
+        evidence.accumulate(votes, score)
         self.score, self.votes = score, votes
         return before
 
-    def unsettled(self, stamp_ns: int) -> Mask:
-        """
-        Mask what may not enter the map yet: dynamic in the newest frame, or shortly before.
+    def _measure(self, image: Image, frame: _Past) -> _Flow:
+        """Measure flow to an earlier frame: less far back, the faster the image moves."""
+        lag = min(LAGS[self._count % len(LAGS)], len(self._past))
+        while lag > 1 and lag * self._speed > MAX_FLOW * self.cells.width:
+            lag -= 1
+        forward = _flow_of_cells(frame, self._past[-lag], self.cells)
+        back = _flow_of_cells(self._past[-lag], frame, self.cells)
+        length, valid = np.empty_like(forward[0]), np.empty(self.cells.shape, bool)
+        evidence.verify(self.cells.positions, forward, _bordered(back, NO_FLOW),
+                        cv2.cornerMinEigenVal(image, blockSize=5, ksize=3),
+                        REACH * self.cells.width, length, valid)
+        self._speed = float(np.median(length[valid])) / lag if valid.any() else 0.0
+        return _Flow(lag, forward, length, valid)
 
-        :return: (H // 3, W // 3), at least 16 each
-        """
-        mask = self._resting.unsettled(stamp_ns * 1e-9).astype(np.uint8)
-        return cv2.resize(mask, self.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    def _compare_with_map(self, image: Image, frame: _Past, flow: _Flow) -> _MapMotion | None:
+        """Compare flow with a static scene's by the map; None without the frames' poses."""
+        T_earlier, T_last = self._past[-flow.lag].T_ref_cam, self._past[-1].T_ref_cam
+        if frame.T_ref_cam is None or T_earlier is None or T_last is None:
+            return None
+        assert self._surface is not None
+        P = self.cells.projections(np.stack([
+            se3.inverse(T_earlier) @ frame.T_ref_cam, se3.inverse(T_last) @ frame.T_ref_cam,
+            frame.T_ref_cam]))
+        bounds = self._surface.seen(se3.inverse(frame.T_ref_cam), self.cells)
+        positions, shape = self.cells.positions, self.cells.shape
+        residual, before, then = np.empty((3, 2, *shape), np.float32)
+        look, votes = np.empty((2, *shape), np.float32)
+        evidence.residuals(positions, flow.forward, bounds.values, P[0], residual)
+        evidence.correspondences(positions, flow.forward, bounds.values, P, flow.lag, before, then)
+        evidence.interpolate(self._appearance, then, look)
+        difference = cv2.blur(cv2.absdiff(_look(image), look), (3, 3))
+        evidence.map_votes(residual, flow.length, flow.valid, difference, bounds.known, votes)
+        return _MapMotion(votes, residual[1], bounds.known, before)
+
+    def _moved(self, flow: _Flow) -> Map:
+        """Where the previous frame saw the cells, by the flow alone."""
+        scale = 2 * self.cells.positions[:, 0, 0] + 1
+        return self._everywhere() + flow.forward / (flow.lag * scale[:, None, None])
+
+    def _everywhere(self) -> Map:
+        """Cells' own places (2, rows, columns), in cells."""
+        rows, columns = self.cells.shape
+        return np.stack(np.meshgrid(np.arange(columns, dtype=np.float32),
+                                    np.arange(rows, dtype=np.float32)))
 
     def rescale(self, reference: Keyframe, factor: float) -> None:
         """Scale past poses by a factor, as a loop closure scaled the reference's depths."""
-        self._past = deque((_Past.of(p.levels, se3.stretched(p.T_ref_cam, factor))
-                            for p in self._past), maxlen=max(LAGS))
+        self._past = deque((p.stretched(factor) for p in self._past), maxlen=max(LAGS))
         self.follow(reference)
 
     def follow(self, reference: Keyframe, T_new_old: Array | None = None) -> None:
@@ -179,65 +240,46 @@ class MotionDetector:
         if reference is self._reference:
             return
         old, older = self._reference, self._surface
-        gray = self._cells.of_image(reference.gray)
+        gray = self.cells.of_image(reference.gray)
         if old is None:
-            self._past.append(_Past.of(pyramid(gray), np.eye(4)))
+            if not self._past:
+                self._past.append(_Past(pyramid(gray), np.eye(4)))
         elif old.id == reference.id:
             older = None
         else:
             if T_new_old is None:
                 T_new_old = se3.inverse(reference.T_map_cam) @ old.T_map_cam
-            self._past = deque((_Past.of(p.levels, T_new_old @ p.T_ref_cam) for p in self._past),
-                               maxlen=max(LAGS))
+            self._past = deque((p.moved(T_new_old) for p in self._past), maxlen=max(LAGS))
             assert older is not None
             older = older.moved(T_new_old)
         self._reference = reference
-        self._surface = BoundedSurface.of(reference, self._cells, older)
-        self._typical = self._surface.typical()
+        self._surface = BoundedSurface.of(reference, self.cells, older)
         self._appearance = _bordered(_look(gray), NO_GREY)
 
-    def _choose(self, T_ref_cam: Array) -> tuple[int, _Past]:
-        """Pick an earlier frame to compare with, and how many frames ago it was."""
-        fx = self._cells.K[0, 0]
-        for lag in range(min(LAGS[self._count % len(LAGS)], len(self._past)), 1, -1):
-            T = self._past[-lag].T_cam_ref @ T_ref_cam
-            shift = fx * (_angle(T) + self._typical * math.hypot(*T[:3, 3]))
-            if shift < MAX_FLOW * self._cells.width:
-                return lag, self._past[-lag]
-        return 1, self._past[-1]
 
-    def segment(self, score: Map) -> Mask:
-        """
-        Regions of high score.
-
-        :param score: (h, w) of cells
-        :return: (H // 3, W // 3), at least 16 each
-        """
-        if not score.max() > HIGH:
-            return np.zeros(self.shape, bool)
-        full = cv2.resize(score, self.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        candidates = cv2.morphologyEx((full > LOW).astype(np.uint8), cv2.MORPH_CLOSE,
-                                      np.ones((2 * CELL + 1,) * 2, np.uint8))
-        # Patches that overlap an outline move with what has more texture: mostly the nearer side
-        candidates = cv2.erode(candidates, np.ones((CELL + 1,) * 2, np.uint8), borderValue=1)
-        mask = large_regions(candidates, MIN_REGION, full > HIGH)
-        # What a moving region encloses moves too, unless it was seen standing still
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL,
-                                       cv2.CHAIN_APPROX_NONE)
-        filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
-        return mask | ((filled > 0) & (full > -LOW))
+def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None) -> float:
+    """Weight of the map's votes in [0, 1], by the shares of the image that are explained."""
+    used = flow.valid & by_map.known
+    if by_image is None:
+        return 1.0
+    if used.mean() < MIN_KNOWN:
+        return 0.0
+    more = (evidence.explained(by_map.likely, flow.length, used)
+            - evidence.explained(by_image.plane, flow.length, used))
+    return 1 / (1 + math.exp(-(more + MAP_HANDICAP) / MAP_SCALE))
 
 
-def _measured(frame: _Past, other: _Past) -> Map:
+def _flow_of_cells(frame: _Past, other: _Past, cells: Cells) -> Map:
     """Flow (2, rows, columns) of the cells from one frame to another, mask pixels."""
-    out = np.empty((2, *frame.levels[0].shape), np.float32)
-    for channel, smoothed in zip(flow(frame.levels, other.levels), out):
-        cv2.sepFilter2D(channel, -1, CELL * FLOW_KERNEL, FLOW_KERNEL, smoothed,
+    out = np.empty((2, *cells.shape), np.float32)
+    size = (cells.width / cells.columns, cells.height / cells.rows)
+    for channel, smoothed, pixels in zip(flow(frame.levels, other.levels), out, size):
+        cv2.sepFilter2D(channel, -1, np.float32(pixels) * FLOW_KERNEL, FLOW_KERNEL, smoothed,
                         borderType=cv2.BORDER_REPLICATE)
     return out
 
 
-def _look(gray: NDArray[np.uint8]) -> Map:
+def _look(gray: Image) -> Map:
     """Grey values of cells, a little blurred."""
     return cv2.GaussianBlur(gray, (3, 3), 0).astype(np.float32)
 
@@ -249,25 +291,3 @@ def _bordered(field: Map, outside: float) -> Map:
                    field.shape[-1] + left + right), outside, np.float32)
     out[..., above:-below, left:-right] = field
     return out
-
-
-def _angle(T: Array) -> float:
-    """Angle of a rigid motion's rotation, by its sine and cosine."""
-    sine = math.hypot(T[2, 1] - T[1, 2], T[0, 2] - T[2, 0], T[1, 0] - T[0, 1])
-    return math.atan2(sine, T[0, 0] + T[1, 1] + T[2, 2] - 1)
-
-
-def keyframe_mask(mask: Mask, keyframe: Keyframe) -> Mask:
-    """
-    Bring a detector's mask of the keyframe's own image to the keyframe's grid, with a margin.
-
-    :param mask: (h, w) of any size
-    :return: (H, W) on the grid, what to leave out of the map
-    """
-    height, width = keyframe.inverse_depth.shape
-    full = cv2.resize(mask.astype(np.uint8) * 255, (width, height),
-                      interpolation=cv2.INTER_LINEAR) >= 64
-    # The detector's cells are two pixels of a usual grid wide
-    margin = max(1, round(MARGIN * width))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1,) * 2)
-    return cv2.dilate(full.astype(np.uint8), kernel).astype(bool)

@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Dynamic masks offline: evidence from before and after each frame.
+Dynamic masks offline: evidence and colours from before and after each frame.
 
 A detector accumulates evidence over some frames, and lags behind. In both directions of time, the
-beginning of a motion is detected as well as its end. A recording is processed in blocks, so that
-memory stays bounded.
+beginning of a motion is detected as well as its end. Cells are finer than online, and colours are
+those of all frames around. A recording is processed in blocks, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
-from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.slam.dynamics import labelling
+from recon3r_ros.slam.dynamics.cells import FINE_CELL
+from recon3r_ros.slam.dynamics.colours import Colours
+from recon3r_ros.slam.dynamics.detector import of_pixels
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
-from recon3r_ros.slam.dynamics.motion import MotionDetector
-from recon3r_ros.slam.types import Frame, Keyframe, Map, TrackedFrame
+from recon3r_ros.slam.dynamics.motion import MotionEvidence
+from recon3r_ros.slam.dynamics.seen_frame import Lens, SeenFrame
+from recon3r_ros.slam.types import Frame, Map, TrackedFrame
 
 Array = NDArray[np.float64]
 Scores = NDArray[np.float32]
@@ -29,109 +33,136 @@ Mask = NDArray[np.bool_]
 #: Frames of a block, and frames after it that are processed first: evidence decays within a second
 #: or two
 BLOCK, AHEAD = 120, 45
-
-
-@dataclass(frozen=True, eq=False)
-class PlacedFrame:
-    """
-    A frame with its pose.
-
-    :param index: of the frame
-    :param gray: (H, W) uint8 tracking image
-    :param reference: a keyframe near it; None for a frame without a pose
-    :param T_reference_cam: (4, 4)
-    :param stamp_ns: of the frame
-    """
-
-    index: int
-    gray: NDArray[np.uint8]
-    reference: Keyframe | None
-    T_reference_cam: Array
-    stamp_ns: int = 0
+#: Frames before and after one whose colours are shared, and every how many of them
+AROUND, EVERY = 24, 3
 
 
 @dataclass(frozen=True, eq=False)
 class _Evidence:
     """
-    A detector's evidence after a frame.
+    Evidence after a frame.
 
     :param score: accumulated, of cells
     :param votes: of this frame alone
+    :param known: whether there is any
     """
 
     score: Scores
     votes: Scores
+    known: bool
 
 
-def smooth(frames: Iterable[PlacedFrame], forward: MotionDetector,
-           backward: Callable[[], MotionDetector]) -> Iterator[tuple[int, Mask | None]]:
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """
+    A frame with its evidence from before and after.
+
+    :param index: of the frame
+    :param colours: of its cells
+    :param score: of its cells
+    :param known: whether there is any evidence
+    """
+
+    index: int
+    colours: Colours
+    score: Scores
+    known: bool
+
+
+def smooth(frames: Iterable[SeenFrame], forward: MotionEvidence,
+           backward: Callable[[], MotionEvidence]) -> Iterator[tuple[int, Mask | None]]:
     """
     Detect dynamic objects in the frames of one camera, in order.
 
     :param frames: all of them
-    :param forward: detector that processes the frames in order, up to the newest one
-    :param backward: makes a new detector
-    :return: index and mask of each, in the detector's pixels; None without a pose
+    :param forward: processes the frames in order, up to the newest one
+    :param backward: makes another one
+    :return: index and mask of each, in mask pixels; None where there is no evidence
     """
-    waiting: list[PlacedFrame] = []
+    context: list[_Scored] = []
+    waiting: list[SeenFrame] = []
     before: list[_Evidence] = []
+    shape = forward.cells.height, forward.cells.width
     for frame in frames:
         waiting.append(frame)
         if len(waiting) == BLOCK + AHEAD:
-            yield from _settled(waiting, before, BLOCK, forward, backward())
+            scored = context + _scored(waiting, before, forward, backward())
+            yield from _labelled(scored, len(context), len(context) + BLOCK, shape)
+            context = scored[:len(context) + BLOCK][-AROUND:]
             waiting, before = waiting[BLOCK:], before[BLOCK:]
-    yield from _settled(waiting, before, len(waiting), forward, backward())
+    scored = context + _scored(waiting, before, forward, backward())
+    yield from _labelled(scored, len(context), len(scored), shape)
 
 
-def _settled(waiting: list[PlacedFrame], before: list[_Evidence], count: int,
-             forward: MotionDetector, backward: MotionDetector
-             ) -> Iterator[tuple[int, Mask | None]]:
+def _scored(waiting: list[SeenFrame], before: list[_Evidence], forward: MotionEvidence,
+            backward: MotionEvidence) -> list[_Scored]:
     """
-    Masks of the first `count` frames, from evidence before and after them.
+    Collect evidence from before and after each frame.
 
     :param before: forward evidence of the first frames; that of the others is appended
     """
     new, after = side_by_side(
-        _detected, (forward, backward), (waiting[len(before):], waiting[::-1]))
+        _collected, (forward, backward), (waiting[len(before):], waiting[::-1]))
     before += new
-    for frame, a, b in zip(waiting[:count], before, after[::-1]):
-        # The frame's own evidence is in both, and is counted once
-        both = np.clip(a.score + b.score - b.votes, -SCORE_LIMIT, SCORE_LIMIT)
-        yield frame.index, None if frame.reference is None else backward.segment(both)
+    # A frame's own evidence is in both, and is counted once
+    return [_Scored(frame.index, Colours.of(forward.cells.of_colours(frame.colours)),
+                    np.clip(a.score + b.score - b.votes, -SCORE_LIMIT, SCORE_LIMIT),
+                    a.known or b.known)
+            for frame, a, b in zip(waiting, before, after[::-1])]
 
 
-def _detected(detector: MotionDetector, frames: list[PlacedFrame]) -> list[_Evidence]:
+def _collected(evidence: MotionEvidence, frames: list[SeenFrame]) -> list[_Evidence]:
     """Process frames in their order."""
     found = []
     for frame in frames:
-        if frame.reference is None:
-            detector.reset()
-        else:
-            detector.detect(frame.gray, frame.T_reference_cam, frame.reference, frame.stamp_ns)
-        found.append(_Evidence(detector.score, detector.votes))
+        evidence.add(frame)
+        found.append(_Evidence(evidence.score, evidence.votes, evidence.known))
     return found
 
 
-def smoothed(frames: Iterable[Frame], tracking_image: Callable[[Frame], NDArray[np.uint8]],
-             camera: Camera, known: Map, trajectory: Iterable[tuple[TrackedFrame, Array]]
-             ) -> dict[int, Mask]:
+def _labelled(frames: list[_Scored], begin: int, end: int, shape: tuple[int, int]
+              ) -> Iterator[tuple[int, Mask | None]]:
+    """Label some of the frames, by the colours of those around each."""
+    moves = [labelling.by_motion(frame.score, labelling.EVEN_OF_BOTH) for frame in frames]
+    evidence = moves
+    for _ in range(labelling.PASSES):
+        histograms = [frame.colours.histograms(e) for frame, e in zip(frames, evidence)]
+        evidence = [labelling.by_colours(m, frame.colours, _around(histograms, n))
+                    for n, (frame, m) in enumerate(zip(frames, moves))]
+    for frame, e in zip(frames[begin:end], evidence[begin:end]):
+        mask = labelling.objects(labelling.cut(frame.colours.image, e), frame.score)
+        yield frame.index, of_pixels(mask, shape) if frame.known else None
+
+
+def _around(histograms: list[Scores], n: int) -> Scores:
+    """Average the histograms of the frames around one."""
+    some = histograms[max(n % EVERY, n - AROUND):n + AROUND + 1:EVERY]
+    out = np.zeros_like(histograms[n])
+    for other in some:
+        out += other
+    return out / np.float32(len(some))
+
+
+def smoothed(frames: Iterable[Frame], lens: Lens, known: Map,
+             trajectory: Iterable[tuple[TrackedFrame, Array]]) -> dict[int, Mask]:
     """
     Detect dynamic objects in the frames of one camera again, by their final poses.
 
     :param frames: all of them, in order
-    :param tracking_image: of a frame, (H, W) uint8
-    :param camera: pinhole camera of the tracking images
+    :param lens: of the camera
     :param trajectory: frames with their poses T_map_cam (4, 4)
-    :return: masks by the frames' index, in the detector's pixels; without those that have no pose
+    :return: masks by the frames' index, in mask pixels; without those where there is no evidence
     """
     placed = {f.index: (known.present(f.keyframe), T) for f, T in trajectory}
 
-    def again() -> Iterator[PlacedFrame]:
+    def again() -> Iterator[SeenFrame]:
         for frame in frames:
             reference, T_map_cam = placed.get(frame.index, (None, np.eye(4)))
             T = np.eye(4) if reference is None else se3.normalized(
                 se3.inverse(reference.T_map_cam) @ T_map_cam)
-            yield PlacedFrame(frame.index, tracking_image(frame), reference, T, frame.stamp_ns)
+            yield SeenFrame(frame.index, lens.tracking_image(frame), lens.colours(frame),
+                            reference, T, frame.stamp_ns)
 
-    masks = smooth(again(), MotionDetector(camera), lambda: MotionDetector(camera))
+    masks = smooth(again(), MotionEvidence(lens.tracking_camera, FINE_CELL),
+                   lambda: MotionEvidence(lens.tracking_camera, FINE_CELL))
     return {index: mask for index, mask in masks if mask is not None}

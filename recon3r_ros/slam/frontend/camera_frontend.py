@@ -19,9 +19,10 @@ from time import perf_counter, thread_time
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
-from recon3r_ros.slam.dynamics.motion import MotionDetector
+from recon3r_ros.slam.dynamics.detector import MotionDetector
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.propagation import MaskPropagation
+from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.initializer import Initializer
@@ -56,16 +57,19 @@ class CameraFrontend:
     :param frame: its first one
     :param motion: handling of dynamic objects
     :param live: whether poses are awaited
+    :param mapping: whether to request keyframes
     :raises InputError: where the camera's size is not the image's
     """
 
     def __init__(self, frame: Frame, motion: MotionConfig = MotionConfig(),
-                 options: FrontendOptions = FrontendOptions(), live: bool = False) -> None:
+                 options: FrontendOptions = FrontendOptions(), live: bool = False,
+                 mapping: bool = True) -> None:
         self._full = self._options = options
         self._effort = Effort()
         self.name = frame.camera_name
         self.rectifier = Rectifier.of(frame)
         self._motion = motion
+        self._maps = mapping
         self._tracker = KeyframeTracker(
             self.rectifier.tracking_camera, options.tracked_landmarks)
         self._detector = MotionDetector(self.rectifier.tracking_camera, motion.rest_s)
@@ -121,13 +125,15 @@ class CameraFrontend:
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
         due = self._keyframe_is_due(gray, track, before)
-        moving, propagated = self._moving(frame, gray, T_keyframe_cam, keyframe, due)
+        moving, propagated = self._moving(
+            frame, self._seen(frame, gray, keyframe, T_keyframe_cam), due)
         times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu)
-        self._tracker.remember(gray, track, moving)
+        self._tracker.remember(gray, track, self._or_nothing(moving))
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam,
                     propagated=propagated), *self._tracker.observations(track), track.pose, moving)
-        request = self._mapping(frame, gray, track, moving, keyframe, busy) if due else None
+        request = self._mapping(
+            frame, gray, track, self._or_nothing(moving), keyframe, busy) if due else None
         return FrontendStep(placed, request, times)
 
     def start(self, keyframe: Keyframe, frame: Frame, known: Map) -> None:
@@ -138,7 +144,6 @@ class CameraFrontend:
         :param known: the map, which has depth if one view gives any
         """
         self._tracker.follow(keyframe, None)
-        self._reset_motion()
         if known.started:
             self._initializer.clear()
             self.refocus(known.focal_factor)
@@ -146,7 +151,8 @@ class CameraFrontend:
             self._state = TrackingState.TRACKING
             return
         assert self._tracker.reference is not None
-        self._initializer.start(untracked(frame), keyframe.gray, self._tracker.reference)
+        self._initializer.start(untracked(frame), self._seen(frame, keyframe.gray),
+                                self._tracker.reference)
 
     def place_waiting(self, first: Keyframe) -> list[Placed] | None:
         """
@@ -169,9 +175,7 @@ class CameraFrontend:
         """
         if not self._motion.detect:
             return placed
-        return self._initializer.with_masks(
-            placed, first, self._detector,
-            lambda: MotionDetector(self.rectifier.tracking_camera))
+        return self._initializer.with_masks(placed, first, self.rectifier.tracking_camera)
 
     def begin(self, first: Keyframe, second: Keyframe, placed: list[Placed]) -> None:
         """
@@ -259,28 +263,34 @@ class CameraFrontend:
             reference, self.rectifier.tracking_camera, self.reference)
 
     def _initialise(self, frame: Frame, gray: Gray, known: Map, busy: bool) -> FrontendStep:
+        seen = self._seen(frame, gray)
+        mask, propagated = self._moving(frame, seen, False)
+        step = FrontendStep(mask=mask, propagated=propagated)
+        if not self._maps:
+            return step
         if not known.keyframes:
-            return FrontendStep(request=self._request(Purpose.START, frame, gray))
+            return replace(step, request=self._request(Purpose.START, frame, gray))
         reference = self._tracker.reference
         if reference is None:
-            return FrontendStep()  # another camera begins the map
-        self._initializer.add(untracked(frame), gray, self._tracker.track(gray))
+            return step  # another camera begins the map
+        self._initializer.add(untracked(frame), seen, self._tracker.track(gray))
         if busy:
-            return FrontendStep()
+            return step
         pair = self._initializer.first_pair(reference, self.rectifier.tracking_camera)
         if not pair.worth_trying:
-            return FrontendStep()
-        return FrontendStep(request=replace(
-            self._request(Purpose.FIRST_PAIR, frame, gray),
+            return step
+        return replace(step, request=replace(
+            self._request(Purpose.FIRST_PAIR, frame, gray, mask),
             shift=pair.shift, overlap=pair.overlap))
 
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
-        self._reset_motion()
+        mask, propagated = self._moving(frame, self._seen(frame, gray), False)
+        step = FrontendStep(mask=mask, propagated=propagated)
         self._relocalizer.add(untracked(frame), gray)
         if busy or (others_tracked and self._relocalizer.waits):
-            return FrontendStep()
-        return FrontendStep(request=self._request(Purpose.RELOCALISATION, frame, gray))
+            return step
+        return replace(step, request=self._request(Purpose.RELOCALISATION, frame, gray, mask))
 
     def _keyframe_is_due(self, gray: Gray, track: Track, before: object) -> bool:
         """Whether a tracked frame should become a keyframe."""
@@ -318,28 +328,33 @@ class CameraFrontend:
                        depth=self.rectifier.depth(frame))
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 
-    def _moving(self, frame: Frame, gray: Gray, T_keyframe_cam: Array, keyframe: Keyframe,
-                becomes_keyframe: bool) -> tuple[Mask, bool]:
-        """
-        Detect or propagate dynamic objects in a tracked frame.
+    def _seen(self, frame: Frame, gray: Gray, reference: Keyframe | None = None,
+              T_reference_cam: Array = np.eye(4)) -> SeenFrame:
+        return SeenFrame(frame.index, gray, self.rectifier.colours(frame), reference,
+                         T_reference_cam, frame.stamp_ns)
 
-        :return: mask in the detector's size, and whether it was propagated
+    def _moving(self, frame: Frame, seen: SeenFrame, becomes_keyframe: bool
+                ) -> tuple[Mask | None, bool]:
         """
-        mask, known = np.zeros(self._detector.shape, bool), None
+        Detect or propagate dynamic objects in a frame.
+
+        :return: mask in mask pixels, None where nothing is known; and whether it was propagated
+        """
+        mask: Mask | None = self._or_nothing(None)
+        known = None
         if self._motion.detect:
             period = 1 if becomes_keyframe else self._effort.mask_period
-            known = self._propagation.propagated(gray, period)
-            mask = known if known is not None else self._detector.detect(
-                gray, T_keyframe_cam, keyframe, frame.stamp_ns)
-            if known is None:
-                self._propagation.keep(gray, mask)
+            known = self._propagation.propagated(seen.gray, period)
+            mask = known if known is not None else self._detector.detect(seen)
+            if known is None and mask is not None:
+                self._propagation.keep(seen.gray, mask)
         if frame.mask is not None:
-            mask = mask | self.rectifier.mask_from_source(frame.mask, mask.shape)
+            given = self.rectifier.mask_from_source(frame.mask, self._detector.shape)
+            mask = given if mask is None else mask | given
         return mask, known is not None
 
-    def _reset_motion(self) -> None:
-        self._detector.reset()
-        self._propagation.reset()
+    def _or_nothing(self, mask: Mask | None) -> Mask:
+        return np.zeros(self._detector.shape, bool) if mask is None else mask
 
     def _follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:
         self._tracker.follow(keyframe, T_cam_old)

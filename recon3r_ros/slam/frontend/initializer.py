@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import solve_pnp
-from recon3r_ros.slam.dynamics.motion import MotionDetector
-from recon3r_ros.slam.dynamics.motion_smoothing import PlacedFrame, smooth
+from recon3r_ros.slam.dynamics.motion import MotionEvidence
+from recon3r_ros.slam.dynamics.motion_smoothing import smooth
+from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.steps import Placed
 from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIERS, Reference, Track
@@ -22,7 +22,6 @@ from recon3r_ros.slam.options import PLAUSIBLE_SHARE
 from recon3r_ros.slam.types import Keyframe, TrackedFrame
 
 Array = NDArray[np.float64]
-Gray = NDArray[np.uint8]
 
 #: Pending frames at most; older ones stay without a pose
 MAX_PENDING = 3000
@@ -36,10 +35,10 @@ MAX_MOVED_SHARE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class _Pending:
-    """A pending frame, its tracking image and track against the first keyframe."""
+    """A pending frame, its images and track against the first keyframe."""
 
     frame: TrackedFrame
-    gray: Gray | None
+    seen: SeenFrame | None
     track: Track
 
 
@@ -75,27 +74,28 @@ class Initializer:
         """Index of the newest pending frame."""
         return self._pending[-1].frame.index
 
-    def start(self, frame: TrackedFrame, gray: Gray, reference: Reference) -> None:
+    def start(self, frame: TrackedFrame, seen: SeenFrame, reference: Reference) -> None:
         """
         Restart with the frame of a first keyframe.
 
+        :param seen: its images
         :param reference: the keyframe's keypoints, without depth
         """
         self.clear()
         self._tried_shift = 0.0
-        self.add(frame, gray, Track(
+        self.add(frame, seen, Track(
             reference.pixels, np.ones(len(reference.pixels), bool), None))
 
     def clear(self) -> None:
         """Drop the pending frames."""
         self._pending.clear()
 
-    def add(self, frame: TrackedFrame, gray: Gray, track: Track) -> None:
+    def add(self, frame: TrackedFrame, seen: SeenFrame, track: Track) -> None:
         """Add a pending frame; only the newest ones keep their images."""
-        self._pending.append(_Pending(frame, gray, track))
+        self._pending.append(_Pending(frame, seen, track))
         if len(self._pending) > MAX_PENDING_IMAGES:
             old = self._pending[-1 - MAX_PENDING_IMAGES]
-            self._pending[-1 - MAX_PENDING_IMAGES] = replace(old, gray=None)
+            self._pending[-1 - MAX_PENDING_IMAGES] = replace(old, seen=None)
 
     def first_pair(self, reference: Reference, camera: Camera) -> FirstPair:
         """Evaluate the newest frame as partner of the first keyframe."""
@@ -141,23 +141,21 @@ class Initializer:
                 pending.track.pixels, use, result))
         return placed if np.median(shares or [1.0]) >= PLAUSIBLE_SHARE else None
 
-    def with_masks(self, placed: list[Placed], first: Keyframe, detector: MotionDetector,
-                   backward: Callable[[], MotionDetector]) -> list[Placed]:
+    def with_masks(self, placed: list[Placed], first: Keyframe, camera: Camera) -> list[Placed]:
         """
         Detect dynamic objects in the pending frames that still have their images.
 
         :param placed: some of them
-        :param detector: used for the frames that follow, too
-        :param backward: makes a new one, for the frames in reverse order
+        :param camera: pinhole camera of the tracking images
         """
-        grays = {p.frame.index: p.gray for p in self._pending}
+        images = {p.frame.index: p.seen for p in self._pending}
         seen = []
         for p in placed:
-            gray = grays.get(p.frame.index)
-            if gray is not None:
-                seen.append(PlacedFrame(p.frame.index, gray, first, p.frame.T_keyframe_cam,
-                                        p.frame.stamp_ns))
-        masks = dict(smooth(seen, detector, backward))
+            image = images.get(p.frame.index)
+            if image is not None:
+                seen.append(replace(
+                    image, reference=first, T_reference_cam=p.frame.T_keyframe_cam))
+        masks = dict(smooth(seen, MotionEvidence(camera), lambda: MotionEvidence(camera)))
         return [replace(p, mask=masks.get(p.frame.index)) for p in placed]
 
     def turned(self, reference: Reference, camera: Camera, keyframe: int) -> list[TrackedFrame]:

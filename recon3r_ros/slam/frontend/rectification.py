@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import View
+from recon3r_ros.slam.dynamics.cells import mask_size
 from recon3r_ros.slam.types import Frame
 
 #: Pixels of the image that features are tracked in
@@ -36,6 +37,7 @@ class Rectifier:
         self._maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._tracking_maps = self._maps
         self._mask_maps = self._maps
+        self._colour_maps = self._maps
         if not source.is_pinhole:
             maps = source.rectification_maps()
             size = (self.tracking_camera.width, self.tracking_camera.height)
@@ -44,6 +46,11 @@ class Rectifier:
                 *(cv2.resize(m, size, interpolation=cv2.INTER_LINEAR) for m in maps),
                 cv2.CV_16SC2)
             self._mask_maps = source.distortion_maps()
+            small = mask_size(self.tracking_camera)
+            scale = (small[0] / source.width, small[1] / source.height)
+            self._colour_maps = cv2.convertMaps(
+                *((cv2.resize(m, small, interpolation=cv2.INTER_LINEAR) + 0.5) * s - 0.5
+                  for m, s in zip(maps, scale)), cv2.CV_16SC2)
 
     def refocus(self, factor: float) -> None:
         """Set the focal length of an uncalibrated camera to `factor` times the initial one."""
@@ -109,6 +116,14 @@ class Rectifier:
         if (image.shape[1], image.shape[0]) != size:
             return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         return image
+
+    def colours(self, frame: Frame) -> NDArray[np.uint8]:
+        """Rectified colours (h, w, 3) RGB in mask pixels, a third of the tracking image's."""
+        width, height = mask_size(self.tracking_camera)
+        small = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
+        if self._colour_maps is not None:
+            small = cv2.remap(small, *self._colour_maps, cv2.INTER_LINEAR)
+        return small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
 
     def mask_to_source(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Bring a mask of any size on the rectified image to the source image's pixels."""

@@ -23,7 +23,7 @@ class Placed:
     :param pixels: (K, 2) observations of the keyframe's landmarks
     :param found: (K,) which landmarks are observed
     :param pose: of the keyframe, or of a temporary reference, in the frame's camera
-    :param mask: dynamic mask, in the detector's pixels; None where not detected
+    :param mask: dynamic mask, in mask pixels; None where nothing is known
     """
 
     frame: TrackedFrame
@@ -75,11 +75,15 @@ class FrontendStep:
     :param placed: the frame, where it was tracked
     :param request: where it should become a keyframe
     :param times: run times of tracking and dynamic mask
+    :param mask: dynamic mask of a frame without a pose, in mask pixels; None where not detected
+    :param propagated: whether that is an earlier frame's, moved by optical flow
     """
 
     placed: Placed | None = None
     request: KeyframeRequest | None = None
     times: StageTimes = StageTimes()
+    mask: NDArray[np.bool_] | None = None
+    propagated: bool = False
 
 
 def untracked(frame: Frame) -> TrackedFrame:

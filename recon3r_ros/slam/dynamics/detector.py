@@ -1,0 +1,117 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Dynamic objects of one camera, frame by frame: evidence of motion, colours, and a cut."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.slam.dynamics.colours import Colours
+from recon3r_ros.slam.dynamics.labelling import label
+from recon3r_ros.slam.dynamics.motion import MotionEvidence
+from recon3r_ros.slam.dynamics.resting import Resting
+from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
+from recon3r_ros.slam.types import Keyframe
+
+Array = NDArray[np.float64]
+Map = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: How much of their weight colours keep from frame to frame: half of it for half a second at 30 Hz
+COLOUR_MEMORY = np.float32(0.95)
+#: Margin around dynamic objects that stays out of the map, share of the image's width
+MARGIN = 0.01
+
+
+class MotionDetector:
+    """
+    Masks dynamic objects, frame by frame.
+
+    :param camera: pinhole camera of the tracking images
+    :param rest_s: seconds for which `unsettled` keeps what was dynamic
+    """
+
+    def __init__(self, camera: Camera, rest_s: float = 0.0) -> None:
+        self._rest_s = rest_s
+        #: Of motion, from the frames so far
+        self.evidence = MotionEvidence(camera)
+        self.reset()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of masks: a third of the image's, at least 16 each."""
+        return self.evidence.cells.height, self.evidence.cells.width
+
+    def refocus(self, camera: Camera) -> None:
+        """Set another camera for images of the same size."""
+        self.evidence.refocus(camera)
+
+    def reset(self) -> None:
+        """Drop all frames."""
+        self.evidence.reset()
+        self._histograms: Map | None = None
+        self._weight = np.float32(0)
+        self._resting = Resting(self.evidence.cells.shape, self._rest_s)
+
+    def rescale(self, reference: Keyframe, factor: float) -> None:
+        """See `MotionEvidence.rescale`."""
+        self.evidence.rescale(reference, factor)
+
+    def follow(self, reference: Keyframe, T_new_old: Array | None = None) -> None:
+        """See `MotionEvidence.follow`."""
+        self.evidence.follow(reference, T_new_old)
+
+    def detect(self, frame: SeenFrame) -> Mask | None:
+        """
+        Find dynamic objects in a frame.
+
+        :return: (H // 3, W // 3), at least 16 each; None where there is no evidence yet
+        """
+        before = self.evidence.add(frame)
+        colours = Colours.of(self.evidence.cells.of_colours(frame.colours))
+        moving = label(colours, self.evidence.score, lambda e: self._learned(colours, e))
+        self._histograms, self._weight = self._newest, self._weight * COLOUR_MEMORY + 1
+        self._resting.update(moving, before, frame.stamp_ns * 1e-9)
+        return self._of_pixels(moving) if self.evidence.known else None
+
+    def unsettled(self, stamp_ns: int) -> Mask:
+        """
+        Mask what may not enter the map yet: dynamic in the newest frame, or shortly before.
+
+        :return: (H // 3, W // 3), at least 16 each
+        """
+        return self._of_pixels(self._resting.unsettled(stamp_ns * 1e-9))
+
+    def _learned(self, colours: Colours, evidence: Map) -> Map:
+        """Histograms of the frames so far and of the present one, by its evidence."""
+        self._newest = colours.histograms(evidence)
+        if self._histograms is not None:
+            self._newest += COLOUR_MEMORY * self._histograms
+        return self._newest / (COLOUR_MEMORY * self._weight + 1)
+
+    def _of_pixels(self, cells: Mask) -> Mask:
+        return of_pixels(cells, self.shape)
+
+
+def of_pixels(cells: Mask, shape: tuple[int, int]) -> Mask:
+    """Bring a mask of cells to (h, w) pixels."""
+    return cv2.resize(cells.astype(np.uint8) * np.uint8(255), shape[::-1],
+                      interpolation=cv2.INTER_LINEAR) >= 128
+
+
+def keyframe_mask(mask: Mask, keyframe: Keyframe) -> Mask:
+    """
+    Bring a detector's mask of the keyframe's own image to the keyframe's grid, with a margin.
+
+    :param mask: (h, w) of any size
+    :return: (H, W) on the grid, what to leave out of the map
+    """
+    height, width = keyframe.inverse_depth.shape
+    full = cv2.resize(mask.astype(np.uint8) * 255, (width, height),
+                      interpolation=cv2.INTER_LINEAR) >= 64
+    # The detector's cells are two pixels of a usual grid wide
+    margin = max(1, round(MARGIN * width))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1,) * 2)
+    return cv2.dilate(full.astype(np.uint8), kernel).astype(bool)

@@ -1,0 +1,182 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The dominant motion of an image: the flow of a static scene without intrinsics, poses or depth.
+
+A static scene moves by a homography where the camera only turns, is far away or sees a plane.
+Elsewhere what is off that plane has parallax, towards the epipole or away from it (plane and
+parallax: Irani and Anandan, 'A Unified Approach to Moving Object Detection in 2D and 3D Scenes',
+PAMI 1998; Hartley and Zisserman, Multiple View Geometry, 2004, section 13.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.compiled import compiled, f4
+
+Array = NDArray[np.float64]
+Map = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: Residuals up to which flow agrees with a homography, mask pixels, and share of the flow's length
+#: that is added; distance to the line through the epipole
+PLANE_PIXELS, PLANE_SHARE, LINE_PIXELS = 0.6, 0.05, 0.36
+#: A homography that explains this share of the image is the camera's motion. Parallax would
+#: explain a rigid object's motion as well: its epipole is free
+DOMINANT = 0.75
+#: Weight of what parallax explains: an object may move towards the epipole
+PARALLAX = f4(0.2)
+#: Cells that models are fitted to: at most and at least
+SAMPLES, MIN_SAMPLES = 250, 40
+#: Pairs of cells that are tried for the epipole
+TRIALS, REFINEMENTS = 100, 3
+_1, _TINY = f4(1), f4(1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMotion:
+    """
+    Residuals of flow to an image's dominant motion.
+
+    :param plane: (rows, columns) distance to the flow of a homography, mask pixels
+    :param residual: (rows, columns) where parallax is the camera's motion, less what it explains
+    """
+
+    plane: Map
+    residual: Map
+
+
+def dominant_motion(positions: Map, flow: Map, valid: Mask) -> ImageMotion | None:
+    """
+    Find the dominant motion of an image.
+
+    :param positions: (2, rows, columns) of the cells, mask pixels
+    :param flow: (2, rows, columns)
+    :param valid: (rows, columns) where it can be trusted
+    :return: None where too little flow can be trusted
+    """
+    step = max(1, int(np.ceil(np.sqrt(valid.size / SAMPLES))))
+    grid = np.s_[step // 2::step, step // 2::step]
+    use = valid[grid]
+    if use.sum() < MIN_SAMPLES:
+        return None
+    here = np.stack([p[grid][use] for p in positions], axis=1).astype(np.float64)
+    there = here + np.stack([f[grid][use] for f in flow], axis=1)
+    H, _ = cv2.findHomography(here, there, cv2.USAC_MAGSAC, PLANE_PIXELS, maxIters=300)
+    if H is None:
+        return None
+    plane = np.empty_like(flow[0])
+    _plane_residuals(positions, flow, H.astype(np.float32), plane)
+    length = np.linalg.norm(there - here, axis=1)
+    if (plane[grid][use] < PLANE_PIXELS + PLANE_SHARE * length).mean() < DOMINANT:
+        e = _epipole(H, here, there, np.empty((len(here), 3)))
+        residual = plane.copy()
+        _line_residuals(positions, flow, H.astype(np.float32), e.astype(np.float32), residual)
+        return ImageMotion(plane, residual)
+    return ImageMotion(plane, plane)
+
+
+@compiled()
+def _line_distance(x: float, y: float, u: float, v: float, e: Array) -> float:
+    """Distance of (u, v) to the line through (x, y) and the epipole e, homogeneous."""
+    a, b = y * e[2] - e[1], e[0] - x * e[2]
+    return abs(a * (u - x) + b * (v - y)) / np.sqrt(a * a + b * b + 1e-18)
+
+
+@compiled()
+def _refined(e: Array, plane: Array, there: Array, lines: Array, moved: NDArray[np.int64]
+             ) -> Array:
+    """Fit the epipole e to the lines that lead to it, by weighted least squares."""
+    scale = np.sqrt((e * e).sum())
+    e = e / max(scale, 1e-18)
+    M = np.zeros((3, 3))
+    for n in moved:
+        d = _line_distance(plane[n, 0], plane[n, 1], there[n, 0], there[n, 1], e)
+        if d < LINE_PIXELS:
+            length = np.hypot(there[n, 0] - plane[n, 0], there[n, 1] - plane[n, 1])
+            distance = max(np.hypot(e[0] - plane[n, 0] * e[2], e[1] - plane[n, 1] * e[2]), 1e-9)
+            # A line's distance to the epipole, over its lever
+            weight = (length / distance) ** 2
+            for i in range(3):
+                for j in range(3):
+                    M[i, j] += weight * lines[n, i] * lines[n, j]
+    return np.ascontiguousarray(np.linalg.eigh(M)[1][:, 0])
+
+
+@compiled('f8[::1](f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])')
+def _epipole(H: Array, here: Array, there: Array, lines: Array) -> Array:
+    """
+    Find the epipole that the parallax of most correspondences leads to.
+
+    :param H: (3, 3) homography
+    :param here: (N, 2)
+    :param there: (N, 2)
+    :param lines: (N, 3) space
+    :return: (3,) homogeneous
+    """
+    count = len(here)
+    plane, moved = np.empty_like(here), np.empty(count, np.int64)
+    used = 0
+    for n in range(count):
+        z = H[2, 0] * here[n, 0] + H[2, 1] * here[n, 1] + H[2, 2]
+        x = (H[0, 0] * here[n, 0] + H[0, 1] * here[n, 1] + H[0, 2]) / z
+        y = (H[1, 0] * here[n, 0] + H[1, 1] * here[n, 1] + H[1, 2]) / z
+        plane[n, 0], plane[n, 1] = x, y
+        dx, dy = there[n, 0] - x, there[n, 1] - y
+        length = np.sqrt(dx * dx + dy * dy)
+        if length > PLANE_PIXELS:
+            lines[n, 0], lines[n, 1] = -dy / length, dx / length
+            lines[n, 2] = -(lines[n, 0] * x + lines[n, 1] * y)
+            moved[used] = n
+            used += 1
+    best, least = np.zeros(3), np.inf
+    if used < 2:
+        return best
+    for trial in range(TRIALS):
+        # Pairs far apart in the list, each different
+        i = moved[(trial * 7919) % used]
+        j = moved[(trial * 7919 + 1 + (trial * 104729) % (used - 1)) % used]
+        a, b = lines[i], lines[j]
+        e = np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2],
+                      a[0] * b[1] - a[1] * b[0]])
+        cost = 0.0
+        for n in moved[:used]:
+            cost += min(_line_distance(plane[n, 0], plane[n, 1], there[n, 0], there[n, 1], e),
+                        LINE_PIXELS)
+        if cost < least:
+            best, least = e, cost
+    for _ in range(REFINEMENTS):
+        best = _refined(best, plane, there, lines, moved[:used])
+    return best
+
+
+@compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,::1])')
+def _plane_residuals(positions: Map, flow: Map, H: Map, out: Map) -> None:
+    """Distances (rows, columns) of flow to that of a homography H."""
+    xs, ys = positions[0].ravel(), positions[1].ravel()
+    us, vs, distances = flow[0].ravel(), flow[1].ravel(), out.ravel()
+    for n in range(len(xs)):
+        x, y = xs[n], ys[n]
+        z = _1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
+        u = (H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z - x - us[n]
+        v = (H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z - y - vs[n]
+        distances[n] = np.sqrt(u * u + v * v)
+
+
+@compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[::1], f4[:,::1])')
+def _line_residuals(positions: Map, flow: Map, H: Map, e: Map, out: Map) -> None:
+    """Reduce distances to a homography to those to lines through the epipole e, and a share."""
+    xs, ys = positions[0].ravel(), positions[1].ravel()
+    us, vs, distances = flow[0].ravel(), flow[1].ravel(), out.ravel()
+    for n in range(len(xs)):
+        x, y = xs[n], ys[n]
+        z = _1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
+        u = (H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z
+        v = (H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z
+        a, b = v * e[2] - e[1], e[0] - u * e[2]
+        line = abs(a * (x + us[n] - u) + b * (y + vs[n] - v)) / np.sqrt(a * a + b * b + _TINY)
+        distances[n] = min(distances[n], max(line, PARALLAX * distances[n]))
