@@ -14,11 +14,10 @@ bounds is thus never motion, nor is parallax at depth edges.
 The image's dominant motion, always: see `image_motion`. It needs neither intrinsics nor a map, but
 near static things have parallax to it, and objects that fill the image can be it.
 
-The two are weighted by how much of the image they explain, in a frame's cells of known depth. The
-static scene is most of an image: a map with a wrong focal length, or of something that moves,
-explains less than the dominant motion; the dominant motion explains less where the scene has
-parallax. A map that explains as much has the greater weight, because it knows more: depths, and
-how things looked.
+The two are weighted by how much of the image they explain: the map, and a homography alone, in a
+frame's cells of known depth. Where the scene has parallax, the map explains more, and decides.
+Where it does not, both explain as much, and so does a map with a wrong focal length, or of
+something that moves; the homography, which has eight parameters and no memory, decides.
 
 Evidence is collected over time in a score per pixel that moves with the flow: log odds in spirit.
 """
@@ -35,7 +34,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics import evidence
-from recon3r_ros.slam.dynamics.cells import CELL, Cells
+from recon3r_ros.slam.dynamics.cells import CELL, Cells, FINE_CELL
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
 from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion
 from recon3r_ros.slam.dynamics.inverse_search import flow, Level, pyramid
@@ -52,14 +51,17 @@ FLOW_KERNEL = np.array([1, 6, 1], np.float32) / 8
 #: Frames back that flow is measured to, in turn: the short way blurs outlines less, on the long
 #: way slow things move farther
 LAGS = (2, 6)
+#: The same of finer cells, which show slow things sooner
+FINE_LAGS = (1, 2, 4, 6)
 #: Median flow (share of the image's width) beyond which a nearer frame is taken, and length beyond
 #: which flow is not trusted: coarse-to-fine search loses motion that far
 MAX_FLOW, REACH = 0.12, 0.2
 #: Share of the cells that must have trusted flow and a known depth for the map to be weighed
 MIN_KNOWN = 0.05
-#: The map and the dominant motion have the same weight where the map explains this much less of
-#: the image; difference of shares that changes the logarithm of the weights' ratio by 1
-MAP_HANDICAP, MAP_SCALE = -0.1, 0.03
+#: The map and the dominant motion have the same weight where the map explains this much more of
+#: the image, which is where the scene has parallax; difference of shares that changes the
+#: logarithm of the weights' ratio by 1
+MAP_LEAD, MAP_SCALE = 0.2, 0.03
 #: Flow and grey value beyond an image's border, which agree with nothing
 NO_FLOW, NO_GREY = 1e3, -1e3
 
@@ -120,11 +122,12 @@ class MotionEvidence:
     Collects evidence for motion in the frames of one camera, in order.
 
     :param camera: pinhole camera of the tracking images
-    :param cell: width of a cell, mask pixels
+    :param fine: whether cells are as fine as mask pixels: better, in four times the time
     """
 
-    def __init__(self, camera: Camera, cell: int = CELL) -> None:
-        self.cells = Cells.of_camera(camera, cell)
+    def __init__(self, camera: Camera, fine: bool = False) -> None:
+        self.cells = Cells.of_camera(camera, FINE_CELL if fine else CELL)
+        self._lags = FINE_LAGS if fine else LAGS
         self.reset()
 
     def refocus(self, camera: Camera) -> None:
@@ -133,7 +136,7 @@ class MotionEvidence:
 
     def reset(self) -> None:
         """Drop all frames."""
-        self._past: deque[_Past] = deque(maxlen=max(LAGS))
+        self._past: deque[_Past] = deque(maxlen=max(self._lags))
         self._reference: Keyframe | None = None
         self._surface: BoundedSurface | None = None
         self._appearance = _bordered(np.zeros(self.cells.shape, np.float32), NO_GREY)
@@ -182,7 +185,7 @@ class MotionEvidence:
 
     def _measure(self, image: Image, frame: _Past) -> _Flow:
         """Measure flow to an earlier frame: less far back, the faster the image moves."""
-        lag = min(LAGS[self._count % len(LAGS)], len(self._past))
+        lag = min(self._lags[self._count % len(self._lags)], len(self._past))
         while lag > 1 and lag * self._speed > MAX_FLOW * self.cells.width:
             lag -= 1
         forward = _flow_of_cells(frame, self._past[-lag], self.cells)
@@ -227,7 +230,7 @@ class MotionEvidence:
 
     def rescale(self, reference: Keyframe, factor: float) -> None:
         """Scale past poses by a factor, as a loop closure scaled the reference's depths."""
-        self._past = deque((p.stretched(factor) for p in self._past), maxlen=max(LAGS))
+        self._past = deque((p.stretched(factor) for p in self._past), maxlen=max(self._lags))
         self.follow(reference)
 
     def follow(self, reference: Keyframe, T_new_old: Array | None = None) -> None:
@@ -249,7 +252,7 @@ class MotionEvidence:
         else:
             if T_new_old is None:
                 T_new_old = se3.inverse(reference.T_map_cam) @ old.T_map_cam
-            self._past = deque((p.moved(T_new_old) for p in self._past), maxlen=max(LAGS))
+            self._past = deque((p.moved(T_new_old) for p in self._past), maxlen=max(self._lags))
             assert older is not None
             older = older.moved(T_new_old)
         self._reference = reference
@@ -266,7 +269,7 @@ def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None
         return 0.0
     more = (evidence.explained(by_map.likely, flow.length, used)
             - evidence.explained(by_image.plane, flow.length, used))
-    return 1 / (1 + math.exp(-(more + MAP_HANDICAP) / MAP_SCALE))
+    return 1 / (1 + math.exp(-(more - MAP_LEAD) / MAP_SCALE))
 
 
 def _flow_of_cells(frame: _Past, other: _Past, cells: Cells) -> Map:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.dynamics import labelling
-from recon3r_ros.slam.dynamics.cells import FINE_CELL
 from recon3r_ros.slam.dynamics.colours import Colours
 from recon3r_ros.slam.dynamics.detector import of_pixels
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
@@ -163,6 +162,6 @@ def smoothed(frames: Iterable[Frame], lens: Lens, known: Map,
             yield SeenFrame(frame.index, lens.tracking_image(frame), lens.colours(frame),
                             reference, T, frame.stamp_ns)
 
-    masks = smooth(again(), MotionEvidence(lens.tracking_camera, FINE_CELL),
-                   lambda: MotionEvidence(lens.tracking_camera, FINE_CELL))
+    masks = smooth(again(), MotionEvidence(lens.tracking_camera, fine=True),
+                   lambda: MotionEvidence(lens.tracking_camera, fine=True))
     return {index: mask for index, mask in masks if mask is not None}
