@@ -25,7 +25,7 @@ from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
-from recon3r_ros.slam.dynamics.mask_refinement import MaskRefiner, refined
+from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner, refined
 from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
@@ -169,6 +169,8 @@ class Session:
                 advance()
 
         masks = self._system.smooth_motion(again())
+        # These masks follow colours at their own resolution already
+        refiner = None if self._refiner is grabcut else self._refiner
         keyframes = {k.index: k.id for k in self._keyframes()}
         unfit: dict[int, NDArray[np.bool_]] = {}
         for frame in again():
@@ -176,7 +178,7 @@ class Session:
             lens = self._system.lens(frame.camera_name)
             if mask is None or lens is None:
                 continue
-            full = refined(self._refiner, frame.image, lens.mask_to_source(mask))
+            full = refined(refiner, frame.image, lens.mask_to_source(mask))
             self._writer.mask(frame.name, full if frame.mask is None else full | frame.mask)
             if frame.index in keyframes:
                 unfit[keyframes[frame.index]] = mask

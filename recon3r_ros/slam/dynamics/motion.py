@@ -14,10 +14,11 @@ bounds is thus never motion, nor is parallax at depth edges.
 The image's dominant motion, always: see `image_motion`. It needs neither intrinsics nor a map, but
 near static things have parallax to it, and objects that fill the image can be it.
 
-The two are weighted by how much of the image they explain: the map, and a homography alone, in a
-frame's cells of known depth. Where the scene has parallax, the map explains more, and decides.
-Where it does not, both explain as much, and so does a map with a wrong focal length, or of
-something that moves; the homography, which has eight parameters and no memory, decides.
+The two are weighted by how much of the image they leave unexplained: the map, and a homography
+alone, in a frame's cells of known depth if there are enough. Where the scene has parallax, the map
+explains more, and decides. Where it has none, both explain as much, and a map with a wrong focal
+length, or of something that moves, explains less: the homography, which has eight parameters and
+no memory, decides.
 
 Evidence is collected over time in a score per pixel that moves with the flow: log odds in spirit.
 """
@@ -26,7 +27,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-import math
 
 import cv2
 import numpy as np
@@ -56,12 +56,12 @@ FINE_LAGS = (1, 2, 4, 6)
 #: Median flow (share of the image's width) beyond which a nearer frame is taken, and length beyond
 #: which flow is not trusted: coarse-to-fine search loses motion that far
 MAX_FLOW, REACH = 0.12, 0.2
-#: Share of the cells that must have trusted flow and a known depth for the map to be weighed
+#: Share of the cells that must have trusted flow and a known depth to be compared alone
 MIN_KNOWN = 0.05
-#: The map and the dominant motion have the same weight where the map explains this much more of
-#: the image, which is where the scene has parallax; difference of shares that changes the
-#: logarithm of the weights' ratio by 1
-MAP_LEAD, MAP_SCALE = 0.2, 0.03
+#: The map and the dominant motion have the same weight where the map leaves this share unexplained
+#: of what the homography does, which is where the scene has parallax; power of that ratio that the
+#: ratio of the weights is; share of the image that is unexplained in any case
+MAP_LEAD, MAP_POWER, UNEXPLAINED = 0.3, 4.0, 0.005
 #: Flow and grey value beyond an image's border, which agree with nothing
 NO_FLOW, NO_GREY = 1e3, -1e3
 
@@ -262,14 +262,14 @@ class MotionEvidence:
 
 def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None) -> float:
     """Weight of the map's votes in [0, 1], by the shares of the image that are explained."""
-    used = flow.valid & by_map.known
     if by_image is None:
         return 1.0
+    used = flow.valid & by_map.known
     if used.mean() < MIN_KNOWN:
-        return 0.0
-    more = (evidence.explained(by_map.likely, flow.length, used)
-            - evidence.explained(by_image.plane, flow.length, used))
-    return 1 / (1 + math.exp(-(more - MAP_LEAD) / MAP_SCALE))
+        used = flow.valid  # epipolar lines of the pose are known nevertheless
+    of_map, of_plane = (1 - evidence.explained(residual, flow.length, used) + UNEXPLAINED
+                        for residual in (by_map.likely, by_image.plane))
+    return 1 / (1 + (of_map / (MAP_LEAD * of_plane)) ** MAP_POWER)
 
 
 def _flow_of_cells(frame: _Past, other: _Past, cells: Cells) -> Map:

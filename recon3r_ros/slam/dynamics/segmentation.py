@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 WIDTH = 320
 #: Distance from the outline beyond which pixels are definite, and extent of the surroundings that
 #: give the background's colours: shares of the image's width
-DOUBT, SURROUNDINGS = 0.025, 0.1
+DOUBT, SURROUNDINGS = 0.05, 0.1
 #: Colours are ambiguous where the mask would lose more than this share: it is kept as it is
 MAX_LOSS = 0.5
 #: Pixels that colours are learned from, at most, on either side

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
+from recon3r_ros.geometry.averaging import Averaging
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.dynamics.cells import mask_size
@@ -38,6 +39,8 @@ class Rectifier:
         self._tracking_maps = self._maps
         self._mask_maps = self._maps
         self._colour_maps = self._maps
+        small = mask_size(self.tracking_camera)
+        self._averaging = Averaging.over((source.height, source.width), small[1], small[0])
         if not source.is_pinhole:
             maps = source.rectification_maps()
             size = (self.tracking_camera.width, self.tracking_camera.height)
@@ -46,7 +49,6 @@ class Rectifier:
                 *(cv2.resize(m, size, interpolation=cv2.INTER_LINEAR) for m in maps),
                 cv2.CV_16SC2)
             self._mask_maps = source.distortion_maps()
-            small = mask_size(self.tracking_camera)
             scale = (small[0] / source.width, small[1] / source.height)
             self._colour_maps = cv2.convertMaps(
                 *((cv2.resize(m, small, interpolation=cv2.INTER_LINEAR) + 0.5) * s - 0.5
@@ -119,8 +121,7 @@ class Rectifier:
 
     def colours(self, frame: Frame) -> NDArray[np.uint8]:
         """Rectified colours (h, w, 3) RGB in mask pixels, a third of the tracking image's."""
-        width, height = mask_size(self.tracking_camera)
-        small = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
+        small = self._averaging.of(frame.image)
         if self._colour_maps is not None:
             small = cv2.remap(small, *self._colour_maps, cv2.INTER_LINEAR)
         return small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)

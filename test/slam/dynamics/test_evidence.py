@@ -14,6 +14,7 @@ from scipy.ndimage import map_coordinates
 CAMERA = Camera(192, 144, 170.0, 165.0, 93.0, 74.0)
 CELLS = Cells.of_camera(CAMERA)
 DEPTH = 4.0
+NONE = np.zeros(CELLS.shape, np.float32)
 
 
 def bordered(field, outside):
@@ -37,20 +38,28 @@ def bounds(low, high):
                      for d in (low, high, 1 / DEPTH, 1 / DEPTH)])
 
 
-def residuals(flow, back, T, of=None):
-    """Residuals of a flow whose round trips end where they began, and which are valid."""
-    out, valid = np.empty((3, *CELLS.shape), np.float32), np.empty(CELLS.shape, bool)
+def residuals(flow, T, of=None):
+    """Residuals of a flow to the map."""
+    out = np.empty((2, *CELLS.shape), np.float32)
+    evidence.residuals(CELLS.positions, flow, bounds(0.1, 1.0) if of is None else of,
+                       CELLS.projections(T[None])[0], out)
+    return out
+
+
+def verified(flow, back):
+    """Length of a flow, and where it is valid."""
+    length, valid = np.empty(CELLS.shape, np.float32), np.empty(CELLS.shape, bool)
     back = np.stack([bordered(channel, 1e3) for channel in back])
-    evidence.residuals(CELLS.positions, flow, back, np.ones(CELLS.shape, np.float32),
-                       bounds(0.1, 1.0) if of is None else of, CELLS.projections(T[None])[0],
-                       20.0, out, valid)
-    return out, valid
+    evidence.verify(CELLS.positions, flow, back, np.ones(CELLS.shape, np.float32), 20.0, length,
+                    valid)
+    return length, valid
 
 
 def test_static_cells_have_no_residual():
     T = se3.exp([0.01, -0.02, 0.03, 0.2, -0.05, 0.1])
     flow = static_flow(T, DEPTH)
-    (possible, likely, length), valid = residuals(flow, -flow, T)
+    possible, likely = residuals(flow, T)
+    length, valid = verified(flow, -flow)
     assert valid.mean() > 0.5
     assert possible[valid].max() < 1e-3 and likely[valid].max() < 1e-3
     np.testing.assert_allclose(length, np.hypot(*flow), rtol=1e-5)
@@ -64,7 +73,7 @@ def test_residuals_are_distances_to_the_interval():
                            (-fx * 0.4 * 1.0 - 4.0, 3.0, 5.0),  # nearer than possible
                            (-fx * 0.4 * 0.1 + 6.0, 0.0, 6.0)):  # farther
         flow = np.stack([np.full(CELLS.shape, u, np.float32), np.full(CELLS.shape, v, np.float32)])
-        (possible, likely, _), _ = residuals(flow, -flow, T)
+        possible, likely = residuals(flow, T)
         np.testing.assert_allclose(possible, expected, rtol=1e-4)
         np.testing.assert_allclose(likely, np.hypot(u + fx * 0.4 / DEPTH, v), rtol=1e-4)
 
@@ -73,7 +82,7 @@ def test_flow_that_does_not_find_its_way_back_is_not_valid():
     flow = np.full((2, *CELLS.shape), 2.0, np.float32)
     back = -flow
     back[0, :, 20:] += 1.5
-    _, valid = residuals(flow, back, np.eye(4))
+    _, valid = verified(flow, back)
     # Cells are two pixels wide: flow leads one cell on
     assert valid[2:-2, 2:18].all() and not valid[:, 20:].any()
     assert not valid[-1].any(), 'it leads out of the image'
@@ -113,13 +122,14 @@ def test_interpolation_is_bilinear():
 def vote(residual, valid, difference, known, before):
     """Return votes and score."""
     votes, score = np.empty(CELLS.shape, np.float32), np.full(CELLS.shape, before, np.float32)
-    evidence.vote(residual, valid, difference, known, votes, score)
+    evidence.map_votes(residual, NONE, valid, difference, known, votes)
+    evidence.accumulate(votes, score)
     return votes, score
 
 
 def test_votes_follow_residuals():
-    residual = np.zeros((3, *CELLS.shape), np.float32)
-    residual[:2, :5] = 10.0
+    residual = np.zeros((2, *CELLS.shape), np.float32)
+    residual[:, :5] = 10.0
     valid, known = np.ones(CELLS.shape, bool), np.zeros(CELLS.shape, bool)
     valid[-3:] = False
     known[10:] = True
@@ -132,9 +142,37 @@ def test_votes_follow_residuals():
 
 
 def test_a_frame_with_hardly_any_valid_flow_says_nothing():
-    residual = np.full((3, *CELLS.shape), 10.0, np.float32)
+    residual = np.full((2, *CELLS.shape), 10.0, np.float32)
     valid = np.zeros(CELLS.shape, bool)
     valid[0, :5] = True
     votes, score = vote(residual, valid, np.zeros(CELLS.shape, np.float32), ~valid, 1.0)
     assert not votes.any()
     np.testing.assert_allclose(score, evidence.MEMORY)
+
+
+def test_votes_by_the_image_are_relative_to_its_noise():
+    rng = np.random.default_rng(0)
+    for noise in (0.1, 0.5):
+        residual = np.abs(rng.normal(0, noise, CELLS.shape)).astype(np.float32)
+        residual[:5] = 20 * noise
+        votes, valid = np.empty(CELLS.shape, np.float32), np.ones(CELLS.shape, bool)
+        evidence.image_votes(residual, NONE, valid, votes)
+        assert (votes[:5] > 0.85).all() and np.median(votes[5:]) < -0.3
+        valid[:, ::2] = False
+        halved = np.empty_like(votes)
+        evidence.image_votes(residual, NONE, valid, halved)
+        assert not halved[:, ::2].any(), 'no vote where flow is not valid'
+        np.testing.assert_allclose(halved[:5, 1::2], 0.5 * votes[:5, 1::2], rtol=0.1,
+                                   err_msg='half of the flow says half as much')
+
+
+def test_shares_that_are_explained():
+    residual, used = np.zeros(CELLS.shape, np.float32), np.ones(CELLS.shape, bool)
+    residual[:, :CELLS.columns // 4] = 5.0
+    expected = 1 - CELLS.columns // 4 / CELLS.columns
+    assert abs(evidence.explained(residual, NONE, used) - expected) < 1e-6
+    used[:, :CELLS.columns // 4] = False
+    assert evidence.explained(residual, NONE, used) == 1
+    assert evidence.explained(residual, NONE, ~used) == 0
+    long = np.full(CELLS.shape, 50.0, np.float32)
+    assert evidence.explained(residual, long, ~used) == 1, 'long flow is less exact'

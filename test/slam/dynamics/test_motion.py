@@ -13,7 +13,9 @@ import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
-from recon3r_ros.slam.dynamics.motion import keyframe_mask, MotionDetector
+from recon3r_ros.slam.dynamics.cells import mask_size
+from recon3r_ros.slam.dynamics.detector import keyframe_mask, MotionDetector
+from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.types import Keyframe
 import torch
 
@@ -45,6 +47,24 @@ def gray(frame: SimulatedFrame) -> np.ndarray:
     return cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
 
 
+def seen(image: np.ndarray, camera: Camera, reference: Keyframe | None = None, T=np.eye(4),
+         stamp_ns: int = 0, index: int = 0) -> SeenFrame:
+    """Make the detector's input from a grey or RGB image."""
+    colours = cv2.resize(image, mask_size(camera), interpolation=cv2.INTER_AREA)
+    if colours.ndim == 2:
+        return SeenFrame(index, image, cv2.cvtColor(colours, cv2.COLOR_GRAY2RGB), reference, T,
+                         stamp_ns)
+    return SeenFrame(index, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), colours, reference, T,
+                     stamp_ns)
+
+
+def found(detector: MotionDetector, frame: SeenFrame) -> np.ndarray:
+    """Mask of a frame of which something is known."""
+    mask = detector.detect(frame)
+    assert mask is not None
+    return mask
+
+
 def keyframe(number: int, frame: SimulatedFrame, camera: Camera, mask=None) -> Keyframe:
     """Make a keyframe with exact depth on a grid of half the size, without dynamic objects."""
     image = np.ascontiguousarray(frame.image[::2, ::2])
@@ -64,7 +84,8 @@ def detect(scene: Clip, change=lambda k: k, disturb=lambda T: T) -> list[np.ndar
     masks = []
     for frame in scene.frames[1:]:
         T_ref_cam = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
-        masks.append(detector.detect(gray(frame), disturb(T_ref_cam), reference))
+        masks.append(found(detector, seen(
+            frame.image, scene.camera, reference, disturb(T_ref_cam))))
         if frame.index % KEYFRAME_STEP == 0:
             reference = change(keyframe(reference.id + 1, frame, scene.camera))
     return masks
@@ -143,7 +164,7 @@ def test_without_any_depth_what_leaves_the_epipolar_line_moves():
         image = background[:, n:n + 640].copy()
         image[100 + 3 * n:220 + 3 * n, 200:360] = square
         T = se3.from_rt(np.eye(3), [2 * n / camera.fx, 0, 0])
-        mask = detector.detect(image, T, reference)
+        mask = found(detector, seen(image, camera, reference, T))
     # Rows 136 to 256 and columns 200 to 360 of the last image
     step = 640 / mask.shape[1]
     rows, columns = (np.round(np.array(ends) / step).astype(int)
@@ -164,7 +185,7 @@ def test_standing_camera_with_noise_masks_nothing(level):
     for _ in range(12):
         noisy = gray(frame) + rng.normal(0, level, gray(frame).shape)
         image = np.clip(noisy, 0, 255).astype(np.uint8)
-        masks.append(detector.detect(image, np.eye(4), reference))
+        masks.append(found(detector, seen(image, camera, reference)))
     assert share(masks) < 0.005
 
 
@@ -173,7 +194,8 @@ def test_blank_images_mask_nothing():
     detector = MotionDetector(camera)
     reference = replace(keyframe(0, frame, camera), gray=np.full((480, 640), 128, np.uint8))
     T = se3.from_rt(np.eye(3), [0.1, 0.0, 0.0])
-    assert not any(detector.detect(reference.gray, T, reference).any() for _ in range(4))
+    frames = [detector.detect(seen(reference.gray, camera, reference, T)) for _ in range(4)]
+    assert not any(mask is not None and mask.any() for mask in frames)
 
 
 def test_reset_forgets():
@@ -182,8 +204,9 @@ def test_reset_forgets():
     reference = keyframe(0, scene.frames[0], scene.camera)
 
     def once() -> list[np.ndarray]:
-        return [detector.detect(gray(f), se3.inverse(reference.T_map_cam) @ f.T_world_cam,
-                                reference) for f in scene.frames[1:10]]
+        return [found(detector, seen(f.image, scene.camera, reference,
+                                     se3.inverse(reference.T_map_cam) @ f.T_world_cam))
+                for f in scene.frames[1:10]]
     first = once()
     detector.reset()
     assert all(np.array_equal(a, b) for a, b in zip(first, once()))
@@ -197,7 +220,7 @@ def test_any_size(width, height, shape):
     frame = clip(1, 0).frames[0]
     image = cv2.resize(gray(frame), (width, height))
     reference = replace(keyframe(0, frame, camera), gray=image)
-    mask = MotionDetector(camera).detect(image, np.eye(4), reference)
+    mask = found(MotionDetector(camera), seen(image, camera, reference))
     assert mask.shape == shape
     assert not mask.any()
 
@@ -231,7 +254,8 @@ def test_what_comes_to_rest_waits_and_is_then_static():
     shares = []
     for frame in frames[1:]:
         T_ref_cam = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
-        detector.detect(gray(frame), T_ref_cam, reference, frame.stamp_ns)
+        detector.detect(seen(
+            frame.image, sequence.camera, reference, T_ref_cam, frame.stamp_ns))
         unfit = detector.unsettled(frame.stamp_ns)
         shares.append(float(unfit.mean()))
         if frame.index % KEYFRAME_STEP == 0:
@@ -252,15 +276,59 @@ def test_a_loop_that_scales_the_map_scales_what_the_detector_knows():
 
     def masks(rescale_at: int) -> list[np.ndarray]:
         detector = MotionDetector(scene.camera)
-        reference, found = keyframe(0, scene.frames[0], scene.camera), []
+        reference, out = keyframe(0, scene.frames[0], scene.camera), []
         for frame in scene.frames[1:14]:
             if frame.index == rescale_at:
                 reference = scaled(reference)
                 detector.rescale(reference, factor)
             T = se3.inverse(scene.frames[0].T_world_cam) @ frame.T_world_cam
             T = se3.stretched(T, factor if frame.index >= rescale_at else 1.0)
-            found.append(detector.detect(gray(frame), T, reference))
-        return found
+            out.append(found(detector, seen(frame.image, scene.camera, reference, T)))
+        return out
 
     for before, after in zip(masks(1)[8:], masks(9)[8:]):
         assert (before != after).mean() < 0.002
+
+
+def without_poses(scene: Clip) -> list[np.ndarray | None]:
+    """Masks of all frames, of which nothing but the images is known."""
+    detector = MotionDetector(scene.camera)
+    return [detector.detect(seen(frame.image, scene.camera)) for frame in scene.frames]
+
+
+@pytest.mark.parametrize('seed, moving', [(3, 2), (2, 1)])
+def test_moving_things_are_masked_without_poses(seed, moving):
+    scene = clip(seed, moving)
+    masks = without_poses(scene)
+    assert masks[0] is None, 'one image says nothing'
+    known = [mask for mask in masks[1:] if mask is not None]
+    assert len(known) == len(masks) - 1, 'the second one does'
+    assert iou(scene, known) > 0.6
+
+
+def test_a_turning_camera_sees_nothing_move():
+    """Without parallax a homography explains all of it, and the zoom of a lens, too."""
+    frame = cv2.resize(clip(1, 0).frames[0].image, (960, 720))
+    camera = clip(1, 0).camera
+    detector = MotionDetector(camera)
+    masks = []
+    for n in range(20):
+        H = np.array([[1 + 0.003 * n, 0.002 * n, -6.0 * n], [0, 1 + 0.003 * n, -3.0 * n],
+                      [0, 1e-6 * n, 1.0]])
+        image = cv2.warpPerspective(frame, H, (960, 720))[100:580, 100:740]
+        mask = detector.detect(seen(np.ascontiguousarray(image), camera))
+        masks += [] if mask is None else [mask]
+    assert len(masks) == 19 and share(masks) < 0.002
+
+
+def test_a_pose_may_be_missing_in_between():
+    """Evidence by the image goes on, and that by the map after it."""
+    scene = clip(3, 2)
+    detector = MotionDetector(scene.camera)
+    reference, masks = keyframe(0, scene.frames[0], scene.camera), []
+    for frame in scene.frames[1:]:
+        T = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
+        lost = 10 <= frame.index < 18
+        masks.append(found(detector, seen(
+            frame.image, scene.camera, None if lost else reference, T)))
+    assert iou(scene, masks) > 0.6
