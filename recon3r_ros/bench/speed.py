@@ -62,6 +62,7 @@ ROWS = (
     _timed('tracking a frame, CPU ms', 'track_cpu_median_ms'),
     _timed('tracking a frame, ms', 'track_median_ms'),
     _timed('dynamic mask, ms', 'motion_median_ms'),
+    _timed('dynamic mask, CPU ms', 'motion_cpu_median_ms'),
     _timed('a frame that becomes no keyframe, CPU ms', 'frame_cpu_median_ms'),
     _timed('a frame that becomes no keyframe, ms', 'frame_median_ms'),
     _timed('a keyframe, CPU ms of all threads and processes', 'keyframe_cpu_median_ms'),

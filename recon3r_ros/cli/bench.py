@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_load_argument(parser)
     parser.add_argument('--motion', action='store_true', help='measure the effect of large '
                         'dynamic objects on poses and map instead (docs/results_motion.md)')
+    parser.add_argument('--davis', metavar='FOLDER', nargs='+', help='measure dynamic masks of '
+                        'video instead: packs of DAVIS, with masks/ (docs/results_davis.md)')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
                         'recon3r run on the kitchen instead')
     parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
@@ -70,6 +72,10 @@ def execute(arguments: argparse.Namespace) -> int:
                             arguments.load)
     if arguments.speed:
         return _speed(arguments, shared)
+    if arguments.davis:
+        from recon3r_ros.bench import davis
+        return davis.measure([Path(folder) for folder in arguments.davis],
+                             Path(arguments.output or 'docs/results_davis.md'))
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))

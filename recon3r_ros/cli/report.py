@@ -24,8 +24,10 @@ class Timings:
         its masks at full size; None likewise
     :param keyframe_median_ms: milliseconds of local mapping for a keyframe; None if none
     :param finish_s: seconds for the refinement at the end
+    :param smooth_s: seconds for detecting dynamic objects again, offline
     :param write_s: seconds for fusing the map and writing the results at the end
     :param track_cpu_median_ms: CPU time for tracking a frame; None if none was tracked
+    :param motion_cpu_median_ms: CPU time for the dynamic mask; None likewise
     :param frame_cpu_median_ms: CPU time for a tracked frame that became no keyframe, with its
         mask; None likewise
     :param keyframe_cpu_median_ms: CPU time of local mapping for a keyframe; None if none
@@ -38,8 +40,10 @@ class Timings:
     frame_median_ms: float | None
     keyframe_median_ms: float | None
     finish_s: float
+    smooth_s: float
     write_s: float
     track_cpu_median_ms: float | None
+    motion_cpu_median_ms: float | None
     frame_cpu_median_ms: float | None
     keyframe_cpu_median_ms: float | None
 

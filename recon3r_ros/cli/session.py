@@ -62,6 +62,7 @@ class Session:
         self._begin = perf_counter()
         self._read_s = 0.0
         self._finish_s = 0.0
+        self._smooth_s = 0.0
         self._times: list[StageTimes] = []
         self._frame_s: list[float] = []
         self._frame_cpu_s: list[float] = []
@@ -168,7 +169,9 @@ class Session:
                 yield frame
                 advance()
 
+        begin = perf_counter()
         masks = self._system.smooth_motion(again())
+        self._smooth_s = perf_counter() - begin
         # These masks follow colours at their own resolution already
         refiner = None if self._refiner is grabcut else self._refiner
         keyframes = {k.index: k.id for k in self._keyframes()}
@@ -283,8 +286,9 @@ class Session:
             motion_median_ms=_median_ms([t.motion for t in self._times]),
             frame_median_ms=_median_ms(self._frame_s),
             keyframe_median_ms=_median_ms([t.wall_s for t in self._mapping.keyframe_times]),
-            finish_s=self._finish_s, write_s=write_s,
+            finish_s=self._finish_s, smooth_s=self._smooth_s, write_s=write_s,
             track_cpu_median_ms=_median_ms([t.track_cpu for t in self._times]),
+            motion_cpu_median_ms=_median_ms([t.motion_cpu for t in self._times]),
             frame_cpu_median_ms=_median_ms(self._frame_cpu_s),
             keyframe_cpu_median_ms=_median_ms([t.cpu_s for t in self._mapping.keyframe_times]))
         return RunReport(

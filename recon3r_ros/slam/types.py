@@ -343,6 +343,7 @@ class StageTimes:
     :param keyframe: prediction, alignment, refinement and depth, where it became a keyframe
     :param total: all of it
     :param track_cpu: CPU time of `track`
+    :param motion_cpu: CPU time of `motion`
     :param total_cpu: CPU time of `total`
     """
 
@@ -351,6 +352,7 @@ class StageTimes:
     keyframe: float = 0.0
     total: float = 0.0
     track_cpu: float = 0.0
+    motion_cpu: float = 0.0
     total_cpu: float = 0.0
 
 

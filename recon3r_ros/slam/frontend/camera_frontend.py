@@ -127,7 +127,8 @@ class CameraFrontend:
         due = self._keyframe_is_due(gray, track, before)
         moving, propagated = self._moving(
             frame, self._seen(frame, gray, keyframe, T_keyframe_cam), due)
-        times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu)
+        times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu,
+                           motion_cpu=thread_time() - begin_cpu - track_cpu)
         self._tracker.remember(gray, track, self._or_nothing(moving))
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam,

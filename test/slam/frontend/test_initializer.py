@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 from keyframes_by_hand import (
     at_x,
     CAMERA,
@@ -15,7 +16,6 @@ from keyframes_by_hand import (
     TRACKING,
     tracking_image,
 )
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
