@@ -25,8 +25,8 @@ Indices = NDArray[np.int32]
 ROWS, COLUMNS, LIGHTNESS, CHROMA = 3, 4, 12, 16
 #: Range of a* and b* around 0 that is divided; values beyond are those at its ends
 CHROMA_RANGE = 50
-#: Counts that are added to a bin, per cell of an image, and to all bins of a place
-_RARE, _PRIOR = f4(2e-6), f4(6e-4)
+#: Cells that are added to a bin, and to all bins of a place
+_RARE, _PRIOR = f4(0.05), f4(5)
 #: Colours say as much, at most, as a ratio of their likelihoods of exp(LIMIT)
 LIMIT = f4(3.0)
 _SHAPE = (2, ROWS, COLUMNS, LIGHTNESS, CHROMA, CHROMA)
@@ -140,6 +140,7 @@ def _ratio(bins: Indices, histograms: Map, totals: Map, out: Map) -> None:
     """
     rows, columns = bins.shape
     counts = histograms.reshape(2, ROWS, COLUMNS, _COLOURS)
+    rare, prior = _RARE / f4(bins.size), _PRIOR / f4(bins.size)
     for i in range(rows):
         y = min(max((f4(i) + _HALF) * f4(ROWS) / f4(rows) - _HALF, _0), f4(ROWS - 1))
         m = min(i4(y), ROWS - 2)
@@ -156,6 +157,6 @@ def _ratio(bins: Indices, histograms: Map, totals: Map, out: Map) -> None:
                     other += weight * counts[1, m + dm, k + dk, colour]
                     all_own += weight * totals[0, m + dm, k + dk]
                     all_other += weight * totals[1, m + dm, k + dk]
-            ratio = np.log((own + _RARE) * (all_other + _PRIOR)
-                           / ((other + _RARE) * (all_own + _PRIOR)))
+            ratio = np.log((own + rare) * (all_other + prior)
+                           / ((other + rare) * (all_own + prior)))
             out[i, j] = min(max(ratio, -LIMIT), LIMIT) / LIMIT

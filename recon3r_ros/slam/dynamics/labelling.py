@@ -30,7 +30,7 @@ Mask = NDArray[np.bool_]
 #: the former where evidence is that of both directions of time, of twice as many votes
 EVEN, CERTAIN, EVEN_OF_BOTH = f4(0.7), f4(1.5), f4(1.0)
 #: Weights of colours, and of links between neighbours: of those of the same colour, and of all
-COLOUR, LINK, LEAST_LINK = f4(1.0), f4(1.0), f4(0.05)
+COLOUR, LINK, LEAST_LINK = f4(1.0), f4(0.4), f4(0.05)
 #: Passes in which colours are learned from labels that they have changed
 PASSES = 2
 #: A dynamic object has scores above SEED somewhere, and of MEAN on average
@@ -84,7 +84,17 @@ def cut(image: Image, evidence: Map) -> Mask:
 
 
 def objects(mask: Mask, score: Map) -> Mask:
-    """Keep the regions of a mask (rows, columns) in which motion was seen."""
+    """
+    Keep the regions of a mask (rows, columns) in which motion was seen.
+
+    Where alike colours led beyond an object, what was seen moving by itself is left of it.
+    """
+    kept = _moving(mask, score)
+    return kept | _moving(mask & ~kept & (score > SEED), score)
+
+
+def _moving(mask: Mask, score: Map) -> Mask:
+    """Keep the regions of a mask that have enough evidence of motion."""
     regions = labelled(mask)
     count = int(regions.max(initial=0)) + 1
     areas = np.bincount(regions.ravel(), minlength=count)
