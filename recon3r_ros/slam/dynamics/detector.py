@@ -31,12 +31,13 @@ class MotionDetector:
 
     :param camera: pinhole camera of the tracking images
     :param rest_s: seconds for which `unsettled` keeps what was dynamic
+    :param calibrated: whether the camera's intrinsics are known
     """
 
-    def __init__(self, camera: Camera, rest_s: float = 0.0) -> None:
+    def __init__(self, camera: Camera, rest_s: float = 0.0, calibrated: bool = True) -> None:
         self._rest_s = rest_s
         #: Of motion, from the frames so far
-        self.evidence = MotionEvidence(camera)
+        self.evidence = MotionEvidence(camera, calibrated=calibrated)
         self.reset()
 
     @property

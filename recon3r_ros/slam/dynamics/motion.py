@@ -18,7 +18,7 @@ The two are weighted by how much of the image they leave unexplained: the map, a
 alone, in a frame's cells of known depth if there are enough. Where the scene has parallax, the map
 explains more, and decides. Where it has none, both explain as much, and a map with a wrong focal
 length, or of something that moves, explains less: the homography, which has eight parameters and
-no memory, decides.
+no memory, has the greater weight. A map of a guessed focal length must explain clearly more.
 
 Evidence is collected over time in a score per pixel that moves with the flow: log odds in spirit.
 """
@@ -59,9 +59,12 @@ MAX_FLOW, REACH = 0.12, 0.2
 #: Share of the cells that must have trusted flow and a known depth to be compared alone
 MIN_KNOWN = 0.05
 #: The map and the dominant motion have the same weight where the map leaves this share unexplained
-#: of what the homography does, which is where the scene has parallax; power of that ratio that the
-#: ratio of the weights is; share of the image that is unexplained in any case
-MAP_LEAD, MAP_POWER, UNEXPLAINED = 0.3, 4.0, 0.005
+#: of what the homography does: of a calibrated camera, and of one with a guessed focal length,
+#: whose map is distorted
+MAP_LEAD, GUESSED_LEAD = 1.0, 0.3
+#: Power of that ratio that the ratio of the weights is; share of the image that counts as
+#: unexplained in any case
+MAP_POWER, UNEXPLAINED = 4.0, 0.005
 #: Flow and grey value beyond an image's border, which agree with nothing
 NO_FLOW, NO_GREY = 1e3, -1e3
 
@@ -123,9 +126,11 @@ class MotionEvidence:
 
     :param camera: pinhole camera of the tracking images
     :param fine: whether cells are as fine as mask pixels: better, in four times the time
+    :param calibrated: whether the camera's intrinsics are known
     """
 
-    def __init__(self, camera: Camera, fine: bool = False) -> None:
+    def __init__(self, camera: Camera, fine: bool = False, calibrated: bool = True) -> None:
+        self._lead = MAP_LEAD if calibrated else GUESSED_LEAD
         self.cells = Cells.of_camera(camera, FINE_CELL if fine else CELL)
         self._lags = FINE_LAGS if fine else LAGS
         self.reset()
@@ -173,7 +178,7 @@ class MotionEvidence:
         if by_image is not None:
             evidence.image_votes(by_image.residual, flow.length, flow.valid, votes)
         if by_map is not None:
-            weight = np.float32(_weight_of_map(flow, by_map, by_image))
+            weight = np.float32(_weight_of_map(flow, by_map, by_image, self._lead))
             votes += weight * (by_map.votes - votes)
         self.known |= by_image is not None or by_map is not None
         before = self._moved(flow) if by_map is None else by_map.before
@@ -260,8 +265,13 @@ class MotionEvidence:
         self._appearance = _bordered(_look(gray), NO_GREY)
 
 
-def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None) -> float:
-    """Weight of the map's votes in [0, 1], by the shares of the image that are explained."""
+def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None, lead: float
+                   ) -> float:
+    """
+    Weight of the map's votes in [0, 1], by the shares of the image that are explained.
+
+    :param lead: see MAP_LEAD
+    """
     if by_image is None:
         return 1.0
     used = flow.valid & by_map.known
@@ -269,7 +279,7 @@ def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None
         used = flow.valid  # epipolar lines of the pose are known nevertheless
     of_map, of_plane = (1 - evidence.explained(residual, flow.length, used) + UNEXPLAINED
                         for residual in (by_map.likely, by_image.plane))
-    return 1 / (1 + (of_map / (MAP_LEAD * of_plane)) ** MAP_POWER)
+    return 1 / (1 + (of_map / (lead * of_plane)) ** MAP_POWER)
 
 
 def _flow_of_cells(frame: _Past, other: _Past, cells: Cells) -> Map:

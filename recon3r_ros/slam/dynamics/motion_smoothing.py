@@ -162,6 +162,8 @@ def smoothed(frames: Iterable[Frame], lens: Lens, known: Map,
             yield SeenFrame(frame.index, lens.tracking_image(frame), lens.colours(frame),
                             reference, T, frame.stamp_ns)
 
-    masks = smooth(again(), MotionEvidence(lens.tracking_camera, fine=True),
-                   lambda: MotionEvidence(lens.tracking_camera, fine=True))
+    def collector() -> MotionEvidence:
+        return MotionEvidence(lens.tracking_camera, True, lens.calibrated)
+
+    masks = smooth(again(), collector(), collector)
     return {index: mask for index, mask in masks if mask is not None}

@@ -24,6 +24,11 @@ class Lens(Protocol):
         """Pinhole camera of the tracking images."""
         ...
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether its intrinsics are known."""
+        ...
+
     def tracking_image(self, frame: Frame) -> Image:
         """Rectify a frame: (H, W) grey."""
         ...

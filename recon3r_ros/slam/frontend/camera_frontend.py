@@ -72,7 +72,8 @@ class CameraFrontend:
         self._maps = mapping
         self._tracker = KeyframeTracker(
             self.rectifier.tracking_camera, options.tracked_landmarks)
-        self._detector = MotionDetector(self.rectifier.tracking_camera, motion.rest_s)
+        self._detector = MotionDetector(
+            self.rectifier.tracking_camera, motion.rest_s, self.rectifier.calibrated)
         self._propagation = MaskPropagation()
         self._initializer = Initializer(live)
         self._relocalizer = Relocalizer()
@@ -176,7 +177,8 @@ class CameraFrontend:
         """
         if not self._motion.detect:
             return placed
-        return self._initializer.with_masks(placed, first, self.rectifier.tracking_camera)
+        return self._initializer.with_masks(
+            placed, first, self.rectifier.tracking_camera, self.rectifier.calibrated)
 
     def begin(self, first: Keyframe, second: Keyframe, placed: list[Placed]) -> None:
         """

@@ -141,13 +141,18 @@ class Initializer:
                 pending.track.pixels, use, result))
         return placed if np.median(shares or [1.0]) >= PLAUSIBLE_SHARE else None
 
-    def with_masks(self, placed: list[Placed], first: Keyframe, camera: Camera) -> list[Placed]:
+    def with_masks(self, placed: list[Placed], first: Keyframe, camera: Camera,
+                   calibrated: bool = True) -> list[Placed]:
         """
         Detect dynamic objects in the pending frames that still have their images.
 
         :param placed: some of them
         :param camera: pinhole camera of the tracking images
+        :param calibrated: whether its intrinsics are known
         """
+        def collector() -> MotionEvidence:
+            return MotionEvidence(camera, calibrated=calibrated)
+
         images = {p.frame.index: p.seen for p in self._pending}
         seen = []
         for p in placed:
@@ -155,7 +160,7 @@ class Initializer:
             if image is not None:
                 seen.append(replace(
                     image, reference=first, T_reference_cam=p.frame.T_keyframe_cam))
-        masks = dict(smooth(seen, MotionEvidence(camera), lambda: MotionEvidence(camera)))
+        masks = dict(smooth(seen, collector(), collector))
         return [replace(p, mask=masks.get(p.frame.index)) for p in placed]
 
     def turned(self, reference: Reference, camera: Camera, keyframe: int) -> list[TrackedFrame]:
