@@ -17,7 +17,7 @@ near static things have parallax to it, and objects that fill the image can be i
 The two are weighted by how much of the image they leave unexplained: the map, and a homography
 alone, in a frame's cells of known depth if there are enough. Where the scene has parallax, the map
 explains more, and decides. Where it has none, both explain as much, and a map with a wrong focal
-length, or of something that moves, explains less: the homography, which has eight parameters and
+length, or of dynamic objects, explains less: the homography, which has eight parameters and
 no memory, has the greater weight. A map of a guessed focal length must explain clearly more.
 
 Evidence is collected over time in a score per pixel that moves with the flow: log odds in spirit.
