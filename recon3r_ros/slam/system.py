@@ -126,10 +126,6 @@ class System:
             self._scale.add_pose(frame, self.pose_of(own[0]))
         elif frontend.state is TrackingState.LOST:
             self._scale.interrupt()
-        unposed = None
-        if step.placed is None:
-            unposed = replace(untracked(frame), propagated=step.propagated, mask=(
-                None if step.mask is None else frontend.rectifier.mask_to_source(step.mask)))
         made = self._order(frontend, step.request)
         end = perf_counter()
         return Update(
@@ -137,7 +133,7 @@ class System:
             made.keyframe or settled.keyframe,
             replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin,
                     total_cpu=thread_time() - begin_cpu),
-            (*settled.masked, *made.masked), unposed)
+            (*settled.masked, *made.masked), step.unposed)
 
     def poll(self) -> Update:
         """

@@ -94,10 +94,6 @@ class Cells:
             return colours
         return self._to_cells.of(colours)
 
-    def of_mask(self, mask: Mask) -> Mask:
-        """Bring a mask (height, width) to cells: those that contain some of it."""
-        return self._to_cells.of(mask.astype(np.uint8) * np.uint8(255)) > 0
-
     def projections(self, T_others_cam: Array) -> Map:
         """
         Return P = [K R K^-1 | K t] (n, 3, 4) of other frames: see `evidence`.

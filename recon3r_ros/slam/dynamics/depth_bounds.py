@@ -96,10 +96,6 @@ class BoundedSurface:
         return BoundedSurface(
             points[use] / z, self.inverse_depths[use] / z, self.nearest)._sorted()
 
-    def typical(self) -> float:
-        """Return the median of the inverse depths; 1 where there are none."""
-        return float(np.median(self.inverse_depths[:, 0])) if len(self.rays) else 1.0
-
     def _sorted(self) -> BoundedSurface:
         order = np.argsort(self.inverse_depths[:, 0])
         return replace(self, rays=self.rays[order], inverse_depths=self.inverse_depths[order])

@@ -154,6 +154,13 @@ def _epipole(H: Array, here: Array, there: Array, lines: Array) -> Array:
     return best
 
 
+@compiled()
+def _transferred(H: Map, x: float, y: float) -> tuple[float, float]:
+    """Where a homography takes a position."""
+    z = _1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
+    return (H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z, (H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z
+
+
 @compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,::1])')
 def _plane_residuals(positions: Map, flow: Map, H: Map, out: Map) -> None:
     """Distances (rows, columns) of flow to that of a homography H."""
@@ -161,9 +168,8 @@ def _plane_residuals(positions: Map, flow: Map, H: Map, out: Map) -> None:
     us, vs, distances = flow[0].ravel(), flow[1].ravel(), out.ravel()
     for n in range(len(xs)):
         x, y = xs[n], ys[n]
-        z = _1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
-        u = (H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z - x - us[n]
-        v = (H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z - y - vs[n]
+        u, v = _transferred(H, x, y)
+        u, v = u - x - us[n], v - y - vs[n]
         distances[n] = np.sqrt(u * u + v * v)
 
 
@@ -174,9 +180,7 @@ def _line_residuals(positions: Map, flow: Map, H: Map, e: Map, out: Map) -> None
     us, vs, distances = flow[0].ravel(), flow[1].ravel(), out.ravel()
     for n in range(len(xs)):
         x, y = xs[n], ys[n]
-        z = _1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
-        u = (H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z
-        v = (H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z
+        u, v = _transferred(H, x, y)
         a, b = v * e[2] - e[1], e[0] - u * e[2]
         line = abs(a * (x + us[n] - u) + b * (y + vs[n] - v)) / np.sqrt(a * a + b * b + _TINY)
         distances[n] = min(distances[n], max(line, PARALLAX * distances[n]))

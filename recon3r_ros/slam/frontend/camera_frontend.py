@@ -46,6 +46,8 @@ Mask = NDArray[np.bool_]
 
 #: Share of the first keyframe's keypoints still tracked below which initialisation restarts
 RESTART_OVERLAP = 0.25
+#: Of frames in which nothing is detected
+_NO_COLOURS = np.zeros((0, 0, 3), np.uint8)
 #: Recent frames whose sharpness a frame is compared with
 RECENT = 60
 
@@ -267,8 +269,7 @@ class CameraFrontend:
 
     def _initialise(self, frame: Frame, gray: Gray, known: Map, busy: bool) -> FrontendStep:
         seen = self._seen(frame, gray)
-        mask, propagated = self._moving(frame, seen, False)
-        step = FrontendStep(mask=mask, propagated=propagated)
+        mask, step = self._without_pose(frame, seen)
         if not self._maps:
             return step
         if not known.keyframes:
@@ -288,12 +289,18 @@ class CameraFrontend:
 
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
-        mask, propagated = self._moving(frame, self._seen(frame, gray), False)
-        step = FrontendStep(mask=mask, propagated=propagated)
+        mask, step = self._without_pose(frame, self._seen(frame, gray))
         self._relocalizer.add(untracked(frame), gray)
         if busy or (others_tracked and self._relocalizer.waits):
             return step
         return replace(step, request=self._request(Purpose.RELOCALISATION, frame, gray, mask))
+
+    def _without_pose(self, frame: Frame, seen: SeenFrame) -> tuple[Mask | None, FrontendStep]:
+        """Detect dynamic objects in a frame without a pose: its mask, and the step so far."""
+        mask, propagated = self._moving(frame, seen, False)
+        return mask, FrontendStep(unposed=replace(
+            untracked(frame), propagated=propagated,
+            mask=None if mask is None else self.rectifier.mask_to_source(mask)))
 
     def _keyframe_is_due(self, gray: Gray, track: Track, before: object) -> bool:
         """Whether a tracked frame should become a keyframe."""
@@ -333,8 +340,8 @@ class CameraFrontend:
 
     def _seen(self, frame: Frame, gray: Gray, reference: Keyframe | None = None,
               T_reference_cam: Array = np.eye(4)) -> SeenFrame:
-        return SeenFrame(frame.index, gray, self.rectifier.colours(frame), reference,
-                         T_reference_cam, frame.stamp_ns)
+        colours = self.rectifier.colours(frame) if self._motion.detect else _NO_COLOURS
+        return SeenFrame(frame.index, gray, colours, reference, T_reference_cam, frame.stamp_ns)
 
     def _moving(self, frame: Frame, seen: SeenFrame, becomes_keyframe: bool
                 ) -> tuple[Mask | None, bool]:

@@ -75,15 +75,13 @@ class FrontendStep:
     :param placed: the frame, where it was tracked
     :param request: where it should become a keyframe
     :param times: run times of tracking and dynamic mask
-    :param mask: dynamic mask of a frame without a pose, in mask pixels; None where not detected
-    :param propagated: whether that is an earlier frame's, moved by optical flow
+    :param unposed: the frame with its dynamic mask, where it has no pose
     """
 
     placed: Placed | None = None
     request: KeyframeRequest | None = None
     times: StageTimes = StageTimes()
-    mask: NDArray[np.bool_] | None = None
-    propagated: bool = False
+    unposed: TrackedFrame | None = None
 
 
 def untracked(frame: Frame) -> TrackedFrame:
