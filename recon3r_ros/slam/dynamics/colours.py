@@ -20,6 +20,7 @@ from recon3r_ros.compiled import compiled, f4, i4
 Map = NDArray[np.float32]
 Image = NDArray[np.uint8]
 Indices = NDArray[np.int32]
+Mask = NDArray[np.bool_]
 
 #: Bins: along the image's height and width, and of L*, a* and b*
 ROWS, COLUMNS, LIGHTNESS, CHROMA = 3, 4, 12, 16
@@ -67,6 +68,12 @@ class Colours:
             _smooth(out.ravel(), space.ravel(), _SHAPE[axis], inner)
             out, space = space, out
         return out
+
+    def distribution(self, cells: Mask) -> Map:
+        """Return the shares of coarser colours (K,) in some cells (rows, columns)."""
+        counts = np.bincount(self.bins[cells], minlength=_COLOURS).reshape(
+            LIGHTNESS // 2, 2, CHROMA // 2, 2, CHROMA // 2, 2).sum((1, 3, 5), dtype=np.float32)
+        return np.asarray(counts.ravel() / max(counts.sum(), _1))
 
     def evidence(self, histograms: Map) -> Map:
         """

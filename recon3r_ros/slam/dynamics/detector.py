@@ -11,13 +11,14 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics.colours import Colours
 from recon3r_ros.slam.dynamics.labelling import label
 from recon3r_ros.slam.dynamics.motion import MotionEvidence
-from recon3r_ros.slam.dynamics.resting import Resting
+from recon3r_ros.slam.dynamics.objects import Objects
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.types import Keyframe
 
 Array = NDArray[np.float64]
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
 
 #: How much of their weight colours keep from frame to frame: half of it for half a second at 30 Hz
 COLOUR_MEMORY = np.float32(0.95)
@@ -30,14 +31,14 @@ class MotionDetector:
     Masks dynamic objects, frame by frame.
 
     :param camera: pinhole camera of the tracking images
-    :param rest_s: seconds for which `unsettled` keeps what was dynamic
+    :param rest_s: seconds for which an object must pause to become static
     :param calibrated: whether the camera's intrinsics are known
     """
 
     def __init__(self, camera: Camera, rest_s: float = 0.0, calibrated: bool = True) -> None:
-        self._rest_s = rest_s
         #: Of motion, from the frames so far
         self.evidence = MotionEvidence(camera, calibrated=calibrated)
+        self._objects = Objects(self.evidence.cells.shape, rest_s)
         self.reset()
 
     @property
@@ -54,7 +55,7 @@ class MotionDetector:
         self.evidence.reset()
         self._histograms: Map | None = None
         self._weight = np.float32(0)
-        self._resting = Resting(self.evidence.cells.shape, self._rest_s)
+        self._objects.reset()
 
     def rescale(self, reference: Keyframe, factor: float) -> None:
         """See `MotionEvidence.rescale`."""
@@ -72,18 +73,25 @@ class MotionDetector:
         """
         before = self.evidence.add(frame)
         colours = Colours.of(self.evidence.cells.of_colours(frame.colours))
-        moving = label(colours, self.evidence.score, lambda e: self._learned(colours, e))
+        held = self._objects.follow(before, frame.stamp_ns * 1e-9)
+        moving, paused = label(
+            colours, self.evidence.score, held, lambda e: self._learned(colours, e))
         self._histograms, self._weight = self._newest, self._weight * COLOUR_MEMORY + 1
-        self._resting.update(moving, before, frame.stamp_ns * 1e-9)
-        return self._of_pixels(moving) if self.evidence.known else None
+        self._objects.update(moving, paused, colours)
+        return self._of_pixels(moving | paused) if self.evidence.known else None
 
-    def unsettled(self, stamp_ns: int) -> Mask:
+    @property
+    def objects(self) -> Labels:
+        """Ids (rows, columns) of the objects in the newest frame's cells, 0 for none."""
+        return self._objects.labels
+
+    def unsettled(self) -> Mask:
         """
         Mask what may not enter the map yet: dynamic in the newest frame, or shortly before.
 
         :return: (H // 3, W // 3), at least 16 each
         """
-        return self._of_pixels(self._resting.unsettled(stamp_ns * 1e-9))
+        return self._of_pixels(self._objects.unsettled())
 
     def _learned(self, colours: Colours, evidence: Map) -> Map:
         """Histograms of the frames so far and of the present one, by its evidence."""

@@ -19,7 +19,7 @@ from recon3r_ros.slam.dynamics import graph_cut
 from recon3r_ros.slam.dynamics.colours import Colours
 from recon3r_ros.slam.dynamics.compiled_grabcut import contrast
 from recon3r_ros.slam.dynamics.graph_cut import DOWN, LEFT, RIGHT, UP
-from recon3r_ros.slam.dynamics.regions import labelled
+from recon3r_ros.slam.dynamics.regions import labelled, large_regions
 
 Map = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -33,6 +33,8 @@ EVEN, CERTAIN, EVEN_OF_BOTH = f4(0.7), f4(1.5), f4(1.0)
 COLOUR, LINK, LEAST_LINK = f4(1.0), f4(0.4), f4(0.05)
 #: Passes in which colours are learned from labels that they have changed
 PASSES = 2
+#: Evidence for an object where it paused, before that of colours, which must be clear
+HELD = f4(-0.3)
 #: A dynamic object has scores above SEED somewhere, and of MEAN on average
 SEED, MEAN = 1.0, 0.75
 #: Regions of a smaller share of the image are noise
@@ -42,20 +44,25 @@ _UNIT = f4(1000)
 _1, _2 = f4(1), f4(2)
 
 
-def label(colours: Colours, score: Map, learned: Callable[[Map], Map]) -> Mask:
+def label(colours: Colours, score: Map, held: Mask, learned: Callable[[Map], Map]
+          ) -> tuple[Mask, Mask]:
     """
     Label the dynamic objects of a frame.
 
     :param colours: of the cells
     :param score: (rows, columns) evidence of motion
+    :param held: (rows, columns) where an object paused: that it does not move says nothing there
     :param learned: from the frame's evidence (rows, columns) to histograms of some frames
-    :return: (rows, columns)
+    :return: (rows, columns) each: objects that move, and those that pause
     """
     moves = by_motion(score)
+    moves[held] = np.maximum(moves[held], HELD)
     evidence = moves
     for _ in range(PASSES):
         evidence = by_colours(moves, colours, learned(evidence))
-    return objects(cut(colours.image, evidence), score)
+    mask = cut(colours.image, evidence)
+    moving = objects(mask, score)
+    return moving, large_regions(mask & held & ~moving, MIN_REGION)
 
 
 def by_motion(score: Map, even: np.float32 = EVEN) -> Map:

@@ -326,7 +326,7 @@ class CameraFrontend:
             return None
         return replace(
             self._request(Purpose.MAPPING, frame, gray,
-                          moving | self._detector.unsettled(frame.stamp_ns)),
+                          moving | self._detector.unsettled()),
             T_reference_cam=self._tracker.T_keyframe_cam(track.pose),
             covariance=track.pose.covariance)
 

@@ -26,7 +26,10 @@ def picture(own: tuple[int, int, int] = (200, 40, 40)) -> np.ndarray:
 def labelled(image: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Label with the frame's own colours."""
     colours = Colours.of(image)
-    return labelling.label(colours, score.astype(np.float32), colours.histograms)
+    moving, paused = labelling.label(
+        colours, score.astype(np.float32), np.zeros(SHAPE, bool), colours.histograms)
+    assert not paused.any()
+    return moving
 
 
 def overlap(mask: np.ndarray) -> float:
@@ -67,6 +70,17 @@ def test_labels_follow_colours_beyond_the_evidence() -> None:
     score[40:43, 30:45] = 1.2  # flow spreads beyond the outline
     mask = labelled(picture(), score)
     assert overlap(score > 1) < 0.5 and overlap(mask) > 0.85
+
+
+def test_of_what_is_held_colours_show_the_object() -> None:
+    """Cells are held half beside the object, which had colours of its own when it moved."""
+    held = np.roll(OBJECT, 15, axis=1)
+    colours = Colours.of(picture())
+    learned = colours.histograms(np.where(OBJECT, 1, -1).astype(np.float32))
+    moving, paused = labelling.label(
+        colours, np.full(SHAPE, -1, np.float32), held, lambda evidence: learned)
+    assert not moving.any()
+    assert np.array_equal(paused, OBJECT & held)
 
 
 def test_alike_colours_without_motion_are_no_object() -> None:

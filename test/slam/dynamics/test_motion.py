@@ -256,7 +256,7 @@ def test_what_comes_to_rest_waits_and_is_then_static():
         T_ref_cam = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
         detector.detect(seen(
             frame.image, sequence.camera, reference, T_ref_cam, frame.stamp_ns))
-        unfit = detector.unsettled(frame.stamp_ns)
+        unfit = detector.unsettled()
         shares.append(float(unfit.mean()))
         if frame.index % KEYFRAME_STEP == 0:
             size = reference.mask.shape[::-1]
