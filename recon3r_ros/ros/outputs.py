@@ -26,9 +26,11 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions, qos
+from recon3r_ros.ros.detections import Detection2DArray, detections_message
 from recon3r_ros.ros.markers import graph_markers
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.worker import Worker
+from recon3r_ros.slam.dynamics.boxes import Box
 from recon3r_ros.slam.products.cloud import keyframe_cloud
 from recon3r_ros.slam.types import Keyframe, Map, PointCloud
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -100,6 +102,10 @@ class Outputs:
             self._add(f'{name}/dynamic_mask', Image, qos.RELIABLE)
             self._add(f'{name}/dynamic_points', PointCloud2, qos.RELIABLE)
             self._add(f'{name}/static_points', PointCloud2, qos.RELIABLE)
+            if Detection2DArray is not None:
+                self._add(f'{name}/objects', Detection2DArray, qos.RELIABLE)
+        if Detection2DArray is None:
+            node.get_logger().info('vision_msgs is not installed: ~/<camera>/objects is left out')
         self._worker: Worker[Callable[[], None]] = Worker(
             'recon3r-outputs', lambda build: build(), 1, failed)
 
@@ -167,6 +173,14 @@ class Outputs:
             self._worker.do(publish)
         else:
             self._worker.put(topic, publish, _MASKS)
+
+    def objects(self, camera: str, build: Callable[[], list[Box]], stamp_ns: int, frame_id: str
+                ) -> None:
+        """Publish the dynamic objects of an image; `build` finds their boxes."""
+        topic = f'~/{camera}/objects'
+        if self.wanted(topic):
+            self._worker.put(topic, lambda: self._publish(
+                topic, detections_message(build(), stamp_ns, frame_id)), _MASKS)
 
     def cloud(self, topic: str, build: Callable[[], PointCloud], stamp_ns: int, frame_id: str
               ) -> None:

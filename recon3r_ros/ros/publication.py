@@ -30,6 +30,7 @@ from recon3r_ros.ros.scale_gate import held_back, ScaleGate
 from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
+from recon3r_ros.slam.dynamics.boxes import boxes
 from recon3r_ros.slam.dynamics.mask_refinement import refined
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.products.cloud import LiveCloud
@@ -335,6 +336,12 @@ class Publication:
         # Clouds depend on the mask: it is published with them
         self._outputs.mask(camera, outlined, tracked.stamp_ns, frame_id,
                            becomes_keyframe or clouds)
+        ids = tracked.objects
+        lens = self._system.lens(camera)
+        if ids is not None and lens is not None:
+            self._outputs.objects(
+                camera, lambda: boxes(outlined(), lens.labels_to_source(ids)), tracked.stamp_ns,
+                frame_id)
         if own is not None and clouds:
             self._clouds_due[camera] = now + CLOUD_PERIOD_S
             self._publish_image_clouds(tracked if posed else None, own, outlined, frame_id)

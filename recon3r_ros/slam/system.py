@@ -400,4 +400,5 @@ class System:
         self._trajectory.add(frame, placed.pixels, placed.found)
         if placed.mask is None:
             return frame
-        return replace(frame, mask=frontend.rectifier.mask_to_source(placed.mask))
+        return replace(frame, mask=frontend.rectifier.mask_to_source(placed.mask),
+                       objects=placed.objects)

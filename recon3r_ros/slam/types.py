@@ -315,6 +315,8 @@ class TrackedFrame:
     :param camera_name: which camera took it
     :param landmarks: number of landmarks that agree with the pose
     :param propagated: whether the mask is that of an earlier frame, moved by optical flow
+    :param objects: (rows, columns) ids of the dynamic objects in cells of the rectified image, 0
+        for none; None where they are not known
     """
 
     name: str
@@ -328,6 +330,7 @@ class TrackedFrame:
     camera_name: str = 'camera'
     landmarks: int = 0
     propagated: bool = False
+    objects: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)

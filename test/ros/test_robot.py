@@ -438,6 +438,48 @@ def values_of(node) -> dict[str, object]:
             else v for n, v in found.items()}
 
 
+def test_dynamic_objects_have_ids_and_boxes(ros_node, spawn):
+    """A picture slides through the images of a camera at rest, before there is a map."""
+    vision_msgs = pytest.importorskip('vision_msgs.msg', reason='vision_msgs was not built')
+    camera = LiveCamera(ros_node)
+    masks = Collector(ros_node, Image, '/recon3r/camera/dynamic_mask', qos.POSES)
+    objects = Collector(ros_node, vision_msgs.Detection2DArray, '/recon3r/camera/objects',
+                        qos.POSES)
+    spawn(*NODE)
+    camera.connect()
+    masks.wait_for_matched()
+    objects.wait_for_matched()
+    still = camera.frame()
+    picture = np.random.default_rng(0).integers(0, 255, (12, 10, 3)).astype(np.uint8)
+    picture = picture.repeat(6, axis=0).repeat(6, axis=1)
+    for n in range(40):
+        image = still.image.copy()
+        left = 20 + 4 * n
+        image[80:152, left:left + 60] = picture
+        camera.send(conversions.image_message(
+            image, still.stamp_ns + n * 33_333_333, FRAME_ID))
+        time.sleep(0.03)
+    wait_for(lambda: len(objects) > 20, what='objects')
+    shown = {stamp(m): conversions.mask_from_message(m) for m in masks.messages}
+    wait_for(lambda: {stamp(m) for m in objects.messages} <= {stamp(m) for m in masks.messages},
+             what='a mask of each image')
+    ids = set()
+    for message in objects.messages[-10:]:
+        mask = shown[stamp(message)]
+        assert message.header.frame_id == FRAME_ID
+        for detection in message.detections:
+            box, (result,) = detection.bbox, detection.results
+            left, top = (round(c - (s - 1) / 2) for c, s in (
+                (box.center.position.x, box.size_x), (box.center.position.y, box.size_y)))
+            part = mask[top:top + round(box.size_y), left:left + round(box.size_x)]
+            assert result.hypothesis.score == pytest.approx(part.mean(), abs=1e-6)
+            assert result.hypothesis.class_id == 'dynamic'
+            assert min(part.any(0)[0], part.any(0)[-1], part.any(1)[0], part.any(1)[-1])
+            ids.add(detection.id)
+        assert message.detections
+    assert len(ids) == 1, 'it is one object throughout'
+
+
 @pytest.mark.parametrize('arguments', [
     (), (*WITH_BASE, *WITH_DEPTH), ('-p', 'camera.extrinsics:=[]')])
 def test_dumped_parameters_load_again(ros_node, spawn, tmp_path, arguments):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics.colours import Colours
+from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
 from recon3r_ros.slam.dynamics.labelling import label
 from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.objects import Objects
@@ -74,11 +75,12 @@ class MotionDetector:
         before = self.evidence.add(frame)
         colours = Colours.of(self.evidence.cells.of_colours(frame.colours))
         held = self._objects.follow(before, frame.stamp_ns * 1e-9)
-        moving, paused = label(
-            colours, self.evidence.score, held, lambda e: self._learned(colours, e))
+        score = with_given(self.evidence.score, frame.given)
+        moving, paused = label(colours, score, held, lambda e: self._learned(colours, e))
         self._histograms, self._weight = self._newest, self._weight * COLOUR_MEMORY + 1
         self._objects.update(moving, paused, colours)
-        return self._of_pixels(moving | paused) if self.evidence.known else None
+        known = self.evidence.known or frame.given is not None
+        return self._of_pixels(moving | paused) if known else None
 
     @property
     def objects(self) -> Labels:
@@ -102,6 +104,20 @@ class MotionDetector:
 
     def _of_pixels(self, cells: Mask) -> Mask:
         return of_pixels(cells, self.shape)
+
+
+def with_given(score: Map, given: Mask | None) -> Map:
+    """
+    Add the evidence of a mask that came with a frame, which is certain.
+
+    :param score: (rows, columns) evidence of motion
+    :param given: (h, w) in mask pixels, or None
+    """
+    if given is None:
+        return score
+    cells = cv2.resize(given.astype(np.uint8) * np.uint8(255), score.shape[::-1],
+                       interpolation=cv2.INTER_AREA) >= 128
+    return np.where(cells, SCORE_LIMIT, score)
 
 
 def of_pixels(cells: Mask, shape: tuple[int, int]) -> Mask:

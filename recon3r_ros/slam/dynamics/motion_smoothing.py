@@ -19,7 +19,7 @@ from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.dynamics import labelling
 from recon3r_ros.slam.dynamics.colours import Colours
-from recon3r_ros.slam.dynamics.detector import of_pixels
+from recon3r_ros.slam.dynamics.detector import of_pixels, with_given
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
 from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.seen_frame import Lens, SeenFrame
@@ -105,8 +105,9 @@ def _scored(waiting: list[SeenFrame], before: list[_Evidence], forward: MotionEv
     before += new
     # A frame's own evidence is in both, and is counted once
     return [_Scored(frame.index, Colours.of(forward.cells.of_colours(frame.colours)),
-                    np.clip(a.score + b.score - b.votes, -SCORE_LIMIT, SCORE_LIMIT),
-                    a.known or b.known)
+                    with_given(np.clip(a.score + b.score - b.votes, -SCORE_LIMIT, SCORE_LIMIT),
+                               frame.given),
+                    a.known or b.known or frame.given is not None)
             for frame, a, b in zip(waiting, before, after[::-1])]
 
 
@@ -160,7 +161,7 @@ def smoothed(frames: Iterable[Frame], lens: Lens, known: Map,
             T = np.eye(4) if reference is None else se3.normalized(
                 se3.inverse(reference.T_map_cam) @ T_map_cam)
             yield SeenFrame(frame.index, lens.tracking_image(frame), lens.colours(frame),
-                            reference, T, frame.stamp_ns)
+                            reference, T, frame.stamp_ns, lens.given_mask(frame))
 
     def collector() -> MotionEvidence:
         return MotionEvidence(lens.tracking_camera, True, lens.calibrated)

@@ -122,8 +122,9 @@ class Objects:
         for thing in self._objects.values():
             distance = (before[0] - thing.centre[0]) ** 2 + (before[1] - thing.centre[1]) ** 2
             thing.centre = np.array(np.unravel_index(distance.argmin(), self._shape)[::-1], float)
-        return self._held(lambda thing: 0.0 if thing.goes_on else min(
-            self._rest_s, thing.moved_for_s - BRIEFER_S))
+        return self._held(lambda thing: min(
+            1.5 * self._step_s if thing.goes_on else self._rest_s,
+            thing.moved_for_s - BRIEFER_S))
 
     def update(self, moving: Mask, paused: Mask, colours: Colours) -> None:
         """

@@ -14,6 +14,7 @@ from recon3r_ros.slam.types import Frame, Keyframe
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 
 class Lens(Protocol):
@@ -37,6 +38,10 @@ class Lens(Protocol):
         """Rectify the colours of a frame: (h, w, 3) RGB in mask pixels."""
         ...
 
+    def given_mask(self, frame: Frame) -> Mask | None:
+        """Rectify the mask that came with a frame: (h, w) in mask pixels, or None."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class SeenFrame:
@@ -50,6 +55,7 @@ class SeenFrame:
         the frame has no pose
     :param T_reference_cam: (4, 4) pose in the reference's camera frame, map units
     :param stamp_ns: of the frame
+    :param given: (h, w) dynamic objects that the user knows, in mask pixels, or None
     """
 
     index: int
@@ -58,3 +64,4 @@ class SeenFrame:
     reference: Keyframe | None = None
     T_reference_cam: Array = field(default_factory=lambda: np.eye(4))
     stamp_ns: int = 0
+    given: Mask | None = None

@@ -135,7 +135,8 @@ class CameraFrontend:
         self._tracker.remember(gray, track, self._or_nothing(moving))
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam,
-                    propagated=propagated), *self._tracker.observations(track), track.pose, moving)
+                    propagated=propagated),
+            *self._tracker.observations(track), track.pose, moving, self._objects)
         request = self._mapping(
             frame, gray, track, self._or_nothing(moving), keyframe, busy) if due else None
         return FrontendStep(placed, request, times)
@@ -299,7 +300,7 @@ class CameraFrontend:
         """Detect dynamic objects in a frame without a pose: its mask, and the step so far."""
         mask, propagated = self._moving(frame, seen, False)
         return mask, FrontendStep(unposed=replace(
-            untracked(frame), propagated=propagated,
+            untracked(frame), propagated=propagated, objects=self._objects,
             mask=None if mask is None else self.rectifier.mask_to_source(mask)))
 
     def _keyframe_is_due(self, gray: Gray, track: Track, before: object) -> bool:
@@ -341,7 +342,8 @@ class CameraFrontend:
     def _seen(self, frame: Frame, gray: Gray, reference: Keyframe | None = None,
               T_reference_cam: Array = np.eye(4)) -> SeenFrame:
         colours = self.rectifier.colours(frame) if self._motion.detect else _NO_COLOURS
-        return SeenFrame(frame.index, gray, colours, reference, T_reference_cam, frame.stamp_ns)
+        return SeenFrame(frame.index, gray, colours, reference, T_reference_cam, frame.stamp_ns,
+                         self.rectifier.given_mask(frame))
 
     def _moving(self, frame: Frame, seen: SeenFrame, becomes_keyframe: bool
                 ) -> tuple[Mask | None, bool]:
@@ -358,10 +360,14 @@ class CameraFrontend:
             mask = known if known is not None else self._detector.detect(seen)
             if known is None and mask is not None:
                 self._propagation.keep(seen.gray, mask)
-        if frame.mask is not None:
-            given = self.rectifier.mask_from_source(frame.mask, self._detector.shape)
-            mask = given if mask is None else mask | given
+        if seen.given is not None:
+            mask = seen.given if mask is None else mask | seen.given
         return mask, known is not None
+
+    @property
+    def _objects(self) -> NDArray[np.int32] | None:
+        """Ids of the dynamic objects of the newest frame that was not propagated."""
+        return self._detector.objects if self._motion.detect else None
 
     def _or_nothing(self, mask: Mask | None) -> Mask:
         return np.zeros(self._detector.shape, bool) if mask is None else mask

@@ -126,6 +126,19 @@ class Rectifier:
             small = cv2.remap(small, *self._colour_maps, cv2.INTER_LINEAR)
         return small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
 
+    def given_mask(self, frame: Frame) -> NDArray[np.bool_] | None:
+        """Rectify the mask that came with a frame: (h, w) in mask pixels, or None."""
+        return None if frame.mask is None else self.mask_from_source(
+            frame.mask, mask_size(self.tracking_camera)[::-1])
+
+    def labels_to_source(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Bring labels of any size on the rectified image to the source image's pixels."""
+        full = cv2.resize(labels.astype(np.float32), (self.source.width, self.source.height),
+                          interpolation=cv2.INTER_NEAREST)
+        if self._mask_maps is not None:
+            full = cv2.remap(full, *self._mask_maps, cv2.INTER_NEAREST)
+        return full.astype(np.int32)
+
     def mask_to_source(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Bring a mask of any size on the rectified image to the source image's pixels."""
         full = cv2.resize(mask.astype(np.uint8) * 255, (self.source.width, self.source.height),

@@ -24,6 +24,7 @@ class Placed:
     :param found: (K,) which landmarks are observed
     :param pose: of the keyframe, or of a temporary reference, in the frame's camera
     :param mask: dynamic mask, in mask pixels; None where nothing is known
+    :param objects: see `TrackedFrame`
     """
 
     frame: TrackedFrame
@@ -31,6 +32,7 @@ class Placed:
     found: NDArray[np.bool_]
     pose: PnPResult
     mask: NDArray[np.bool_] | None = None
+    objects: NDArray[np.int32] | None = None
 
 
 class Purpose(Enum):

@@ -306,6 +306,26 @@ def test_moving_things_are_masked_without_poses(seed, moving):
     assert iou(scene, known) > 0.6
 
 
+def test_a_given_mask_is_an_object_and_is_held_without_it():
+    """A detector of people gives a mask of every image, then fails for some."""
+    scene = clip(1, 0)
+    detector = MotionDetector(scene.camera, 2.0)
+    given = np.zeros(detector.shape, bool)
+    given[40:100, 60:120] = True
+    masks = []
+    for n, frame in enumerate(scene.frames):
+        image = frame.image.copy()
+        image[120:300, 180:360] = (220, 60, 160)
+        mask = detector.detect(replace(seen(image, scene.camera),
+                                       stamp_ns=frame.stamp_ns, given=given if n < 28 else None))
+        assert mask is not None, 'also of the first image'
+        masks.append(mask)
+        if n < 28:
+            assert mask[given].mean() > 0.95
+        assert set(np.unique(detector.objects[22:48, 32:58])) == {1}
+    assert (masks[29] & given).sum() > 0.8 * given.sum()
+
+
 def test_a_turning_camera_sees_nothing_move():
     """Without parallax a homography explains all of it, and the zoom of a lens, too."""
     frame = cv2.resize(clip(1, 0).frames[0].image, (960, 720))

@@ -95,8 +95,7 @@ def test_a_paused_object_is_held_for_not_quite_as_long_as_it_moved() -> None:
     show = Show(rest_s=2.0)
     show.slide(range(5, 35))
     moved_s = 29 / RATE
-    show.add(paused=block(34))  # only now it is known not to go on
-    for n in range(2, 31):
+    for n in range(1, 31):
         held = show.add(paused=block(34) if n / RATE < moved_s - BRIEFER_S else NOTHING)
         assert held[block(34)].all() == (n / RATE < moved_s - BRIEFER_S - 1e-6)
     show = Show(rest_s=2.0)

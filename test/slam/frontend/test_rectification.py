@@ -77,6 +77,19 @@ def test_masks_return_to_the_source_image(lens: str) -> None:
         assert overlap > (0.98 if size == (520, 400) else 0.95)
 
 
+@pytest.mark.parametrize('lens', LENSES)
+def test_labels_return_to_the_source_image_as_they_are(lens: str) -> None:
+    camera = LENSES[lens]
+    rectifier = Rectifier.of(photograph(camera))
+    labels = np.zeros((100, 130), np.int32)
+    labels[30:70, 40:80], labels[30:70, 80:120] = 3, 100_000
+    back = rectifier.labels_to_source(labels)
+    assert back.shape == (400, 520) and set(np.unique(back)) == {0, 3, 100_000}
+    for label in (3, 100_000):
+        expected = rectifier.mask_to_source(labels == label)
+        assert ((back == label) & expected).sum() / ((back == label) | expected).sum() > 0.95
+
+
 def test_masks_of_a_pinhole_only_change_their_size() -> None:
     rectifier = Rectifier(SCENE.camera, True)
     mask = np.zeros((48, 64), bool)

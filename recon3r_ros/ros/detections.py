@@ -1,0 +1,41 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Dynamic objects as vision_msgs, which not every robot has installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recon3r_ros.ros import conversions
+from recon3r_ros.slam.dynamics.boxes import Box
+
+try:
+    from vision_msgs import msg as vision_msgs
+except ImportError:
+    vision_msgs = None
+
+#: Class of all of them
+DYNAMIC = 'dynamic'
+#: Type of the messages; None without the package
+Detection2DArray: Any = None if vision_msgs is None else vision_msgs.Detection2DArray
+
+
+def detections_message(boxes: Sequence[Box], stamp_ns: int, frame_id: str) -> Any:
+    """
+    Detection2DArray message of an image's dynamic objects.
+
+    Ids are decimal numbers, scores are shares of the boxes that are masked. As pixel centres are
+    at integers, that of a box two pixels wide lies between them.
+    """
+    header = conversions.header(stamp_ns, frame_id)
+    message = Detection2DArray(header=header)
+    for box in boxes:
+        detection = vision_msgs.Detection2D(header=header, id=str(box.id))
+        detection.bbox.center.position.x = box.left + (box.width - 1) / 2
+        detection.bbox.center.position.y = box.top + (box.height - 1) / 2
+        detection.bbox.size_x, detection.bbox.size_y = float(box.width), float(box.height)
+        detection.results = [vision_msgs.ObjectHypothesisWithPose(
+            hypothesis=vision_msgs.ObjectHypothesis(class_id=DYNAMIC, score=box.score))]
+        message.detections.append(detection)
+    return message
