@@ -4,8 +4,8 @@
 #
 # Builds the virtual environment that the Makefile uses, from a bare Debian or Ubuntu on: system
 # packages where they are missing (apt-get, as root or through sudo), then the Python packages of
-# setup.py in the versions of constraints.txt, then with the extra `ros` the messages of TF, which
-# are not among them. Done already: returns at once.
+# setup.py in the versions of constraints.txt, then with the extra `ros` messages that are not
+# among them. Done already: returns at once.
 #
 # PYTHON, VENV and EXTRAS (variables of the Makefile) choose the interpreter, the folder and the
 # extras.
@@ -122,11 +122,11 @@ ensure_packages() {
     echo "$want" >"$stamp"
 }
 
-# The messages of TF, for which PyPI has no wheel, are built; that takes seconds.
-ensure_tf() {
+# Messages for which PyPI has no wheel are built: those of TF and of ~/<camera>/objects.
+ensure_messages() {
     has_extra ros || return 0
-    local build=("$venv/bin/python" scripts/build_tf2_msgs.py)
-    local said=$venv/recon3r_ros.without_tf packages
+    local build=("$venv/bin/python" scripts/build_messages.py)
+    local said=$venv/recon3r_ros.without_messages packages
     if packages=$("${build[@]}" 2>"$said.log"); then
         rm -f "$said" "$said.log"
         return 0
@@ -140,7 +140,8 @@ ensure_tf() {
         rm -f "$said.log"
         return 0
     fi
-    say "TF is left out, all else works. It could not be built: $(<"$said.log")"
+    # Which ones are missing comes with the reason: "TF and ~/<camera>/objects are left out: ...".
+    say "messages could not be built, all else works. $(<"$said.log")"
     mv "$said.log" "$said"
 }
 
@@ -151,4 +152,4 @@ if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
 fi
 ensure_libraries
 ensure_packages
-ensure_tf
+ensure_messages

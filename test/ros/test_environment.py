@@ -16,7 +16,8 @@ from rclpy.serialization import serialize_message
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.ros import environment
 from ros_helpers import Collector, wait_for_matched
-from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+from rosbags.typesys.store import Typestore
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = '{http://www.eprosima.com}'
@@ -189,17 +190,76 @@ def test_tf_goes_out_as_everybody_else_sends_it(ros_node):
 
 
 @pytest.fixture
-def script():
-    """Return the script that builds the messages of TF, as a module."""
+def script(monkeypatch):
+    """Return the script that builds messages, as a module."""
     spec = importlib.util.spec_from_file_location(
-        'build_tf2_msgs', ROOT / 'scripts' / 'build_tf2_msgs.py')
+        'build_messages', ROOT / 'scripts' / 'build_messages.py')
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 
 
+def typestore_with(script, package_name: str) -> Typestore:
+    """Return the messages of ROS, with those that the script defines for a package."""
+    typestore = get_typestore(Stores.ROS2_KILTED)
+    (package,) = [package for package in script.PACKAGES if package.name == package_name]
+    for name, definition in package.messages.items():
+        typestore.register(get_types_from_msg(definition, f'{package_name}/msg/{name}'))
+    return typestore
+
+
+def test_objects_go_out_as_everybody_else_sends_them(ros_node, script):
+    vision_msgs = pytest.importorskip(
+        'vision_msgs.msg', reason='~/<camera>/objects is left out: no C++ compiler')
+    array = vision_msgs.Detection2DArray()
+    array.header.frame_id = 'camera'
+    for name in ('7', ''):
+        hypothesis = vision_msgs.ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = 'dynamic'
+        hypothesis.hypothesis.score = 0.5
+        hypothesis.pose.pose.position.z = 2.5
+        detection = vision_msgs.Detection2D(
+            header=array.header, id=name, results=[hypothesis] * len(name))
+        detection.bbox.center.position.x = 320.5
+        detection.bbox.center.position.y = 200.0
+        detection.bbox.center.theta = 0.25
+        detection.bbox.size_x = 40.0
+        detection.bbox.size_y = 30.0
+        array.detections.append(detection)
+    received = Collector(ros_node, vision_msgs.Detection2DArray, 'objects', 10)
+    publisher = ros_node.create_publisher(vision_msgs.Detection2DArray, 'objects', 10)
+    received.wait_for_matched()
+    wait_for_matched(publisher)
+    publisher.publish(array)
+    (message,) = received.wait()
+    assert message == array
+
+    kind = 'vision_msgs/msg/Detection2DArray'
+    typestore = typestore_with(script, 'vision_msgs')
+    (endpoint,) = ros_node.get_publishers_info_by_topic(publisher.topic_name)
+    assert str(endpoint.topic_type_hash) == typestore.hash_rihs01(kind)
+    theirs = typestore.deserialize_cdr(serialize_message(message), kind)
+    assert [detection.id for detection in theirs.detections] == ['7', '']
+    assert [len(detection.results) for detection in theirs.detections] == [1, 0]
+    found = theirs.detections[0]
+    assert found.header.frame_id == 'camera'
+    assert (found.bbox.center.position.x, found.bbox.center.position.y) == (320.5, 200.0)
+    assert (found.bbox.center.theta, found.bbox.size_x, found.bbox.size_y) == (0.25, 40.0, 30.0)
+    assert found.results[0].hypothesis.class_id == 'dynamic'
+    assert found.results[0].hypothesis.score == 0.5
+    assert found.results[0].pose.pose.position.z == 2.5
+
+
+def test_definitions_have_the_hashes_that_everybody_else_has(script):
+    for package in script.PACKAGES:
+        typestore = typestore_with(script, package.name)
+        for name, expected in package.type_hashes.items():
+            assert typestore.hash_rihs01(f'{package.name}/msg/{name}') == expected
+
+
 @pytest.mark.parametrize('version', ['7.1.6', '9.1.2'])
-def test_messages_of_tf_are_built_for_jazzy_and_kilted(script, monkeypatch, version):
+def test_messages_are_built_for_jazzy_and_kilted(script, monkeypatch, version):
     monkeypatch.setattr(script.importlib.metadata, 'version', lambda name: version)
     script.require_supported()
 
@@ -207,7 +267,43 @@ def test_messages_of_tf_are_built_for_jazzy_and_kilted(script, monkeypatch, vers
 @pytest.mark.parametrize('version', ['3.3.13', '8.0.0', '10.0.1'])
 def test_other_client_libraries_are_refused_by_name(script, monkeypatch, capsys, version):
     monkeypatch.setattr(script.importlib.metadata, 'version', lambda name: version)
-    monkeypatch.setattr(script, 'is_built', lambda: False)
+    monkeypatch.setattr(script, 'is_built', lambda package: False)
     assert script.main() == 1
     said = capsys.readouterr().err
+    assert said.startswith('TF and ~/<camera>/objects are left out: ')
     assert all(word in said for word in (version, 'Jazzy', 'Kilted'))
+
+
+def test_what_is_built_already_is_not_left_out(script, monkeypatch, capsys):
+    built = []
+
+    def build(package, c, cxx):
+        if built:
+            raise script.BuildError('g++ failed')
+        built.append(package.name)
+
+    monkeypatch.setattr(script, 'is_built', lambda package: False)
+    monkeypatch.setattr(script, 'require_supported', lambda: None)
+    monkeypatch.setattr(script, 'find_compilers', lambda: ('gcc', 'g++'))
+    monkeypatch.setattr(script, 'build', build)
+    assert script.main() == 1
+    assert built == ['tf2_msgs']
+    assert capsys.readouterr() == ('', '~/<camera>/objects is left out: g++ failed\n')
+
+
+@pytest.mark.parametrize('missing', [None, 'extension', 'library'])
+@pytest.mark.parametrize('suffix', [0, -1])
+def test_only_an_incomplete_package_is_built_again(
+        script, monkeypatch, tmp_path, suffix, missing):
+    package = script.Package('some_msgs', '', (), {}, {})
+    site_packages = tmp_path / 'site-packages'
+    (site_packages / package.name / 'msg').mkdir(parents=True)
+    (tmp_path / 'lib').mkdir()
+    monkeypatch.setattr(script, 'SITE_PACKAGES', site_packages)
+    monkeypatch.setattr(script, 'PREFIX', tmp_path)
+    monkeypatch.syspath_prepend(site_packages)
+    if missing != 'extension':
+        (site_packages / package.name / f'{package.extension}{script.SUFFIXES[suffix]}').touch()
+    for kind in (script.SERIALISATION, script.INTROSPECTION)[missing == 'library':]:
+        (tmp_path / 'lib' / package.library(kind)).touch()
+    assert script.is_built(package) == (missing is None)

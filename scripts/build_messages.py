@@ -2,17 +2,20 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Adds tf2_msgs/msg/TFMessage to a virtual environment with the ROS 2 client library from PyPI.
+Adds messages that PyPI lacks to a virtual environment with the ROS 2 client library from there.
 
-TF is nothing but this message on /tf, and it is the one that PyPI lacks. The generators of ROS
-come with the client library, those of Jazzy and of Kilted; a C and a C++ compiler do the rest, in
-seconds. Run it with the Python of the environment; what exists already is left alone.
+TF is nothing but tf2_msgs/msg/TFMessage on /tf; of vision_msgs there is what Detection2DArray
+consists of. The generators of ROS come with the client library, those of Jazzy and of Kilted; a C
+and a C++ compiler do the rest, in less than a minute. Run it with the Python of the environment;
+packages that exist already are left alone.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
+from dataclasses import dataclass
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import io
@@ -25,11 +28,6 @@ import sys
 import sysconfig
 import tempfile
 
-PACKAGE = 'tf2_msgs'
-DEPENDENCIES = ('geometry_msgs', 'std_msgs', 'builtin_interfaces')
-DEFINITION = 'geometry_msgs/TransformStamped[] transforms\n'
-#: That every installation of ROS 2 has; where it differs, nodes would not exchange transforms
-TYPE_HASH = 'RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087'
 #: Versions of rclpy whose generators this has been tried with
 SUPPORTED = {'7.1.': 'Jazzy', '9.1.': 'Kilted'}
 #: Type supports: what Fast DDS sends the message with, and what describes its fields to it
@@ -37,16 +35,68 @@ SERIALISATION = 'rosidl_typesupport_fastrtps_c'
 INTROSPECTION = 'rosidl_typesupport_introspection_c'
 PREFIX = Path(sys.prefix)
 SITE_PACKAGES = Path(sysconfig.get_path('platlib'))
-EXTENSION = f'{PACKAGE}_s__rosidl_typesupport_c{sysconfig.get_config_var("EXT_SUFFIX")}'
+#: Of files with extension modules that this Python imports; wheels of ROS have the last one
+SUFFIXES = importlib.machinery.EXTENSION_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Package:
+    """
+    A package of messages.
+
+    :param name: its name
+    :param purpose: what the node lacks without it
+    :param dependencies: installed packages whose messages its own contain, at any depth
+    :param messages: definitions by name
+    :param type_hashes: by name, of messages that contain all the others: those that every
+        installation of ROS 2 has; where they differ, nodes would not exchange messages
+    """
+
+    name: str
+    purpose: str
+    dependencies: tuple[str, ...]
+    messages: dict[str, str]
+    type_hashes: dict[str, str]
+
+    @property
+    def extension(self) -> str:
+        """Name of the extension module that rclpy asks for, without the suffix of its file."""
+        return f'{self.name}_s__rosidl_typesupport_c'
+
+    def library(self, generator: str) -> str:
+        """Name of the library with what a generator made, as the dispatcher looks it up."""
+        return f'lib{self.name}__{generator}.so'
+
+
+PACKAGES = (
+    Package(
+        'tf2_msgs', 'TF', ('geometry_msgs', 'std_msgs', 'builtin_interfaces'),
+        {'TFMessage': 'geometry_msgs/TransformStamped[] transforms'},
+        {'TFMessage': 'RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087'}),
+    # As in vision_msgs 4.1, which Humble, Jazzy and Kilted have
+    Package(
+        'vision_msgs', '~/<camera>/objects', ('geometry_msgs', 'std_msgs', 'builtin_interfaces'),
+        {'Point2D': 'float64 x\nfloat64 y',
+         'Pose2D': 'vision_msgs/Point2D position\nfloat64 theta',
+         'BoundingBox2D': 'vision_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y',
+         'ObjectHypothesis': 'string class_id\nfloat64 score',
+         'ObjectHypothesisWithPose': 'ObjectHypothesis hypothesis\n'
+                                     'geometry_msgs/PoseWithCovariance pose',
+         'Detection2D': 'std_msgs/Header header\nObjectHypothesisWithPose[] results\n'
+                        'BoundingBox2D bbox\nstring id',
+         'Detection2DArray': 'std_msgs/Header header\nDetection2D[] detections'},
+        {'Detection2DArray':
+            'RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968'}),
+)
 
 
 class BuildError(Exception):
-    """The message cannot be built."""
+    """Messages cannot be built."""
 
 
 class MissingTools(BuildError):
     """
-    What builds it is missing.
+    What builds them is missing.
 
     :param packages: of Debian and Ubuntu that have it
     """
@@ -58,17 +108,19 @@ class MissingTools(BuildError):
 
 class Generators:
     """
-    Runs the generators of ROS on the message's definition.
+    Runs the generators of ROS on a package's definitions.
 
+    :param package: the package
     :param folder: for what they write
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, package: Package, folder: Path) -> None:
+        self.package = package
         self.folder = folder
         self._idl = folder / 'idl'
-        self._definition = self._idl / 'msg' / 'TFMessage.msg'
-        self._definition.parent.mkdir(parents=True)
-        self._definition.write_text(DEFINITION)
+        (self._idl / 'msg').mkdir(parents=True)
+        for name, definition in package.messages.items():
+            (self._idl / 'msg' / f'{name}.msg').write_text(f'{definition}\n')
 
     def sources(self) -> dict[str, list[Path]]:
         """Generate everything; return the C and C++ files to compile, by generator."""
@@ -79,13 +131,15 @@ class Generators:
         from rosidl_typesupport_fastrtps_c import generate_typesupport_fastrtps_c
         from rosidl_typesupport_introspection_c import generate_c as generate_introspection
         with contextlib.redirect_stdout(io.StringIO()):
-            convert_msg_to_idl(
-                self._idl, PACKAGE, Path('msg/TFMessage.msg'), self._idl / 'msg')
-        description = self._describe()
+            for name in self.package.messages:
+                convert_msg_to_idl(
+                    self._idl, self.package.name, Path(f'msg/{name}.msg'), self._idl / 'msg')
+        descriptions = self._describe()
         generated = {
             'rosidl_generator_c': generate_structs(self._arguments(
                 'rosidl_generator_c',
-                type_description_tuples=[f'msg/TFMessage.idl:{description}'])),
+                type_description_tuples=[f'msg/{name}.idl:{path}'
+                                         for name, path in descriptions.items()])),
             SERIALISATION: generate_typesupport_fastrtps_c(self._arguments(SERIALISATION)),
             INTROSPECTION: generate_introspection(self._arguments(INTROSPECTION)),
             'rosidl_typesupport_c': generate_dispatch(
@@ -100,31 +154,35 @@ class Generators:
 
     def output(self, generator: str) -> Path:
         """Return the folder that a generator writes to, the package's."""
-        return self.folder / generator / PACKAGE
+        return self.folder / generator / self.package.name
 
-    def _describe(self) -> Path:
-        """Write the description of the type, whose hash nodes compare; return its file."""
+    def _describe(self) -> dict[str, Path]:
+        """Write the descriptions of the types, whose hashes nodes compare; return their files."""
         from rosidl_generator_type_description import generate_type_hash
         generator = 'rosidl_generator_type_description'
         generate_type_hash(self._arguments(generator, include_paths=[
-            f'{name}:{PREFIX / "share" / name}' for name in DEPENDENCIES]))
-        path = self.output(generator) / 'msg' / 'TFMessage.json'
-        hashes = {entry['type_name']: entry['hash_string']
-                  for entry in json.loads(path.read_text())['type_hashes']}
-        found = hashes[f'{PACKAGE}/msg/TFMessage']
-        if found != TYPE_HASH:
-            raise BuildError(f'the generated type has the hash {found}, not {TYPE_HASH}: the '
-                             'message packages are of an unknown version of ROS')
-        return path
+            f'{name}:{PREFIX / "share" / name}' for name in self.package.dependencies]))
+        paths = {name: self.output(generator) / 'msg' / f'{name}.json'
+                 for name in self.package.messages}
+        for name, expected in self.package.type_hashes.items():
+            hashes = {entry['type_name']: entry['hash_string']
+                      for entry in json.loads(paths[name].read_text())['type_hashes']}
+            found = hashes[f'{self.package.name}/msg/{name}']
+            if found != expected:
+                raise BuildError(
+                    f'the generated {self.package.name}/msg/{name} has the hash {found}, not '
+                    f'{expected}: the message packages are of an unknown version of ROS')
+        return paths
 
     def _arguments(self, generator: str, **more: object) -> str:
         """Write the file of arguments that a generator takes; return its path."""
         (self.output(generator) / 'msg').mkdir(parents=True, exist_ok=True)
         arguments = {
-            'package_name': PACKAGE,
-            'idl_tuples': [f'{self._idl}:msg/TFMessage.idl'],
+            'package_name': self.package.name,
+            'idl_tuples': [f'{self._idl}:msg/{name}.idl' for name in self.package.messages],
             'ros_interface_dependencies': [],
-            'ros_interface_files': [str(self._definition)],
+            'ros_interface_files': [str(self._idl / 'msg' / f'{name}.msg')
+                                    for name in self.package.messages],
             'target_dependencies': [],
             'template_dir': str(PREFIX / 'share' / generator / 'resource'),
             'output_dir': str(self.output(generator)),
@@ -140,9 +198,11 @@ class Generators:
         template = PREFIX / 'share' / generator / 'resource' / f'{name}.in'
         if not template.is_file():
             return
-        text = template.read_text().replace('@PROJECT_NAME_UPPER@', PACKAGE.upper())
-        target = self.output(generator) / 'msg' / name
-        target.write_text(text.replace('@PROJECT_NAME@', PACKAGE))
+        text = template.read_text()
+        for place, value in (('@PROJECT_NAME_UPPER@', self.package.name.upper()),
+                             ('@PROJECT_NAME@', self.package.name)):
+            text = text.replace(place, value)
+        (self.output(generator) / 'msg' / name).write_text(text)
 
 
 def find_compilers() -> tuple[str, str]:
@@ -157,11 +217,12 @@ def find_compilers() -> tuple[str, str]:
     return c, cxx
 
 
-def compile_sources(sources: list[Path], folder: Path, c: str, cxx: str) -> list[Path]:
+def compile_sources(package: Package, sources: list[Path], folder: Path, c: str,
+                    cxx: str) -> list[Path]:
     """
-    Compile C and C++ files.
+    Compile C and C++ files of a package.
 
-    :param folder: of the generators
+    :param folder: of its generators
     :return: object files
     """
     import numpy
@@ -172,7 +233,7 @@ def compile_sources(sources: list[Path], folder: Path, c: str, cxx: str) -> list
         include, *sorted(path for path in include.iterdir() if path.is_dir()),
         sysconfig.get_path('include'), numpy.get_include(),
     ]
-    options = ['-O2', '-fPIC', '-w', f'-DROS_PACKAGE_NAME="{PACKAGE}"',
+    options = ['-O2', '-fPIC', '-w', f'-DROS_PACKAGE_NAME="{package.name}"',
                *(f'-I{header}' for header in headers)]
 
     def compile_one(number: int) -> Path:
@@ -185,14 +246,9 @@ def compile_sources(sources: list[Path], folder: Path, c: str, cxx: str) -> list
         return list(pool.map(compile_one, range(len(sources))))
 
 
-def library(generator: str) -> str:
-    """Name of the library that holds what a generator made, as the dispatcher looks it up."""
-    return f'lib{PACKAGE}__{generator}.so'
-
-
-def link(objects: dict[str, list[Path]], folder: Path, cxx: str) -> list[Path]:
+def link(package: Package, objects: dict[str, list[Path]], folder: Path, cxx: str) -> list[Path]:
     """
-    Link a library for each type support, and the extension module that rclpy asks for.
+    Link a library for each type support of a package, and its extension module.
 
     :param objects: by generator
     :param folder: for the libraries
@@ -201,7 +257,7 @@ def link(objects: dict[str, list[Path]], folder: Path, cxx: str) -> list[Path]:
     kinds = ('rosidl_generator_c', 'rosidl_typesupport_c', SERIALISATION, INTROSPECTION,
              'rosidl_generator_py')
     known = [
-        *(f'{package}__{kind}' for package in DEPENDENCIES for kind in kinds),
+        *(f'{name}__{kind}' for name in package.dependencies for kind in kinds),
         'rosidl_runtime_c', 'rosidl_typesupport_c', SERIALISATION, INTROSPECTION,
         'rosidl_typesupport_fastrtps_cpp', 'rcutils', 'rmw', 'fastcdr',
     ]
@@ -209,9 +265,10 @@ def link(objects: dict[str, list[Path]], folder: Path, cxx: str) -> list[Path]:
     options = [f'-L{system}', f'-Wl,-rpath,{system}', '-Wl,--allow-shlib-undefined',
                *(f'-l{name}' for name in known if (system / f'lib{name}.so').exists())]
     made: list[Path] = []
-    parts = [(library(g), objects[g]) for g in ('rosidl_generator_c', SERIALISATION,
-                                                INTROSPECTION)]
-    parts.append((EXTENSION, objects['rosidl_typesupport_c'] + objects['rosidl_generator_py']))
+    parts = [(package.library(generator), objects[generator])
+             for generator in ('rosidl_generator_c', SERIALISATION, INTROSPECTION)]
+    parts.append((f'{package.extension}{SUFFIXES[0]}',
+                  objects['rosidl_typesupport_c'] + objects['rosidl_generator_py']))
     for name, own in parts:
         run([cxx, '-shared', f'-Wl,-soname,{name}', '-o', str(folder / name), *map(str, own),
              *map(str, made), *options])
@@ -226,13 +283,14 @@ def run(command: list[str]) -> None:
         raise BuildError(f'{Path(command[0]).name} failed:\n{result.stderr}')
 
 
-def is_built() -> bool:
-    """Tell whether the message is there for this Python, be it from here or from elsewhere."""
-    if importlib.util.find_spec(PACKAGE) is None:
+def is_built(package: Package) -> bool:
+    """Tell whether a package is there for this Python, be it from here or from elsewhere."""
+    if importlib.util.find_spec(package.name) is None:
         return False
-    ours = SITE_PACKAGES / PACKAGE
-    complete = (ours / EXTENSION).is_file() and all(
-        (PREFIX / 'lib' / library(kind)).is_file() for kind in (SERIALISATION, INTROSPECTION))
+    ours = SITE_PACKAGES / package.name
+    complete = any((ours / f'{package.extension}{suffix}').is_file() for suffix in SUFFIXES)
+    complete = complete and all((PREFIX / 'lib' / package.library(kind)).is_file()
+                                for kind in (SERIALISATION, INTROSPECTION))
     return not (ours / 'msg').is_dir() or complete
 
 
@@ -249,42 +307,52 @@ def require_supported() -> None:
                          f'{supported} are supported')
 
 
-def build() -> None:
-    """Generate, compile and install; what is installed is complete or not there."""
-    require_supported()
-    c, cxx = find_compilers()
-    with tempfile.TemporaryDirectory(prefix=f'.{PACKAGE}_', dir=SITE_PACKAGES) as name:
+def build(package: Package, c: str, cxx: str) -> None:
+    """
+    Generate, compile and install; what is installed is complete or not there.
+
+    :param c: compiler
+    :param cxx: compiler of C++
+    """
+    with tempfile.TemporaryDirectory(prefix=f'.{package.name}_', dir=SITE_PACKAGES) as name:
         folder = Path(name)
-        generators = Generators(folder)
+        generators = Generators(package, folder)
         sources = generators.sources()
         compiled = iter(compile_sources(
-            [path for paths in sources.values() for path in paths], folder, c, cxx))
+            package, [path for paths in sources.values() for path in paths], folder, c, cxx))
         objects = {generator: [next(compiled) for _ in paths]
                    for generator, paths in sources.items()}
-        package = folder / 'package'
-        (package / 'msg').mkdir(parents=True)
-        (package / '__init__.py').touch()
+        made = folder / 'package'
+        (made / 'msg').mkdir(parents=True)
+        (made / '__init__.py').touch()
         for path in (generators.output('rosidl_generator_py') / 'msg').glob('*.py'):
-            shutil.copy(path, package / 'msg')
-        *libraries, extension = link(objects, folder, cxx)
+            shutil.copy(path, made / 'msg')
+        *libraries, extension = link(package, objects, folder, cxx)
         for path in libraries:
             path.replace(PREFIX / 'lib' / path.name)
-        extension.replace(package / EXTENSION)
-        target = SITE_PACKAGES / PACKAGE
+        extension.replace(made / extension.name)
+        target = SITE_PACKAGES / package.name
         shutil.rmtree(target, ignore_errors=True)
-        package.rename(target)
+        made.rename(target)
 
 
 def main() -> int:
-    """Build it where it is missing; return an exit status, and write packages that it needs."""
-    if is_built():
+    """Build what is missing; return an exit status, and write system packages that it needs."""
+    missing = [package for package in PACKAGES if not is_built(package)]
+    if not missing:
         return 0
     try:
-        build()
+        require_supported()
+        compilers = find_compilers()
+        while missing:
+            build(missing[0], *compilers)
+            del missing[0]
     except BuildError as error:
         if isinstance(error, MissingTools):
             sys.stdout.write(f'{" ".join(error.packages)}\n')
-        sys.stderr.write(f'{PACKAGE}: {error}\n')
+        purposes = ' and '.join(package.purpose for package in missing)
+        verb = 'are' if len(missing) > 1 else 'is'
+        sys.stderr.write(f'{purposes} {verb} left out: {error}\n')
         return 1
     return 0
 
