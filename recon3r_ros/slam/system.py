@@ -178,9 +178,9 @@ class System:
         :param frames: all frames of one camera again, in order
         :return: masks by the frames' index, for `lens`; without those of which nothing is known
         """
-        lens, = (frontend.rectifier for frontend in self._frontends.values())
-        return smoothed(frames, lens, self.map,
-                        self.trajectory() if self.map.started else [])
+        frontend, = self._frontends.values()
+        return smoothed(frames, frontend.rectifier, self.map,
+                        self.trajectory() if self.map.started else [], frontend.cut_at)
 
     def leave_out(self, masks: Mapping[int, Mask]) -> None:
         """

@@ -10,8 +10,10 @@ those of all frames around. A recording is processed in blocks, so that memory s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,13 +146,15 @@ def _around(histograms: list[Scores], n: int) -> Scores:
 
 
 def smoothed(frames: Iterable[Frame], lens: Lens, known: Map,
-             trajectory: Iterable[tuple[TrackedFrame, Array]]) -> dict[int, Mask]:
+             trajectory: Iterable[tuple[TrackedFrame, Array]], cut_at: Sequence[int] = ()
+             ) -> dict[int, Mask]:
     """
     Detect dynamic objects in the frames of one camera again, by their final poses.
 
     :param frames: all of them, in order
     :param lens: of the camera
     :param trajectory: frames with their poses T_map_cam (4, 4)
+    :param cut_at: indices of frames that begin a new scene, ascending
     :return: masks by the frames' index, in mask pixels; without those where there is no evidence
     """
     placed = {f.index: (known.present(f.keyframe), T) for f, T in trajectory}
@@ -166,5 +170,6 @@ def smoothed(frames: Iterable[Frame], lens: Lens, known: Map,
     def collector() -> MotionEvidence:
         return MotionEvidence(lens.tracking_camera, True, lens.calibrated)
 
-    masks = smooth(again(), collector(), collector)
-    return {index: mask for index, mask in masks if mask is not None}
+    return {index: mask
+            for _, scene in groupby(again(), lambda seen: bisect_right(cut_at, seen.index))
+            for index, mask in smooth(scene, collector(), collector) if mask is not None}

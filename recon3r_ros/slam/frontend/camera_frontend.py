@@ -4,7 +4,7 @@
 Front end of one camera: rectification, tracking, initialisation, relocalisation, masks.
 
     INITIALISING --first pair, or one view with depth--> TRACKING <--relocalised-- LOST
-                                                         TRACKING --no pose--> LOST
+                                                         TRACKING --no pose, or a cut--> LOST
 
 Keyframes are requested from the back end; its answer comes by `start`, `begin`, `take_over` or
 `reject`.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+import logging
 from time import perf_counter, thread_time
 
 import numpy as np
@@ -25,6 +26,7 @@ from recon3r_ros.slam.dynamics.propagation import MaskPropagation
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
+from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
 from recon3r_ros.slam.frontend.initializer import Initializer
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
 from recon3r_ros.slam.frontend.rectification import Rectifier
@@ -43,6 +45,8 @@ from recon3r_ros.slam.types import Frame, Keyframe, Map, StageTimes, TrackedFram
 Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+_log = logging.getLogger(__name__)
 
 #: Share of the first keyframe's keypoints still tracked below which initialisation restarts
 RESTART_OVERLAP = 0.25
@@ -79,6 +83,8 @@ class CameraFrontend:
         self._propagation = MaskPropagation()
         self._initializer = Initializer(live)
         self._relocalizer = Relocalizer()
+        self._cuts = CutDetector()
+        self._cut_at: list[int] = []
         self._sharpness: deque[float] = deque(maxlen=RECENT)
         self._state = TrackingState.INITIALISING
 
@@ -91,6 +97,11 @@ class CameraFrontend:
     def reference(self) -> int | None:
         """Id of the reference keyframe; None before the first."""
         return self._tracker.keyframe
+
+    @property
+    def cut_at(self) -> list[int]:
+        """Indices of the frames that began a new scene, ascending; without the very first."""
+        return self._cut_at
 
     @property
     def effort(self) -> Effort:
@@ -114,6 +125,11 @@ class CameraFrontend:
         """
         begin, begin_cpu = perf_counter(), thread_time()
         gray = self.rectifier.tracking_image(frame)
+        scene = self._cuts.add(gray)
+        if scene is Scene.UNCERTAIN:
+            return self._leave_alone(frame, gray)
+        if scene is Scene.NEW:
+            self._cut()
         if not known.started:
             return self._initialise(frame, gray, known, busy)
         if self.reference is None:
@@ -167,7 +183,7 @@ class CameraFrontend:
         :return: None where the frames reject the pair
         """
         placed = self._initializer.placed(first, self.rectifier.tracking_camera)
-        if placed is None:
+        if placed is None and self.reference is not None:
             self._tracker.follow_again()
         return placed
 
@@ -192,6 +208,8 @@ class CameraFrontend:
         T_cam_first = {p.frame.index: p.pose.T_cam_world for p in placed}
         newest = self._initializer.newest
         self._initializer.clear()
+        if self.reference is None:
+            return  # a cut since
         self._state = TrackingState.TRACKING
         self._follow(second, T_cam_first.get(second.index))
         # The newest frame came after the second keyframe, while the pair was predicted
@@ -207,6 +225,8 @@ class CameraFrontend:
         :param before: the map until now
         :return: lost frames that have a pose now
         """
+        if self._cut_at and request.frame.index < self._cut_at[-1]:
+            return []
         T_cam_ref = None
         if request.T_reference_cam is not None:
             T_cam_ref = se3.inverse(request.T_reference_cam)
@@ -236,7 +256,7 @@ class CameraFrontend:
         if request.purpose is not Purpose.FIRST_PAIR:
             return None
         self._initializer.reject(request.shift)
-        if request.overlap >= RESTART_OVERLAP:
+        if request.overlap >= RESTART_OVERLAP or self.reference is None:
             return None
         return self._request(Purpose.START, request.frame, request.gray)
 
@@ -273,11 +293,13 @@ class CameraFrontend:
         mask, step = self._without_pose(frame, seen)
         if not self._maps:
             return step
-        if not known.keyframes:
-            return replace(step, request=self._request(Purpose.START, frame, gray))
         reference = self._tracker.reference
+        own = any(k.camera_name == self.name for k in known.keyframes.values())
+        if not known.keyframes or (own and reference is None and not busy):
+            # The very first frame, or the first one after a cut
+            return replace(step, request=self._request(Purpose.START, frame, gray))
         if reference is None:
-            return step  # another camera begins the map
+            return step  # another camera begins the map, or a pair from before a cut is pending
         self._initializer.add(untracked(frame), seen, self._tracker.track(gray))
         if busy:
             return step
@@ -295,6 +317,22 @@ class CameraFrontend:
         if busy or (others_tracked and self._relocalizer.waits):
             return step
         return replace(step, request=self._request(Purpose.RELOCALISATION, frame, gray, mask))
+
+    def _leave_alone(self, frame: Frame, gray: Gray) -> FrontendStep:
+        """Pass over a frame that is either a single bad one or the first of a new scene."""
+        self._relocalizer.add(untracked(frame), gray)
+        return FrontendStep(unposed=replace(untracked(frame), mask=frame.mask))
+
+    def _cut(self) -> None:
+        """Forget what was seen before the frame that was left alone: a new scene began there."""
+        first = self._relocalizer.restart()
+        _log.warning('cut in the video at frame %s: nothing is tracked across it', first.name)
+        self._cut_at.append(first.index)
+        self._tracker = KeyframeTracker(
+            self.rectifier.tracking_camera, self._options.tracked_landmarks)
+        self._detector.reset()
+        self._propagation.reset()
+        self._sharpness.clear()
 
     def _without_pose(self, frame: Frame, seen: SeenFrame) -> tuple[Mask | None, FrontendStep]:
         """Detect dynamic objects in a frame without a pose: its mask, and the step so far."""

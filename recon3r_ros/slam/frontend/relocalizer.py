@@ -50,6 +50,13 @@ class Relocalizer:
         """Drop the frames: tracking has recovered by itself."""
         self._lost.clear()
 
+    def restart(self) -> TrackedFrame:
+        """Drop all frames but the newest, which is returned: it is the first after a cut."""
+        newest = self._lost[-1]
+        self._lost.clear()
+        self._lost.append(newest)
+        return newest.frame
+
     def reject(self, begin: float) -> None:
         """
         Record a failed attempt.

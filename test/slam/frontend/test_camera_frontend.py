@@ -187,7 +187,7 @@ def test_no_pair_is_asked_for_while_one_is_being_made() -> None:
 def test_another_camera_begins_the_map() -> None:
     """Then this one has nothing to do until there is depth; it is lost in the map afterwards."""
     frontend = CameraFrontend(frame(0, ahead(0)), STILL)
-    known = Map({0: made_of(0, ahead(0), depth=False)})
+    known = Map({0: replace(made_of(0, ahead(0), depth=False), camera_name='another')})
     for n in (0, 14):
         result = step(frontend, frame(n, ahead(n)), known)
         assert result.placed is None and result.request is None
@@ -628,6 +628,96 @@ def test_a_camera_without_a_keyframe_is_found_in_the_map_of_another_one() -> Non
     assert frontend.state is TrackingState.TRACKING
     result = step(frontend, frame(1, elsewhere(1)), Map({0: FIRST, 1: here}))
     check(result, se3.inverse(elsewhere(0)) @ elsewhere(1), 1)
+
+
+# Cuts
+
+def cut_after(n: int, frontend: CameraFrontend, known: Map, busy: bool = False
+              ) -> tuple[FrontendStep, FrontendStep]:
+    """Go on to frame n, and then elsewhere: return the first two steps there."""
+    for m in range(1, n + 1):
+        step(frontend, frame(m, way(m)), known, busy=True)
+    first, second = (step(frontend, frame(m, elsewhere(m)), known, busy) for m in (n + 1, n + 2))
+    return first, second
+
+
+def test_nothing_is_tracked_across_a_cut(caplog: pytest.LogCaptureFixture) -> None:
+    """The first frame after it has no pose, the second decides, and nothing moves in either."""
+    frontend = tracking(MotionConfig())
+    first, second = cut_after(8, frontend, KNOWN)
+    for result in (first, second):
+        assert result.placed is None
+        assert result.unposed is not None and result.unposed.mask is None
+    asked(first, None)
+    request = asked(second, Purpose.RELOCALISATION)
+    assert frontend.state is TrackingState.LOST and frontend.reference is None
+    assert frontend.cut_at == [9]
+    # Even of the frame where tracking ended
+    assert step(frontend, frame(11, elsewhere(11)), busy=True).placed is None
+    assert [r.getMessage() for r in caplog.records if 'cut' in r.getMessage()] == [
+        'cut in the video at frame 000009: nothing is tracked across it']
+    assert request is not None
+    here = made_of(10, elsewhere(10), 1)
+    placed = frontend.take_over(request, here, KNOWN)
+    assert [p.frame.index for p in placed] == [9, 11]
+    result = step(frontend, frame(12, elsewhere(12)), Map({0: FIRST, 1: here}))
+    check(result, se3.inverse(elsewhere(10)) @ elsewhere(12), 1)
+
+
+def test_a_keyframe_from_before_a_cut_is_not_tracked_against() -> None:
+    frontend = tracking()
+    n, request = until_asked(frontend)
+    for m in (n + 1, n + 2):
+        step(frontend, frame(m, elsewhere(m)), busy=True)
+    assert frontend.cut_at == [n + 1]
+    assert frontend.take_over(request, made_of(n, way(n), 1), KNOWN) == []
+    assert frontend.state is TrackingState.LOST and frontend.reference is None
+
+
+def test_a_single_bad_frame_is_left_alone() -> None:
+    frontend = tracking()
+    for n in range(1, 9):
+        step(frontend, frame(n, way(n)), busy=True)
+    result = step(frontend, frame(9, elsewhere(9)))
+    assert result.placed is None and result.request is None
+    check(step(frontend, frame(10, way(10)), busy=True), relative(10))
+    assert frontend.cut_at == []
+
+
+def test_initialisation_begins_anew_after_a_cut() -> None:
+    first = made_of(0, way(0), depth=False)
+    frontend, known = CameraFrontend(frame(0, way(0)), STILL), Map({0: first})
+    frontend.start(first, frame(0, way(0)), known)
+    request = asked(cut_after(8, frontend, known)[1], Purpose.START)
+    assert request is not None and request.frame.index == 10
+    again = made_of(10, elsewhere(10), depth=False)
+    frontend.start(again, request.frame, Map({0: again}))
+    for n in range(11, 14):
+        step(frontend, frame(n, elsewhere(n)), Map({0: again}), busy=True)
+    placed = frontend.place_waiting(made_of(10, elsewhere(10)))
+    assert placed is not None and [p.frame.index for p in placed] == [10, 11, 12, 13]
+
+
+@pytest.mark.parametrize('accepted', [True, False])
+def test_a_first_pair_from_before_a_cut_poses_its_frames_alone(accepted: bool) -> None:
+    first = made_of(0, way(0), depth=False)
+    frontend, known = CameraFrontend(frame(0, way(0)), STILL), Map({0: first})
+    frontend.start(first, frame(0, way(0)), known)
+    asked(cut_after(8, frontend, known, busy=True)[1], None)
+    right = made_of(0, way(0))
+    if accepted:
+        second = made_of(8, way(8), 1)
+        placed = frontend.place_waiting(right)
+        assert placed is not None and [p.frame.index for p in placed] == list(range(9))
+        frontend.begin(right, second, placed)
+        asked(step(frontend, frame(11, elsewhere(11)), Map({0: right, 1: second})),
+              Purpose.RELOCALISATION)
+        assert frontend.state is TrackingState.LOST
+        return
+    request = KeyframeRequest(Purpose.FIRST_PAIR, frame(8, way(8)), frontend.rectifier.view(
+        frame(8, way(8))), frame(8, way(8)).image, 0.0, overlap=0.0)
+    assert frontend.reject(request, known) is None
+    asked(step(frontend, frame(11, elsewhere(11)), known), Purpose.START)
 
 
 # The map changes

@@ -1,0 +1,142 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Cuts: where a video goes on with another scene.
+
+Two images are compared as thumbnails, in blocks: each textured block of one is searched in the
+other around its place, by normalised cross-correlation, so that neither brightness nor moderate
+motion matters. Their similarity is what the best 40 % of the blocks exceed: an object may cover
+half of the image from one frame to the next.
+
+A cut is a jump between two smooth passages. It takes all of these:
+
+- the last frame before and the first two after are less similar than `UNRELATED`, which 98 % of
+  the pairs of unrelated scenes are;
+- no half of the first frame after it is found anywhere in the last one before, as after a jump
+  that leaves some overlap;
+- they differ `JUMP` times as much as any two consecutive frames of those around: the three steps
+  before, and the one after. A camera whose images always differ, as stills or fast motion, thus
+  never has a cut, and a single bad image is none, because it is not similar to the next one.
+
+In recordings of one scene, with up to four of five frames dropped, no jump was larger than twice
+the steps around it; between videos that were joined, the median is six times. A cut that is missed
+costs little, since tracking is lost by itself, but a false one costs a camera that is tracked.
+
+The second frame after a cut decides. The first is `Scene.UNCERTAIN`, and best left alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+from itertools import islice, pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Gray = NDArray[np.uint8]
+
+#: Rows and columns of blocks in a thumbnail, size of a block, and how far it is searched on each
+#: side: a sixth of the image's width. Thumbnail pixels
+ROWS, COLUMNS, BLOCK, REACH = 4, 5, 12, 10
+#: Standard deviation of a block's grey values below which it has no texture, and number of
+#: textured blocks below which an image is not compared
+TEXTURE, MIN_BLOCKS = 3.0, 4
+#: Quantile of the blocks' correlations that is the similarity of two images
+QUANTILE = 0.6
+#: Similarity that most unrelated scenes do not reach
+UNRELATED = 0.67
+#: Correlation of half of an image, anywhere in an earlier one, that unrelated scenes rarely reach
+HALF = 0.7
+#: How much more the frames at a cut differ than those before and after
+JUMP = 2.5
+#: Frames before a cut that are compared
+BEFORE = 4
+
+
+class Scene(Enum):
+    """The scene of a frame, compared with the frame before."""
+
+    SAME = 'same'
+    UNCERTAIN = 'uncertain'
+    NEW = 'new'
+
+
+class CutDetector:
+    """Finds cuts in the video of one camera."""
+
+    def __init__(self) -> None:
+        self._recent: deque[Gray] = deque(maxlen=BEFORE)
+        self._uncertain: Gray | None = None
+
+    def add(self, gray: Gray) -> Scene:
+        """
+        Compare a frame with those before.
+
+        :param gray: (H, W) image
+        :return: UNCERTAIN for a frame that is either a single bad one or the first of a new
+            scene; NEW for the one after it, where that was so
+        """
+        view = cv2.resize(gray, (COLUMNS * BLOCK, ROWS * BLOCK), interpolation=cv2.INTER_AREA)
+        if _textured(view).sum() < MIN_BLOCKS:
+            return Scene.SAME
+        first, self._uncertain = self._uncertain, None
+        if first is None:
+            if self._jump(view) is None:
+                self._recent.append(view)
+                return Scene.SAME
+            self._uncertain = view
+            return Scene.UNCERTAIN
+        jump = self._jump(view)
+        if jump is not None and jump > JUMP * _difference(first, view):
+            self._recent.clear()
+            self._recent += [first, view]
+            return Scene.NEW
+        if jump is not None:
+            self._recent.append(first)
+        self._recent.append(view)
+        return Scene.SAME
+
+    def _jump(self, view: Gray) -> float | None:
+        """Difference to the newest frame, where it is like that to another scene; else None."""
+        if len(self._recent) < BEFORE or _alike(self._recent[-1], view):
+            return None
+        jump = _difference(self._recent[-1], view)
+        smooth = 1 - jump < UNRELATED and all(
+            jump > JUMP * _difference(*step) for step in pairwise(self._recent))
+        return jump if smooth and not _overlap(self._recent[-1], view) else None
+
+
+def _textured(view: Gray) -> NDArray[np.bool_]:
+    """Tell which blocks (ROWS, COLUMNS) of a thumbnail have texture."""
+    return np.asarray(view.reshape(ROWS, BLOCK, COLUMNS, BLOCK).std(axis=(1, 3)) > TEXTURE)
+
+
+def _correlations(then: Gray, now: Gray) -> Iterator[float]:
+    """Find each textured block of a thumbnail in an earlier one: its best correlation."""
+    for y, x in BLOCK * np.argwhere(_textured(now)):
+        around = then[max(0, y - REACH):y + BLOCK + REACH, max(0, x - REACH):x + BLOCK + REACH]
+        yield float(cv2.matchTemplate(
+            around, now[y:y + BLOCK, x:x + BLOCK], cv2.TM_CCOEFF_NORMED).max())
+
+
+def _difference(then: Gray, now: Gray) -> float:
+    """Difference of two thumbnails: 0 for equal ones, 1 where nothing correlates."""
+    return 1 - float(np.quantile(list(_correlations(then, now)), QUANTILE))
+
+
+def _overlap(then: Gray, now: Gray) -> bool:
+    """Whether half of a thumbnail is found anywhere in an earlier one."""
+    height, width = now.shape
+    halves = (now[:, :width // 2], now[:, width // 2:], now[:height // 2], now[height // 2:])
+    return any(cv2.matchTemplate(then, half, cv2.TM_CCOEFF_NORMED).max() > HALF
+               for half in halves)
+
+
+def _alike(then: Gray, now: Gray) -> bool:
+    """Whether so many blocks correlate that the others need not be looked at."""
+    enough = round((1 - QUANTILE) * ROWS * COLUMNS)
+    good = (c for c in _correlations(then, now) if c >= UNRELATED)
+    return len(list(islice(good, enough))) == enough
