@@ -10,17 +10,18 @@ half of the image from one frame to the next.
 
 A cut is a jump between two smooth passages. It takes all of these:
 
-- the last frame before and the first two after are less similar than `UNRELATED`, which 98 % of
-  the pairs of unrelated scenes are;
-- no half of the first frame after it is found anywhere in the last one before, as after a jump
-  that leaves some overlap;
+- the last frame before and each of the first two after are less similar than `UNRELATED`, as 19
+  of 20 pairs of unrelated scenes are;
+- no half of those two is found anywhere in the frame before, as after a jump that leaves some
+  overlap;
 - they differ `JUMP` times as much as any two consecutive frames of those around: the three steps
   before, and the one after. A camera whose images always differ, as stills or fast motion, thus
   never has a cut, and a single bad image is none, because it is not similar to the next one.
 
-In recordings of one scene, with up to four of five frames dropped, no jump was larger than twice
-the steps around it; between videos that were joined, the median is six times. A cut that is missed
-costs little, since tracking is lost by itself, but a false one costs a camera that is tracked.
+In recordings of one scene, with up to four of five frames dropped, no jump to so low a similarity
+was larger than twice the steps around it; between videos that were joined, the median is six
+times. A cut that is missed costs little, since tracking is lost by itself, but a false one costs a
+camera that is tracked.
 
 The second frame after a cut decides. The first is `Scene.UNCERTAIN`, and best left alone.
 """
