@@ -15,7 +15,8 @@ from recon3r_ros.sim.trajectories import TRAJECTORIES
 
 Array = NDArray[np.float64]
 
-_PURPOSES = ('room', 'camera', 'movers', 'furniture', 'materials', 'textures', 'sensor')
+_PURPOSES = ('room', 'camera', 'movers', 'furniture', 'materials', 'textures', 'sensor',
+             'post')
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,13 @@ class SceneConfig:
     :param width: columns, pixels
     :param height: rows, pixels
     :param horizontal_fov_deg: horizontal field of view, degrees; the default is fx = 525 at VGA
-    :param trajectory: 'orbit', 'sweep', 'forward' or 'handheld'
+    :param trajectory: 'orbit', 'sweep', 'forward' or 'handheld'; the camera stays in place in
+        'turn', where it rotates, and in 'rest'
     :param moving_objects: number of dynamic objects
     :param moving_size: share of the image that one dynamic object should cover, on average; it
         may be less where space is scarce
+    :param post: whether a static post from floor to ceiling, 0.1 m thick, stands 0.5 to 0.8 m in
+        front of the camera's place in the middle of the sequence; without dynamic objects only
     :param departure: time at which the dynamic objects start to move, seconds
     :param arrival: time at which they stop, seconds
     :param noise: standard deviation of the sensor noise, grey levels of 255
@@ -49,6 +53,7 @@ class SceneConfig:
     trajectory: str = 'handheld'
     moving_objects: int = 1
     moving_size: float = 0.07
+    post: bool = False
     departure: float = 0.0
     arrival: float = math.inf
     noise: float = 1.5
@@ -68,6 +73,9 @@ class SceneConfig:
             if not low < value <= high:
                 raise InputError(f'{name}: got {value!r}, expected above {max(low, 0.0)} and at '
                                  f'most {high}')
+        if self.post and self.moving_objects:
+            raise InputError(f'post: got True with moving_objects={self.moving_objects}, which '
+                             'might collide with it; expected moving_objects=0')
         if not 0 <= self.departure <= self.arrival:
             raise InputError(f'departure, arrival: got {self.departure} and {self.arrival}, '
                              'expected seconds, the first not after the second')

@@ -39,6 +39,7 @@ class SimulatedFrame:
     :param depth: (H, W) float32, metres along the optical axis, at the pixels' centres
     :param T_world_cam: camera pose (4, 4); world z up
     :param motion_mask: (H, W) bool, True on dynamic objects
+    :param object_index: (H, W) int32, which of the scene's objects is visible, 0 for the room
     """
 
     index: int
@@ -47,6 +48,7 @@ class SimulatedFrame:
     depth: NDArray[np.float32]
     T_world_cam: Array
     motion_mask: NDArray[np.bool_]
+    object_index: NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +117,12 @@ class SimulatedSequence:
                 color = torch.nn.functional.avg_pool2d(color[None], samples)[0]
             image = self._expose(color, index)
             now = self.config.departure <= index / self.config.fps < self.config.arrival
-            moving = self._moving[(surface.face // 6).long()] & now
+            seen_object = surface.face // 6
+            moving = self._moving[seen_object.long()] & now
             depth = surface.nearness.reciprocal()
         return SimulatedFrame(index, round(index * 1e9 / self.config.fps), image,
                               depth.cpu().numpy(), self._T_world_cam[index].copy(),
-                              moving.cpu().numpy())
+                              moving.cpu().numpy(), seen_object.cpu().numpy())
 
     def _rays(self, samples: int) -> Rays:
         camera = self.camera

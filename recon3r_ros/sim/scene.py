@@ -25,6 +25,8 @@ from recon3r_ros.sim.trajectories import camera_path, CameraPath, ObjectPath
 Array = NDArray[np.float64]
 
 _CAMERA_CLEARANCE = 0.45  # metres between the camera and furniture
+_POST_DISTANCES = (0.5, 0.8)  # metres between the camera and the axis of a post
+_POST_THICKNESS = 0.1
 _HIDDEN = 0.1  # largest share of the frames in which one piece may occlude a dynamic object
 _UPHOLSTERY = (materials.painted, materials.painted, materials.planks, materials.tiles)
 
@@ -79,6 +81,8 @@ def build_scene(config: SceneConfig) -> Scene:
     room = SceneObject(Room(half_room), ObjectPath.fixed(np.array([0.0, 0.0, half_room[2]])),
                        (*walls, ground, materials.plaster(rng)))
     fitter = _Fitter(config, half_room, T_world_cam, movers)
+    if config.post:
+        fitter.stand_post(config.generator('post'))
     moving = [SceneObject(solid, replace(motion, departure=config.departure,
                                          arrival=config.arrival),
                           _dress(materials.mosaic, solid, rng), moving=True)
@@ -101,11 +105,23 @@ class _Fitter:
     def __init__(self, config: SceneConfig, half_room: Array, T_world_cam: Array,
                  movers: list[tuple[Solid, ObjectPath]]) -> None:
         self._half_room = half_room
+        self._T_world_cam = T_world_cam
         self._eyes = T_world_cam[:, :3, 3]
         self._movers = [(path.position(config.times), float(np.linalg.norm(solid.half_size)))
                         for solid, path in movers]
         self._objects: list[SceneObject] = []
         self._discs: list[Array] = []  # x, y, radius on the floor
+
+    def stand_post(self, rng: np.random.Generator) -> None:
+        # straight ahead of the camera in the middle of the sequence
+        T_world_cam = self._T_world_cam[len(self._T_world_cam) // 2]
+        ahead = T_world_cam[:2, 2] / np.linalg.norm(T_world_cam[:2, 2])
+        x, y = T_world_cam[:2, 3] + rng.uniform(*_POST_DISTANCES) * ahead
+        half = np.array([_POST_THICKNESS / 2, _POST_THICKNESS / 2, self._half_room[2]])
+        self._objects.append(SceneObject(
+            Box(half), ObjectPath.fixed(np.array([x, y, half[2]]), rng.uniform(0, np.pi)),
+            _dress(materials.painted, Box(half), rng)))
+        self._discs.append(np.array([x, y, _POST_THICKNESS]))
 
     def furnish(self, rng: np.random.Generator) -> list[SceneObject]:
         self._carpet(rng)

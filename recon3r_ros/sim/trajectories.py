@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 _CALIBRATION_TIMES = np.linspace(0.0, 40.0, 801)
 _MEAN_SPEED = (0.36, 0.46)  # m/s
 _PEAK_SPEED = 0.6
+_SHAKE = math.radians(0.35)  # amplitude of a hand's tremor
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,12 @@ class Harmonics:
     amplitudes: Array
     rates: Array
     phases: Array
+
+    @classmethod
+    def constant(cls, value: Array) -> Harmonics:
+        """Make a sum that is `value` (d,) at all times."""
+        zero = np.zeros((1, len(value)))
+        return cls(np.asarray(value, dtype=np.float64), zero, np.zeros(1), zero)
 
     def __call__(self, times: Array) -> Array:
         """
@@ -78,9 +85,7 @@ class ObjectPath:
         :param yaw: turn about the vertical, radians
         :returns: the path
         """
-        still = Harmonics(np.asarray(position, dtype=np.float64), np.zeros((1, 3)), np.zeros(1),
-                          np.zeros((1, 3)))
-        return cls(still, se3.so3_exp([0.0, 0.0, yaw]), np.zeros(3))
+        return cls(Harmonics.constant(position), se3.so3_exp([0.0, 0.0, yaw]), np.zeros(3))
 
     def poses(self, times: Array) -> Array:
         """
@@ -185,7 +190,10 @@ def _handheld(rng: np.random.Generator, half_room: Array) -> tuple[Harmonics, Ha
 
 
 _KINDS = {'orbit': _orbit, 'sweep': _sweep, 'forward': _forward, 'handheld': _handheld}
-TRAJECTORIES = tuple(_KINDS)
+#: Paths along which the camera moves
+PATHS = tuple(_KINDS)
+#: All kinds; in the last two the camera stays in place: it turns, or is at rest
+TRAJECTORIES = (*PATHS, 'turn', 'rest')
 
 
 def camera_path(kind: str, rng: np.random.Generator, half_room: Array) -> CameraPath:
@@ -195,17 +203,27 @@ def camera_path(kind: str, rng: np.random.Generator, half_room: Array) -> Camera
     :param kind: one of TRAJECTORIES
     :param rng: source of its shape
     :param half_room: half the room's edges (3,), metres
-    :returns: the path; about 0.4 m/s on average
+    :returns: the path; about 0.4 m/s on average where the camera moves along it
     """
+    if kind not in PATHS:
+        return _in_place(rng, half_room, turning=kind == 'turn')
     course, target = _KINDS[kind](rng, half_room)
     shiver = _tremor(rng, 0.004, np.zeros(3))  # metres
     steady = _polar_to_world(course) if kind == 'orbit' else course
     steps = np.diff(steady(_CALIBRATION_TIMES), axis=0) / _CALIBRATION_TIMES[1]
     speeds = np.linalg.norm(steps, axis=1)
     pace = float(min(rng.uniform(*_MEAN_SPEED) / speeds.mean(), _PEAK_SPEED / speeds.max()))
-    tilt = rng.normal(0.0, np.radians(1.5), 3) * [1.0, 0.3, 1.0]
     return CameraPath(lambda times: np.asarray(steady(times) + shiver(times)), target,
-                      _tremor(rng, np.radians(0.35), tilt), pace)
+                      _rotational_tremor(rng, _SHAKE), pace)
+
+
+def _in_place(rng: np.random.Generator, half_room: Array, turning: bool) -> CameraPath:
+    """Draw the view of a hand-held camera whose position is constant, as its target may be."""
+    course, target = _handheld(rng, half_room)
+    if not turning:
+        target = Harmonics.constant(target(np.zeros(1))[0])
+    return CameraPath(Harmonics.constant(course(np.zeros(1))[0]), target,
+                      _rotational_tremor(rng, _SHAKE if turning else 0.0), 1.0)
 
 
 def _polar_to_world(course: Harmonics) -> Callable[[Array], Array]:
@@ -213,6 +231,11 @@ def _polar_to_world(course: Harmonics) -> Callable[[Array], Array]:
         angle, radius, height = course(times).T
         return np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=-1)
     return position
+
+
+def _rotational_tremor(rng: np.random.Generator, amplitude: float) -> Harmonics:
+    tilt = rng.normal(0.0, np.radians(1.5), 3) * [1.0, 0.3, 1.0]
+    return _tremor(rng, amplitude, tilt)
 
 
 def _tremor(rng: np.random.Generator, amplitude: float, offset: Array) -> Harmonics:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -14,8 +15,9 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import pixel_grid
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
+from recon3r_ros.sim.flow import true_flow
 from recon3r_ros.sim.scene import build_scene
-from recon3r_ros.sim.trajectories import TRAJECTORIES
+from recon3r_ros.sim.trajectories import PATHS, TRAJECTORIES
 import torch
 
 SMALL: dict[str, Any] = {'width': 160, 'height': 120}
@@ -103,7 +105,7 @@ def test_frames_have_the_promised_form(sequence: SimulatedSequence) -> None:
     assert SceneConfig().camera.fx == pytest.approx(525, abs=1)
 
 
-@pytest.mark.parametrize('kind', TRAJECTORIES)
+@pytest.mark.parametrize('kind', [*PATHS, 'turn'])
 def test_static_pixels_obey_the_rigid_warp(kind: str) -> None:
     sequence = SimulatedSequence(SceneConfig(
         seed=1, frames=40, trajectory=kind, noise=0.0, supersampling=2, width=240, height=180))
@@ -145,8 +147,7 @@ def test_moving_objects_carry_their_texture() -> None:
     paths = [item.path for item in sequence.scene.objects if item.moving]
     T_world_object = paths[0].poses(np.array([10, 14]) / 30)
     # warp with the camera's pose relative to the object
-    relative = [SimulatedFrame(f.index, f.stamp_ns, f.image, f.depth, np.linalg.inv(T)
-                               @ f.T_world_cam, f.motion_mask)
+    relative = [replace(f, T_world_cam=np.linalg.inv(T) @ f.T_world_cam)
                 for f, T in zip((i, j), T_world_object)]
     target, inside, expected = warp(sequence, *relative)
     seen = inside & i.motion_mask & (np.abs(sample(j.depth, target) / expected - 1) < 0.01)
@@ -154,6 +155,76 @@ def test_moving_objects_carry_their_texture() -> None:
     # shading differs a little as the faces turn to the lamps
     error = np.abs(sample(j.image.astype(np.float32), target) - i.image).mean(axis=-1)
     assert np.median(error[seen]) < 8
+
+
+@pytest.mark.parametrize('step', [-3, 3])
+@pytest.mark.parametrize('kind', ['handheld', 'rest'])
+def test_true_flow_leads_to_the_same_colours(kind: str, step: int) -> None:
+    sequence = SimulatedSequence(SceneConfig(
+        seed=2, frames=40, trajectory=kind, moving_objects=2, noise=0.0, supersampling=2,
+        width=240, height=180))
+    a, b = sequence.render(20), sequence.render(20 + step)
+    flow = true_flow(sequence, a, b)
+    # sub-pixel positions need both neighbours of the target on one surface
+    jump = cv2.morphologyEx(b.depth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    seen = flow.visible & (sample(jump, flow.targets) < 0.3)
+    image = b.image.astype(np.float32)
+    shift = np.linalg.norm(flow.targets - pixel_grid(180, 240), axis=-1)
+    for region in (a.motion_mask, ~a.motion_mask):
+        assert seen[region].mean() > 0.8
+        error, shifted = (
+            np.abs(sample(image, flow.targets + offset) - a.image).mean(axis=-1)[seen & region]
+            for offset in ([0.0, 0.0], [1.0, 0.0]))
+        assert np.median(error) < 6  # faces that turn to the lamps are shaded anew
+        assert np.median(shifted) > 2 * np.median(error)  # an error of a pixel would be detected
+    assert np.median(shift[a.motion_mask]) > 1
+    assert (shift[~a.motion_mask].max() < 1e-6) == (kind == 'rest')
+
+
+def test_true_flow_takes_the_true_mask_along() -> None:
+    sequence = SimulatedSequence(SceneConfig(seed=1, frames=20, moving_objects=3, **SMALL))
+    a, b = sequence.render(10), sequence.render(6)
+    flow = true_flow(sequence, a, b)
+    warped, own = flow.warped(b.motion_mask), a.motion_mask & flow.visible
+    assert 0.05 < own.mean() and (warped & own).sum() > 0.95 * (warped | own).sum()
+    assert 0.85 < flow.visible.mean() < 1, 'some surfaces are occluded or leave the image'
+    hidden = ~flow.visible & ~a.motion_mask
+    target = np.rint(flow.targets[hidden]).astype(int)
+    inside = ((target >= 0) & (target < [160, 120])).all(axis=1)
+    assert b.motion_mask[target[inside, 1], target[inside, 0]].mean() > 0.5, 'behind the objects'
+
+
+def test_a_camera_in_place_does_not_move() -> None:
+    for seed in range(3):
+        rest, turn = (SceneConfig(seed=seed, frames=90, trajectory=kind)
+                      for kind in ('rest', 'turn'))
+        poses = build_scene(rest).camera_path.poses(rest.times)
+        assert (poses == poses[0]).all()
+        poses = build_scene(turn).camera_path.poses(turn.times)
+        assert (poses[:, :3, 3] == poses[0, :3, 3]).all()
+        steps = se3.rotation_angle(np.swapaxes(poses[:-1, :3, :3], 1, 2) @ poses[1:, :3, :3])
+        speed = np.degrees(steps) * turn.fps
+        assert 3 < speed.mean() and speed.max() < 40
+
+
+def test_a_post_stands_still_in_front_of_the_room() -> None:
+    for seed in range(3):
+        config = SceneConfig(seed=seed, frames=90, trajectory='sweep', moving_objects=0,
+                             post=True, **SMALL)
+        sequence = SimulatedSequence(config)
+        assert not any(item.moving for item in sequence.scene.objects)
+        distances = []
+        for frame in (sequence.render(index) for index in (39, 45, 51)):
+            near = frame.depth < 0.9
+            assert 0.03 < near.mean() < 0.3 and not frame.motion_mask.any()
+            number, = np.unique(frame.object_index[near])
+            distances.append(np.median(frame.depth[near]))
+            assert np.median(frame.depth[~near]) > 2.5 * distances[-1]
+        path = sequence.scene.objects[number].path.poses(config.times)
+        assert (path == path[0]).all()
+        assert 0.4 < distances[1] < 0.8
+        eyes = sequence.scene.camera_path.poses(config.times)[:, :2, 3]
+        assert np.linalg.norm(eyes - path[0, :2, 3], axis=1).min() > 0.3, 'the camera passes it'
 
 
 @pytest.mark.parametrize('kind, seed', [*((kind, 0) for kind in TRAJECTORIES), ('handheld', 1),
@@ -211,7 +282,7 @@ def test_distance_does_not_alias() -> None:
     assert error.mean() < 0.5 * contrast  # 0.4; without the fading 0.75
 
 
-@pytest.mark.parametrize('kind', TRAJECTORIES)
+@pytest.mark.parametrize('kind', PATHS)
 def test_camera_moves_like_a_hand_and_collides_with_nothing(kind: str) -> None:
     for seed in range(3):
         config = SceneConfig(seed=seed, frames=150, trajectory=kind, moving_objects=seed)
@@ -238,7 +309,8 @@ def test_camera_moves_like_a_hand_and_collides_with_nothing(kind: str) -> None:
 @pytest.mark.parametrize('name, value', [
     ('trajectory', 'spiral'), ('frames', 0), ('frames', -3), ('frames', 2.5), ('fps', 0.0),
     ('width', 0), ('horizontal_fov_deg', 180.0), ('moving_objects', -1), ('moving_size', 0.9),
-    ('noise', -1.0), ('noise', float('nan')), ('supersampling', 0), ('seed', -1)])
+    ('noise', -1.0), ('noise', float('nan')), ('supersampling', 0), ('seed', -1),
+    ('post', True)])
 def test_a_bad_value_is_quoted(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=name) as caught:
         SceneConfig(**{name: value})
