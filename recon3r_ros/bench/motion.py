@@ -4,7 +4,8 @@
 `recon3r bench --motion`: effect of large dynamic objects on poses and map.
 
 Simulated scenes with objects that cover a quarter of the image and more, each reconstructed
-without them, with them, and with them but without detection of dynamic objects.
+without them, with them, and with them but without detection of dynamic objects; and the masks
+of these and other scenes (`simulated_masks`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.bench import simulated_masks
 from recon3r_ros.bench.motion_picture import draw_motion, true_mask
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
@@ -21,17 +23,13 @@ from recon3r_ros.evaluation.trajectory_errors import compare
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
 from recon3r_ros.models.registry import make_predictor, Model
-from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
+from recon3r_ros.sim import SimulatedFrame, SimulatedSequence
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame
 
-_FRAMES = 120
-_SIZE = {'frames': _FRAMES, 'width': 480, 'height': 360}
-SCENES = tuple(
-    SceneConfig(seed=seed, trajectory=trajectory, moving_objects=count, moving_size=size, **_SIZE)
-    for trajectory, count, size in (('handheld', 1, 0.25), ('orbit', 3, 0.12))
-    for seed in range(5))
+SCENES = tuple(replace(scene, seed=seed) for scene in simulated_masks.LARGE_OBJECTS
+               for seed in simulated_masks.SEEDS)
 _HEAD = ('scene, moving objects', 'of the image: mean, most', 'ATE none', 'on', 'off', 'given',
          'on / none (target <= 1.2)', 'off / on (target >= 2)', 'given / none',
          'map on moving objects, %: on (target < 1)', 'off')
@@ -95,7 +93,8 @@ def measure(output: Path) -> int:
             + f'\n![masks and maps]({output.with_suffix(".png").name})\n\n'
             'Above: a keyframe, the votes of its pairs with neighbouring keyframes (red: dynamic, '
             'blue: static), its mask, and its depth; below: the map from above without and with '
-            'detection of dynamic objects, points on dynamic objects in red.\n')
+            'detection of dynamic objects, points on dynamic objects in red.\n\n'
+            + simulated_masks.section())
     write_bytes(output, page.encode())
     console().print(page, soft_wrap=True)
     return 0

@@ -49,17 +49,17 @@ def true_flow(sequence: SimulatedSequence, a: SimulatedFrame, b: SimulatedFrame)
     :param a: where the flow is defined
     :param b: where it leads to, before or after a
     """
-    camera, objects = sequence.camera, sequence.scene.objects
-    times = sequence.config.times[[a.index, b.index]]
-    T_world_object = np.stack([o.path.poses(times) for o in objects], axis=1)  # (2, objects, 4, 4)
-    T_b_a = (se3.inverse(b.T_world_cam) @ T_world_object[1]
-             @ se3.inverse(T_world_object[0]) @ a.T_world_cam)  # (objects, 4, 4)
+    camera, times = sequence.camera, sequence.config.times[[a.index, b.index]]
     height, width = a.depth.shape
     points = camera.unproject(pixel_grid(height, width)) * a.depth[..., None]
-    there = np.empty_like(points)
-    for index in np.unique(a.object_index):
-        own = a.object_index == index
-        there[own] = se3.transform(T_b_a[index], points[own])
+    T_b_world = se3.inverse(b.T_world_cam)
+    there = se3.transform(T_b_world @ a.T_world_cam, points)
+    for index, item in enumerate(sequence.scene.objects):
+        if item.moving:
+            own = a.object_index == index
+            T_world_a, T_world_b = item.path.poses(times)  # of the object
+            there[own] = se3.transform(
+                T_b_world @ T_world_b @ se3.inverse(T_world_a) @ a.T_world_cam, points[own])
     targets = camera.project(there)
     with np.errstate(invalid='ignore'):
         inside = np.all((targets > -0.5) & (targets < [width - 0.5, height - 0.5]), axis=-1)
