@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'poses, latency, transport')
     add_load_argument(parser)
     parser.add_argument('--motion', action='store_true', help='measure the effect of large '
-                        'dynamic objects on poses and map instead (docs/results_motion.md)')
+                        'dynamic objects on poses and map, and masks of simulated scenes, instead '
+                        '(docs/results_motion.md)')
     parser.add_argument('--davis', metavar='FOLDER', nargs='+', help='measure dynamic masks of '
                         'video instead: packs of DAVIS, with masks/ (docs/results_davis.md)')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
