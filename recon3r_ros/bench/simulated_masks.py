@@ -102,7 +102,7 @@ def section() -> str:
             'J (target >= 0.7)', 'steadiness (target >= 0.9)', 'unknown, %'))), moving)
         + '\nThe share of the image that is masked where nothing moves, in percent, mean over a '
         'sequence and most of a frame. *sweep with a post*: the camera moves sideways past a '
-        'static post half a metre away, before a room that is metres away.\n\n'
+        'static post less than a metre away, before a room that is metres away.\n\n'
         + table(('camera', 'target: mean, most', *(
             f'{mode}: {what}' for mode in _MODES for what in ('mean', 'most'))), static))
 

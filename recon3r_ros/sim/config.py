@@ -35,7 +35,7 @@ class SceneConfig:
     :param moving_objects: number of dynamic objects
     :param moving_size: share of the image that one dynamic object should cover, on average; it
         may be less where space is scarce
-    :param post: whether a static post from floor to ceiling, 0.1 m thick, stands 0.5 to 0.8 m in
+    :param post: whether a static post from floor to ceiling, 0.1 m thick, stands 0.6 to 0.8 m in
         front of the camera's place in the middle of the sequence; without dynamic objects only
     :param departure: time at which the dynamic objects start to move, seconds
     :param arrival: time at which they stop, seconds

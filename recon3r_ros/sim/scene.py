@@ -25,7 +25,7 @@ from recon3r_ros.sim.trajectories import camera_path, CameraPath, ObjectPath
 Array = NDArray[np.float64]
 
 _CAMERA_CLEARANCE = 0.45  # metres between the camera and furniture
-_POST_DISTANCES = (0.5, 0.8)  # metres between the camera and the axis of a post
+_POST_DISTANCES = (0.6, 0.8)  # metres between the camera and the axis of a post
 _POST_THICKNESS = 0.1
 _HIDDEN = 0.1  # largest share of the frames in which one piece may occlude a dynamic object
 _UPHOLSTERY = (materials.painted, materials.painted, materials.planks, materials.tiles)
