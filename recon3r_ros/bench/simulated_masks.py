@@ -98,8 +98,9 @@ def section() -> str:
         'before, moved by the true optical flow, where a surface is visible in both. Both are '
         f'means over the frames in which moving objects cover at least {MIN_COVERED:.1%} of the '
         'image. Unknown: frames of which nothing is known; they count as empty masks.\n\n'
-        + table(('camera, moving objects', *(f'{mode}: {what}' for mode in _MODES for what in (
-            'J (target >= 0.7)', 'steadiness (target >= 0.9)', 'unknown, %'))), moving)
+        + table(('camera, moving objects and their size', *(
+            f'{mode}: {what}' for mode in _MODES for what in (
+                'J (target >= 0.7)', 'steadiness (target >= 0.9)', 'unknown, %'))), moving)
         + '\nThe share of the image that is masked where nothing moves, in percent, mean over a '
         'sequence and most of a frame. *sweep with a post*: the camera moves sideways past a '
         'static post less than a metre away, before a room that is metres away.\n\n'
@@ -186,7 +187,7 @@ def _name(kind: SceneConfig) -> str:
         return f'{kind.trajectory} with a post'
     if not kind.moving_objects:
         return kind.trajectory
-    return f'{kind.trajectory}, {kind.moving_objects} of {kind.moving_size:.0%} each'
+    return f'{kind.trajectory}, {kind.moving_objects} of {kind.moving_size:.0%}'
 
 
 def _mean(values: Sequence[float]) -> float:
