@@ -81,10 +81,10 @@ def write_pack(sequence: TrueSequence, folder: str | Path,
         frames, poses = [], []
         for frame in sequence:
             name = f'{frame.index:06d}.png'
-            _write_png(partial / 'images' / name, frame.image)
+            write_png(partial / 'images' / name, frame.image)
             millimetres = np.rint(frame.depth * _MILLIMETRES).clip(0, 65535).astype(np.uint16)
-            _write_png(partial / 'depth' / name, millimetres)
-            _write_png(partial / 'masks' / name, frame.motion_mask.astype(np.uint8) * 255)
+            write_png(partial / 'depth' / name, millimetres)
+            write_png(partial / 'masks' / name, frame.motion_mask.astype(np.uint8) * 255)
             stamp = f'{frame.stamp_ns // 10**9}.{frame.stamp_ns % 10**9:09d}'
             frames.append(f'{stamp} {name}')
             poses.append(f'{stamp} {_tum_pose(frame)}')
@@ -111,7 +111,14 @@ def _camera_json(camera: Camera) -> str:
                       indent=2)
 
 
-def _write_png(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+def write_png(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """
+    Write an image losslessly.
+
+    :param path: the file
+    :param array: grey (H, W) or RGB (H, W, 3)
+    :raises OutputError: where it cannot be written
+    """
     pixels = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
     if not cv2.imwrite(str(path), pixels, _FAST_PNG):
         raise OutputError(f'{path}: cannot be written: free space on that disk')
