@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         '(docs/results_motion.md)')
     parser.add_argument('--davis', metavar='FOLDER', nargs='+', help='measure dynamic masks of '
                         'video instead: packs of DAVIS, with masks/ (docs/results_davis.md)')
+    parser.add_argument('--static', metavar='PACK', nargs='+', help='measure dynamic masks where '
+                        'the world is static instead: packs, the first 120 images of each; --only '
+                        'static, focal, mover, rest, zoom (docs/results_static.md)')
+    parser.add_argument('--mover', metavar='DAVIS_PACK', help='with --static, paste the object of '
+                        'this pack, with masks/, into the images')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
                         'recon3r run on the kitchen instead')
     parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
@@ -77,6 +82,12 @@ def execute(arguments: argparse.Namespace) -> int:
         from recon3r_ros.bench import davis
         return davis.measure([Path(folder) for folder in arguments.davis],
                              Path(arguments.output or 'docs/results_davis.md'))
+    if arguments.static:
+        from recon3r_ros.bench import static_worlds
+        return static_worlds.measure([Path(folder) for folder in arguments.static],
+                                     None if arguments.mover is None else Path(arguments.mover),
+                                     Path(arguments.output or 'docs/results_static.md'),
+                                     arguments.only)
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))
