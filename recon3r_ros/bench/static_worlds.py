@@ -145,7 +145,7 @@ class Outcome:
 def measure(packs: Sequence[Path], mover: Path | None, output: Path,
             only: Sequence[str] | None = None) -> int:
     """
-    Measure, and write a page and, with a mover, a sheet of pictures.
+    Measure, and write a page and, with a mover, a sheet of pictures, again after each pack.
 
     :param packs: folders of static worlds: images/ and, usually, camera.json
     :param mover: pack with images/ and masks/ of an object to paste; None leaves those cases out
@@ -163,7 +163,8 @@ def measure(packs: Sequence[Path], mover: Path | None, output: Path,
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(output.parent, error) from error
-    outcomes = []
+    outcomes: list[Outcome] = []
+    text = ''
     todo = [cases(pack, kinds) for pack in packs]
     with progress_bar() as bar:
         bar.stage('cases', sum(map(len, todo)))
@@ -172,14 +173,20 @@ def measure(packs: Sequence[Path], mover: Path | None, output: Path,
                 for case in of_pack:
                     outcomes.append(run(case, video, Path(folder)))
                     bar.advance()
-    sheet = output.with_suffix('.png')
-    drawn = [outcome for outcome in outcomes if outcome.case.kind in _WITH_MOVER]
-    text = page(outcomes, sheet.name if drawn else None)
-    write_bytes(output, text.encode())
-    if drawn:
-        _draw(drawn, sheet)
+            text = _publish(outcomes, output)
     console().print(text, soft_wrap=True)
     return 0
+
+
+def _publish(outcomes: Sequence[Outcome], output: Path) -> str:
+    """Write the page, which is returned, and the sheet of what has been measured until now."""
+    sheet = output.with_suffix('.png')
+    drawn = [outcome for outcome in outcomes if outcome.case.kind in _WITH_MOVER]
+    if drawn:
+        _draw(drawn, sheet)
+    text = page(outcomes, sheet.name if drawn else None)
+    write_bytes(output, text.encode())
+    return text
 
 
 def _chosen(only: Sequence[str] | None, mover: bool) -> tuple[str, ...]:
