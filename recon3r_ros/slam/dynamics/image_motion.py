@@ -7,6 +7,11 @@ A static scene moves by a homography where the camera only turns, is far away or
 Elsewhere what is off that plane has parallax, towards the epipole or away from it (plane and
 parallax: Irani and Anandan, 'A Unified Approach to Moving Object Detection in 2D and 3D Scenes',
 PAMI 1998; Hartley and Zisserman, Multiple View Geometry, 2004, section 13.3).
+
+Where a homography explains most of the image, the rest may be near static things, or objects: an
+epipole would explain a rigid object's motion as well. What is on the plane tells, because it is
+never quite plane: if its small residuals lead to the same epipole, over some frames, the camera
+translates, and the rest has parallax.
 """
 
 from __future__ import annotations
@@ -25,13 +30,19 @@ Mask = NDArray[np.bool_]
 #: Residuals up to which flow agrees with a homography, mask pixels, and share of the flow's length
 #: that is added; distance to the line through the epipole
 PLANE_PIXELS, PLANE_SHARE, LINE_PIXELS = 0.6, 0.05, 0.36
-#: A homography that explains this share of the image is the camera's motion. Parallax would
-#: explain a rigid object's motion as well: its epipole is free
+#: A homography that explains this share of the image is the camera's motion, unless the plane
+#: agrees with the epipole
 DOMINANT = 0.75
-#: Weight of what parallax explains: an object may move towards the epipole
-PARALLAX = f4(0.2)
+#: Share of a residual that is left where parallax explains it, because an object may move towards
+#: the epipole: in general, and where the plane agrees with the epipole
+PARALLAX, SURE_PARALLAX = f4(0.2), f4(0.05)
+#: Component of the plane's residuals towards the epipole, relative to their length, at which it
+#: agrees, averaged over about 1 / RATE frames. That of random directions is 0.64
+AGREES, RANDOM, RATE = 0.82, 2 / np.pi, 0.2
 #: Cells that models are fitted to: at most and at least
 SAMPLES, MIN_SAMPLES = 250, 40
+#: Cells off the plane that an epipole is found by, at least
+MIN_OFF_PLANE = 4
 #: Pairs of cells that are tried for the epipole
 TRIALS, REFINEMENTS = 100, 3
 _1, _TINY = f4(1), f4(1e-9)
@@ -44,19 +55,23 @@ class ImageMotion:
 
     :param plane: (rows, columns) distance to the flow of a homography, mask pixels
     :param residual: (rows, columns) where parallax is the camera's motion, less what it explains
+    :param agreement: mean component of the plane's residuals towards the epipole, see `AGREES`
     """
 
     plane: Map
     residual: Map
+    agreement: float
 
 
-def dominant_motion(positions: Map, flow: Map, valid: Mask) -> ImageMotion | None:
+def dominant_motion(positions: Map, flow: Map, valid: Mask, agreement: float = RANDOM
+                    ) -> ImageMotion | None:
     """
     Find the dominant motion of an image.
 
     :param positions: (2, rows, columns) of the cells, mask pixels
     :param flow: (2, rows, columns)
     :param valid: (rows, columns) where it can be trusted
+    :param agreement: of the frame before
     :return: None where too little flow can be trusted
     """
     step = max(1, int(np.ceil(np.sqrt(valid.size / SAMPLES))))
@@ -72,12 +87,28 @@ def dominant_motion(positions: Map, flow: Map, valid: Mask) -> ImageMotion | Non
     plane = np.empty_like(flow[0])
     _plane_residuals(positions, flow, H.astype(np.float32), plane)
     length = np.linalg.norm(there - here, axis=1)
-    if (plane[grid][use] < PLANE_PIXELS + PLANE_SHARE * length).mean() < DOMINANT:
-        e = _epipole(H, here, there, np.empty((len(here), 3)))
-        residual = plane.copy()
-        _line_residuals(positions, flow, H.astype(np.float32), e.astype(np.float32), residual)
-        return ImageMotion(plane, residual)
-    return ImageMotion(plane, plane)
+    on_plane = plane[grid][use] < PLANE_PIXELS + PLANE_SHARE * length
+    if (~on_plane).sum() < MIN_OFF_PLANE:
+        return ImageMotion(plane, plane, agreement)
+    e = _epipole(H, here, there, np.empty((len(here), 3)))
+    agreement += RATE * (_agreement(H, e, here[on_plane], there[on_plane]) - agreement)
+    sure = agreement > AGREES
+    if on_plane.mean() >= DOMINANT and not sure:
+        return ImageMotion(plane, plane, agreement)
+    residual = plane.copy()
+    _line_residuals(positions, flow, H.astype(np.float32), e.astype(np.float32),
+                    SURE_PARALLAX if sure else PARALLAX, residual)
+    return ImageMotion(plane, residual, agreement)
+
+
+def _agreement(H: Array, e: Array, here: Array, there: Array) -> float:
+    """Component towards an epipole of the residuals (N, 2) to a homography, over their length."""
+    expected = cv2.perspectiveTransform(here[:, None], H)[:, 0]
+    towards = e[:2] - expected * e[2]
+    residuals = there - expected
+    lengths = np.linalg.norm(towards, axis=1)
+    along = np.abs((towards * residuals).sum(axis=1)) / np.maximum(lengths, 1e-9)
+    return float(along.sum() / max(np.linalg.norm(residuals, axis=1).sum(), 1e-9))
 
 
 @compiled()
@@ -173,9 +204,9 @@ def _plane_residuals(positions: Map, flow: Map, H: Map, out: Map) -> None:
         distances[n] = np.sqrt(u * u + v * v)
 
 
-@compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[::1], f4[:,::1])')
-def _line_residuals(positions: Map, flow: Map, H: Map, e: Map, out: Map) -> None:
-    """Reduce distances to a homography to those to lines through the epipole e, and a share."""
+@compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[::1], f4, f4[:,::1])')
+def _line_residuals(positions: Map, flow: Map, H: Map, e: Map, left: float, out: Map) -> None:
+    """Reduce distances to a homography to those to lines through the epipole e, or a share."""
     xs, ys = positions[0].ravel(), positions[1].ravel()
     us, vs, distances = flow[0].ravel(), flow[1].ravel(), out.ravel()
     for n in range(len(xs)):
@@ -183,4 +214,4 @@ def _line_residuals(positions: Map, flow: Map, H: Map, e: Map, out: Map) -> None
         u, v = _transferred(H, x, y)
         a, b = v * e[2] - e[1], e[0] - u * e[2]
         line = abs(a * (x + us[n] - u) + b * (y + vs[n] - v)) / np.sqrt(a * a + b * b + _TINY)
-        distances[n] = min(distances[n], max(line, PARALLAX * distances[n]))
+        distances[n] = min(distances[n], max(line, left * distances[n]))

@@ -36,7 +36,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics import evidence
 from recon3r_ros.slam.dynamics.cells import CELL, Cells, FINE_CELL
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
-from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion
+from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion, RANDOM
 from recon3r_ros.slam.dynamics.inverse_search import flow, Level, pyramid
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.types import Keyframe
@@ -61,7 +61,7 @@ MIN_KNOWN = 0.05
 #: The map and the dominant motion have the same weight where the map leaves this share unexplained
 #: of what the homography does: of a calibrated camera, and of one with a guessed focal length,
 #: whose map is distorted
-MAP_LEAD, GUESSED_LEAD = 1.0, 0.3
+MAP_LEAD, GUESSED_LEAD = 1.0, 0.15
 #: Power of that ratio that the ratio of the weights is; share of the image that counts as
 #: unexplained in any case
 MAP_POWER, UNEXPLAINED = 4.0, 0.005
@@ -147,6 +147,7 @@ class MotionEvidence:
         self._appearance = _bordered(np.zeros(self.cells.shape, np.float32), NO_GREY)
         self._count = 0
         self._speed = 0.0
+        self._agreement = RANDOM
         #: Whether there has been any evidence
         self.known = False
         #: Evidence (rows, columns) for motion in the newest frame, and what it says by itself
@@ -173,9 +174,11 @@ class MotionEvidence:
     def _collect(self, image: Image, frame: _Past) -> Map:
         flow = self._measure(image, frame)
         by_map = self._compare_with_map(image, frame, flow)
-        by_image = dominant_motion(self.cells.positions, flow.forward, flow.valid)
+        by_image = dominant_motion(
+            self.cells.positions, flow.forward, flow.valid, self._agreement)
         votes, score = np.zeros((2, *self.cells.shape), np.float32)
         if by_image is not None:
+            self._agreement = by_image.agreement
             evidence.image_votes(by_image.residual, flow.length, flow.valid, votes)
         if by_map is not None:
             weight = np.float32(_weight_of_map(flow, by_map, by_image, self._lead))
