@@ -9,7 +9,14 @@ import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics.cells import Cells
-from recon3r_ros.slam.dynamics.image_motion import dominant_motion, MIN_SAMPLES, PARALLAX
+from recon3r_ros.slam.dynamics.image_motion import (
+    AGREES,
+    dominant_motion,
+    ImageMotion,
+    MIN_SAMPLES,
+    PARALLAX,
+    RANDOM,
+)
 
 CAMERA = Camera(640, 480, 560.0, 560.0, 320.0, 240.0)
 CELLS = Cells.of_camera(CAMERA)
@@ -57,6 +64,34 @@ def test_parallax_is_explained_and_what_leaves_its_lines_is_not() -> None:
     assert np.percentile(static, 95) < 0.36 + float(PARALLAX) * np.percentile(motion.plane, 95)
     assert np.median(motion.residual[OBJECT]) > 3.0
     assert np.all(motion.residual <= motion.plane)
+
+
+def after_some_frames(flow: np.ndarray) -> ImageMotion:
+    """Return the dominant motion of the last of several frames of alike flow, with noise."""
+    rng, agreement = np.random.default_rng(2), RANDOM
+    for _ in range(15):
+        noisy = flow + rng.normal(0, 0.05, flow.shape).astype(np.float32)
+        motion = dominant_motion(CELLS.positions, noisy, VALID, agreement)
+        assert motion is not None
+        agreement = motion.agreement
+    return motion
+
+
+def test_a_near_post_has_parallax_where_the_wall_behind_it_has_some() -> None:
+    depth = np.random.default_rng(3).uniform(5.0, 7.0, CELLS.shape)
+    depth[OBJECT] = 0.7
+    T = se3.from_rt(np.eye(3), [0.06, 0.0, 0.01])
+    motion = after_some_frames(static_flow(T, depth))
+    assert motion.agreement > AGREES
+    assert np.median(motion.plane[OBJECT]) > 10
+    assert np.median(motion.residual[OBJECT]) < 0.06 * np.median(motion.plane[OBJECT])
+
+
+def test_an_object_has_none_where_the_camera_only_turns() -> None:
+    flow = static_flow(se3.exp([0.0, 0.02, 0, 0, 0, 0]), np.full(CELLS.shape, 5.0))
+    motion = after_some_frames(moved(flow, (9.0, 1.0)))
+    assert motion.agreement < 0.75
+    assert np.median(motion.residual[OBJECT]) > 8
 
 
 def test_too_little_flow_says_nothing() -> None:
