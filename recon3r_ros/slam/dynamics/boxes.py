@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes of the dynamic objects in an image."""
+"""Boxes of the dynamic objects in an image; loads no compiled code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.slam.dynamics.objects import nearest
+
+Labels = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,15 @@ def boxes(mask: NDArray[np.bool_], ids: NDArray[np.int32]) -> list[Box]:
         part = mask[top:top + height, left:left + width]
         found.append(Box(n, left, top, width, height, float(part.mean())))
     return found
+
+
+def nearest(labels: Labels) -> Labels:
+    """Give each cell (rows, columns) the label of the nearest one that has any: not 0."""
+    some = labels > 0
+    if not some.any():
+        return labels
+    _, index = cv2.distanceTransformWithLabels(
+        (~some).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    of_index = np.zeros(int(index.max()) + 1, np.int32)
+    of_index[index[some]] = labels[some]
+    return np.asarray(of_index[index])

@@ -251,12 +251,46 @@ def map_votes(residual: Map, length: Map, valid: Mask, difference: Map, known: M
         out[n] = says * (MOVING_VOTE * moving - weight * still if valids[n] else otherwise)
 
 
-@compiled('void(f4[:,::1], f4[:,::1], b1[:,::1], f4[:,::1])')
-def image_votes(residual: Map, length: Map, valid: Mask, votes: Map) -> None:
+@compiled('void(f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])')
+def differences(positions: Map, flow: Map, H: Map, now: Map, then: Map, out: Map) -> None:
+    """
+    Differences of grey values to where cells were in an earlier frame.
+
+    :param positions: (2, rows, columns) of the cells
+    :param flow: (2, rows, columns) to the earlier frame
+    :param H: (3, 3) homography to the earlier frame
+    :param now: grey values of the cells, with a border
+    :param then: of the earlier frame's, with a border
+    :param out: (2, rows, columns) takes the differences by the homography and by the flow
+    """
+    rows, columns = f4(out.shape[1]), f4(out.shape[2])
+    xs, ys = positions[0].ravel(), positions[1].ravel()
+    du, dv, earlier = flow[0].ravel(), flow[1].ravel(), then.ravel()
+    by_plane, by_flow = out[0].ravel(), out[1].ravel()
+    scale_x, scale_y = _2 * xs[0] + _1, _2 * ys[0] + _1
+    grey = now[1:1 + out.shape[1], 1:1 + out.shape[2]].copy().ravel()
+    for n in range(len(xs)):
+        x, y = xs[n], ys[n]
+        z = _1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
+        corner, s, t = _corner(
+            ((H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z + _HALF) / scale_x - _HALF,
+            ((H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z + _HALF) / scale_y - _HALF, rows, columns)
+        by_plane[n] = abs(grey[n] - _value(earlier, columns, corner, s, t))
+        corner, s, t = _corner((x + du[n] + _HALF) / scale_x - _HALF,
+                               (y + dv[n] + _HALF) / scale_y - _HALF, rows, columns)
+        by_flow[n] = abs(grey[n] - _value(earlier, columns, corner, s, t))
+
+
+@compiled('void(f4[:,::1], f4[:,:,::1], f4[:,::1], b1[:,::1], f4[:,::1])')
+def image_votes(residual: Map, difference: Map, length: Map, valid: Mask, votes: Map) -> None:
     """
     Votes from residuals to the image's dominant motion, normalised by their own noise level.
 
+    Flow of patches is also wrong beside objects, which the dominant motion shows: the image looks
+    as it predicts there.
+
     :param residual: pixels
+    :param difference: (2, rows, columns) as of `differences`
     :param length: of the flow
     :param valid: where the flow can be trusted; elsewhere there is no vote
     :param votes: takes values in [-IMAGE_STILL - IMAGE_PRIOR, 1 - IMAGE_PRIOR], times the share
@@ -264,12 +298,14 @@ def image_votes(residual: Map, length: Map, valid: Mask, votes: Map) -> None:
     """
     distances, lengths, valids, out = (residual.ravel(), length.ravel(), valid.ravel(),
                                        votes.ravel())
+    by_plane, by_flow = difference[0].ravel(), difference[1].ravel()
     noise = IMAGE_NOISE + f4(1.4826) * _median(distances, valids, np.empty(valid.size, np.float32))
     share = f4(valid.sum()) / f4(valid.size)
     for n in range(valid.size):
         ratio = distances[n] / max(noise, IMAGE_RELATIVE_NOISE * lengths[n])
         vote = min(max((ratio - IMAGE_NEUTRAL) / IMAGE_RANGE, -IMAGE_STILL), _1) - IMAGE_PRIOR
-        out[n] = share * vote if valids[n] else _0
+        wrong = (vote > _0) & (by_plane[n] <= by_flow[n])
+        out[n] = share * (-IMAGE_STILL - IMAGE_PRIOR if wrong else vote) if valids[n] else _0
 
 
 @compiled('f8(f4[:,::1], f4[:,::1], b1[:,::1])')

@@ -45,6 +45,9 @@ SAMPLES, MIN_SAMPLES = 250, 40
 MIN_OFF_PLANE = 4
 #: Pairs of cells that are tried for the epipole
 TRIALS, REFINEMENTS = 100, 3
+#: Times that the homography is fitted again, and what its weights are scaled by, in medians of the
+#: residuals
+REFITS, SHARP = 4, 2.0
 _1, _TINY = f4(1), f4(1e-9)
 
 
@@ -56,11 +59,13 @@ class ImageMotion:
     :param plane: (rows, columns) distance to the flow of a homography, mask pixels
     :param residual: (rows, columns) where parallax is the camera's motion, less what it explains
     :param agreement: mean component of the plane's residuals towards the epipole, see `AGREES`
+    :param H: (3, 3) the homography, mask pixels
     """
 
     plane: Map
     residual: Map
     agreement: float
+    H: Map
 
 
 def dominant_motion(positions: Map, flow: Map, valid: Mask, agreement: float = RANDOM
@@ -84,21 +89,22 @@ def dominant_motion(positions: Map, flow: Map, valid: Mask, agreement: float = R
     H, _ = cv2.findHomography(here, there, cv2.USAC_MAGSAC, PLANE_PIXELS, maxIters=300)
     if H is None:
         return None
+    H = _sharpened(np.ascontiguousarray(H), here, there, REFITS)
     plane = np.empty_like(flow[0])
     _plane_residuals(positions, flow, H.astype(np.float32), plane)
     length = np.linalg.norm(there - here, axis=1)
     on_plane = plane[grid][use] < PLANE_PIXELS + PLANE_SHARE * length
     if (~on_plane).sum() < MIN_OFF_PLANE:
-        return ImageMotion(plane, plane, agreement)
+        return ImageMotion(plane, plane, agreement, H.astype(np.float32))
     e = _epipole(H, here, there, np.empty((len(here), 3)))
     agreement += RATE * (_agreement(H, e, here[on_plane], there[on_plane]) - agreement)
     sure = agreement > AGREES
     if on_plane.mean() >= DOMINANT and not sure:
-        return ImageMotion(plane, plane, agreement)
+        return ImageMotion(plane, plane, agreement, H.astype(np.float32))
     residual = plane.copy()
     _line_residuals(positions, flow, H.astype(np.float32), e.astype(np.float32),
                     SURE_PARALLAX if sure else PARALLAX, residual)
-    return ImageMotion(plane, residual, agreement)
+    return ImageMotion(plane, residual, agreement, H.astype(np.float32))
 
 
 def _agreement(H: Array, e: Array, here: Array, there: Array) -> float:
@@ -109,6 +115,55 @@ def _agreement(H: Array, e: Array, here: Array, there: Array) -> float:
     lengths = np.linalg.norm(towards, axis=1)
     along = np.abs((towards * residuals).sum(axis=1)) / np.maximum(lengths, 1e-9)
     return float(along.sum() / max(np.linalg.norm(residuals, axis=1).sum(), 1e-9))
+
+
+@compiled('f8[:,::1](f8[:,::1], f8[:,::1], f8[:,::1], i8)')
+def _sharpened(H: Array, here: Array, there: Array, iterations: int) -> Array:
+    """
+    Fit a homography again to what agrees with it best: things that move slowly leave it.
+
+    Iteratively reweighted least squares with Geman and McClure's weights, whose scale is the
+    noise of the half that agrees best.
+
+    :param H: (3, 3)
+    :param here: (N, 2)
+    :param there: (N, 2)
+    """
+    count = len(here)
+    residual, J = np.empty((count, 2)), np.empty((count, 2, 8))
+    for _ in range(iterations):
+        squares = np.empty(count)
+        for n in range(count):
+            x, y = here[n, 0], here[n, 1]
+            z = 1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
+            u = (H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z
+            v = (H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z
+            residual[n, 0], residual[n, 1] = there[n, 0] - u, there[n, 1] - v
+            squares[n] = residual[n, 0] ** 2 + residual[n, 1] ** 2
+            x, y = x * z, y * z
+            J[n] = 0
+            J[n, 0, 0], J[n, 0, 1], J[n, 0, 2] = x, y, z
+            J[n, 1, 3], J[n, 1, 4], J[n, 1, 5] = x, y, z
+            J[n, 0, 6], J[n, 0, 7] = -u * x, -u * y
+            J[n, 1, 6], J[n, 1, 7] = -v * x, -v * y
+        scale = max(SHARP ** 2 * np.median(squares), 1e-4)
+        A, b = np.zeros((8, 8)), np.zeros(8)
+        for n in range(count):
+            weight = (scale / (scale + squares[n])) ** 2
+            for k in range(2):
+                for i in range(8):
+                    b[i] += weight * J[n, k, i] * residual[n, k]
+                    for j in range(i + 1):
+                        A[i, j] += weight * J[n, k, i] * J[n, k, j]
+        for i in range(8):
+            A[i, i] *= 1 + 1e-9
+            for j in range(i):
+                A[j, i] = A[i, j]
+        change = np.linalg.solve(A, b)
+        H = H / H[2, 2]
+        for i in range(8):
+            H[i // 3, i % 3] += change[i]
+    return H
 
 
 @compiled()

@@ -26,7 +26,7 @@ Evidence is collected over time in a score per pixel that moves with the flow: l
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -71,19 +71,33 @@ NO_FLOW, NO_GREY = 1e3, -1e3
 
 @dataclass(frozen=True, eq=False)
 class _Past:
-    """A frame seen before, in cells, with its pose in the present reference's frame, if known."""
+    """
+    A frame in cells.
+
+    :param levels: its pyramid
+    :param look: its grey values, with a border
+    :param T_ref_cam: (4, 4) its pose in the present reference's frame; None where unknown
+    """
 
     levels: list[Level]
+    look: Map
     T_ref_cam: Array | None
+
+    @classmethod
+    def of(cls, image: Image, T_ref_cam: Array | None) -> _Past:
+        """Take an image (rows, columns)."""
+        look = cv2.copyMakeBorder(_look(image), *evidence.BORDER, cv2.BORDER_REPLICATE)
+        return cls(pyramid(image), look, T_ref_cam)
 
     def moved(self, T_new_old: Array) -> _Past:
         """Express the pose in another reference's frame."""
-        return self if self.T_ref_cam is None else _Past(self.levels, T_new_old @ self.T_ref_cam)
+        return self if self.T_ref_cam is None else replace(
+            self, T_ref_cam=T_new_old @ self.T_ref_cam)
 
     def stretched(self, factor: float) -> _Past:
         """Scale the pose's translation."""
-        return self if self.T_ref_cam is None else _Past(
-            self.levels, se3.stretched(self.T_ref_cam, factor))
+        return self if self.T_ref_cam is None else replace(
+            self, T_ref_cam=se3.stretched(self.T_ref_cam, factor))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +179,7 @@ class MotionEvidence:
             self.follow(frame.reference)
             T = frame.T_reference_cam
         image = self.cells.of_image(frame.gray)
-        seen = _Past(pyramid(image), T)
+        seen = _Past.of(image, T)
         before = self._collect(image, seen) if self._past else self._everywhere()
         self._past.append(seen)
         self._count += 1
@@ -179,7 +193,8 @@ class MotionEvidence:
         votes, score = np.zeros((2, *self.cells.shape), np.float32)
         if by_image is not None:
             self._agreement = by_image.agreement
-            evidence.image_votes(by_image.residual, flow.length, flow.valid, votes)
+            evidence.image_votes(by_image.residual, self._differences(frame, flow, by_image),
+                                 flow.length, flow.valid, votes)
         if by_map is not None:
             weight = np.float32(_weight_of_map(flow, by_map, by_image, self._lead))
             votes += weight * (by_map.votes - votes)
@@ -225,6 +240,15 @@ class MotionEvidence:
         evidence.map_votes(residual, flow.length, flow.valid, difference, bounds.known, votes)
         return _MapMotion(votes, residual[1], bounds.known, before)
 
+    def _differences(self, frame: _Past, flow: _Flow, by_image: ImageMotion) -> Map:
+        """Differences of grey values by the dominant motion and by the flow, averaged a little."""
+        out = np.empty((2, *self.cells.shape), np.float32)
+        evidence.differences(self.cells.positions, flow.forward, by_image.H, frame.look,
+                             self._past[-flow.lag].look, out)
+        for difference in out:
+            cv2.blur(difference, (3, 3), difference)
+        return out
+
     def _moved(self, flow: _Flow) -> Map:
         """Where the previous frame saw the cells, by the flow alone."""
         scale = 2 * self.cells.positions[:, 0, 0] + 1
@@ -254,7 +278,7 @@ class MotionEvidence:
         gray = self.cells.of_image(reference.gray)
         if old is None:
             if not self._past:
-                self._past.append(_Past(pyramid(gray), np.eye(4)))
+                self._past.append(_Past.of(gray, np.eye(4)))
         elif old.id == reference.id:
             older = None
         else:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.slam.dynamics.boxes import nearest
 from recon3r_ros.slam.dynamics.colours import Colours
 from recon3r_ros.slam.dynamics.regions import labelled
 
@@ -214,18 +215,6 @@ class Objects:
             thing.seen_s, thing.area = self._stamp_s, int(cells.sum())
             thing.centre = _centre(cells)
             thing.colours += NEW_COLOURS * (colours.distribution(cells) - thing.colours)
-
-
-def nearest(labels: Labels) -> Labels:
-    """Give each cell (rows, columns) the label of the nearest one that has any: not 0."""
-    some = labels > 0
-    if not some.any():
-        return labels
-    _, index = cv2.distanceTransformWithLabels(
-        (~some).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
-    of_index = np.zeros(int(index.max()) + 1, np.int32)
-    of_index[index[some]] = labels[some]
-    return np.asarray(of_index[index])
 
 
 def _centre(cells: Mask) -> Array:

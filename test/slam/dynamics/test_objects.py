@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.slam.dynamics.boxes import nearest
 from recon3r_ros.slam.dynamics.colours import Colours
-from recon3r_ros.slam.dynamics.objects import BRIEFER_S, nearest, Objects, UNCOVERED_S
+from recon3r_ros.slam.dynamics.objects import BRIEFER_S, Objects, UNCOVERED_S
 
 ROWS, COLUMNS, SIDE, RATE = 30, 90, 10, 30.0
 REST_S = 0.5
