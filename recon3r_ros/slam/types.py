@@ -111,6 +111,8 @@ class Keyframe:
     :param confidence: (H, W) float32 inverse variance of the relative depth; 0 where unknown
     :param mask: (H, W) dynamic objects, which are excluded from the map
     :param camera_name: of its frame
+    :param attention: (H, W) dynamic objects by the attention of a network, while the keyframe is
+        in the window; None without one, or with too few partners
     """
 
     id: int
@@ -129,6 +131,7 @@ class Keyframe:
     confidence: NDArray[np.float32]
     mask: NDArray[np.bool_]
     camera_name: str = 'camera'
+    attention: NDArray[np.bool_] | None = None
 
     def depth(self) -> NDArray[np.float32]:
         """Depth (H, W) float32 along the optical axis, map units; NaN where unknown."""

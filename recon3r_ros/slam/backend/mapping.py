@@ -272,6 +272,7 @@ class Mapper:
         :return: the pairs, predicted again where the predictor can exclude masks
         """
         changed = state.motion.update(pairs, state.keyframes[new_id], state.keyframes)
+        state.change(new_id, attention=state.motion.attended)
         for i, mask in changed.items():
             state.exclude(i, mask)
         if not self._predictor.reweights:
@@ -352,6 +353,7 @@ class Mapper:
             return
         densify(state, [ids[-WINDOW - 1]])
         self._drop_vanished(state, ids[-WINDOW - 1])
+        state.change(ids[-WINDOW - 1], attention=None)
         recent = set(ids[-WINDOW:])
         state.pairing.keep(recent, state.keyframes)
         state.dense.keep_any(recent)

@@ -11,6 +11,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics.colours import Colours
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
 from recon3r_ros.slam.dynamics.labelling import label
+from recon3r_ros.slam.dynamics.marked_frame import MarkedFrame
 from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.objects import Objects
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
@@ -25,6 +26,9 @@ Labels = NDArray[np.int32]
 COLOUR_MEMORY = np.float32(0.95)
 #: Margin around dynamic objects that stays out of the map, share of the image's width
 MARGIN = 0.01
+#: Vote for a dynamic object by the attention of a network. An object of which flow says nothing is
+#: masked for 11 frames, about until the next keyframe; what flow found to be static stays so
+SEED_VOTE = np.float32(2.0)
 
 
 class MotionDetector:
@@ -57,6 +61,8 @@ class MotionDetector:
         self._histograms: Map | None = None
         self._weight = np.float32(0)
         self._objects.reset()
+        self._newest_index = -1
+        self._marked: MarkedFrame | None = None
 
     def rescale(self, reference: Keyframe, factor: float) -> None:
         """See `MotionEvidence.rescale`."""
@@ -73,6 +79,9 @@ class MotionDetector:
         :return: (H // 3, W // 3), at least 16 each; None where there is no evidence yet
         """
         before = self.evidence.add(frame)
+        self._newest_index = frame.index
+        if self._marked is not None and not self._marked.follow(before):
+            self._marked = None
         colours = Colours.of(self.evidence.cells.of_colours(frame.colours))
         held = self._objects.follow(before, frame.stamp_ns * 1e-9)
         score = with_given(self.evidence.score, frame.given)
@@ -81,6 +90,23 @@ class MotionDetector:
         self._objects.update(moving, paused, colours)
         known = self.evidence.known or frame.given is not None
         return self._of_pixels(moving | paused) if known else None
+
+    def mark(self) -> None:
+        """Follow the newest frame's cells, because attention will tell more about them."""
+        self._marked = MarkedFrame(self._newest_index)
+
+    def seed(self, keyframe: Keyframe) -> None:
+        """
+        Take the attention of a keyframe, if it has any, as evidence in the newest frame.
+
+        :param keyframe: of the marked frame; one of another frame says nothing
+        """
+        marked, self._marked = self._marked, None
+        if marked is None or marked.index != keyframe.index or keyframe.attention is None:
+            return
+        share = cv2.resize(keyframe.attention.astype(np.float32), self.evidence.cells.shape[::-1],
+                           interpolation=cv2.INTER_AREA)
+        self.evidence.vote(SEED_VOTE * marked.in_newest(share))
 
     @property
     def objects(self) -> Labels:

@@ -46,6 +46,8 @@ class KeyframeMotion:
         self._attention = AttentionMotion(config.offline)
         self._given: dict[int, Mask] = {}
         self._found: dict[int, Mask] = {}
+        #: Dynamic objects (H, W) by attention in the newest keyframe; None without a network's
+        self.attended: Mask | None = None
 
     def copy(self) -> KeyframeMotion:
         """Return an independent copy."""
@@ -105,6 +107,7 @@ class KeyframeMotion:
         :param keyframes: all of the map
         :return: new masks of those whose masks changed
         """
+        self.attended = None
         if not self._config.detect:
             return {}
         for pair in pairs:
@@ -116,8 +119,10 @@ class KeyframeMotion:
                     self._attention.add(i, partner, prediction.attention)
         found = {i: self._votes.mask(i) for i in (new.id, *(p.partner for p in pairs))}
         size = (new.camera.width, new.camera.height)
-        found |= {i: mask.pixels(*size)
-                  for i, mask in self._attention.masks(new.id, size).items()}
+        by_attention = {i: mask.pixels(*size)
+                        for i, mask in self._attention.masks(new.id, size).items()}
+        self.attended = by_attention.get(new.id)
+        found |= by_attention
         news = {i: moving for i, moving in found.items()
                 if moving is not None and self._is_news(i, moving)}
         self._found |= news

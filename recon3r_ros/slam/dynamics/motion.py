@@ -185,6 +185,10 @@ class MotionEvidence:
         self._count += 1
         return before
 
+    def vote(self, votes: Map) -> None:
+        """Add votes (rows, columns) of another source to the newest frame's score."""
+        self.score = np.clip(self.score + votes, -evidence.SCORE_LIMIT, evidence.SCORE_LIMIT)
+
     def _collect(self, image: Image, frame: _Past) -> Map:
         flow = self._measure(image, frame)
         by_map = self._compare_with_map(image, frame, flow)

@@ -373,6 +373,7 @@ class CameraFrontend:
                  ) -> KeyframeRequest:
         if moving is None and frame.mask is not None:
             moving = self.rectifier.mask_from_source(frame.mask, gray.shape)
+        self._detector.mark()
         view = replace(self.rectifier.view(frame), moving=moving,
                        depth=self.rectifier.depth(frame))
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
@@ -414,3 +415,4 @@ class CameraFrontend:
         self._tracker.follow(keyframe, T_cam_old)
         if T_cam_old is not None:
             self._detector.follow(keyframe, T_cam_old)
+        self._detector.seed(keyframe)
