@@ -149,6 +149,13 @@ def test_without_what_may_be_absent(tmp_path, saved):
     assert same(bare, read_map(tmp_path / MAP_FILE))
 
 
+def test_attention_is_not_kept(tmp_path, path, saved):
+    """It seeds masks of the frames that follow a keyframe; a saved map has none."""
+    keyframes = {i: replace(k, attention=k.mask) for i, k in saved.map.keyframes.items()}
+    write_map(tmp_path / 'other.npz', replace(saved, map=replace(saved.map, keyframes=keyframes)))
+    assert (tmp_path / 'other.npz').read_bytes() == path.read_bytes()
+
+
 def test_same_map_makes_the_same_bytes(path, saved, tmp_path):
     write_map(tmp_path / 'other.npz', saved)
     assert (tmp_path / 'other.npz').read_bytes() == path.read_bytes()

@@ -307,6 +307,24 @@ def test_attention_masks_what_votes_do_not_tell() -> None:
         assert overlap(found[i], box(i, grow=3)) > 0.6
 
 
+def test_the_newest_keyframe_tells_what_attention_says_of_it() -> None:
+    """Without votes and given masks, and also where that is no news; None with too few pairs."""
+    motion, known = KeyframeMotion(COARSE), keyframes(6)
+    told = []
+    for new, k in known.items():
+        k = replace(k, mask=~NOTHING)
+        motion.give(k, np.repeat(tokens(new)[..., None], 8, axis=2).astype(np.float32))
+        motion.update([attended_pair(p, new) for p in range(max(0, new - 2), new)], k, known)
+        told.append(motion.attended)
+    assert told[0] is None and told[1] is None
+    for i in (2, 3, 4):
+        mask = told[i]
+        assert mask is not None and mask.shape == SHAPE and overlap(mask, box(i)) > 0.6
+    copy = motion.copy()
+    copy.update([pair(4, 5, box(4), box(5))], replace(known[5], id=6), known | {6: known[5]})
+    assert copy.attended is None and motion.attended is told[5]
+
+
 def test_at_the_end_all_keyframes_are_looked_at_together() -> None:
     """Also those that have left the window; unless nothing is detected, or only live."""
     motion, _ = look_at_all(replace(COARSE, offline=True))
