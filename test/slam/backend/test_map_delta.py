@@ -25,7 +25,8 @@ def mapped(keyframes: dict[int, Keyframe]) -> MappedViews:
     return MappedViews(Map(keyframes), {i: view(i) for i in keyframes})
 
 
-BEFORE = mapped({i: keyframe(i, at_x(0.1 * i)) for i in (2, 3, 5)})
+BEFORE = mapped({i: replace(keyframe(i, at_x(0.1 * i)), attention=np.zeros((6, 8), bool))
+                 for i in (2, 3, 5)})
 
 
 def with_keyframes(old: MappedViews, **changed: Keyframe) -> MappedViews:
