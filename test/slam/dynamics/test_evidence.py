@@ -156,14 +156,43 @@ def test_votes_by_the_image_are_relative_to_its_noise():
         residual = np.abs(rng.normal(0, noise, CELLS.shape)).astype(np.float32)
         residual[:5] = 20 * noise
         votes, valid = np.empty(CELLS.shape, np.float32), np.ones(CELLS.shape, bool)
-        evidence.image_votes(residual, NONE, valid, votes)
+        looks = np.zeros((2, *CELLS.shape), np.float32)
+        looks[0] = 1.0  # the flow explains the image better
+        evidence.image_votes(residual, looks, NONE, valid, votes)
         assert (votes[:5] > 0.85).all() and np.median(votes[5:]) < -0.3
         valid[:, ::2] = False
         halved = np.empty_like(votes)
-        evidence.image_votes(residual, NONE, valid, halved)
+        evidence.image_votes(residual, looks, NONE, valid, halved)
         assert not halved[:, ::2].any(), 'no vote where flow is not valid'
         np.testing.assert_allclose(halved[:5, 1::2], 0.5 * votes[:5, 1::2], rtol=0.1,
                                    err_msg='half of the flow says half as much')
+
+
+def test_flow_that_explains_the_image_no_better_is_no_motion():
+    residual = np.zeros(CELLS.shape, np.float32)
+    residual[:10] = 5.0
+    looks = np.zeros((2, *CELLS.shape), np.float32)
+    looks[0, :5], looks[1, 5:] = 20.0, 20.0
+    votes = np.empty(CELLS.shape, np.float32)
+    evidence.image_votes(residual, looks, NONE, np.ones(CELLS.shape, bool), votes)
+    assert (votes[:5] > 0.85).all() and (votes[5:] < -0.5).all()
+
+
+def test_differences_are_those_of_the_earlier_image():
+    """It was shifted by two cells; the homography says so, the flow says that it rests."""
+    rng = np.random.default_rng(3)
+    rows, columns = CELLS.shape
+    now = rng.uniform(0, 255, (rows + 3, columns + 3)).astype(np.float32)
+    then = np.roll(now, 2, axis=1)
+    step = CELLS.width / columns
+    H = np.array([[1, 0, 2 * step], [0, 1, 0], [0, 0, 1]], np.float32)
+    out = np.empty((2, rows, columns), np.float32)
+    flow = np.zeros((2, rows, columns), np.float32)
+    evidence.differences(CELLS.positions, flow, H, now, then, out)
+    inside = np.s_[1:-1, 3:-3]
+    assert out[0][inside].max() < 0.1
+    expected = np.abs(now - then)[1:1 + rows, 1:1 + columns]
+    np.testing.assert_allclose(out[1][inside], expected[inside], atol=0.1)
 
 
 def test_shares_that_are_explained():

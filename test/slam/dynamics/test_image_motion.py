@@ -94,6 +94,18 @@ def test_an_object_has_none_where_the_camera_only_turns() -> None:
     assert np.median(motion.residual[OBJECT]) > 8
 
 
+def test_an_object_that_moves_slowly_does_not_bend_the_homography() -> None:
+    """Its motion is within the threshold of a robust fit, its area a fifth of the image."""
+    flow = np.zeros((2, *CELLS.shape), np.float32)
+    flow[0, 20:60, 30:72] = 0.5
+    noisy = flow + np.random.default_rng(4).normal(0, 0.05, flow.shape).astype(np.float32)
+    motion = dominant_motion(CELLS.positions, noisy, VALID)
+    assert motion is not None
+    static = flow[0] == 0
+    assert np.median(motion.plane[static]) < 0.08
+    assert np.median(motion.plane[~static]) > 0.45
+
+
 def test_too_little_flow_says_nothing() -> None:
     few = np.zeros(CELLS.shape, bool)
     few.ravel()[:MIN_SAMPLES // 2] = True

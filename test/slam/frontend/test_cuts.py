@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from conftest import SharedData
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
 from simulated import render, still_scene
+
+if TYPE_CHECKING:
+    from conftest import SharedData  # several folders have a conftest: not to be imported by name
 
 Gray = NDArray[np.uint8]
 
