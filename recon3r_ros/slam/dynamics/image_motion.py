@@ -33,6 +33,8 @@ PLANE_PIXELS, PLANE_SHARE, LINE_PIXELS = 0.6, 0.05, 0.36
 #: A homography that explains this share of the image is the camera's motion, unless the plane
 #: agrees with the epipole
 DOMINANT = 0.75
+#: Median flow, pixels, of what is on the plane, below which the camera rests: without parallax
+AT_REST = 0.2
 #: Share of a residual that is left where parallax explains it, because an object may move towards
 #: the epipole: in general, and where the plane agrees with the epipole
 PARALLAX, SURE_PARALLAX = f4(0.2), f4(0.05)
@@ -94,7 +96,8 @@ def dominant_motion(positions: Map, flow: Map, valid: Mask, agreement: float = R
     _plane_residuals(positions, flow, H.astype(np.float32), plane)
     length = np.linalg.norm(there - here, axis=1)
     on_plane = plane[grid][use] < PLANE_PIXELS + PLANE_SHARE * length
-    if (~on_plane).sum() < MIN_OFF_PLANE:
+    if ((~on_plane).sum() < MIN_OFF_PLANE or not on_plane.any()
+            or np.median(length[on_plane]) < AT_REST):
         return ImageMotion(plane, plane, agreement, H.astype(np.float32))
     e = _epipole(H, here, there, np.empty((len(here), 3)))
     agreement += RATE * (_agreement(H, e, here[on_plane], there[on_plane]) - agreement)

@@ -126,3 +126,21 @@ def test_results_are_those_of_the_flow_alone() -> None:
     first, again = (dominant_motion(CELLS.positions, flow, VALID) for _ in range(2))
     assert first is not None and again is not None
     assert np.array_equal(first.residual, again.residual)
+
+
+def test_a_camera_at_rest_sees_no_parallax() -> None:
+    """Objects cover a third of what has flow, and move alike: an epipole would explain them."""
+    flow = np.zeros((2, *CELLS.shape), np.float32)
+    flow[0, 10:70, 30:72] = 3.0
+    noisy = flow + np.random.default_rng(5).normal(0, 0.05, flow.shape).astype(np.float32)
+    motion = dominant_motion(CELLS.positions, noisy, VALID)
+    assert motion is not None
+    assert np.median(motion.residual[flow[0] > 0]) > 2.5
+
+
+def test_flow_that_agrees_with_no_homography_is_no_error() -> None:
+    rng = np.random.default_rng(6)
+    for scale in (1.0, 10.0, 60.0):
+        flow = rng.normal(0, scale, (2, *CELLS.shape)).astype(np.float32)
+        motion = dominant_motion(CELLS.positions, flow, VALID)
+        assert motion is None or np.isfinite(motion.residual).all()
