@@ -44,7 +44,7 @@ MOVING_VOTE, STILL_VOTE, ALIKE_VOTE = f4(1.0), f4(0.15), f4(1.0)
 #: mask pixels, and share of the flow's length; ratio of residual to noise of a vote of 0, and its
 #: difference to a vote of 1; weight of stillness; and what is taken from all votes, because most
 #: of an image is static
-IMAGE_NOISE, IMAGE_RELATIVE_NOISE = f4(0.07), f4(0.04)
+IMAGE_NOISE, IMAGE_RELATIVE_NOISE = f4(0.12), f4(0.04)
 IMAGE_NEUTRAL, IMAGE_RANGE, IMAGE_STILL, IMAGE_PRIOR = f4(1.5), f4(3.0), f4(0.5), f4(0.1)
 #: How much of its score a cell keeps from frame to frame, and the score's bounds: without evidence
 #: a moving region lasts for half a second at 30 Hz
