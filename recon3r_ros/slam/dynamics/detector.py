@@ -85,7 +85,8 @@ class MotionDetector:
         colours = Colours.of(self.evidence.cells.of_colours(frame.colours))
         held = self._objects.follow(before, frame.stamp_ns * 1e-9)
         score = with_given(self.evidence.score, frame.given)
-        moving, paused = label(colours, score, held, lambda e: self._learned(colours, e))
+        moving, paused = label(
+            colours, score, held, self.evidence.fixed, lambda e: self._learned(colours, e))
         self._histograms, self._weight = self._newest, self._weight * COLOUR_MEMORY + 1
         self._objects.update(moving, paused, colours)
         known = self.evidence.known or frame.given is not None
@@ -112,6 +113,15 @@ class MotionDetector:
     def objects(self) -> Labels:
         """Ids (rows, columns) of the objects in the newest frame's cells, 0 for none."""
         return self._objects.labels
+
+    @property
+    def fixed(self) -> Mask:
+        """
+        Mask what is fixed to the camera, as far as that is known.
+
+        :return: (H // 3, W // 3), at least 16 each
+        """
+        return self._of_pixels(self.evidence.fixed)
 
     def unsettled(self) -> Mask:
         """

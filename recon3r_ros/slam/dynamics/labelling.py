@@ -44,7 +44,7 @@ _UNIT = f4(1000)
 _1, _2 = f4(1), f4(2)
 
 
-def label(colours: Colours, score: Map, held: Mask, learned: Callable[[Map], Map]
+def label(colours: Colours, score: Map, held: Mask, fixed: Mask, learned: Callable[[Map], Map]
           ) -> tuple[Mask, Mask]:
     """
     Label the dynamic objects of a frame.
@@ -52,15 +52,16 @@ def label(colours: Colours, score: Map, held: Mask, learned: Callable[[Map], Map
     :param colours: of the cells
     :param score: (rows, columns) evidence of motion
     :param held: (rows, columns) where an object paused: that it does not move says nothing there
+    :param fixed: (rows, columns) what is fixed to the camera: neither objects nor scene
     :param learned: from the frame's evidence (rows, columns) to histograms of some frames
     :return: (rows, columns) each: objects that move, and those that pause
     """
     moves = by_motion(score)
     moves[held] = np.maximum(moves[held], HELD)
-    evidence = moves
+    evidence = without(fixed, moves)
     for _ in range(PASSES):
-        evidence = by_colours(moves, colours, learned(evidence))
-    mask = cut(colours.image, evidence)
+        evidence = without(fixed, by_colours(moves, colours, learned(evidence)))
+    mask = cut(colours.image, evidence) & ~fixed
     moving = objects(mask, score)
     return moving, large_regions(mask & held & ~moving, MIN_REGION)
 
@@ -73,6 +74,11 @@ def by_motion(score: Map, even: np.float32 = EVEN) -> Map:
 def by_colours(moves: Map, colours: Colours, histograms: Map) -> Map:
     """Add the evidence of colours to that of motion."""
     return moves + COLOUR * colours.evidence(histograms)
+
+
+def without(fixed: Mask, evidence: Map) -> Map:
+    """Evidence (rows, columns) that says nothing where something is fixed to the camera."""
+    return np.where(fixed, np.float32(0), evidence) if fixed.any() else evidence
 
 
 def cut(image: Image, evidence: Map) -> Mask:

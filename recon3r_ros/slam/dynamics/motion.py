@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics import evidence
+from recon3r_ros.slam.dynamics.camera_fixed import CameraFixed
 from recon3r_ros.slam.dynamics.cells import CELL, Cells, FINE_CELL
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
 from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion, RANDOM
@@ -108,7 +109,7 @@ class _Flow:
     :param lag: how many frames ago that was
     :param forward: (2, rows, columns) mask pixels
     :param length: (rows, columns)
-    :param valid: (rows, columns) where it can be trusted
+    :param valid: (rows, columns) where it can be trusted, and is not of what the camera carries
     """
 
     lag: int
@@ -147,14 +148,21 @@ class MotionEvidence:
         self._lead = MAP_LEAD if calibrated else GUESSED_LEAD
         self.cells = Cells.of_camera(camera, FINE_CELL if fine else CELL)
         self._lags = FINE_LAGS if fine else LAGS
+        self._fixed = CameraFixed(self.cells.shape, self.cells.width)
         self.reset()
 
     def refocus(self, camera: Camera) -> None:
         """Set another camera for images of the same size."""
         self.cells = self.cells.refocused(camera)
 
+    @property
+    def fixed(self) -> Mask:
+        """Cells (rows, columns) that are fixed to the camera: nothing is said about them."""
+        return self._fixed.cells
+
     def reset(self) -> None:
         """Drop all frames."""
+        self._fixed.reset()
         self._past: deque[_Past] = deque(maxlen=max(self._lags))
         self._reference: Keyframe | None = None
         self._surface: BoundedSurface | None = None
@@ -206,7 +214,9 @@ class MotionEvidence:
         before = self._moved(flow) if by_map is None else by_map.before
         evidence.interpolate(
             cv2.copyMakeBorder(self.score, *evidence.BORDER, cv2.BORDER_REPLICATE), before, score)
+        votes[self.fixed] = 0
         evidence.accumulate(votes, score)
+        score[self.fixed] = 0
         self.score, self.votes = score, votes
         return before
 
@@ -221,6 +231,8 @@ class MotionEvidence:
         evidence.verify(self.cells.positions, forward, _bordered(back, NO_FLOW),
                         cv2.cornerMinEigenVal(image, blockSize=5, ksize=3),
                         REACH * self.cells.width, length, valid)
+        self._fixed.add(image, length, valid, lag)
+        valid &= ~self.fixed
         self._speed = float(np.median(length[valid])) / lag if valid.any() else 0.0
         return _Flow(lag, forward, length, valid)
 

@@ -46,11 +46,13 @@ class _Evidence:
     :param score: accumulated, of cells
     :param votes: of this frame alone
     :param known: whether there is any
+    :param fixed: cells that are fixed to the camera
     """
 
     score: Scores
     votes: Scores
     known: bool
+    fixed: Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +64,14 @@ class _Scored:
     :param colours: of its cells
     :param score: of its cells
     :param known: whether there is any evidence
+    :param fixed: cells that are fixed to the camera, as is known before or after
     """
 
     index: int
     colours: Colours
     score: Scores
     known: bool
+    fixed: Mask
 
 
 def smooth(frames: Iterable[SeenFrame], forward: MotionEvidence,
@@ -109,7 +113,7 @@ def _scored(waiting: list[SeenFrame], before: list[_Evidence], forward: MotionEv
     return [_Scored(frame.index, Colours.of(forward.cells.of_colours(frame.colours)),
                     with_given(np.clip(a.score + b.score - b.votes, -SCORE_LIMIT, SCORE_LIMIT),
                                frame.given),
-                    a.known or b.known or frame.given is not None)
+                    a.known or b.known or frame.given is not None, a.fixed | b.fixed)
             for frame, a, b in zip(waiting, before, after[::-1])]
 
 
@@ -118,7 +122,7 @@ def _collected(evidence: MotionEvidence, frames: list[SeenFrame]) -> list[_Evide
     found = []
     for frame in frames:
         evidence.add(frame)
-        found.append(_Evidence(evidence.score, evidence.votes, evidence.known))
+        found.append(_Evidence(evidence.score, evidence.votes, evidence.known, evidence.fixed))
     return found
 
 
@@ -126,13 +130,14 @@ def _labelled(frames: list[_Scored], begin: int, end: int, shape: tuple[int, int
               ) -> Iterator[tuple[int, Mask | None]]:
     """Label some of the frames, by the colours of those around each."""
     moves = [labelling.by_motion(frame.score, labelling.EVEN_OF_BOTH) for frame in frames]
-    evidence = moves
+    evidence = [labelling.without(frame.fixed, m) for frame, m in zip(frames, moves)]
     for _ in range(labelling.PASSES):
         histograms = [frame.colours.histograms(e) for frame, e in zip(frames, evidence)]
-        evidence = [labelling.by_colours(m, frame.colours, _around(histograms, n))
+        evidence = [labelling.without(frame.fixed, labelling.by_colours(
+                        m, frame.colours, _around(histograms, n)))
                     for n, (frame, m) in enumerate(zip(frames, moves))]
     for frame, e in zip(frames[begin:end], evidence[begin:end]):
-        mask = labelling.objects(labelling.cut(frame.colours.image, e), frame.score)
+        mask = labelling.objects(labelling.cut(frame.colours.image, e) & ~frame.fixed, frame.score)
         yield frame.index, of_pixels(mask, shape) if frame.known else None
 
 

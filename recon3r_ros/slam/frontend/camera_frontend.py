@@ -99,6 +99,11 @@ class CameraFrontend:
         return self._tracker.keyframe
 
     @property
+    def fixed(self) -> Mask:
+        """Mask (h, w), in mask pixels, of what is fixed to the camera, as far as it is known."""
+        return self._detector.fixed
+
+    @property
     def cut_at(self) -> list[int]:
         """Indices of the frames that began a new scene, ascending; without the very first."""
         return self._cut_at
@@ -148,7 +153,7 @@ class CameraFrontend:
             frame, self._seen(frame, gray, keyframe, T_keyframe_cam), due)
         times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu,
                            motion_cpu=thread_time() - begin_cpu - track_cpu)
-        self._tracker.remember(gray, track, self._or_nothing(moving))
+        self._tracker.remember(gray, track, self._or_nothing(moving) | self.fixed)
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam,
                     propagated=propagated),
@@ -371,8 +376,12 @@ class CameraFrontend:
 
     def _request(self, purpose: Purpose, frame: Frame, gray: Gray, moving: Mask | None = None
                  ) -> KeyframeRequest:
+        fixed = self.fixed
         if moving is None and frame.mask is not None:
-            moving = self.rectifier.mask_from_source(frame.mask, gray.shape)
+            moving = self.rectifier.mask_from_source(
+                frame.mask, fixed.shape if fixed.any() else gray.shape)
+        if fixed.any():
+            moving = fixed if moving is None else moving | fixed
         self._detector.mark()
         view = replace(self.rectifier.view(frame), moving=moving,
                        depth=self.rectifier.depth(frame))
