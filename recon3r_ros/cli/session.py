@@ -184,7 +184,7 @@ class Session:
             full = refined(refiner, frame.image, lens.mask_to_source(mask))
             self._writer.mask(frame.name, full if frame.mask is None else full | frame.mask)
             if frame.index in keyframes:
-                unfit[keyframes[frame.index]] = mask
+                unfit[keyframes[frame.index]] = mask | self._system.fixed(frame.camera_name)
         self._system.leave_out(unfit)
 
     def write(self, colmap: bool) -> RunReport:

@@ -47,6 +47,8 @@ Mask = NDArray[np.bool_]
 #: Of the frames that waited for a first pair, those that get a dynamic mask where mapping runs
 #: beside tracking: its second keyframe, and as many after it. Images wait meanwhile
 LIVE_MASKS = 4
+#: Newest keyframes of a camera that leave out what is found to be fixed to it
+RECENT = 10
 
 
 class System:
@@ -182,6 +184,10 @@ class System:
         return smoothed(frames, frontend.rectifier, self.map,
                         self.trajectory() if self.map.started else [], frontend.cut_at)
 
+    def fixed(self, camera_name: str) -> Mask:
+        """Mask what is fixed to a camera that frames have come from, as far as it is known."""
+        return self._frontends[camera_name].fixed
+
     def leave_out(self, masks: Mapping[int, Mask]) -> None:
         """
         Exclude dynamic objects from the map.
@@ -297,6 +303,10 @@ class System:
                 request.covariance))
         if self._lag is not None:
             self._lag.request(request.purpose)
+        fixed = frontend.news_of_fixed()
+        if fixed is not None:
+            recent = [k.id for k in self.map.keyframes.values() if k.camera_name == frontend.name]
+            self._executor.call(Mapper.leave_out, dict.fromkeys(recent[-RECENT:], fixed))
         in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
         self._ordered = Ordered(frontend, request, self._executor.call(
             Mapper.add, untracked(request.frame), view, request.gray, in_use))

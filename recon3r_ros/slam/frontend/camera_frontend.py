@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 RESTART_OVERLAP = 0.25
 #: Of frames in which nothing is detected
 _NO_COLOURS = np.zeros((0, 0, 3), np.uint8)
+#: Share of the image that must become fixed to the camera for earlier keyframes to leave it out
+FIXED_NEWS = 0.005
 #: Recent frames whose sharpness a frame is compared with
 RECENT = 60
 
@@ -81,6 +83,7 @@ class CameraFrontend:
         self._detector = MotionDetector(
             self.rectifier.tracking_camera, motion.rest_s, self.rectifier.calibrated)
         self._propagation = MaskPropagation()
+        self._left_out = self._detector.fixed
         self._initializer = Initializer(live)
         self._relocalizer = Relocalizer()
         self._cuts = CutDetector()
@@ -102,6 +105,14 @@ class CameraFrontend:
     def fixed(self) -> Mask:
         """Mask (h, w), in mask pixels, of what is fixed to the camera, as far as it is known."""
         return self._detector.fixed
+
+    def news_of_fixed(self) -> Mask | None:
+        """Return `fixed` where it has grown since it was returned last; else None."""
+        fixed = self.fixed
+        if (fixed & ~self._left_out).mean() < FIXED_NEWS:
+            return None
+        self._left_out = fixed
+        return fixed
 
     @property
     def cut_at(self) -> list[int]:
