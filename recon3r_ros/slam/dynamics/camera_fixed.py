@@ -43,12 +43,12 @@ ZERO = f4(0.25)
 SURE, LIKELY, TRUSTED, SURE_SHARE = 0.8, 0.3, 0.25, 0.3
 #: Variance of a cell's detail over time, share of its mean square, up to which it stays as it is.
 #: That of moving detail is 1
-SAME = 0.2
+SAME = 0.25
 #: Cells a side of the neighbourhood that detail is relative to, and of that which it is compared in
 AROUND, COMPARED = (5, 5), (3, 3)
 #: Variance of grey values over time up to which a cell is constant, the share of the edge around
 #: such cells that must stay as it is, and the grey value up to which they are black
-CONSTANT, EDGE, BLACK = 4.0, 0.5, 24.0
+CONSTANT, EDGE, BLACK = 4.0, 0.4, 24.0
 #: Smaller regions, share of the image, are noise; cells that count as the image's border
 MIN_REGION, BORDER = 0.001, 2
 #: Regions are found in one of so many frames, which takes longer than learning
@@ -56,7 +56,7 @@ EVERY = 3
 #: A cell is fixed while its state, in [0, 1], is above 0.5: what each time adds that confirms it,
 #: and each other one takes
 CONFIRMED, MISSED = np.float32(0.3), np.float32(0.1)
-_BESIDE = np.ones((3, 3), np.uint8)
+_BESIDE, _NEAR = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
 
 
 class CameraFixed:
@@ -121,6 +121,9 @@ class CameraFixed:
         speaks = same & (trusted > TRUSTED)
         sure = speaks & (zero > SURE)
         fixed = self._by_flow(speaks & (zero > LIKELY), sure) if sure.any() else sure
+        if fixed.any():
+            # Near the scene, flow may be the scene's
+            fixed |= (changes + 1 < SAME * energy) & (cv2.dilate(fixed.astype(np.uint8), _NEAR) > 0)
         constant = variance < CONSTANT
         black = constant & (gray < BLACK)
         if not (sure.any() or black.any()):

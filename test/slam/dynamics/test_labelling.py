@@ -13,6 +13,7 @@ from scipy.ndimage import convolve1d
 SHAPE = (60, 80)
 OBJECT = np.zeros(SHAPE, bool)
 OBJECT[20:40, 25:55] = True
+NOTHING = np.zeros(SHAPE, bool)
 
 
 def picture(own: tuple[int, int, int] = (200, 40, 40)) -> np.ndarray:
@@ -27,7 +28,7 @@ def labelled(image: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Label with the frame's own colours."""
     colours = Colours.of(image)
     moving, paused = labelling.label(
-        colours, score.astype(np.float32), np.zeros(SHAPE, bool), colours.histograms)
+        colours, score.astype(np.float32), NOTHING, NOTHING, colours.histograms)
     assert not paused.any()
     return moving
 
@@ -78,7 +79,7 @@ def test_of_what_is_held_colours_show_the_object() -> None:
     colours = Colours.of(picture())
     learned = colours.histograms(np.where(OBJECT, 1, -1).astype(np.float32))
     moving, paused = labelling.label(
-        colours, np.full(SHAPE, -1, np.float32), held, lambda evidence: learned)
+        colours, np.full(SHAPE, -1, np.float32), held, NOTHING, lambda evidence: learned)
     assert not moving.any()
     assert np.array_equal(paused, OBJECT & held)
 
