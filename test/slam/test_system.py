@@ -469,3 +469,24 @@ def test_keyframes_come_as_often_as_the_user_wants(walk: SimulatedSequence) -> N
     usual = keyframes()
     assert keyframes(keyframe_overlap=0.9) > usual
     assert keyframes(keyframe_parallax=45.0, keyframe_overlap=0.1) < usual
+
+
+def test_what_the_camera_carries_is_left_out_of_all_keyframes(walk: SimulatedSequence) -> None:
+    """Of those before it was found, too."""
+    reconstruction = System(GeometricPredictor())
+    rows = slice(180, 240)
+    own = render(still_scene(7), 0).image[rows]
+    for index in range(0, 90, 2):
+        frame = as_frame(walk, index)
+        image = frame.image.copy()
+        image[rows] = own
+        update = reconstruction.add(replace(frame, image=image))
+    assert all(f.mask is not None and not f.mask[rows].any() for f in update.frames)
+    reconstruction.finish()
+    assert reconstruction.fixed(frame.camera_name)[64:].mean() > 0.9
+    keyframes = list(reconstruction.map.keyframes.values())
+    assert len(keyframes) > 2 and reconstruction.state is TrackingState.TRACKING
+    for keyframe in keyframes:
+        strip = slice(int(0.78 * len(keyframe.mask)), None)
+        assert keyframe.mask[strip].mean() > 0.9
+        assert keyframe.mask[:len(keyframe.mask) // 2].mean() < 0.05

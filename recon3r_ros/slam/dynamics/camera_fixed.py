@@ -33,6 +33,8 @@ Mask = NDArray[np.bool_]
 #: Median flow from which on the image moves: a multiple of the noise of flow, mask pixels; share
 #: of the cells that must have trusted flow
 IMAGE_MOVES, MIN_TRUSTED = 0.8, 0.05
+#: The same by poses, which are less noisy, from which on the camera moves
+CAMERA_MOVES = 0.3
 #: What is remembered: this many frames in which the image moves, and at least those in which it
 #: has moved by this share of its width. Less is no evidence
 FRAMES, WAY = 15, 0.05
@@ -44,7 +46,8 @@ SURE, LIKELY, TRUSTED, SURE_SHARE = 0.8, 0.3, 0.25, 0.3
 #: Variance of a cell's detail over time, share of its mean square, up to which it stays as it is.
 #: That of moving detail is 1
 SAME = 0.25
-#: Cells a side of the neighbourhood that detail is relative to, and of that which it is compared in
+#: Rows and columns of the neighbourhood that detail is relative to, and of the cells that it is
+#: averaged over
 AROUND, COMPARED = (5, 5), (3, 3)
 #: Variance of grey values over time up to which a cell is constant, the share of the edge around
 #: such cells that must stay as it is, and the grey value up to which they are black
@@ -84,7 +87,8 @@ class CameraFixed:
         #: (rows, columns) that are fixed to the camera
         self.cells = np.zeros(self._border.shape, bool)
 
-    def add(self, image: Image, length: Map, valid: Mask, lag: int) -> None:
+    def add(self, image: Image, length: Map, valid: Mask, lag: int, way: float | None = None
+            ) -> None:
         """
         Take note of a frame; nothing is learned from one in which the image does not move.
 
@@ -92,11 +96,13 @@ class CameraFixed:
         :param length: (rows, columns) of the flow to an earlier frame, mask pixels
         :param valid: (rows, columns) where it can be trusted
         :param lag: how many frames ago that was
+        :param way: length of a static scene's flow by the frames' poses, mask pixels: before a
+            camera at rest things can fill the image and move. None without poses
         """
-        used = valid & ~self.cells
-        if used.mean() < MIN_TRUSTED:
+        if way is not None and way < CAMERA_MOVES:
             return
-        way = float(np.median(length[used]))
+        used = valid & ~self.cells
+        way = max(way or 0.0, float(np.median(length[used])) if used.mean() > MIN_TRUSTED else 0.0)
         if way < IMAGE_MOVES:
             return
         rate = min(1 / FRAMES, way / (lag * self._way))
@@ -123,7 +129,8 @@ class CameraFixed:
         fixed = self._by_flow(speaks & (zero > LIKELY), sure) if sure.any() else sure
         if fixed.any():
             # Near the scene, flow may be the scene's
-            fixed |= (changes + 1 < SAME * energy) & (cv2.dilate(fixed.astype(np.uint8), _NEAR) > 0)
+            near = cv2.dilate(fixed.astype(np.uint8), _NEAR) > 0
+            fixed |= near & (changes + 1 < SAME * energy)
         constant = variance < CONSTANT
         black = constant & (gray < BLACK)
         if not (sure.any() or black.any()):

@@ -66,6 +66,8 @@ MAP_LEAD, GUESSED_LEAD = 1.0, 0.15
 #: Power of that ratio that the ratio of the weights is; share of the image that counts as
 #: unexplained in any case
 MAP_POWER, UNEXPLAINED = 4.0, 0.005
+#: The flow of a static scene is measured in one of so many cells along rows and columns
+WAY_STEP = 6
 #: Flow and grey value beyond an image's border, which agree with nothing
 NO_FLOW, NO_GREY = 1e3, -1e3
 
@@ -109,12 +111,14 @@ class _Flow:
     :param lag: how many frames ago that was
     :param forward: (2, rows, columns) mask pixels
     :param length: (rows, columns)
-    :param valid: (rows, columns) where it can be trusted, and is not of what the camera carries
+    :param trusted: (rows, columns) where it can be trusted
+    :param valid: (rows, columns) the same, without what is fixed to the camera
     """
 
     lag: int
     forward: Map
     length: Map
+    trusted: Mask
     valid: Mask
 
 
@@ -127,12 +131,14 @@ class _MapMotion:
     :param likely: (rows, columns) distance of flow to where a static cell likely is
     :param known: (rows, columns) where depth is known
     :param before: (2, rows, columns) where the previous frame saw the cells, in cells
+    :param way: median length of a static scene's flow, mask pixels; not more than that
     """
 
     votes: Map
     likely: Map
     known: Mask
     before: Map
+    way: float
 
 
 class MotionEvidence:
@@ -214,6 +220,8 @@ class MotionEvidence:
         before = self._moved(flow) if by_map is None else by_map.before
         evidence.interpolate(
             cv2.copyMakeBorder(self.score, *evidence.BORDER, cv2.BORDER_REPLICATE), before, score)
+        self._fixed.add(image, flow.length, flow.trusted, flow.lag,
+                        None if by_map is None else by_map.way)
         votes[self.fixed] = 0
         evidence.accumulate(votes, score)
         score[self.fixed] = 0
@@ -231,10 +239,9 @@ class MotionEvidence:
         evidence.verify(self.cells.positions, forward, _bordered(back, NO_FLOW),
                         cv2.cornerMinEigenVal(image, blockSize=5, ksize=3),
                         REACH * self.cells.width, length, valid)
-        self._fixed.add(image, length, valid, lag)
-        valid &= ~self.fixed
+        trusted, valid = valid, valid & ~self.fixed
         self._speed = float(np.median(length[valid])) / lag if valid.any() else 0.0
-        return _Flow(lag, forward, length, valid)
+        return _Flow(lag, forward, length, trusted, valid)
 
     def _compare_with_map(self, image: Image, frame: _Past, flow: _Flow) -> _MapMotion | None:
         """Compare flow with a static scene's by the map; None without the frames' poses."""
@@ -254,7 +261,8 @@ class MotionEvidence:
         evidence.interpolate(self._appearance, then, look)
         difference = cv2.blur(cv2.absdiff(_look(image), look), (3, 3))
         evidence.map_votes(residual, flow.length, flow.valid, difference, bounds.known, votes)
-        return _MapMotion(votes, residual[1], bounds.known, before)
+        return _MapMotion(votes, residual[1], bounds.known, before,
+                          _static_way(positions, bounds.values[2], P[0]))
 
     def _differences(self, frame: _Past, flow: _Flow, by_image: ImageMotion) -> Map:
         """Differences of grey values by the dominant motion and by the flow, averaged a little."""
@@ -306,6 +314,23 @@ class MotionEvidence:
         self._reference = reference
         self._surface = BoundedSurface.of(reference, self.cells, older)
         self._appearance = _bordered(_look(gray), NO_GREY)
+
+
+def _static_way(positions: Map, inverse_depth: Map, P: Map) -> float:
+    """
+    Median length of the flow of a static scene, mask pixels.
+
+    :param positions: (2, rows, columns) of the cells
+    :param inverse_depth: (rows, columns)
+    :param P: (3, 4) to the other frame
+    """
+    some = np.s_[WAY_STEP // 2::WAY_STEP, WAY_STEP // 2::WAY_STEP]
+    here = np.stack([p[some].ravel() for p in positions])
+    u, v, w = P[:, :2] @ here + P[:, 2:3] + P[:, 3:] * inverse_depth[some].ravel()
+    ahead = w > 0
+    return float(np.median(np.hypot(
+        u[ahead] / w[ahead] - here[0, ahead], v[ahead] / w[ahead] - here[1, ahead]))
+        ) if ahead.any() else 0.0
 
 
 def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None, lead: float

@@ -9,7 +9,10 @@ from functools import cache
 
 import cv2
 import numpy as np
+import pytest
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.slam.dynamics.camera_fixed import CameraFixed
+from recon3r_ros.slam.dynamics.cells import Cells
 from recon3r_ros.slam.dynamics.detector import MotionDetector
 from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.motion_smoothing import smooth
@@ -100,6 +103,19 @@ def test_while_the_image_rests_nothing_is_learned_or_forgotten() -> None:
     for frame in shown(lambda n: carried(FRAMES - 1 if n < 1 else n, False)):
         detector.detect(frame)
     assert known.any() and (detector.fixed ^ known).mean() < 0.01
+
+
+@pytest.mark.parametrize('way, share', [(0.0, 0.0), (2.0, 0.3)])
+def test_what_moves_before_a_camera_at_rest_fixes_nothing(way: float, share: float) -> None:
+    """It fills most of the image; poses tell."""
+    cells = Cells.of_camera(CAMERA)
+    still = of_mask(STRIP, cells.shape)
+    length = np.where(still, 0, 3).astype(np.float32)
+    fixed = CameraFixed(cells.shape, cells.width)
+    for n in range(FRAMES):
+        image = np.where(STRIP, texture(180, 240, 2), world(n))
+        fixed.add(cells.of_image(image), length, np.ones(cells.shape, bool), 2, way)
+    assert abs(fixed.cells.mean() - share) < 0.06
 
 
 def test_a_camera_of_another_focal_length_carries_the_same_and_a_cut_forgets_it() -> None:
