@@ -186,7 +186,7 @@ class System:
 
     def fixed(self, camera_name: str) -> Mask:
         """Mask what is fixed to a camera that frames have come from, as far as it is known."""
-        return self._frontends[camera_name].fixed
+        return self._frontends[camera_name].masks.fixed
 
     def leave_out(self, masks: Mapping[int, Mask]) -> None:
         """
@@ -303,7 +303,7 @@ class System:
                 request.covariance))
         if self._lag is not None:
             self._lag.request(request.purpose)
-        fixed = frontend.news_of_fixed()
+        fixed = frontend.masks.news_of_fixed()
         if fixed is not None:
             recent = [k.id for k in self.map.keyframes.values() if k.camera_name == frontend.name]
             self._executor.call(Mapper.leave_out, dict.fromkeys(recent[-RECENT:], fixed))

@@ -20,13 +20,12 @@ from time import perf_counter, thread_time
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
-from recon3r_ros.slam.dynamics.detector import MotionDetector
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
-from recon3r_ros.slam.dynamics.propagation import MaskPropagation
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
+from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
 from recon3r_ros.slam.frontend.initializer import Initializer
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
 from recon3r_ros.slam.frontend.rectification import Rectifier
@@ -50,10 +49,6 @@ _log = logging.getLogger(__name__)
 
 #: Share of the first keyframe's keypoints still tracked below which initialisation restarts
 RESTART_OVERLAP = 0.25
-#: Of frames in which nothing is detected
-_NO_COLOURS = np.zeros((0, 0, 3), np.uint8)
-#: Share of the image that must become fixed to the camera for earlier keyframes to leave it out
-FIXED_NEWS = 0.005
 #: Recent frames whose sharpness a frame is compared with
 RECENT = 60
 
@@ -80,10 +75,8 @@ class CameraFrontend:
         self._maps = mapping
         self._tracker = KeyframeTracker(
             self.rectifier.tracking_camera, options.tracked_landmarks)
-        self._detector = MotionDetector(
-            self.rectifier.tracking_camera, motion.rest_s, self.rectifier.calibrated)
-        self._propagation = MaskPropagation()
-        self._left_out = self._detector.fixed
+        #: Dynamic masks of its frames
+        self.masks = FrameMasks(self.rectifier, motion)
         self._initializer = Initializer(live)
         self._relocalizer = Relocalizer()
         self._cuts = CutDetector()
@@ -100,22 +93,6 @@ class CameraFrontend:
     def reference(self) -> int | None:
         """Id of the reference keyframe; None before the first."""
         return self._tracker.keyframe
-
-    @property
-    def fixed(self) -> Mask:
-        """Mask (h, w), in mask pixels, of what is fixed to the camera, as far as it is known."""
-        return self._detector.fixed
-
-    def news_of_fixed(self) -> Mask | None:
-        """Return `fixed` where it has grown since it was returned last; else None."""
-        fixed = self.fixed
-        if (fixed & ~self._left_out).mean() < FIXED_NEWS:
-            return None
-        if not self._left_out.any():
-            _log.warning('%.0f %% of the image are fixed to the camera: left out of the map',
-                         100 * fixed.mean())
-        self._left_out = fixed
-        return fixed
 
     @property
     def cut_at(self) -> list[int]:
@@ -163,17 +140,16 @@ class CameraFrontend:
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
         due = self._keyframe_is_due(gray, track, before)
-        moving, propagated = self._moving(
-            frame, self._seen(frame, gray, keyframe, T_keyframe_cam), due)
+        mask = self.masks.of(self.masks.seen(frame, gray, keyframe, T_keyframe_cam),
+                             1 if due else self._effort.mask_period)
         times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu,
                            motion_cpu=thread_time() - begin_cpu - track_cpu)
-        self._tracker.remember(gray, track, self._or_nothing(moving) | self.fixed)
+        self._tracker.remember(gray, track, self.masks.untracked(mask))
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam,
-                    propagated=propagated),
-            *self._tracker.observations(track), track.pose, moving, self._objects)
-        request = self._mapping(
-            frame, gray, track, self._or_nothing(moving), keyframe, busy) if due else None
+                    propagated=mask.propagated),
+            *self._tracker.observations(track), track.pose, mask.known, mask.objects)
+        request = self._mapping(frame, gray, track, mask, keyframe, busy) if due else None
         return FrontendStep(placed, request, times)
 
     def start(self, keyframe: Keyframe, frame: Frame, known: Map) -> None:
@@ -191,7 +167,7 @@ class CameraFrontend:
             self._state = TrackingState.TRACKING
             return
         assert self._tracker.reference is not None
-        self._initializer.start(untracked(frame), self._seen(frame, keyframe.gray),
+        self._initializer.start(untracked(frame), self.masks.seen(frame, keyframe.gray),
                                 self._tracker.reference)
 
     def place_waiting(self, first: Keyframe) -> list[Placed] | None:
@@ -291,13 +267,13 @@ class CameraFrontend:
         if factor == 1.0:
             return
         self._tracker.rescale(factor)
-        self._detector.rescale(known.keyframes[self.reference], factor)
+        self.masks.rescale(known.keyframes[self.reference], factor)
 
     def refocus(self, factor: float) -> None:
         """Set the focal length of an uncalibrated camera to `factor` times the initial one."""
         self.rectifier.refocus(factor)
         self._tracker.camera = self.rectifier.tracking_camera
-        self._detector.refocus(self.rectifier.tracking_camera)
+        self.masks.refocus(self.rectifier.tracking_camera)
 
     def turned(self) -> list[TrackedFrame]:
         """Pose the frames of a camera that only rotated, and so has no map."""
@@ -308,7 +284,7 @@ class CameraFrontend:
             reference, self.rectifier.tracking_camera, self.reference)
 
     def _initialise(self, frame: Frame, gray: Gray, known: Map, busy: bool) -> FrontendStep:
-        seen = self._seen(frame, gray)
+        seen = self.masks.seen(frame, gray)
         mask, step = self._without_pose(frame, seen)
         if not self._maps:
             return step
@@ -331,7 +307,7 @@ class CameraFrontend:
 
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
-        mask, step = self._without_pose(frame, self._seen(frame, gray))
+        mask, step = self._without_pose(frame, self.masks.seen(frame, gray))
         self._relocalizer.add(untracked(frame), gray)
         if busy or (others_tracked and self._relocalizer.waits):
             return step
@@ -349,16 +325,15 @@ class CameraFrontend:
         self._cut_at.append(first.index)
         self._tracker = KeyframeTracker(
             self.rectifier.tracking_camera, self._options.tracked_landmarks)
-        self._detector.reset()
-        self._propagation.reset()
+        self.masks.reset()
         self._sharpness.clear()
 
     def _without_pose(self, frame: Frame, seen: SeenFrame) -> tuple[Mask | None, FrontendStep]:
         """Detect dynamic objects in a frame without a pose: its mask, and the step so far."""
-        mask, propagated = self._moving(frame, seen, False)
-        return mask, FrontendStep(unposed=replace(
-            untracked(frame), propagated=propagated, objects=self._objects,
-            mask=None if mask is None else self.rectifier.mask_to_source(mask)))
+        mask = self.masks.of(seen, self._effort.mask_period)
+        return mask.known, FrontendStep(unposed=replace(
+            untracked(frame), propagated=mask.propagated, objects=mask.objects,
+            mask=None if mask.known is None else self.rectifier.mask_to_source(mask.known)))
 
     def _keyframe_is_due(self, gray: Gray, track: Track, before: object) -> bool:
         """Whether a tracked frame should become a keyframe."""
@@ -372,7 +347,7 @@ class CameraFrontend:
         return reference is not before or keyframes.is_due(
             track, reference, blurred, self._options)
 
-    def _mapping(self, frame: Frame, gray: Gray, track: Track, moving: Mask, keyframe: Keyframe,
+    def _mapping(self, frame: Frame, gray: Gray, track: Track, mask: FrameMask, keyframe: Keyframe,
                  busy: bool) -> KeyframeRequest | None:
         """Request a keyframe of a tracked frame, unless one is pending."""
         reference = self._tracker.reference
@@ -383,59 +358,23 @@ class CameraFrontend:
                 self._tracker.follow_newest(keyframe)
             return None
         return replace(
-            self._request(Purpose.MAPPING, frame, gray,
-                          moving | self._detector.unsettled()),
+            self._request(Purpose.MAPPING, frame, gray, self.masks.unmapped(mask)),
             T_reference_cam=self._tracker.T_keyframe_cam(track.pose),
             covariance=track.pose.covariance)
 
     def _request(self, purpose: Purpose, frame: Frame, gray: Gray, moving: Mask | None = None
                  ) -> KeyframeRequest:
-        fixed = self.fixed
+        fixed = self.masks.fixed
         if moving is None and frame.mask is not None:
             moving = self.rectifier.mask_from_source(
                 frame.mask, fixed.shape if fixed.any() else gray.shape)
         if fixed.any():
             moving = fixed if moving is None else moving | fixed
-        self._detector.mark()
+        self.masks.mark()
         view = replace(self.rectifier.view(frame), moving=moving,
                        depth=self.rectifier.depth(frame))
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 
-    def _seen(self, frame: Frame, gray: Gray, reference: Keyframe | None = None,
-              T_reference_cam: Array = np.eye(4)) -> SeenFrame:
-        colours = self.rectifier.colours(frame) if self._motion.detect else _NO_COLOURS
-        return SeenFrame(frame.index, gray, colours, reference, T_reference_cam, frame.stamp_ns,
-                         self.rectifier.given_mask(frame))
-
-    def _moving(self, frame: Frame, seen: SeenFrame, becomes_keyframe: bool
-                ) -> tuple[Mask | None, bool]:
-        """
-        Detect or propagate dynamic objects in a frame.
-
-        :return: mask in mask pixels, None where nothing is known; and whether it was propagated
-        """
-        mask: Mask | None = self._or_nothing(None)
-        known = None
-        if self._motion.detect:
-            period = 1 if becomes_keyframe else self._effort.mask_period
-            known = self._propagation.propagated(seen.gray, period)
-            mask = known if known is not None else self._detector.detect(seen)
-            if known is None and mask is not None:
-                self._propagation.keep(seen.gray, mask)
-        if seen.given is not None:
-            mask = seen.given if mask is None else mask | seen.given
-        return mask, known is not None
-
-    @property
-    def _objects(self) -> NDArray[np.int32] | None:
-        """Ids of the dynamic objects of the newest frame that was not propagated."""
-        return self._detector.objects if self._motion.detect else None
-
-    def _or_nothing(self, mask: Mask | None) -> Mask:
-        return np.zeros(self._detector.shape, bool) if mask is None else mask
-
     def _follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:
         self._tracker.follow(keyframe, T_cam_old)
-        if T_cam_old is not None:
-            self._detector.follow(keyframe, T_cam_old)
-        self._detector.seed(keyframe)
+        self.masks.follow(keyframe, T_cam_old)
