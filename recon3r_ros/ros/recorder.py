@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 import sys
 import time
@@ -15,6 +14,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from recon3r_ros.errors import OutputError
+from recon3r_ros.ros.message_types import message_class, register
 from recon3r_ros.ros.spinning import run
 from rosbags.interfaces import (
     Connection,
@@ -26,7 +26,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys import get_typestore, Stores, TypesysError
 
 #: Seconds between two checks for new topics
 LOOK_S = 0.2
@@ -69,10 +69,10 @@ class Recorder:
                 continue
             self._seen.add(topic)
             try:
-                package, _, name = kinds[0].split('/')
-                kind = getattr(import_module(f'{package}.msg'), name)
-                self._subscribe(topic, kinds[0], kind, publishers[0].qos_profile)
-            except (ImportError, AttributeError, KeyError, ValueError, WriterError) as error:
+                register(self._types, kinds[0])
+                self._subscribe(topic, kinds[0], message_class(kinds[0]),
+                                publishers[0].qos_profile)
+            except (ImportError, AttributeError, ValueError, WriterError, TypesysError) as error:
                 self._node.get_logger().warning(f'{topic} is not recorded: {error}')
 
     def _subscribe(self, topic: str, type_name: str, kind: Any, offered: QoSProfile) -> None:

@@ -93,7 +93,7 @@ class Objects:
 
     def reset(self) -> None:
         """Forget all objects: the next frame shows another scene. Ids are not used again."""
-        self._stamp_s, self._step_s = -np.inf, 0.0
+        self._stamp_s, self._step_s = np.nan, 0.0
         self._objects: dict[int, _Object] = {}
         #: Last object in each cell, 0 for none, and when it moved there last
         self._last = np.zeros(self._shape, np.int32)
@@ -111,7 +111,7 @@ class Objects:
         :return: (rows, columns) cells of objects that pause
         """
         step_s = stamp_s - self._stamp_s
-        self._stamp_s, self._step_s = stamp_s, step_s if 0 < step_s < np.inf else 0.0
+        self._stamp_s, self._step_s = stamp_s, step_s if step_s > 0 else 0.0
         self._objects = {n: o for n, o in self._objects.items()
                          if stamp_s - o.seen_s <= max(REMEMBERED_S, self._rest_s)}
         if not self._objects:
