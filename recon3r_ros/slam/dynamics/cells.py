@@ -25,6 +25,8 @@ MASK_STEP = 3
 CELL = 2
 #: The same where time does not matter
 FINE_CELL = 1
+#: Columns of cells that are not made fewer by larger cells: flow of patches blurs objects
+ENOUGH_COLUMNS = 80
 #: Cells a side at least: more than a patch of flow has
 MIN_CELLS = 8
 
@@ -61,9 +63,10 @@ class Cells:
         """
         Divide the tracking images of a pinhole camera.
 
-        :param cell: width of a cell, mask pixels
+        :param cell: width of a cell, mask pixels; less in small images
         """
         width, height = mask_size(camera)
+        cell = min(cell, max(1, width // ENOUGH_COLUMNS))
         columns, rows = max(width // cell, MIN_CELLS), max(height // cell, MIN_CELLS)
         scale = np.array([width, height]) / [columns, rows]
         positions = np.moveaxis((pixel_positions(rows, columns) + 0.5) * scale - 0.5, 2, 0)
