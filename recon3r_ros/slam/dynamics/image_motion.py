@@ -123,7 +123,7 @@ def _agreement(H: Array, e: Array, here: Array, there: Array) -> float:
 @compiled('f8[:,::1](f8[:,::1], f8[:,::1], f8[:,::1], i8)')
 def _sharpened(H: Array, here: Array, there: Array, iterations: int) -> Array:
     """
-    Fit a homography again to what agrees with it best: things that move slowly leave it.
+    Fit a homography again to what agrees with it best: slow dynamic objects become outliers.
 
     Iteratively reweighted least squares with Geman and McClure's weights, whose scale is the
     noise of the half that agrees best.
