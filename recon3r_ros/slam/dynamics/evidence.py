@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.compiled import compiled, f4, i4, u4
+from recon3r_ros.slam.dynamics.image_motion import transferred
 
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -271,10 +272,9 @@ def differences(positions: Map, flow: Map, H: Map, now: Map, then: Map, out: Map
     grey = now[1:1 + out.shape[1], 1:1 + out.shape[2]].copy().ravel()
     for n in range(len(xs)):
         x, y = xs[n], ys[n]
-        z = _1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
-        corner, s, t = _corner(
-            ((H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z + _HALF) / scale_x - _HALF,
-            ((H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z + _HALF) / scale_y - _HALF, rows, columns)
+        u, v = transferred(H, x, y)
+        corner, s, t = _corner((u + _HALF) / scale_x - _HALF, (v + _HALF) / scale_y - _HALF,
+                               rows, columns)
         by_plane[n] = abs(grey[n] - _value(earlier, columns, corner, s, t))
         corner, s, t = _corner((x + du[n] + _HALF) / scale_x - _HALF,
                                (y + dv[n] + _HALF) / scale_y - _HALF, rows, columns)

@@ -92,22 +92,23 @@ def dominant_motion(positions: Map, flow: Map, valid: Mask, agreement: float = R
     if H is None:
         return None
     H = _sharpened(np.ascontiguousarray(H), here, there, REFITS)
+    of_plane = H.astype(np.float32)
     plane = np.empty_like(flow[0])
-    _plane_residuals(positions, flow, H.astype(np.float32), plane)
+    _plane_residuals(positions, flow, of_plane, plane)
     length = np.linalg.norm(there - here, axis=1)
     on_plane = plane[grid][use] < PLANE_PIXELS + PLANE_SHARE * length
     if ((~on_plane).sum() < MIN_OFF_PLANE or not on_plane.any()
             or np.median(length[on_plane]) < AT_REST):
-        return ImageMotion(plane, plane, agreement, H.astype(np.float32))
+        return ImageMotion(plane, plane, agreement, of_plane)
     e = _epipole(H, here, there, np.empty((len(here), 3)))
     agreement += RATE * (_agreement(H, e, here[on_plane], there[on_plane]) - agreement)
     sure = agreement > AGREES
     if on_plane.mean() >= DOMINANT and not sure:
-        return ImageMotion(plane, plane, agreement, H.astype(np.float32))
+        return ImageMotion(plane, plane, agreement, of_plane)
     residual = plane.copy()
-    _line_residuals(positions, flow, H.astype(np.float32), e.astype(np.float32),
+    _line_residuals(positions, flow, of_plane, e.astype(np.float32),
                     SURE_PARALLAX if sure else PARALLAX, residual)
-    return ImageMotion(plane, residual, agreement, H.astype(np.float32))
+    return ImageMotion(plane, residual, agreement, of_plane)
 
 
 def _agreement(H: Array, e: Array, here: Array, there: Array) -> float:
@@ -244,7 +245,7 @@ def _epipole(H: Array, here: Array, there: Array, lines: Array) -> Array:
 
 
 @compiled()
-def _transferred(H: Map, x: float, y: float) -> tuple[float, float]:
+def transferred(H: Map, x: float, y: float) -> tuple[float, float]:
     """Where a homography takes a position."""
     z = _1 / (H[2, 0] * x + H[2, 1] * y + H[2, 2])
     return (H[0, 0] * x + H[0, 1] * y + H[0, 2]) * z, (H[1, 0] * x + H[1, 1] * y + H[1, 2]) * z
@@ -257,7 +258,7 @@ def _plane_residuals(positions: Map, flow: Map, H: Map, out: Map) -> None:
     us, vs, distances = flow[0].ravel(), flow[1].ravel(), out.ravel()
     for n in range(len(xs)):
         x, y = xs[n], ys[n]
-        u, v = _transferred(H, x, y)
+        u, v = transferred(H, x, y)
         u, v = u - x - us[n], v - y - vs[n]
         distances[n] = np.sqrt(u * u + v * v)
 
@@ -269,7 +270,7 @@ def _line_residuals(positions: Map, flow: Map, H: Map, e: Map, left: float, out:
     us, vs, distances = flow[0].ravel(), flow[1].ravel(), out.ravel()
     for n in range(len(xs)):
         x, y = xs[n], ys[n]
-        u, v = _transferred(H, x, y)
+        u, v = transferred(H, x, y)
         a, b = v * e[2] - e[1], e[0] - u * e[2]
         line = abs(a * (x + us[n] - u) + b * (y + vs[n] - v)) / np.sqrt(a * a + b * b + _TINY)
         distances[n] = min(distances[n], max(line, left * distances[n]))

@@ -90,8 +90,9 @@ class FrameMasks:
         return self.fixed if mask.known is None else mask.known | self.fixed
 
     def unmapped(self, mask: FrameMask) -> Mask:
-        """Mask (h, w) what may not enter the map: besides, objects that stopped recently."""
-        return self.untracked(mask) | self._detector.unsettled()
+        """Mask (h, w) what may not enter the map yet: dynamic, or stopped recently."""
+        unsettled = self._detector.unsettled()
+        return unsettled if mask.known is None else mask.known | unsettled
 
     @property
     def fixed(self) -> Mask:
