@@ -33,6 +33,8 @@ LIMIT = f4(3.0)
 _SHAPE = (2, ROWS, COLUMNS, LIGHTNESS, CHROMA, CHROMA)
 _COLOURS = LIGHTNESS * CHROMA * CHROMA
 _0, _1, _HALF, _QUARTER = f4(0), f4(1), f4(0.5), f4(0.25)
+# OpenCV builds tables at the first conversion, 50 ms for which no image should wait
+cv2.cvtColor(np.zeros((1, 1, 3), np.uint8), cv2.COLOR_RGB2Lab)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics.colours import Colours
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
-from recon3r_ros.slam.dynamics.labelling import label
+from recon3r_ros.slam.dynamics.labelling import EVEN, label
 from recon3r_ros.slam.dynamics.marked_frame import MarkedFrame
 from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.objects import Objects
@@ -88,7 +88,7 @@ class MotionDetector:
         moving, paused = label(
             colours, score, held, self.evidence.fixed, lambda e: self._learned(colours, e))
         self._histograms, self._weight = self._newest, self._weight * COLOUR_MEMORY + 1
-        self._objects.update(moving, paused, colours)
+        self._objects.update(moving, paused, score > EVEN, colours)
         known = self.evidence.known or frame.given is not None
         return self._of_pixels(moving | paused) if known else None
 

@@ -127,15 +127,17 @@ class Objects:
             1.5 * self._step_s if thing.goes_on else self._rest_s,
             thing.moved_for_s - BRIEFER_S))
 
-    def update(self, moving: Mask, paused: Mask, colours: Colours) -> None:
+    def update(self, moving: Mask, paused: Mask, evident: Mask, colours: Colours) -> None:
         """
         Take note of what the new frame shows.
 
         :param moving: (rows, columns) objects that move
         :param paused: (rows, columns) of the cells that `follow` returned, those that show objects
+        :param evident: (rows, columns) cells with evidence of motion of their own; background that
+            an object uncovers has none, and would be held for ever beside one that moves
         """
         self._moving = moving
-        self._moved_s[moving] = self._stamp_s
+        self._moved_s[moving & evident] = self._stamp_s
         shown = moving | paused
         self.labels = np.zeros_like(self.labels)
         if not (self._objects or shown.any()):

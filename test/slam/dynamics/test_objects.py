@@ -31,8 +31,13 @@ class Show:
         self.objects = Objects((ROWS, COLUMNS), rest_s)
         self.frame = 0
 
-    def add(self, *blocks: tuple[Mask, int, tuple[int, int, int]], paused: Mask = NOTHING) -> Mask:
-        """Show blocks that moved by so many columns; return the cells that are held."""
+    def add(self, *blocks: tuple[Mask, int, tuple[int, int, int]], paused: Mask = NOTHING,
+            beside: Mask = NOTHING) -> Mask:
+        """
+        Show blocks that moved by so many columns; return the cells that are held.
+
+        :param beside: cells that are masked with them without evidence of their own
+        """
         x, y = np.meshgrid(np.arange(COLUMNS, dtype=np.float32), np.arange(ROWS, dtype=np.float32))
         image = np.full((ROWS, COLUMNS, 3), 128, np.uint8)
         moving = NOTHING.copy()
@@ -41,7 +46,7 @@ class Show:
             image[mask] = colour
             moving |= mask
         held = self.objects.follow(np.stack([x, y]), self.frame / RATE)
-        self.objects.update(moving & ~paused, paused, Colours.of(image))
+        self.objects.update((moving | beside) & ~paused, paused, moving, Colours.of(image))
         self.frame += 1
         return held
 
@@ -53,6 +58,16 @@ class Show:
     def ids(self, mask: Mask) -> set[int]:
         """Ids of a mask's cells."""
         return set(np.unique(self.objects.labels[mask]).tolist())
+
+
+def test_what_is_masked_beside_a_moving_object_is_not_held() -> None:
+    show = Show()
+    show.slide(range(5, 30))
+    background = block(5)
+    show.add((block(30), 1, RED), beside=background)
+    held = show.add((block(31), 1, RED))
+    assert held[block(31)].mean() > 0.8
+    assert not held[background].any()
 
 
 def test_what_an_object_uncovers_is_static() -> None:
