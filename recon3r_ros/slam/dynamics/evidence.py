@@ -40,16 +40,15 @@ MIN_TEXTURE = f4(2e-4)
 ALIKE = f4(1.5)
 #: Votes: for motion, for stillness (weak, because things pause), and for stillness where the cell
 #: also looks as in the reference (strong, because what moved away uncovers what was there before)
-MOVING_VOTE, STILL_VOTE, ALIKE_VOTE = f4(1.0), f4(0.15), f4(1.0)
+MOVING_VOTE, STILL_VOTE, ALIKE_VOTE = f4(1.0), f4(0.3), f4(1.0)
 #: The same of flow against the image's dominant motion, which is fitted to that flow: added noise,
 #: mask pixels, and share of the flow's length; ratio of residual to noise of a vote of 0, and its
 #: difference to a vote of 1; weight of stillness; and what is taken from all votes, because most
 #: of an image is static
 IMAGE_NOISE, IMAGE_RELATIVE_NOISE = f4(0.12), f4(0.04)
 IMAGE_NEUTRAL, IMAGE_RANGE, IMAGE_STILL, IMAGE_PRIOR = f4(1.5), f4(3.0), f4(0.5), f4(0.1)
-#: How much of its score a cell keeps from frame to frame, and the score's bounds: without evidence
-#: a moving region lasts for half a second at 30 Hz
-MEMORY, SCORE_LIMIT = f4(0.94), f4(3.0)
+#: Bounds of the score
+SCORE_LIMIT = f4(3.0)
 #: Border of fields that are interpolated: above, below, left, right
 BORDER = (1, 2, 1, 2)
 
@@ -326,14 +325,15 @@ def explained(residual: Map, length: Map, used: Mask) -> float:
     return agree / max(count, 1)
 
 
-@compiled('void(f4[:,::1], f4[:,::1])')
-def accumulate(votes: Map, score: Map) -> None:
+@compiled('void(f4[:,::1], f4, f4[:,::1])')
+def accumulate(votes: Map, memory: float, score: Map) -> None:
     """
     Add votes to what earlier frames say.
 
     :param votes: of a frame
+    :param memory: share of its score that a cell keeps
     :param score: of the frames before, in this one's cells; takes the sum
     """
     values, scores = votes.ravel(), score.ravel()
     for n in range(votes.size):
-        scores[n] = min(max(MEMORY * scores[n] + values[n], -SCORE_LIMIT), SCORE_LIMIT)
+        scores[n] = min(max(memory * scores[n] + values[n], -SCORE_LIMIT), SCORE_LIMIT)

@@ -57,6 +57,9 @@ FINE_LAGS = (1, 2, 4, 6)
 #: Median flow (share of the image's width) beyond which a nearer frame is taken, and length beyond
 #: which flow is not trusted: coarse-to-fine search loses motion that far
 MAX_FLOW, REACH = 0.12, 0.2
+#: Time constant of the score, seconds: without evidence a moving region lasts for as long. Frames
+#: farther apart than STILLS_S are stills: they count as a video's, and so do frames without stamps
+MEMORY_S, STILLS_S, USUAL_STEP_S = 0.6, 0.4, 1 / 30
 #: Share of the cells that must have trusted flow and a known depth to be compared alone
 MIN_KNOWN = 0.05
 #: The map and the dominant motion have the same weight where the map leaves this share unexplained
@@ -174,6 +177,7 @@ class MotionEvidence:
         self._surface: BoundedSurface | None = None
         self._appearance = _bordered(np.zeros(self.cells.shape, np.float32), NO_GREY)
         self._count = 0
+        self._stamp_ns, self._step_s = 0, 0.0
         self._speed = 0.0
         self._agreement = RANDOM
         #: Whether there has been any evidence
@@ -193,6 +197,9 @@ class MotionEvidence:
             self.follow(frame.reference)
             T = frame.T_reference_cam
         image = self.cells.of_image(frame.gray)
+        step_s = abs(frame.stamp_ns - self._stamp_ns) * 1e-9  # backwards in time, too
+        self._stamp_ns = frame.stamp_ns
+        self._step_s = step_s if 0 < step_s < STILLS_S else USUAL_STEP_S
         seen = _Past.of(image, T)
         before = self._collect(image, seen) if self._past else self._everywhere()
         self._past.append(seen)
@@ -223,7 +230,7 @@ class MotionEvidence:
         self._fixed.add(image, flow.length, flow.trusted, flow.lag,
                         None if by_map is None else by_map.way)
         votes[self.fixed] = 0
-        evidence.accumulate(votes, score)
+        evidence.accumulate(votes, np.float32(np.exp(-self._step_s / MEMORY_S)), score)
         score[self.fixed] = 0
         self.score, self.votes = score, votes
         return before

@@ -103,7 +103,8 @@ class Initializer:
         overlap = float(track.found.mean()) if len(track.found) else 0.0
         shift = keyframes.first_shift(track, reference, camera)
         least = keyframes.FIRST_SHIFT
-        if len(self._pending) < keyframes.PATIENT_FRAMES:
+        if (len(self._pending) < keyframes.PATIENT_FRAMES
+                and overlap > keyframes.HURRIED_OVERLAP):
             least = max(least, self._share * camera.width)
         return FirstPair(shift, overlap, shift > max(least, RETRY_GROWTH * self._tried_shift)
                          or overlap <= keyframes.FIRST_OVERLAP)

@@ -20,8 +20,9 @@ CRITICAL_OVERLAP = 0.4
 #: Least median parallax of a first pair: several times the noise of tracking (pixels), and so much
 #: of the image's width that dynamic objects do not fit a wrong pose. It does not measure the
 #: baseline, most of which a rotation can imitate; the prediction decides whether there is depth.
-#: After some frames of waiting only the noise counts
-FIRST_SHIFT, FIRST_SHIFT_SHARE, PATIENT_FRAMES = 2.0, 0.01, 20
+#: After some frames of waiting only the noise counts, and where the scene leaves the image faster
+#: than parallax grows: where less than that share of the keypoints is found again
+FIRST_SHIFT, FIRST_SHIFT_SHARE, PATIENT_FRAMES, HURRIED_OVERLAP = 2.0, 0.01, 20, 0.75
 #: The same share where poses are awaited live: the map begins half as late, a little less accurate
 LIVE_SHIFT_SHARE = 0.006
 #: Median parallax (pixels) below which a camera only rotated

@@ -13,6 +13,8 @@ from scipy.ndimage import map_coordinates
 
 CAMERA = Camera(192, 144, 170.0, 165.0, 93.0, 74.0)
 CELLS = Cells.of_camera(CAMERA)
+#: Share of its score that a cell keeps
+MEMORY = np.float32(0.94)
 DEPTH = 4.0
 NONE = np.zeros(CELLS.shape, np.float32)
 
@@ -123,7 +125,7 @@ def vote(residual, valid, difference, known, before):
     """Return votes and score."""
     votes, score = np.empty(CELLS.shape, np.float32), np.full(CELLS.shape, before, np.float32)
     evidence.map_votes(residual, NONE, valid, difference, known, votes)
-    evidence.accumulate(votes, score)
+    evidence.accumulate(votes, MEMORY, score)
     return votes, score
 
 
@@ -138,7 +140,7 @@ def test_votes_follow_residuals():
     assert (votes[5:10] == -evidence.STILL_VOTE).all()
     assert (votes[10:] == -evidence.ALIKE_VOTE).all(), 'also where flow is not valid'
     np.testing.assert_allclose(
-        score, np.clip(evidence.MEMORY * 2.5 + votes, -3.0, 3.0), rtol=1e-6)
+        score, np.clip(MEMORY * 2.5 + votes, -3.0, 3.0), rtol=1e-6)
 
 
 def test_a_frame_with_hardly_any_valid_flow_says_nothing():
@@ -147,7 +149,7 @@ def test_a_frame_with_hardly_any_valid_flow_says_nothing():
     valid[0, :5] = True
     votes, score = vote(residual, valid, np.zeros(CELLS.shape, np.float32), ~valid, 1.0)
     assert not votes.any()
-    np.testing.assert_allclose(score, evidence.MEMORY)
+    np.testing.assert_allclose(score, MEMORY)
 
 
 def test_votes_by_the_image_are_relative_to_its_noise():

@@ -15,6 +15,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
 from recon3r_ros.slam.dynamics.cells import mask_size
 from recon3r_ros.slam.dynamics.detector import keyframe_mask, MotionDetector
+from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.types import Keyframe
 import torch
@@ -324,6 +325,24 @@ def test_a_given_mask_is_an_object_and_is_held_without_it():
             assert mask[given].mean() > 0.95
         assert set(np.unique(detector.objects[22:48, 32:58])) == {1}
     assert (masks[29] & given).sum() > 0.8 * given.sum()
+
+
+def test_what_cannot_be_seen_any_more_is_forgotten_in_seconds():
+    """Not in frames: at 10 images a second it would last three times as long."""
+    scene = clip(3, 2)
+    left = []
+    for rate, wait in ((30, 18), (10, 6)):
+        evidence = MotionEvidence(scene.camera)
+        for n, frame in enumerate(scene.frames):
+            evidence.add(replace(seen(frame.image, scene.camera), stamp_ns=n * 10**9 // rate))
+        moving = evidence.score > 1.5
+        assert moving.mean() > 0.02
+        for n in range(len(scene.frames), len(scene.frames) + wait):
+            evidence.add(replace(seen(np.zeros_like(scene.frames[0].image), scene.camera),
+                                 stamp_ns=n * 10**9 // rate))
+        left.append(evidence.score[moving].mean())
+    assert 0.3 < left[0] < 1.5
+    assert left[1] == pytest.approx(left[0], rel=0.35)
 
 
 def test_a_turning_camera_sees_nothing_move():

@@ -136,6 +136,18 @@ def test_after_some_waiting_less_parallax_will_do() -> None:
     assert known.first_pair(REFERENCE, TRACKING).worth_trying
 
 
+def test_a_scene_that_leaves_the_image_fast_needs_less_parallax() -> None:
+    """As on a highway: each image shows less of the first, and parallax hardly grows."""
+    distances = np.linspace(0.1, 1.5, 150)
+    little = next(at_x(d) for d in distances if judged([at_x(d)]).shift > 2.5)
+    for share, tried in ((1.0, False), (0.8, True)):
+        known = waiting([])
+        known.add(frame(1), NOTHING, partly(seen_from(little), share))
+        pair = known.first_pair(REFERENCE, TRACKING)
+        assert pair.shift > keyframes.FIRST_SHIFT
+        assert pair.worth_trying == tried
+
+
 @pytest.mark.parametrize('share, tried', [(0.7, False), (0.51, False), (0.5, True), (0.2, True)])
 def test_a_pair_is_tried_before_the_scene_is_out_of_sight(share: float, tried: bool) -> None:
     """Whatever its parallax, which is none here."""
