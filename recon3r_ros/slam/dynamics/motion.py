@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+import math
 
 import cv2
 import numpy as np
@@ -230,7 +231,7 @@ class MotionEvidence:
         self._fixed.add(image, flow.length, flow.trusted, flow.lag,
                         None if by_map is None else by_map.way)
         votes[self.fixed] = 0
-        evidence.accumulate(votes, np.float32(np.exp(-self._step_s / MEMORY_S)), score)
+        evidence.accumulate(votes, math.exp(-self._step_s / MEMORY_S), score)
         score[self.fixed] = 0
         self.score, self.votes = score, votes
         return before
