@@ -39,8 +39,8 @@ AT_REST = 0.2
 #: the epipole: in general, and where the plane agrees with the epipole
 PARALLAX, SURE_PARALLAX = f4(0.2), f4(0.05)
 #: Component of the plane's residuals towards the epipole, relative to their length, at which it
-#: agrees, averaged over about 1 / RATE frames. That of random directions is 0.64
-AGREES, RANDOM, RATE = 0.82, 2 / np.pi, 0.2
+#: agrees, averaged over about 1 / RATE frames. That of random directions is 0.64, 1 is certain
+AGREES, RANDOM, SURE, RATE = 0.82, 2 / np.pi, 1.0, 0.2
 #: Cells that models are fitted to: at most and at least
 SAMPLES, MIN_SAMPLES = 250, 40
 #: Cells off the plane that an epipole is found by, at least

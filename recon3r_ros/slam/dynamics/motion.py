@@ -38,7 +38,7 @@ from recon3r_ros.slam.dynamics import evidence
 from recon3r_ros.slam.dynamics.camera_fixed import CameraFixed
 from recon3r_ros.slam.dynamics.cells import CELL, Cells, FINE_CELL
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
-from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion, RANDOM
+from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion, RANDOM, SURE
 from recon3r_ros.slam.dynamics.inverse_search import flow, Level, pyramid
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.types import Keyframe
@@ -58,9 +58,13 @@ FINE_LAGS = (1, 2, 4, 6)
 #: Median flow (share of the image's width) beyond which a nearer frame is taken, and length beyond
 #: which flow is not trusted: coarse-to-fine search loses motion that far
 MAX_FLOW, REACH = 0.12, 0.2
-#: Time constant of the score, seconds: without evidence a moving region lasts for as long. Frames
-#: farther apart than STILLS_S are stills: they count as a video's, and so do frames without stamps
-MEMORY_S, STILLS_S, USUAL_STEP_S = 0.6, 0.4, 1 / 30
+#: Time constant of the score, seconds: without evidence a moving region lasts for as long. It is
+#: assumed that frames without stamps come at the usual rate
+MEMORY_S, USUAL_STEP_S = 0.6, 1 / 30
+#: Frames farther apart than this, seconds, are stills from different places: there are few of them,
+#: so that each says as much as several frames of a video, whose memory they have; and what is off
+#: the plane has parallax, however little is known of the epipole
+STILLS_S, STILL_WEIGHT = 0.4, np.float32(3)
 #: Share of the cells that must have trusted flow and a known depth to be compared alone
 MIN_KNOWN = 0.05
 #: The map and the dominant motion have the same weight where the map leaves this share unexplained
@@ -178,7 +182,7 @@ class MotionEvidence:
         self._surface: BoundedSurface | None = None
         self._appearance = _bordered(np.zeros(self.cells.shape, np.float32), NO_GREY)
         self._count = 0
-        self._stamp_ns, self._step_s = 0, 0.0
+        self._stamp_ns, self._step_s, self._is_still = 0, USUAL_STEP_S, False
         self._speed = 0.0
         self._agreement = RANDOM
         #: Whether there has been any evidence
@@ -200,7 +204,8 @@ class MotionEvidence:
         image = self.cells.of_image(frame.gray)
         step_s = abs(frame.stamp_ns - self._stamp_ns) * 1e-9  # backwards in time, too
         self._stamp_ns = frame.stamp_ns
-        self._step_s = step_s if 0 < step_s < STILLS_S else USUAL_STEP_S
+        self._is_still = step_s > STILLS_S
+        self._step_s = USUAL_STEP_S if self._is_still or not step_s else step_s
         seen = _Past.of(image, T)
         before = self._collect(image, seen) if self._past else self._everywhere()
         self._past.append(seen)
@@ -215,7 +220,8 @@ class MotionEvidence:
         flow = self._measure(image, frame)
         by_map = self._compare_with_map(image, frame, flow)
         by_image = dominant_motion(
-            self.cells.positions, flow.forward, flow.valid, self._agreement)
+            self.cells.positions, flow.forward, flow.valid,
+            SURE if self._is_still else self._agreement)
         votes, score = np.zeros((2, *self.cells.shape), np.float32)
         if by_image is not None:
             self._agreement = by_image.agreement
@@ -231,6 +237,8 @@ class MotionEvidence:
         self._fixed.add(image, flow.length, flow.trusted, flow.lag,
                         None if by_map is None else by_map.way)
         votes[self.fixed] = 0
+        if self._is_still:
+            votes *= STILL_WEIGHT
         evidence.accumulate(votes, math.exp(-self._step_s / MEMORY_S), score)
         score[self.fixed] = 0
         self.score, self.votes = score, votes

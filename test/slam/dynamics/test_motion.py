@@ -345,6 +345,16 @@ def test_what_cannot_be_seen_any_more_is_forgotten_in_seconds():
     assert left[1] == pytest.approx(left[0], rel=0.35)
 
 
+@pytest.mark.parametrize('step_s, moving', [(0.1, False), (1.0, True)])
+def test_a_still_says_as_much_as_several_frames(step_s, moving):
+    """There are few of them: two votes are enough."""
+    scene = clip(3, 2)
+    evidence = MotionEvidence(scene.camera)
+    for n, frame in enumerate(scene.frames[:10:4]):
+        evidence.add(replace(seen(frame.image, scene.camera), stamp_ns=int(n * step_s * 1e9)))
+    assert (evidence.score.max() > 2.5) == moving
+
+
 def test_a_turning_camera_sees_nothing_move():
     """Without parallax a homography explains all of it, and the zoom of a lens, too."""
     frame = cv2.resize(clip(1, 0).frames[0].image, (960, 720))
