@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Compare networks with outputs of their authors' code: `python parity.py FILE…`.
+Compare networks with outputs of their authors' code: `python parity.py [--device cuda] FILE…`.
 
 A golden file holds outputs, and names and shapes of parameters; `recipe.py` rebuilds weights and
 images from these. Prints the relative error ‖out − ref‖ / ‖ref‖ of every array.
@@ -9,7 +9,9 @@ images from these. Prints the relative error ‖out − ref‖ / ‖ref‖ of ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import json
 from pathlib import Path
 import sys
@@ -28,6 +30,7 @@ from torch import nn
 
 #: Largest relative error of an array in float32
 TOLERANCE = 2e-5
+CPU = torch.device('cpu')
 Arrays = dict[str, NDArray[np.float32]]
 Network = TypeVar('Network', bound=nn.Module)
 
@@ -62,6 +65,17 @@ def with_weights(network: Network, meta: dict[str, Any]) -> Network:
     return network.requires_grad_(False).eval()
 
 
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute convolutions of float32 in float32 on a GPU, too, where TF32 is the default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def images(meta: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Rebuild both views' images."""
     first, second = (recipe.image(meta['seed'] + i, meta['batch'], *meta[f'shape{i + 1}'])
@@ -69,33 +83,33 @@ def images(meta: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(first), torch.from_numpy(second)
 
 
-def dust3r(meta: dict[str, Any], _: Arrays) -> Arrays:
+def dust3r(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
     """Run a network of DUSt3R's family."""
     with torch.inference_mode():
-        views = build(meta)(*images(meta))
+        views = build(meta).to(device)(*(image.to(device) for image in images(meta)))
     found = {}
     for name, points, view in zip(('view1', 'view2'), ('pts3d', 'pts3d_in_other_view'), views):
         arrays = {points: view.points, 'conf': view.confidence, 'desc': view.descriptors,
                   'desc_conf': view.descriptor_confidence}
-        found |= {f'{name}.{key}': values.float().numpy()
+        found |= {f'{name}.{key}': values.float().cpu().numpy()
                   for key, values in arrays.items() if values is not None}
     step = meta['stride']
     return {name: values[:, ::step, ::step] for name, values in found.items()}
 
 
-def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
+def easi3r(meta: dict[str, Any], expected: Arrays, device: torch.device) -> Arrays:
     """Run a network's pairs, segment dynamic objects, and run them again."""
-    network = build(meta)
+    network = build(meta).to(device)
     shape, step = meta['shape'], meta['stride']
     grid = [side // PATCH for side in shape]
-    views = [torch.from_numpy(recipe.image(seed, 1, *shape)) for seed in meta['seeds']]
+    views = [torch.from_numpy(recipe.image(seed, 1, *shape)).to(device) for seed in meta['seeds']]
     found: Arrays = {}
     with torch.inference_mode():
         tokens = [network.encode(view) for view in views]
         edges = {(i, j): network.decode(tokens[i], tokens[j], statistics=True)
                  for i, j in meta['edges']}
         # In float32: the network's own are kept in float16
-        attention = {edge: PairAttention(*(view.attention[0].numpy() for view in outputs))
+        attention = {edge: PairAttention(*(view.attention[0].cpu().numpy() for view in outputs))
                      for edge, outputs in edges.items()}
         images = attention_motion.complete(attention)
         fused = attention_motion.fuse(attention, images, attention_motion.Normaliser())
@@ -107,7 +121,7 @@ def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
         limit = attention_motion.threshold(large)
         moving = large > limit
         patches = torch.from_numpy(np.stack([by_token(m, *grid)
-                                             for m in moving])).flatten(1)
+                                             for m in moving])).flatten(1).to(device)
         for name in sorted(expected):
             edge, _, rest = name.partition('.')
             if '.pass1.' not in name and '.pass2.' not in name:
@@ -118,7 +132,7 @@ def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
             _, view, key = rest.split('.')
             output = outputs[int(view.removeprefix('view')) - 1]
             values = output.confidence if key == 'conf' else output.points
-            found[name] = values[:, ::step, ::step].numpy()
+            found[name] = values[:, ::step, ::step].cpu().numpy()
     for n, (i, j) in enumerate(meta['edges']):
         for view, statistics in (('view1', attention[i, j].first),
                                  ('view2', attention[i, j].second)):
@@ -131,10 +145,10 @@ def easi3r(meta: dict[str, Any], expected: Arrays) -> Arrays:
         'threshold': np.float32([limit])}
 
 
-def vggt(meta: dict[str, Any], _: Arrays) -> Arrays:
+def vggt(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
     """Run VGGT on a window."""
-    network, step = build_vggt(meta), meta['stride']
-    views = torch.from_numpy(recipe.image(meta['seed'], meta['views'], *meta['shape']))
+    network, step = build_vggt(meta).to(device), meta['stride']
+    views = torch.from_numpy(recipe.image(meta['seed'], meta['views'], *meta['shape'])).to(device)
     with torch.inference_mode():
         steps = network.aggregate(network.encode(views * 0.5 + 0.5),
                                   meta['shape'][0] // vggt_net.PATCH)
@@ -142,15 +156,15 @@ def vggt(meta: dict[str, Any], _: Arrays) -> Arrays:
         points, confidence = network.points(steps)
         dense = {'depth': depth[..., None], 'depth_conf': depth_confidence,
                  'world_points': points, 'world_points_conf': confidence}
-        return {'pose_enc': network.cameras(steps)[None].numpy()} | {
-            name: values[None, :, ::step, ::step].numpy() for name, values in dense.items()}
+        return {'pose_enc': network.cameras(steps)[None].cpu().numpy()} | {
+            name: values[None, :, ::step, ::step].cpu().numpy() for name, values in dense.items()}
 
 
-NETWORKS: dict[str, Callable[[dict[str, Any], Arrays], Arrays]] = {
+NETWORKS: dict[str, Callable[[dict[str, Any], Arrays, torch.device], Arrays]] = {
     'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r, 'vggt': vggt}
 
 
-def errors(path: Path) -> dict[str, float]:
+def errors(path: Path, device: torch.device = CPU) -> dict[str, float]:
     """
     Relative error of each array of a golden file.
 
@@ -159,7 +173,8 @@ def errors(path: Path) -> dict[str, float]:
     meta, expected = read(path)
     if 'threshold' in meta:
         expected['threshold'] = np.float32([meta['threshold']])
-    found = NETWORKS[meta['model']](meta, expected)
+    with exact():
+        found = NETWORKS[meta['model']](meta, expected, device)
     assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())
     return {name: relative_error(found[name], expected[name]) for name in sorted(expected)}
 
@@ -171,12 +186,12 @@ def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) ->
     return float(np.linalg.norm(difference) / np.linalg.norm(expected.astype(np.float64)))
 
 
-def main(paths: list[str]) -> int:
+def main(paths: list[str], device: torch.device = CPU) -> int:
     """Check files; the exit status tells whether all agree."""
     worst = 0.0
     for path in paths:
         try:
-            found = errors(Path(path))
+            found = errors(Path(path), device)
         except KeyError as unknown:
             sys.stderr.write(f'{path}: there is no network for it here ({unknown})\n')
             worst = np.inf
@@ -188,4 +203,8 @@ def main(paths: list[str]) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('files', nargs='+')
+    parser.add_argument('--device', type=torch.device, default=CPU)
+    asked = parser.parse_args()
+    sys.exit(main(asked.files, asked.device))
