@@ -102,7 +102,8 @@ class Tokens:
 
     def rope(self, head_size: int) -> RopeTable:
         """Rotary position embedding of their grid."""
-        return rope_table(self.rows, self.columns, head_size, self.values.device)
+        return rope_table(self.rows, self.columns, head_size, self.values.device,
+                          dtype=self.values.dtype)
 
 
 class LinearHead(nn.Module):
@@ -113,8 +114,8 @@ class LinearHead(nn.Module):
         self.proj = nn.Linear(config.dec_embed_dim, _POINT_AND_CONFIDENCE * PATCH ** 2)
 
     def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
-        """Transform the decoder's list of tokens (B, N, C)."""
-        return _points_and_confidence(_unpatched(self.proj(steps[-1]), rows))
+        """Transform the decoder's list of tokens (B, N, C), in float32."""
+        return _points_and_confidence(_unpatched(self.proj(steps[-1].float()), rows))
 
 
 class DenseHead(nn.Module):
@@ -132,11 +133,11 @@ class DenseHead(nn.Module):
                 width, 4 * width, (config.descriptor_dim + 1) * PATCH ** 2)
 
     def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
-        """Transform the decoder's list of tokens (B, N, C)."""
-        out = _points_and_confidence(self.dpt([steps[i] for i in self._hooks], rows))
+        """Transform the decoder's list of tokens (B, N, C), in float32."""
+        out = _points_and_confidence(self.dpt([steps[i].float() for i in self._hooks], rows))
         if self.head_local_features is None:
             return out
-        x = self.head_local_features(torch.cat([steps[0], steps[-1]], -1))
+        x = self.head_local_features(torch.cat([steps[0], steps[-1]], -1).float())
         # (B, D + 1, H, W) -> (B, H, W, D + 1)
         local = _unpatched(x, rows).permute(0, 2, 3, 1)
         return ViewOutput(out.points, out.confidence, normalize(local[..., :-1], dim=-1),
@@ -191,7 +192,7 @@ class Dust3r(nn.Module):
         rows, columns = image.shape[2] // PATCH, image.shape[3] // PATCH
         head_size = self.config.enc_embed_dim // self.config.enc_num_heads
         x = self.patch_embed(image.to(self.dtype))
-        rope = rope_table(rows, columns, head_size, image.device)
+        rope = rope_table(rows, columns, head_size, image.device, dtype=self.dtype)
         for block in self.enc_blocks:
             x = block(x, rope)
         return Tokens(self.enc_norm(x), rows, columns)
@@ -221,8 +222,8 @@ class Dust3r(nn.Module):
             steps1.append(x1)
             steps2.append(x2)
         steps1[-1], steps2[-1] = self.dec_norm(x1), self.dec_norm(x2)
-        views = (self.downstream_head1([s.float() for s in steps1], first.rows),
-                 self.downstream_head2([s.float() for s in steps2], second.rows))
+        views = (self.downstream_head1(steps1, first.rows),
+                 self.downstream_head2(steps2, second.rows))
         if asked1 is None or asked2 is None:
             return views
         return (replace(views[0], attention=_by_token(asked1, first.rows)),
@@ -240,7 +241,7 @@ class Dust3r(nn.Module):
 
 def _by_token(means: list[Tensor], rows: int) -> Tensor:
     # steps times (B, heads, N) -> (B, steps * heads, N) -> (B, rows, columns, steps * heads)
-    return torch.cat(means, 1).unflatten(-1, (rows, -1)).permute(0, 2, 3, 1)
+    return torch.cat(means, 1).float().unflatten(-1, (rows, -1)).permute(0, 2, 3, 1)
 
 
 def _unpatched(x: Tensor, rows: int) -> Tensor:

@@ -209,7 +209,7 @@ class Aggregator(nn.Module):
         special = torch.cat([self.camera_token, self.register_token], 2)[0]  # (2, 5, C)
         which = (torch.arange(views, device=patches.device) > 0).long()
         x = torch.cat([special[which], patches], 1)  # (S, T, C)
-        rope = rope_table(rows, columns, self._head, patches.device, SPECIAL)
+        rope = rope_table(rows, columns, self._head, patches.device, SPECIAL, patches.dtype)
         rope_all = rope.repeated(views)
         dense, frame = {}, x
         for n, (within, among) in enumerate(zip(self.frame_blocks, self.global_blocks)):
@@ -339,7 +339,8 @@ class DenseHead(nn.Module):
     @staticmethod
     def _placed(x: Tensor, steps: Steps) -> Tensor:
         """Add the position embedding."""
-        return x + sine_embedding(*x.shape[1:], steps.columns / steps.rows, x.device)
+        channels, height, width = x.shape[1:]
+        return x + sine_embedding(channels, height, width, steps.columns / steps.rows, x.device)
 
 
 class Vggt(nn.Module):
@@ -374,7 +375,9 @@ class Vggt(nn.Module):
         :param images: (B, 3, H, W) in [0, 1], sides multiples of 14
         :return: (B, H / 14 * W / 14, C)
         """
-        mean, deviation = (images.new_tensor(x)[:, None, None] for x in (_MEAN, _DEVIATION))
+        # Filled on the device: CUDA graphs cannot copy from the CPU. Each (3, 1, 1)
+        mean, deviation = (torch.stack([images.new_full((1, 1), x) for x in values])
+                           for values in (_MEAN, _DEVIATION))
         tokens: Tensor = self.aggregator.patch_embed(
             ((images - mean) / deviation).to(self.dtype))
         return tokens

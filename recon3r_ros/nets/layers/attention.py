@@ -41,9 +41,9 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, rope: RopeTable) -> Tensor:
         """Transform tokens (B, N, C)."""
         # (B, N, 3 C) -> (3, B, heads, N, C / heads)
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        out = scaled_dot_product_attention(rope.rotate(q), rope.rotate(k), v)
-        return _joined(out, self.proj)
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = rope.rotate(qkv[:2])
+        return _joined(scaled_dot_product_attention(q, k, qkv[2]), self.proj)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +102,11 @@ def _mean_logits(q: Tensor, k: Tensor) -> Tensor:
 
     :param q: (B, heads, N, c)
     :param k: (B, heads, M, c)
-    :return: (B, heads, M) float32
+    :return: (B, heads, M)
     """
-    mean = q.mean(-2, keepdim=True, dtype=torch.float32) * q.shape[-1] ** -0.5
     # (B, heads, 1, c) times (B, heads, c, M)
-    return (mean.to(k.dtype) @ k.transpose(-1, -2)).squeeze(-2).float()
+    product = q.mean(-2, keepdim=True) @ k.transpose(-1, -2)
+    return product.squeeze(-2) * q.shape[-1] ** -0.5
 
 
 def _reweighted(q: Tensor, k: Tensor, v: Tensor, moving: Moving) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor
 _STRENGTH = 0.1
 
 
-@lru_cache(maxsize=64)
 def sine_embedding(channels: int, height: int, width: int, aspect: float, device: torch.device
                    ) -> Tensor:
     """
@@ -24,6 +23,12 @@ def sine_embedding(channels: int, height: int, width: int, aspect: float, device
     :param channels: a multiple of 4; the first half encodes the column, the second the row
     :param aspect: width over height of the image
     """
+    return _embedding(channels, height, width, aspect, device)
+
+
+@lru_cache(maxsize=64)
+def _embedding(channels: int, height: int, width: int, aspect: float, device: torch.device
+               ) -> Tensor:
     diagonal = hypot(aspect, 1)
     column, row = (
         torch.linspace(-1, 1, n, dtype=torch.float64) * (n - 1) / n * side / diagonal
