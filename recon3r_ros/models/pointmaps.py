@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import pinhole, se3
-from recon3r_ros.geometry.camera import Camera, pixel_grid
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.types import Encoding, NO_CONFIDENCE, Prediction
 
 #: Weight of the confidence's logarithm in the training loss (DUSt3R, section 4)
@@ -24,6 +24,8 @@ ALPHA = 0.2
 OCCLUSION = 0.1
 #: Largest depth of a point, in units of its view's median depth: beyond is sky
 FARTHEST = 1e3
+#: The median depth is that of every n-th pixel and row
+_THIN = 4
 
 Points = NDArray[np.float32]
 
@@ -40,12 +42,15 @@ def information(confidence: Points) -> Points:
 
 def finite(points: Points) -> Points:
     """Move points that are not finite behind the camera: exponentials may overflow."""
-    z = points[..., 2]
-    front = z[np.isfinite(z) & (z > 0)]
+    x, y, z = np.moveaxis(points, -1, 0)
+    some = z[::_THIN, ::_THIN]
+    front = some[(some > 0) & (some < np.inf)]
     limit = FARTHEST * float(np.median(front)) if len(front) else 1.0
-    usable = np.isfinite(points).all(-1) & (np.abs(points) <= limit).all(-1)
-    behind = np.array([0, 0, -1], np.float32)
-    return np.where(np.expand_dims(usable, -1), points, behind).astype(np.float32)
+    # Each by itself: along an axis of three, NumPy is slow. NaN is not below the limit
+    usable = (np.abs(x) <= limit) & (np.abs(y) <= limit) & (np.abs(z) <= limit)
+    if usable.all():
+        return points
+    return np.where(usable[..., None], points, np.array([0, 0, -1], np.float32))
 
 
 def onto_camera(pointmaps: Sequence[Points], confidences: Sequence[Points], implied: Camera,
@@ -66,10 +71,24 @@ def onto_camera(pointmaps: Sequence[Points], confidences: Sequence[Points], impl
         sure[k] = np.where(visible(moved[k], moved[0], camera), sure[k],
                            np.float32(NO_CONFIDENCE))
     # The first view's points lie on the rays of its pixels, in front of the camera
-    depth = np.where(moved[0][..., 2] > 0, moved[0][..., 2], 1)
-    rays = camera.unproject(pixel_grid(camera.height, camera.width))
-    moved[0] = (rays * depth[..., None]).astype(np.float32)
+    depth = moved[0][..., 2]
+    moved[0] = on_rays(np.where(depth > 0, depth, np.float32(1)), camera)
     return tuple(moved), tuple(sure)
+
+
+def on_rays(depth: Points, camera: Camera) -> Points:
+    """
+    Return the points (H, W, 3) of a depth image.
+
+    :param depth: (H, W) float32
+    :param camera: without distortion
+    """
+    columns, rows = np.arange(camera.width), np.arange(camera.height)
+    points = np.empty((*depth.shape, 3), np.float32)
+    points[..., 0] = depth * ((columns - camera.cx) / camera.fx).astype(np.float32)
+    points[..., 1] = depth * ((rows - camera.cy) / camera.fy).astype(np.float32)[:, None]
+    points[..., 2] = depth
+    return points
 
 
 def as_pair(prediction: Prediction, group: Sequence[Encoding], i: int, j: int) -> Prediction:
@@ -96,10 +115,12 @@ def as_pair(prediction: Prediction, group: Sequence[Encoding], i: int, j: int) -
 
 def through(points: Points, implied: Camera, camera: Camera) -> Points:
     """Move points at constant depth to the same projection in `camera` as in `implied`."""
-    z = points[..., 2]
-    x = (points[..., 0] * implied.fx + z * (implied.cx - camera.cx)) / camera.fx
-    y = (points[..., 1] * implied.fy + z * (implied.cy - camera.cy)) / camera.fy
-    return np.stack([x, y, z], -1).astype(np.float32)
+    x, y, z = np.moveaxis(points, -1, 0)
+    moved = np.empty(points.shape, np.float32)
+    moved[..., 0] = x * (implied.fx / camera.fx) + z * ((implied.cx - camera.cx) / camera.fx)
+    moved[..., 1] = y * (implied.fy / camera.fy) + z * ((implied.cy - camera.cy) / camera.fy)
+    moved[..., 2] = z
+    return moved
 
 
 def visible(points: Points, seen: Points, camera: Camera) -> NDArray[np.bool_]:

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
-from recon3r_ros.geometry.camera import Camera, pixel_grid
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import weights
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.place import describe_place
-from recon3r_ros.models.pointmaps import as_pair, finite, information
+from recon3r_ros.models.pointmaps import as_pair, finite, information, on_rays
 from recon3r_ros.models.preprocess import cropped, prepare
 from recon3r_ros.models.registry import Model, Window
 from recon3r_ros.models.runtime import resolve
@@ -141,8 +141,7 @@ class VggtPredictor:
         cameras = [_camera(e, v) for e, v in zip(encodings, group)]
         pointmaps, confidences = [], []
         for (depth, confidence), T, camera in zip(output.dense, T_first, cameras):
-            rays = camera.unproject(pixel_grid(camera.height, camera.width))
-            own = finite((rays * depth[..., None]).astype(np.float32))
+            own = finite(on_rays(depth, camera))
             known = information(confidence)
             if T is None:
                 known = np.full_like(known, NO_CONFIDENCE)
