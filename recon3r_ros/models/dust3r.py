@@ -11,6 +11,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.focal import estimate_focal_weiszfeld
@@ -108,7 +109,7 @@ class Dust3rPredictor:
                               for m, g in zip(moving, groups)] for k in (0, -1))
             tokens = list(zip(first, second))
         decoded = self.engine.decode([(g[0].tokens, g[-1].tokens) for g in groups], tokens)
-        return [self._prediction(group, *views) for group, views in zip(groups, decoded)]
+        return side_by_side(self._prediction, groups, *zip(*decoded))
 
     def _prediction(self, group: tuple[Dust3rEncoding, ...], own: ViewOutput, other: ViewOutput
                     ) -> Prediction:
@@ -128,7 +129,8 @@ class Dust3rPredictor:
 def _attention(own: ViewOutput, other: ViewOutput) -> PairAttention | None:
     if own.attention is None or other.attention is None:
         return None
-    return PairAttention(own.attention.numpy(), other.attention.numpy())
+    # Copies: these are kept, the memory of the batch is reused
+    return PairAttention(own.attention.numpy().copy(), other.attention.numpy().copy())
 
 
 def by_token(mask: Mask, rows: int, columns: int) -> Mask:

@@ -19,6 +19,9 @@ from torch import Tensor
 #: Largest batch of pairs, reduced when memory runs out; a CPU is slower with more, because of its
 #: caches
 MAX_BATCH = {'cuda': 16, 'cpu': 4}
+#: Fields of a `ViewOutput` that stay on the device, where they are matched: descriptors, several
+#: times as large as the others, and their confidence
+_STAY = (2, 3)
 Pair = tuple[Tokens, Tokens]
 #: Masks (rows, columns) of a pair's tokens of dynamic objects
 Moving = tuple[NDArray[np.bool_], NDArray[np.bool_]]
@@ -61,7 +64,8 @@ class Engine:
 
         :param moving: for each pair, tokens of dynamic objects in both views, to re-weight the
             attention
-        :return: for each pair both views' outputs without the batch axis, on the CPU
+        :return: for each pair both views' outputs without the batch axis, on the CPU; descriptors
+            on the network's device
         :raises Recon3rError: where a single pair does not fit into memory
         """
         results: list[tuple[ViewOutput, ViewOutput] | None] = [None] * len(pairs)
@@ -96,9 +100,11 @@ class Engine:
         moving = [m for _, m in items if m is not None]
         masks = [torch.from_numpy(np.stack([m[i] for m in moving])).flatten(1).to(self.device)
                  for i in range(2)] if moving else [None, None]
-        outputs: list[Any] = [None if x is None else x.cpu()
-                              for x in self._decode(first, second, *a, *b, *masks)]
+        outputs = list(self._decode(first, second, *a, *b, *masks))
         half = len(outputs) // 2
+        wanted = [i for i in range(len(outputs)) if i % half not in _STAY]
+        for i, x in zip(wanted, self._runner.fetched([outputs[i] for i in wanted])):
+            outputs[i] = x
         return [(_one(n, outputs[:half]), _one(n, outputs[half:])) for n in range(len(pairs))]
 
     def _decode_batch(self, first: Tensor, second: Tensor, rows1: int, columns1: int,

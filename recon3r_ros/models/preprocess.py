@@ -76,9 +76,10 @@ def to_tensor(images: Sequence[NDArray[np.uint8]], device: torch.device) -> Tens
     :param images: (H, W, 3) RGB
     :return: (B, 3, H, W) float32 in [-1, 1]
     """
-    batch = torch.from_numpy(np.stack(images))
-    if device.type == 'cuda':
-        # From pinned memory the copy is asynchronous
-        batch = batch.pin_memory().to(device, non_blocking=True)
+    shape = (len(images), *images[0].shape)
+    # From pinned memory the copy to a GPU is asynchronous
+    batch = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == 'cuda')
+    np.stack(images, out=batch.numpy())
+    batch = batch.to(device, non_blocking=True)
     # (B, H, W, 3) -> (B, 3, H, W): memory stays channels-last, which is fast for convolutions
     return batch.permute(0, 3, 1, 2).float().div(127.5).sub(1)

@@ -120,8 +120,9 @@ class WindowEngine:
 
     def _dense(self, views: list[list[Tensor]], rows: int, columns: int
                ) -> list[tuple[Values, Values]]:
-        depth, confidence = self._depth(rows, columns, *(torch.stack(t) for t in zip(*views)))
-        return list(zip(depth.cpu().numpy(), confidence.cpu().numpy()))
+        dense = self._depth(rows, columns, *(torch.stack(t) for t in zip(*views)))
+        depth, confidence = self._runner.fetched(dense)
+        return list(zip(depth.numpy(), confidence.numpy()))
 
     def _encode_batch(self, images: Tensor) -> Tensor:
         return self.network.encode(images)

@@ -1,0 +1,154 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Modes and devices of the engines: compiled and recorded networks give what eager ones give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.registry import EngineConfig
+from recon3r_ros.models.runtime import Runner
+from recon3r_ros.models.window_engine import WindowEngine
+from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.vggt import Vggt, VggtConfig
+import torch
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
+MODES = ('eager', 'compile', 'graphs')
+Arrays = list[np.ndarray]
+
+
+def images(seed: int, count: int, height: int, width: int) -> list[np.ndarray]:
+    """Make noise."""
+    rng = np.random.default_rng(seed)
+    return list(rng.integers(0, 256, (count, height, width, 3), np.uint8))
+
+
+def pair_network(head: str = 'catmlp+dpt') -> Dust3r:
+    """Make an untrained pair network."""
+    torch.manual_seed(0)
+    return Dust3r(Dust3rConfig(128, 2, 2, 64, 4, 1, head)).requires_grad_(False)
+
+
+def window_network() -> Vggt:
+    """Make an untrained VGGT."""
+    torch.manual_seed(0)
+    return Vggt(VggtConfig(64, 4, 1, 2, (0, 1, 2, 3), 8)).requires_grad_(False)
+
+
+def of_pairs(network: Dust3r, config: EngineConfig, seed: int) -> Arrays:
+    """Run an engine on three pairs, and again for two of other views."""
+    engine, found = Engine(copy.deepcopy(network), config, attention=True), []
+    for views in (images(seed, 3, 64, 96), images(seed + 1, 2, 64, 96)):
+        tokens = [engine.encode(view) for view in views]
+        for outputs in engine.decode([(tokens[0], other) for other in tokens]):
+            for view in outputs:
+                # Exponentials of random weights: their arguments are compared
+                found += [view.points.norm(dim=-1).log1p(), (view.confidence - 1).log(),
+                          view.attention.float()]
+                found += [] if view.descriptors is None else [view.descriptors.float().cpu()]
+    return [x.numpy() for x in found]
+
+
+def of_windows(network: Vggt, config: EngineConfig, seed: int) -> Arrays:
+    """Run an engine on two windows of different views."""
+    engine, found = WindowEngine(copy.deepcopy(network), config), []
+    for views in (images(seed, 3, 56, 84), images(seed + 1, 3, 56, 84)):
+        output = engine.look([engine.encode(view) for view in views], 2)
+        found.append(output.cameras)
+        for depth, confidence in output.dense:
+            found += [np.log(depth), np.log(confidence - 1)]
+    return found
+
+
+BOTH = [(pair_network, of_pairs), (window_network, of_windows)]
+
+
+def worst(found: Arrays, expected: Arrays) -> float:
+    """Largest relative error of an array."""
+    assert len(found) == len(expected)
+    return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(found, expected))
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compute convolutions of float32 in float32 on a GPU, too."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    yield
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('make, run', BOTH)
+def test_a_gpu_gives_what_a_cpu_gives(make: Callable[[], Any], run: Callable[..., Arrays],
+                                      mode: str, exact: None) -> None:
+    network = make()
+    expected = run(network, EngineConfig('cpu'), 1)
+    assert worst(run(network, EngineConfig('cuda', 'float32', mode), 1), expected) < 1e-4
+    assert worst(run(network, EngineConfig('cuda', 'bfloat16', mode), 1), expected) < 5e-2
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_work_on_a_gpu_is_ordered() -> None:
+    """After what the caller's stream does, and before what it does next."""
+    runner = Runner(EngineConfig('cuda'))
+    for _ in range(3):
+        x = torch.zeros(1 << 26, device='cuda')
+        torch.cuda.synchronize()
+        torch.cuda._sleep(50_000_000)
+        x += 1
+        with runner.on_stream():
+            torch.cuda._sleep(50_000_000)
+            x *= 3
+        assert float((x + 1).max()) == 4.0
+
+
+def test_compiled_code_computes_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Position embeddings are constants of it: on a GPU each would be a copy from the CPU."""
+    graphs = []
+
+    def backend(module: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        graphs.append(module)
+        return module.forward
+    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=backend))
+    for make, run in BOTH:
+        network = make()
+        expected = run(network, EngineConfig('cpu'), 1)
+        assert worst(run(network, EngineConfig('cpu', mode='compile'), 1), expected) < 1e-5
+    called = {getattr(node.target, '__name__', node.target) for graph in graphs
+              for node in graph.graph.nodes if node.op.startswith('call')}
+    assert 'scaled_dot_product_attention' in called
+    assert not called & {'meshgrid', 'linspace', 'cos', 'sin'}, called
+
+
+def test_memory_is_released_where_it_ran_out_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Releasing it takes a GPU milliseconds."""
+    runner, released = Runner(EngineConfig('cpu')), []
+    monkeypatch.setattr(runner, 'free', lambda: released.append(1))
+
+    def work(batch: list[int], memory: int = 9) -> list[int]:
+        if len(batch) > memory:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+        return [-n for n in batch]
+    assert runner.halving(list(range(10)), 4, work) == ([-n for n in range(10)], 4)
+    assert not released
+    assert runner.halving(list(range(10)), 4, partial(work, memory=2))[1] == 2
+    assert len(released) == 1
+
+
+def test_outputs_are_not_changed_by_later_calls() -> None:
+    network = pair_network()
+    engine = Engine(network)
+    tokens = [engine.encode(view) for view in images(0, 3, 64, 96)]
+    (first, _), = engine.decode([(tokens[0], tokens[1])])
+    before = first.points.clone(), first.confidence.clone()
+    engine.decode([(tokens[1], tokens[2])])
+    assert torch.equal(first.points, before[0]) and torch.equal(first.confidence, before[1])
