@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from recon3r_ros.bench import KITCHEN_PACK
 from recon3r_ros.cli.report import RunReport
 from recon3r_ros.evaluation.results import Evaluation
 
 KITCHEN = 'kitchen'
-KITCHEN_PACK = 'sevenscenes_redkitchen'
 _KITCHEN_FOCAL = 525.0
 SIMULATED_SEEDS = range(5)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 #: Repetitions on a GPU; on a CPU one takes a minute
-REPEAT = {'cuda': 20, 'cpu': 1}
+REPEAT = {'cuda': 10, 'cpu': 1}
 
 
 def seconds(work: Callable[[], Any], device: torch.device) -> float:

@@ -1,14 +1,36 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of computations, counted on tensors without content."""
+"""Memory of computations: a GPU's, and counted on tensors without content."""
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 import weakref
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def release(device: torch.device) -> None:
+    """Free the memory of what is no longer used, and count the peak anew."""
+    gc.collect()
+    if device.type == 'cuda':
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_mb(device: torch.device, mode: str) -> float | None:
+    """
+    Return a GPU's peak memory since `release`, in MB; None on a CPU.
+
+    :param mode: with CUDA graphs, memory that is set aside for their replay counts
+    """
+    if device.type != 'cuda':
+        return None
+    peak = (torch.cuda.max_memory_reserved if mode == 'graphs'
+            else torch.cuda.max_memory_allocated)
+    return peak(device) / 1e6
 
 
 class Alive(TorchDispatchMode):

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
+import logging
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_clock import device_name, precision_name
-from recon3r_ros.bench.device_memory import Alive
+from recon3r_ros.bench.device_memory import Alive, peak_mb, release
 from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.errors import Recon3rError
@@ -39,6 +40,7 @@ import torch
 from torch.nn.attention import sdpa_kernel, SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
 
+_log = logging.getLogger(__name__)
 #: Images, rows and columns
 SHAPE = (384, 512)
 #: Keyframes of the window, and index offsets of the pairs
@@ -83,7 +85,7 @@ def measure(model: Model, output: Path) -> int:
             'parameters.\n',
             f'{machine()}.\n']
     if device.type != 'cuda':
-        text.append('No GPU was available; the same command measures one where available.\n')
+        text.append('On a CPU; the same command measures a GPU where there is one.\n')
     flops = _flops(network)
     window = _window(network, images, device)
     attention = _attention(network, images, device, precision)
@@ -157,15 +159,14 @@ def _attention(network: Dust3r, images: Images, device: torch.device, precision:
     memory: dict[str, float] = {}
     for _ in range(_ATTENTION_REPEAT[device.type] + 1):  # the first time warms up
         for name, statistics in (('without', False), ('with statistics', True)):
-            if device.type == 'cuda':
-                torch.cuda.reset_peak_memory_stats(device)
+            release(device)
             found = device_clock.seconds(partial(decode, statistics), device)
             seconds[name] = min(found, seconds.get(name, np.inf))
-            memory[name] = (torch.cuda.max_memory_allocated(device) / 1e6
-                            if device.type == 'cuda' else np.nan)
+            memory[name] = peak_mb(device, 'eager') or np.nan
     config = network.config
     tokens = torch.rand(1, config.dec_num_heads, first.rows * first.columns,
-                        config.dec_embed_dim // config.dec_num_heads, device=device)
+                        config.dec_embed_dim // config.dec_num_heads, device=device
+                        ).to(precision)
     # One for every step of both decoders
     whole = 2 * config.dec_depth * device_clock.seconds(
         lambda: (tokens @ tokens.transpose(-1, -2)).mean(-2), device)
@@ -206,10 +207,15 @@ def _new_keyframe(network: Dust3r, images: Images, model: Model) -> dict[str, _R
     rows: dict[str, _Row | str] = {}
     for mode in ('eager', 'compile', 'graphs') if device.type == 'cuda' else ('eager',):
         config = replace(model.engine, mode=mode)
+        release(device)
         try:
-            rows[mode] = _measured(Engine(copy.deepcopy(network), config), mode, images)
+            row = _measured(Engine(copy.deepcopy(network), config), mode, images)
         except Exception as error:  # a mode may need a compiler that is not installed
+            _log.warning('mode %s: %s', mode, error)
             rows[mode] = type(error).__name__
+        else:
+            _log.info('mode %s: %.1f ms', mode, 1e3 * (row.encode_s + row.decode_s))
+            rows[mode] = row
     return rows
 
 
@@ -242,7 +248,6 @@ def _measured(engine: Engine, name: str, images: Images) -> _Row:
         pairs += [(tokens[0], partner), (partner, tokens[0])]
     if device.type == 'cuda':
         engine.decode(pairs)  # compiles, records, selects kernels
-        torch.cuda.reset_peak_memory_stats(device)
     encode_s = device_clock.seconds(lambda: engine.encode(images[0]), device)
     heads_s = None
     if name == 'eager':
@@ -251,8 +256,7 @@ def _measured(engine: Engine, name: str, images: Images) -> _Row:
         heads_s = spent()
     if name != 'eager' or device.type == 'cuda':
         decode_s = device_clock.seconds(lambda: engine.decode(pairs), device)
-    memory = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == 'cuda' else None
-    return _Row(name, encode_s, decode_s, heads_s, memory)
+    return _Row(name, encode_s, decode_s, heads_s, peak_mb(device, name))
 
 
 @contextmanager

@@ -92,8 +92,7 @@ def execute(arguments: argparse.Namespace) -> int:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))
     if arguments.model == 'vggt':
-        from recon3r_ros.bench import windows
-        from recon3r_ros.bench.cases import KITCHEN_PACK
+        from recon3r_ros.bench import KITCHEN_PACK, windows
         return windows.measure(asked_model(arguments), shared / 'data' / KITCHEN_PACK,
                                Path(arguments.output or 'docs/results_windows.md'))
     if arguments.model != 'geometric':
@@ -107,7 +106,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _speed(arguments: argparse.Namespace, shared: Path) -> int:
     """Measure speed, or where time goes."""
-    from recon3r_ros.bench.cases import KITCHEN_PACK
+    from recon3r_ros.bench import KITCHEN_PACK
     pack = shared / 'data' / KITCHEN_PACK
     if arguments.profile is not None:
         from recon3r_ros.bench import stages
