@@ -61,8 +61,8 @@ MAX_FLOW, REACH = 0.12, 0.2
 #: Time constant of the score, seconds: without evidence a moving region lasts for as long. It is
 #: assumed that frames without stamps come at the usual rate
 MEMORY_S, USUAL_STEP_S = 0.6, 1 / 30
-#: Frames farther apart than this, seconds, are stills from different places: there are few of them,
-#: so that each says as much as several frames of a video, whose memory they have; and what is off
+#: Frames farther apart than this, seconds, are stills from different places: there are few, so
+#: that each says as much as several frames of a video, whose memory they have; and what is off
 #: the plane has parallax, however little is known of the epipole
 STILLS_S, STILL_WEIGHT = 0.4, np.float32(3)
 #: Share of the cells that must have trusted flow and a known depth to be compared alone
