@@ -40,13 +40,16 @@ MIN_TEXTURE = f4(2e-4)
 ALIKE = f4(1.5)
 #: Votes: for motion, for stillness (weak, because things pause), and for stillness where the cell
 #: also looks as in the reference (strong, because what moved away uncovers what was there before)
-MOVING_VOTE, STILL_VOTE, ALIKE_VOTE = f4(1.0), f4(0.3), f4(1.0)
+MOVING_VOTE, STILL_VOTE, ALIKE_VOTE = f4(1.0), f4(0.15), f4(1.0)
 #: The same of flow against the image's dominant motion, which is fitted to that flow: added noise,
 #: mask pixels, and share of the flow's length; ratio of residual to noise of a vote of 0, and its
 #: difference to a vote of 1; weight of stillness; and what is taken from all votes, because most
 #: of an image is static
 IMAGE_NOISE, IMAGE_RELATIVE_NOISE = f4(0.12), f4(0.04)
 IMAGE_NEUTRAL, IMAGE_RANGE, IMAGE_STILL, IMAGE_PRIOR = f4(1.5), f4(3.0), f4(0.5), f4(0.1)
+#: Flow by which the image fits better than by the dominant motion, but not by as many grey values,
+#: says nothing of motion: along an edge any flow fits, and a blank object fits as well beside it
+DISTINCT = f4(2.0)
 #: Bounds of the score
 SCORE_LIMIT = f4(3.0)
 #: Border of fields that are interpolated: above, below, left, right
@@ -285,8 +288,8 @@ def image_votes(residual: Map, difference: Map, length: Map, valid: Mask, votes:
     """
     Votes from residuals to the image's dominant motion, normalised by their own noise level.
 
-    Flow of patches is also wrong beside objects, which the dominant motion shows: the image looks
-    as it predicts there.
+    Flow of patches is also wrong beside objects and along edges, which the dominant motion shows:
+    the image looks as it predicts there.
 
     :param residual: pixels
     :param difference: (2, rows, columns) as of `differences`
@@ -303,8 +306,8 @@ def image_votes(residual: Map, difference: Map, length: Map, valid: Mask, votes:
     for n in range(valid.size):
         ratio = distances[n] / max(noise, IMAGE_RELATIVE_NOISE * lengths[n])
         vote = min(max((ratio - IMAGE_NEUTRAL) / IMAGE_RANGE, -IMAGE_STILL), _1) - IMAGE_PRIOR
-        wrong = (vote > _0) & (by_plane[n] <= by_flow[n])
-        out[n] = share * (-IMAGE_STILL - IMAGE_PRIOR if wrong else vote) if valids[n] else _0
+        vote = vote if by_plane[n] > by_flow[n] + DISTINCT else min(vote, -IMAGE_PRIOR)
+        out[n] = share * vote if valids[n] else _0
 
 
 @compiled('f8(f4[:,::1], f4[:,::1], b1[:,::1])')

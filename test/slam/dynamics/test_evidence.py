@@ -159,7 +159,7 @@ def test_votes_by_the_image_are_relative_to_its_noise():
         residual[:5] = 20 * noise
         votes, valid = np.empty(CELLS.shape, np.float32), np.ones(CELLS.shape, bool)
         looks = np.zeros((2, *CELLS.shape), np.float32)
-        looks[0] = 1.0  # the flow explains the image better
+        looks[0] = 5.0  # the flow explains the image better
         evidence.image_votes(residual, looks, NONE, valid, votes)
         assert (votes[:5] > 0.85).all() and np.median(votes[5:]) < -0.3
         valid[:, ::2] = False
@@ -174,10 +174,11 @@ def test_flow_that_explains_the_image_no_better_is_no_motion():
     residual = np.zeros(CELLS.shape, np.float32)
     residual[:10] = 5.0
     looks = np.zeros((2, *CELLS.shape), np.float32)
-    looks[0, :5], looks[1, 5:] = 20.0, 20.0
+    looks[0, :5], looks[0, 5:8], looks[1, 8:] = 20.0, 1.5, 20.0
     votes = np.empty(CELLS.shape, np.float32)
     evidence.image_votes(residual, looks, NONE, np.ones(CELLS.shape, bool), votes)
-    assert (votes[:5] > 0.85).all() and (votes[5:] < -0.5).all()
+    assert (votes[:5] > 0.85).all() and (votes[10:] < -0.5).all()
+    np.testing.assert_allclose(votes[5:10], -evidence.IMAGE_PRIOR, err_msg='only the prior')
 
 
 def test_differences_are_those_of_the_earlier_image():
