@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.geometry import sim3
-from recon3r_ros.slam.backend import alignment
+from recon3r_ros.geometry import se3, sim3
+from recon3r_ros.slam.backend import alignment, appearance
 from recon3r_ros.slam.types import Keyframe, Pair
 
 Array = NDArray[np.float64]
@@ -38,13 +38,17 @@ class MapGraph:
         self._graph.update(nodes, edges)
 
     def loop_edge(self, pair: Pair, partner: Keyframe, new: Keyframe) -> alignment.Edge | None:
-        """Measure the edge that closes a loop; None where the depths do not agree."""
+        """Measure the edge that closes a loop; None where depths or appearance do not agree."""
         to_partner = alignment.measure_edge(
             pair.forward, pair.backward, (partner.pointmap(), partner.confidence))
         to_own = alignment.align_pointmaps(
             new.pointmap(), new.confidence, pair.backward.pointmaps[0],
             pair.backward.confidences[0])
         if to_partner is None or to_own is None:
+            return None
+        _, rotation, translation = sim3.decompose(to_partner[0] @ to_own[0])
+        T_partner_new = se3.from_rt(rotation, translation)
+        if appearance.alike(partner, new, T_partner_new) < appearance.MIN_ALIKE:
             return None
         # From the keyframes' present depths to those that their nodes stand for
         S = (np.diag([1, 1, 1, self.scales[partner.id]]) @ to_partner[0] @ to_own[0]

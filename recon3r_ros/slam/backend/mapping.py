@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.models.types import Encoding, Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend import appearance, pair_graph
 from recon3r_ros.slam.backend.learned import (
     in_scale_of,
     LearnedDepth,
@@ -184,6 +184,8 @@ class Mapper:
                       '%.0f %% are needed', frame.name, 100 * agreement,
                       100 * self.options.min_agreement)
             return None
+        if not known and not self._verified(state, keyframe.id, partners):
+            return None
         state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
         state.edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
         densify(state, state.ids[-1 if len(state.keyframes) > 2 else -2:])
@@ -293,6 +295,16 @@ class Mapper:
                 state.learned.add(j, i, LearnedDepth.of(pair.forward))
                 state.learned.add(i, j, LearnedDepth.of(pair.backward))
         return [again.get(p.partner, p) for p in pairs]
+
+    def _verified(self, state: MapState, new_id: int, partners: Collection[int]) -> bool:
+        """Verify a relocalised keyframe's pose by its appearance in its partners."""
+        new = state.keyframes[new_id]
+        looks = max(appearance.alike(k, new, se3.inverse(k.T_map_cam) @ new.T_map_cam)
+                    for k in (state.keyframes[i] for i in partners))
+        if looks < appearance.MIN_ALIKE:
+            _log.info('keyframe %s rejected: %.0f %% of the image look as the map predicts there, '
+                      '%.0f %% are needed', new.name, 100 * looks, 100 * appearance.MIN_ALIKE)
+        return looks >= appearance.MIN_ALIKE
 
     def _connect(self, state: MapState, pair: Pair, new_id: int) -> None:
         """Record observations of landmarks."""

@@ -42,7 +42,7 @@ def drifted(poses: list[Array]) -> dict[int, Keyframe]:
         if i:
             step = se3.inverse(poses[i - 1]) @ true
             T = T @ se3.exp([0, TURN, 0, 0, 0, 0]) @ se3.stretched(step, DRIFT ** (i - 1))
-        keyframes[i] = replace(keyframe(i, true, DRIFT ** i), T_map_cam=T)
+        keyframes[i] = replace(keyframe(i, true, DRIFT ** i, textured=True), T_map_cam=T)
     return keyframes
 
 
@@ -82,6 +82,18 @@ def test_a_loop_edge_measures_motion_and_drift_of_scale(units: tuple[float, floa
     assert 0 <= edge.sigma < 1e-3, 'the predictions are exact'
 
 
+def test_a_loop_that_looks_wrong_is_not_closed() -> None:
+    """Whatever its depths say: another room may have the same shape."""
+    poses = true_poses()
+    keyframes, last = drifted(poses), COUNT - 1
+    graph = MapGraph()
+    graph.extend(keyframes, chain(COUNT))
+    elsewhere = replace(keyframes[last], gray=np.ascontiguousarray(keyframes[last].gray[::-1]))
+    pair = exact_pair(0, poses[0], poses[last], (1.0, 1.0))
+    assert graph.loop_edge(pair, keyframes[0], keyframes[last]) is not None
+    assert graph.loop_edge(pair, keyframes[0], elsewhere) is None
+
+
 def test_closing_a_loop_undoes_the_drift_all_along_the_way() -> None:
     poses = true_poses()
     keyframes, graph, last = drifted(poses), MapGraph(), COUNT - 1
@@ -106,7 +118,7 @@ def test_closing_a_loop_undoes_the_drift_all_along_the_way() -> None:
 
 def test_a_loop_that_agrees_changes_nothing() -> None:
     poses = true_poses()
-    keyframes = {i: keyframe(i, T) for i, T in enumerate(poses)}
+    keyframes = {i: keyframe(i, T, textured=True) for i, T in enumerate(poses)}
     graph = MapGraph()
     graph.extend(keyframes, chain(COUNT))
     edge = graph.loop_edge(exact_pair(0, poses[0], poses[-1], (2.0, 0.5)), keyframes[0],
@@ -120,7 +132,7 @@ def test_depths_that_loops_have_scaled_are_brought_back_to_those_of_the_nodes() 
     """A second loop is measured with present depths; nodes stand for those at the beginning."""
     poses = true_poses()
     scales = {0: 1.25, 4: 0.6}
-    keyframes = {i: keyframe(i, poses[i], s) for i, s in scales.items()}
+    keyframes = {i: keyframe(i, poses[i], s, textured=True) for i, s in scales.items()}
     graph = MapGraph()
     graph.scales = dict(scales)
     graph.extend(keyframes, [(0, 4)])
@@ -135,7 +147,7 @@ def test_depths_that_loops_have_scaled_are_brought_back_to_those_of_the_nodes() 
 def test_nodes_stand_for_the_present_map() -> None:
     """Where keyframes were scaled, a loop that agrees with the map gives these scales back."""
     poses = true_poses()[:4]
-    keyframes = {i: keyframe(i, T, 0.8) for i, T in enumerate(poses)}
+    keyframes = {i: keyframe(i, T, 0.8, textured=True) for i, T in enumerate(poses)}
     graph = MapGraph()
     graph.scales = dict.fromkeys(keyframes, 0.8)
     graph.extend(keyframes, chain(4))
@@ -150,7 +162,7 @@ def test_nodes_stand_for_the_present_map() -> None:
 @pytest.mark.parametrize('unknown', ['partner', 'new'])
 def test_without_depth_there_is_no_loop_edge(unknown: str) -> None:
     poses = true_poses()
-    keyframes, graph = {i: keyframe(i, poses[i]) for i in (0, 5)}, MapGraph()
+    keyframes, graph = {i: keyframe(i, poses[i], textured=True) for i in (0, 5)}, MapGraph()
     graph.extend(keyframes, [(0, 5)])
     i = 0 if unknown == 'partner' else 5
     nothing = np.zeros_like(keyframes[i].inverse_depth)
@@ -161,7 +173,7 @@ def test_without_depth_there_is_no_loop_edge(unknown: str) -> None:
 
 def test_views_that_share_nothing_give_no_loop_edge() -> None:
     poses = [np.eye(4), se3.from_rt(se3.so3_exp([0, np.pi, 0]), np.zeros(3))]
-    keyframes, graph = {i: keyframe(i, T) for i, T in enumerate(poses)}, MapGraph()
+    keyframes, graph = {i: keyframe(i, T, textured=True) for i, T in enumerate(poses)}, MapGraph()
     graph.extend(keyframes, [(0, 1)])
     pair = exact_pair(0, *poses, (1.0, 1.0))
     assert graph.loop_edge(pair, keyframes[0], keyframes[1]) is None
@@ -170,7 +182,7 @@ def test_views_that_share_nothing_give_no_loop_edge() -> None:
 def test_what_is_refined_again_takes_the_place_of_what_was() -> None:
     """Poses found wrong at first and right later leave no trace of the wrong ones."""
     poses = true_poses()[:5]
-    right = {i: keyframe(i, T) for i, T in enumerate(poses)}
+    right = {i: keyframe(i, T, textured=True) for i, T in enumerate(poses)}
     wrong = {**right, **{i: replace(right[i], T_map_cam=se3.exp(
         [0.05, -0.1, 0.02, 0.2, 0.1, -0.1]) @ right[i].T_map_cam) for i in (2, 3)}}
     graph = MapGraph()
