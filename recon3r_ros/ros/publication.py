@@ -31,8 +31,8 @@ from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
 from recon3r_ros.slam.dynamics.boxes import boxes
-from recon3r_ros.slam.dynamics.mask_refinement import refined
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
+from recon3r_ros.slam.dynamics.outlines import Outlines
 from recon3r_ros.slam.products.cloud import LiveCloud
 from recon3r_ros.slam.products.product import Product
 from recon3r_ros.slam.system import System
@@ -129,6 +129,7 @@ class Publication:
     def _forget(self) -> None:
         self._T_rosmap_map: Array | None = None
         self._last_pose: dict[str, tuple[int, Array]] = {}
+        self._outlines: dict[str, Outlines] = {}
         self._stamp_ns = 0
         self._cloud = self._new_cloud()
         for latched in self._latched:
@@ -320,14 +321,14 @@ class Publication:
         assert mask is not None
         camera, frame_id = tracked.camera_name, self._extrinsics.frame_id(tracked.camera_name)
         own = frame if frame is not None and frame.stamp_ns == tracked.stamp_ns else None
+        outlines = self._outlines.setdefault(camera, Outlines())
 
         @cache
         def outlined() -> Mask:
             if own is None:
                 return mask
-            # Under load, the smaller part of the work would be saved if masks were refined anyway
-            out = mask if tracked.propagated else refined(
-                self._config.dynamics.refiner, own.image, mask)
+            out = outlines.of(self._config.dynamics.refiner, own.image, mask, own.stamp_ns,
+                              tracked.propagated)
             return out if own.mask is None else out | own.mask
 
         now = time.monotonic()

@@ -47,16 +47,17 @@ class MaskPropagation:
         :param period: frames from one detection to the next; 1 detects in every frame
         """
         self._age += 1
-        if self._mask is None or self._age >= period:
-            return None
-        return self._moved(self._mask, gray) if self._mask.any() else self._mask
+        return None if self._age >= period else self.moved(gray)
 
-    def _moved(self, mask: Mask, gray: Gray) -> Mask:
+    def moved(self, gray: Gray) -> Mask | None:
+        """Move the mask (h, w) to a frame, whose tracking image (H, W) is `gray`; None of none."""
+        if self._mask is None or not self._mask.any():
+            return self._mask
         assert self._gray is not None
-        height, width = mask.shape
+        height, width = self._mask.shape
         now, then = (cv2.resize(g, (width, height), interpolation=cv2.INTER_AREA)
                      for g in (gray, self._gray))
         back = self._flow.calc(now, then, None)
         return np.asarray(cv2.remap(
-            mask.astype(np.uint8), pixel_positions(height, width) + back, None,
+            self._mask.astype(np.uint8), pixel_positions(height, width) + back, None,
             cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) > 0)
