@@ -129,7 +129,7 @@ class Dust3rPredictor:
 def _attention(own: ViewOutput, other: ViewOutput) -> PairAttention | None:
     if own.attention is None or other.attention is None:
         return None
-    # Copies: these are kept, the memory of the batch is reused
+    # Copies: a view would keep the memory of the whole batch
     return PairAttention(own.attention.numpy().copy(), other.attention.numpy().copy())
 
 

@@ -24,7 +24,7 @@ ALPHA = 0.2
 OCCLUSION = 0.1
 #: Largest depth of a point, in units of its view's median depth: beyond is sky
 FARTHEST = 1e3
-#: The median depth is that of every n-th pixel and row
+#: The median depth is that of every n-th row and column
 _THIN = 4
 
 Points = NDArray[np.float32]

@@ -122,7 +122,7 @@ class Runner:
         Copy tensors (or None) to the CPU, within `on_stream`.
 
         From a GPU into pinned memory, which is several times as fast and waits once for all. There
-        is little of it, and the next call reuses it: what is kept for long should be copied.
+        is little of it: what is kept for long should be copied.
         """
         if self._stream is None:
             return [None if t is None else t.cpu() for t in tensors]

@@ -33,31 +33,37 @@ COVERED, TEXTURE = 0.6, 3.0
 ALIKE = 0.8
 #: Textured blocks below which two images are not compared
 MIN_BLOCKS = 20
-#: Share of the blocks that must look alike. Of 1200 pairs of unrelated scenes none had more than
-#: 0.12; neighbours have 0.96 in the median, and the widest baselines with a right pose 0.16
+#: Share of the textured blocks that must look alike. Of 1200 pairs of unrelated scenes none had
+#: more than 0.12; neighbours have 0.96 in the median, right poses of the widest baselines 0.16
 MIN_ALIKE = 0.13
 
 
-def alike(known: Keyframe, other: Keyframe, T_known_other: Array) -> float:
+def alike(known: Keyframe, other: Keyframe, T_known_other: Array) -> float | None:
     """
     Share of a keyframe's textured blocks that look alike in another image.
 
     :param known: with dense depth
     :param other: whose depth is not needed
     :param T_known_other: (4, 4) pose of the other camera in the known one's, in its units
-    :return: 0 where too few blocks can be compared
+    :return: None where too few blocks can be compared
     """
     height = max(BLOCK, round(known.camera.height * WIDTH / known.camera.width))
     size = WIDTH, height
-    inverse_depth, masked = (cv2.resize(x, size, interpolation=cv2.INTER_NEAREST)
-                             for x in (known.inverse_depth, known.mask.astype(np.uint8)))
+    inverse_depth, dynamic, dynamic_there = (
+        cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in (
+            known.inverse_depth, known.mask.astype(np.uint8), other.mask.astype(np.uint8)))
     seen, targets = _projected(known, other, inverse_depth, T_known_other)
-    here = _gray(known, size)
     there = cv2.remap(_gray(other, size), *targets, cv2.INTER_LINEAR)
-    correlations = _correlations(here, there, seen & (inverse_depth > 0) & (masked == 0))
-    if len(correlations) < MIN_BLOCKS:
-        return 0.0
-    return float((correlations > ALIKE).mean())
+    dynamic |= cv2.remap(dynamic_there, *targets, cv2.INTER_NEAREST)
+    correlations = _correlations(
+        _gray(known, size), there, seen & (inverse_depth > 0) & (dynamic == 0))
+    return float((correlations > ALIKE).mean()) if len(correlations) >= MIN_BLOCKS else None
+
+
+def verified(known: Keyframe, other: Keyframe, T_known_other: Array) -> bool:
+    """Whether an image looks as a keyframe predicts it; not where they cannot be compared."""
+    share = alike(known, other, T_known_other)
+    return share is not None and share >= MIN_ALIKE
 
 
 def _projected(known: Keyframe, other: Keyframe, inverse_depth: Map, T_known_other: Array

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from recon3r_ros.slam.types import Keyframe, Pair
 
 Array = NDArray[np.float64]
 
+_log = logging.getLogger(__name__)
 #: Uncertainty of edges between keyframes refined jointly (radians, relative to depth)
 _REFINED_SIGMA = 0.002
 
@@ -48,7 +50,9 @@ class MapGraph:
             return None
         _, rotation, translation = sim3.decompose(to_partner[0] @ to_own[0])
         T_partner_new = se3.from_rt(rotation, translation)
-        if appearance.alike(partner, new, T_partner_new) < appearance.MIN_ALIKE:
+        if not appearance.verified(partner, new, T_partner_new):
+            _log.info('loop between keyframes %d and %d rejected: the image does not look as the '
+                      'map predicts it', partner.id, new.id)
             return None
         # From the keyframes' present depths to those that their nodes stand for
         S = (np.diag([1, 1, 1, self.scales[partner.id]]) @ to_partner[0] @ to_own[0]

@@ -299,12 +299,17 @@ class Mapper:
     def _verified(self, state: MapState, new_id: int, partners: Collection[int]) -> bool:
         """Verify a relocalised keyframe's pose by its appearance in its partners."""
         new = state.keyframes[new_id]
-        looks = max(appearance.alike(k, new, se3.inverse(k.T_map_cam) @ new.T_map_cam)
-                    for k in (state.keyframes[i] for i in partners))
-        if looks < appearance.MIN_ALIKE:
-            _log.info('keyframe %s rejected: %.0f %% of the image look as the map predicts there, '
-                      '%.0f %% are needed', new.name, 100 * looks, 100 * appearance.MIN_ALIKE)
-        return looks >= appearance.MIN_ALIKE
+        shares = [appearance.alike(k, new, se3.inverse(k.T_map_cam) @ new.T_map_cam)
+                  for k in (state.keyframes[i] for i in partners)]
+        best = max((s for s in shares if s is not None), default=None)
+        if best is None:
+            _log.info('keyframe %s rejected: it shares too little texture with the map to verify '
+                      'its pose by appearance', new.name)
+        elif best < appearance.MIN_ALIKE:
+            _log.info('keyframe %s rejected: %.0f %% of its textured blocks look as the map '
+                      'predicts, %.0f %% are needed', new.name, 100 * best,
+                      100 * appearance.MIN_ALIKE)
+        return best is not None and best >= appearance.MIN_ALIKE
 
     def _connect(self, state: MapState, pair: Pair, new_id: int) -> None:
         """Record observations of landmarks."""

@@ -47,8 +47,8 @@ MOVING_VOTE, STILL_VOTE, ALIKE_VOTE = f4(1.0), f4(0.15), f4(1.0)
 #: of an image is static
 IMAGE_NOISE, IMAGE_RELATIVE_NOISE = f4(0.12), f4(0.04)
 IMAGE_NEUTRAL, IMAGE_RANGE, IMAGE_STILL, IMAGE_PRIOR = f4(1.5), f4(3.0), f4(0.5), f4(0.1)
-#: Flow by which the image fits better than by the dominant motion, but not by as many grey values,
-#: says nothing of motion: along an edge any flow fits, and a blank object fits as well beside it
+#: Grey values by which the image must fit the flow better than the dominant motion, to count as
+#: motion; otherwise there is only the prior: along an edge any flow fits
 DISTINCT = f4(2.0)
 #: Bounds of the score
 SCORE_LIMIT = f4(3.0)

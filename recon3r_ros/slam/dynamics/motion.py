@@ -61,10 +61,11 @@ MAX_FLOW, REACH = 0.12, 0.2
 #: Time constant of the score, seconds: without evidence a moving region lasts for as long. It is
 #: assumed that frames without stamps come at the usual rate
 MEMORY_S, USUAL_STEP_S = 0.6, 1 / 30
-#: Frames farther apart than this, seconds, are stills from different places: there are few, so
-#: that each says as much as several frames of a video, whose memory they have; and what is off
-#: the plane has parallax, however little is known of the epipole
-STILLS_S, STILL_WEIGHT = 0.4, np.float32(3)
+#: Frames farther apart than this, seconds, are stills from different places, not a video of which
+#: some frames are left out under load. There are few, so that each says as much as several frames
+#: of a video, whose memory they have; and what is off the plane has parallax, however little is
+#: known of the epipole
+STILLS_S, STILL_WEIGHT = 0.9, np.float32(3)
 #: Share of the cells that must have trusted flow and a known depth to be compared alone
 MIN_KNOWN = 0.05
 #: The map and the dominant motion have the same weight where the map leaves this share unexplained
@@ -182,7 +183,8 @@ class MotionEvidence:
         self._surface: BoundedSurface | None = None
         self._appearance = _bordered(np.zeros(self.cells.shape, np.float32), NO_GREY)
         self._count = 0
-        self._stamp_ns, self._step_s, self._is_still = 0, USUAL_STEP_S, False
+        self._stamp_ns: int | None = None
+        self._step_s, self._is_still = USUAL_STEP_S, False
         self._speed = 0.0
         self._agreement = RANDOM
         #: Whether there has been any evidence
@@ -202,15 +204,19 @@ class MotionEvidence:
             self.follow(frame.reference)
             T = frame.T_reference_cam
         image = self.cells.of_image(frame.gray)
-        step_s = abs(frame.stamp_ns - self._stamp_ns) * 1e-9  # backwards in time, too
-        self._stamp_ns = frame.stamp_ns
-        self._is_still = step_s > STILLS_S
-        self._step_s = USUAL_STEP_S if self._is_still or not step_s else step_s
+        self._step_to(frame.stamp_ns)
         seen = _Past.of(image, T)
         before = self._collect(image, seen) if self._past else self._everywhere()
         self._past.append(seen)
         self._count += 1
         return before
+
+    def _step_to(self, stamp_ns: int) -> None:
+        """Take note of the time since the last frame, backwards in time, too."""
+        last_ns = stamp_ns if self._stamp_ns is None else self._stamp_ns
+        step_s, self._stamp_ns = abs(stamp_ns - last_ns) * 1e-9, stamp_ns
+        self._is_still = step_s > STILLS_S
+        self._step_s = USUAL_STEP_S if self._is_still or not step_s else step_s
 
     def vote(self, votes: Map) -> None:
         """Add votes (rows, columns) of another source to the newest frame's score."""
@@ -224,7 +230,8 @@ class MotionEvidence:
             SURE if self._is_still else self._agreement)
         votes, score = np.zeros((2, *self.cells.shape), np.float32)
         if by_image is not None:
-            self._agreement = by_image.agreement
+            if not self._is_still:
+                self._agreement = by_image.agreement
             evidence.image_votes(by_image.residual, self._differences(frame, flow, by_image),
                                  flow.length, flow.valid, votes)
         if by_map is not None:

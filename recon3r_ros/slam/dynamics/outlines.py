@@ -17,6 +17,9 @@ Mask = NDArray[np.bool_]
 
 #: Refined masks are propagated in images of this width, pixels, for at most so many nanoseconds
 WIDTH, MAX_AGE_NS = 214, 500_000_000
+#: Jaccard index of the propagated mask and the refined one, propagated, below which these are of
+#: different detections: not all frames are published
+SAME = 0.7
 
 
 class Outlines:
@@ -24,7 +27,8 @@ class Outlines:
     Refines masks, and propagates refined ones.
 
     Under load only some frames have a detected mask. To refine the propagated ones would cost more
-    than detection, and without it outlines would flicker: the refined mask is propagated instead.
+    than detection, and without it outlines would flicker: the refined mask is propagated instead,
+    as long as it shows the same objects.
     """
 
     def __init__(self) -> None:
@@ -34,7 +38,7 @@ class Outlines:
     def of(self, refiner: MaskRefiner | None, image: Image, mask: Mask, stamp_ns: int,
            propagated: bool) -> Mask:
         """
-        Refine the mask of a frame; frames come in order.
+        Refine the mask of a frame.
 
         :param image: (H, W, 3) RGB or (H, W) grey
         :param mask: (H, W)
@@ -42,18 +46,25 @@ class Outlines:
         :return: (H, W)
         :raises Recon3rError: where an external refiner fails or returns something else than a mask
         """
-        if propagated and not 0 <= stamp_ns - self._stamp_ns <= MAX_AGE_NS:
+        if refiner is None or (
+                propagated and not 0 <= stamp_ns - self._stamp_ns <= MAX_AGE_NS):
             return mask
         size = WIDTH, max(1, round(image.shape[0] * WIDTH / image.shape[1]))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         gray = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         if propagated:
             moved = self._propagation.moved(gray)
-            return mask if moved is None else _resized(moved, image.shape[1::-1])
+            return mask if moved is None else _same(_resized(moved, image.shape[1::-1]), mask)
         out = refined(refiner, image, mask)
         self._stamp_ns = stamp_ns
         self._propagation.keep(gray, _resized(out, size))
         return _resized(out, image.shape[1::-1])
+
+
+def _same(outline: Mask, mask: Mask) -> Mask:
+    """Return an outline of a mask, or the mask itself, where they show different objects."""
+    shared, all_ = np.count_nonzero(outline & mask), np.count_nonzero(outline | mask)
+    return outline if shared >= SAME * all_ else mask
 
 
 def _resized(mask: Mask, size: Sequence[int]) -> Mask:

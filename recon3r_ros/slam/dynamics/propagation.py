@@ -50,7 +50,7 @@ class MaskPropagation:
         return None if self._age >= period else self.moved(gray)
 
     def moved(self, gray: Gray) -> Mask | None:
-        """Move the mask (h, w) to a frame, whose tracking image (H, W) is `gray`; None of none."""
+        """Move the mask (h, w) to a frame's grey image (H, W); None where no mask is kept."""
         if self._mask is None or not self._mask.any():
             return self._mask
         assert self._gray is not None

@@ -355,6 +355,20 @@ def test_a_still_says_as_much_as_several_frames(step_s, moving):
     assert (evidence.score.max() > 2.5) == moving
 
 
+@pytest.mark.parametrize('gap_s', [0, 3])
+def test_a_gap_in_a_video_changes_nothing_for_long(gap_s):
+    """One still does not make the camera one of stills; nor do large stamps."""
+    scene = clip(3, 2)
+    found = []
+    for start_s, gap in ((0, 0), (1_700_000_000, gap_s)):
+        evidence = MotionEvidence(scene.camera)
+        for n, frame in enumerate(scene.frames):
+            stamp_ns = (start_s + (gap if n > 2 else 0)) * 10**9 + n * 33_000_000
+            evidence.add(replace(seen(frame.image, scene.camera), stamp_ns=stamp_ns))
+        found.append(evidence.score > 1)
+    assert (found[0] != found[1]).mean() < 0.01
+
+
 def test_a_turning_camera_sees_nothing_move():
     """Without parallax a homography explains all of it, and the zoom of a lens, too."""
     frame = cv2.resize(clip(1, 0).frames[0].image, (960, 720))

@@ -53,9 +53,26 @@ def test_a_refined_mask_of_another_time_is_not_propagated(stamp_ns: int) -> None
     outlines = Outlines()
     outlines.of(grabcut, *disc(0), stamp_ns=0, propagated=False)
     image, true = disc(1)
-    assert outlines.of(grabcut, image, coarse(true), stamp_ns, True) is not None
     np.testing.assert_array_equal(
         outlines.of(grabcut, image, coarse(true), stamp_ns, True), coarse(true))
+
+
+def test_what_was_detected_since_is_not_lost() -> None:
+    """The frame of the newest detection was not published."""
+    outlines = Outlines()
+    image, true = disc(0)
+    outlines.of(grabcut, image, coarse(true), 0, propagated=False)
+    two = coarse(true)
+    two[20:120, 200:300] = True
+    np.testing.assert_array_equal(outlines.of(grabcut, image, two, PERIOD_NS, True), two)
+
+
+def test_without_a_refiner_masks_stay_as_they_are() -> None:
+    outlines = Outlines()
+    for n in range(2):
+        image, true = disc(n)
+        np.testing.assert_array_equal(
+            outlines.of(None, image, coarse(true), n * PERIOD_NS, n > 0), coarse(true))
 
 
 def test_without_a_refined_mask_the_propagated_one_stays() -> None:
