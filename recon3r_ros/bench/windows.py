@@ -116,21 +116,8 @@ def _sliding(engine: WindowEngine, images: Images, size: int) -> str:
 def _windows(network: Vggt, config: EngineConfig, images: Images) -> str:
     """Measure windows of all sizes, end to end and without the heads."""
     device, precision = resolve(config)
-    rows = []
-    for mode in MODES[device.type]:
-        for count in SIZES[device.type]:
-            release(device)
-            # Takes the network over, in its precision
-            engine = WindowEngine(network, replace(config, mode=mode))
-            trunk, whole = (partial(_window, engine, images[:count], heads)
-                            for heads in (False, True))
-            if device.type == 'cuda':
-                whole()  # records, selects kernels
-            seconds = [device_clock.seconds(work, device) for work in (trunk, whole)]
-            peak = peak_mb(device, mode)
-            rows.append((mode, f'{count}', f'{seconds[0]:.3g}',
-                         f'{AUTHORS[count]:.2f}' if count in AUTHORS else '', f'{seconds[1]:.3g}',
-                         '' if peak is None else f'{peak:.0f}'))
+    rows = [_row(network, replace(config, mode=mode), images[:count])
+            for mode in MODES[device.type] for count in SIZES[device.type]]
     return (f'## Whole windows, trunk in {device_clock.precision_name(precision)}, heads in '
             'float32\n\n'
             'The trunk encodes all views and runs the attention among them, and the camera head, '
@@ -138,6 +125,22 @@ def _windows(network: Vggt, config: EngineConfig, images: Images) -> str:
             'the trunk, for images of about 518x392, with FlashAttention 3 on an H100.\n\n'
             + table(('mode', 'views', 'trunk, s', 'authors, H100, s', 'with heads, s',
                      'peak memory, MB'), rows))
+
+
+def _row(network: Vggt, config: EngineConfig, images: Images) -> tuple[str, ...]:
+    """Measure a window; its engine, with what it has recorded, is released with the function."""
+    device, _ = resolve(config)
+    release(device)
+    # Takes the network over, in its precision
+    engine, count = WindowEngine(network, config), len(images)
+    trunk, whole = (partial(_window, engine, images, heads) for heads in (False, True))
+    if device.type == 'cuda':
+        whole()  # records, selects kernels
+    seconds = [device_clock.seconds(work, device) for work in (trunk, whole)]
+    peak = peak_mb(device, config.mode)
+    return (config.mode, f'{count}', f'{seconds[0]:.3g}',
+            f'{AUTHORS[count]:.2f}' if count in AUTHORS else '', f'{seconds[1]:.3g}',
+            '' if peak is None else f'{peak:.0f}')
 
 
 def _window(engine: WindowEngine, images: Images, heads: bool) -> None:

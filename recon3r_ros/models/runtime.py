@@ -107,7 +107,8 @@ class Runner:
         caller = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(caller)
         before = torch.get_float32_matmul_precision()
-        # Heads of a network of lower precision multiply as they convolve, in TF32
+        # Heads of a network of lower precision multiply as they convolve, in TF32. The setting is
+        # that of the process, in which one thread runs the engines
         heads = 'highest' if self.precision == torch.float32 else 'high'
         torch.set_float32_matmul_precision(heads)
         try:
