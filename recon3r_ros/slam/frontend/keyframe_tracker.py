@@ -17,7 +17,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.frontend.bridging import corners
-from recon3r_ros.slam.frontend.tracking import MIN_INLIERS, Reference, Track, Tracker
+from recon3r_ros.slam.frontend.tracking import MIN_INLIERS, Reference, step, Track, Tracker
 from recon3r_ros.slam.options import FrontendOptions, TRACKED_INFORMATION
 from recon3r_ros.slam.types import Keyframe
 from recon3r_ros.slam.visibility import Surface
@@ -25,6 +25,15 @@ from recon3r_ros.slam.visibility import Surface
 Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+#: Median motion of the landmarks from frame to frame that is verified: so many times the usual
+#: one, and this share of the image's width
+JUMP, MIN_JUMP = 4.0, 0.02
+#: Share of the landmarks that must be tracked from the frame before for a verdict, and share of
+#: the motion by which they may end elsewhere than by the pose
+MIN_TRACKED, JUMP_ERROR = 0.5, 0.25
+#: Share of the usual motion that a frame replaces
+NEW_MOTION = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +84,8 @@ class KeyframeTracker:
         self._landmarks = np.zeros(0, int)
         self._count = 0
         self._last: _Tracked | None = None
+        #: Median motion of the landmarks from frame to frame, pixels
+        self._usual_motion = np.inf
 
     @property
     def camera(self) -> Camera:
@@ -169,12 +180,45 @@ class KeyframeTracker:
 
         :param keyframe: the one that poses are relative to; None where it has no depth yet
         """
-        track = self._tracker.track(gray)
+        track = self._track(gray)
         if track.pose is None and self._last is not None and keyframe is not None:
             # The motion from the frame before is smaller
             self.follow_newest(keyframe)
-            track = self._tracker.track(gray)
+            track = self._track(gray)
         return track
+
+    def _track(self, gray: Gray) -> Track:
+        """Estimate a frame's pose; none where it jumps against the motion of the image."""
+        track, last = self._tracker.track(gray), self._last
+        if track.pose is None or last is None or self._follows_image(
+                track, track.pose, last, gray):
+            return track
+        self._tracker.resume(se3.inverse(last.T_keyframe_cam) @ self._T_keyframe_reference)
+        return replace(track, pose=None)
+
+    def _follows_image(self, track: Track, pose: PnPResult, last: _Tracked, gray: Gray) -> bool:
+        """
+        Verify a pose that jumps by the motion of the image from the frame before.
+
+        On a periodic texture, landmarks can be found a period away, where all of them agree.
+        """
+        where = np.full(self._count, -1)
+        own = np.flatnonzero(pose.inliers & (self._landmarks >= 0))
+        where[self._landmarks[own]] = own
+        both = last.landmarks >= 0
+        both[both] = where[last.landmarks[both]] >= 0
+        if both.sum() < MIN_INLIERS:
+            return True
+        before, now = last.pixels[both], track.pixels[where[last.landmarks[both]]]
+        motion = float(np.median(np.linalg.norm(now - before, axis=1)))
+        if motion > max(JUMP * self._usual_motion, MIN_JUMP * self.camera.width):
+            seen, sure = step(last.gray, gray, before)
+            error = np.linalg.norm(seen - now, axis=1)[sure]
+            if sure.mean() > MIN_TRACKED and np.median(error) > JUMP_ERROR * motion:
+                return False
+        self._usual_motion = motion if np.isinf(self._usual_motion) else (
+            self._usual_motion + NEW_MOTION * (motion - self._usual_motion))
+        return True
 
     def locate(self, gray: Gray, T_cam_reference: Array) -> Track:
         """

@@ -10,6 +10,7 @@ drifts between keyframes; the previous pose only initialises the search.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -85,6 +86,23 @@ def landmark_covariance(keyframe: Keyframe) -> Array:
         return known
     sigmas = [UNKNOWN_ROTATION] * 3 + [UNKNOWN_POSITION * keyframe.median_depth()] * 3
     return np.diag(np.square(sigmas))
+
+
+def step(before: NDArray[np.uint8], gray: NDArray[np.uint8], pixels: NDArray[np.float32]
+         ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """
+    Track points from one frame to the next, whatever is known of poses.
+
+    :param before: (H, W) uint8 the earlier frame
+    :param pixels: (N, 2) float32 in it
+    :return: (N, 2) pixels in the later frame, and which (N,) return to where they began
+    """
+    search = partial(cv2.calcOpticalFlowPyrLK, winSize=WINDOW, maxLevel=_FAR_LEVELS,
+                     criteria=_STOP)
+    moved, status, _ = search(before, gray, pixels[:, None], None)
+    back, returned, _ = search(gray, before, moved, None)
+    error = np.linalg.norm(back[:, 0] - pixels, axis=1)
+    return moved[:, 0], (status[:, 0] == 1) & (returned[:, 0] == 1) & (error < MAX_ERROR)
 
 
 class Tracker:

@@ -359,6 +359,47 @@ def test_following_again_forgets_where_the_camera_was_expected() -> None:
     check(tracker, tracker.track(image(step(1))), step(1))
 
 
+#: Pixels after which a brick wall, straight ahead, repeats itself, and its distance
+PERIOD, DISTANCE = 40, 2.0
+
+
+def bricks(pixels: float) -> NDArray[np.uint8]:
+    """Render a wall of equal bricks from a camera that has moved by so many pixels."""
+    x, y = np.meshgrid(np.arange(TRACKING.width) + pixels, np.arange(TRACKING.height))
+    value = sum(np.sin(2 * np.pi * k * x / PERIOD + 3 * np.sin(y / 7 + k)) for k in (1, 2, 3))
+    return np.clip(np.rint(128 + 30 * np.asarray(value)), 0, 255).astype(np.uint8)
+
+
+def at_pixels(pixels: float) -> Array:
+    """T_keyframe_cam (4, 4) of a camera before the wall."""
+    return at_x(pixels * DISTANCE / TRACKING.fx)
+
+
+def test_a_pose_does_not_jump_by_a_period_of_a_texture() -> None:
+    """Everything agrees there but the motion of the image, which shows the way."""
+    flat = np.full(KEYFRAME.inverse_depth.shape, 1 / DISTANCE, np.float32)
+    wall = replace(KEYFRAME, gray=bricks(0), inverse_depth=flat,
+                   landmarks=np.full(len(KEYFRAME.landmarks), 1 / DISTANCE))
+    tracker = following(wall)
+    for n in range(5):
+        gray = bricks(n)
+        track = tracker.track(gray, wall)
+        check(tracker, track, at_pixels(n))
+        tracker.remember(gray, track, STILL)
+    tracker.resume(se3.inverse(at_pixels(5 - PERIOD)))
+    check(tracker, tracker.track(bricks(5), wall), at_pixels(5))
+
+
+def test_a_sudden_motion_is_no_jump() -> None:
+    tracker = following()
+    for n in range(4):
+        tracked(tracker, step(n))
+    far = step(4) @ at_x(0.05, yaw=0.12)
+    track = tracker.track(image(far), KEYFRAME)
+    check(tracker, track, far)
+    assert tracker.reference is not None and tracker.reference.gray is KEYFRAME.gray
+
+
 def test_without_depth_points_are_followed_from_frame_to_frame() -> None:
     """Each is looked for where it was last; after `follow_again`, where it is in the keyframe."""
     blind = replace(KEYFRAME, landmarks=np.zeros(len(KEYFRAME.keypoints)))
