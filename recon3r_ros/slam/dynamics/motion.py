@@ -61,11 +61,13 @@ MAX_FLOW, REACH = 0.12, 0.2
 #: Time constant of the score, seconds: without evidence a moving region lasts for as long. It is
 #: assumed that frames without stamps come at the usual rate
 MEMORY_S, USUAL_STEP_S = 0.6, 1 / 30
-#: Frames farther apart than this, seconds, are stills from different places, not a video of which
-#: some frames are left out under load. There are few, so that each says as much as several frames
-#: of a video, whose memory they have; and what is off the plane has parallax, however little is
-#: known of the epipole
-STILLS_S, STILL_WEIGHT = 0.9, np.float32(3)
+#: Frames more than the first of these seconds apart are few: no more is forgotten from one to the
+#: next than in that time, and their votes have a greater weight; the greatest, and the memory of
+#: a video, have those more than the second apart, stills
+SLOW_S, STILLS_S, STILL_WEIGHT = 0.1, 0.9, 3.0
+#: Median flow, share of the image's width, beyond which stills are from different places: what is
+#: off the plane has parallax, whatever is known of the epipole
+STILL_WAY = 0.01
 #: Share of the cells that must have trusted flow and a known depth to be compared alone
 MIN_KNOWN = 0.05
 #: The map and the dominant motion have the same weight where the map leaves this share unexplained
@@ -184,7 +186,7 @@ class MotionEvidence:
         self._appearance = _bordered(np.zeros(self.cells.shape, np.float32), NO_GREY)
         self._count = 0
         self._stamp_ns: int | None = None
-        self._step_s, self._is_still = USUAL_STEP_S, False
+        self._step_s, self._is_still, self._weight = USUAL_STEP_S, False, np.float32(1)
         self._speed = 0.0
         self._agreement = RANDOM
         #: Whether there has been any evidence
@@ -216,7 +218,9 @@ class MotionEvidence:
         last_ns = stamp_ns if self._stamp_ns is None else self._stamp_ns
         step_s, self._stamp_ns = abs(stamp_ns - last_ns) * 1e-9, stamp_ns
         self._is_still = step_s > STILLS_S
-        self._step_s = USUAL_STEP_S if self._is_still or not step_s else step_s
+        self._step_s = (USUAL_STEP_S if self._is_still or not step_s
+                        else min(step_s, SLOW_S))
+        self._weight = np.float32(np.interp(step_s, (SLOW_S, STILLS_S), (1, STILL_WEIGHT)))
 
     def vote(self, votes: Map) -> None:
         """Add votes (rows, columns) of another source to the newest frame's score."""
@@ -225,12 +229,13 @@ class MotionEvidence:
     def _collect(self, image: Image, frame: _Past) -> Map:
         flow = self._measure(image, frame)
         by_map = self._compare_with_map(image, frame, flow)
+        elsewhere = self._is_still and self._speed * flow.lag > STILL_WAY * self.cells.width
         by_image = dominant_motion(
             self.cells.positions, flow.forward, flow.valid,
-            SURE if self._is_still else self._agreement)
+            SURE if elsewhere else self._agreement)
         votes, score = np.zeros((2, *self.cells.shape), np.float32)
         if by_image is not None:
-            if not self._is_still:
+            if not elsewhere:
                 self._agreement = by_image.agreement
             evidence.image_votes(by_image.residual, self._differences(frame, flow, by_image),
                                  flow.length, flow.valid, votes)
@@ -244,8 +249,7 @@ class MotionEvidence:
         self._fixed.add(image, flow.length, flow.trusted, flow.lag,
                         None if by_map is None else by_map.way)
         votes[self.fixed] = 0
-        if self._is_still:
-            votes *= STILL_WEIGHT
+        votes *= self._weight
         evidence.accumulate(votes, math.exp(-self._step_s / MEMORY_S), score)
         score[self.fixed] = 0
         self.score, self.votes = score, votes
