@@ -218,8 +218,7 @@ class MotionEvidence:
         last_ns = stamp_ns if self._stamp_ns is None else self._stamp_ns
         step_s, self._stamp_ns = abs(stamp_ns - last_ns) * 1e-9, stamp_ns
         self._is_still = step_s > STILLS_S
-        self._step_s = (USUAL_STEP_S if self._is_still or not step_s
-                        else min(step_s, SLOW_S))
+        self._step_s = min(step_s, SLOW_S) if step_s and not self._is_still else USUAL_STEP_S
         self._weight = np.float32(np.interp(step_s, (SLOW_S, STILLS_S), (1, STILL_WEIGHT)))
 
     def vote(self, votes: Map) -> None:
