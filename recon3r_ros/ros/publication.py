@@ -10,6 +10,7 @@ and graph, and the keyframes that TF still reaches are published in the new scal
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -129,7 +130,7 @@ class Publication:
     def _forget(self) -> None:
         self._T_rosmap_map: Array | None = None
         self._last_pose: dict[str, tuple[int, Array]] = {}
-        self._outlines: dict[str, Outlines] = {}
+        self._outlines: defaultdict[str, Outlines] = defaultdict(Outlines)
         self._stamp_ns = 0
         self._cloud = self._new_cloud()
         for latched in self._latched:
@@ -321,7 +322,7 @@ class Publication:
         assert mask is not None
         camera, frame_id = tracked.camera_name, self._extrinsics.frame_id(tracked.camera_name)
         own = frame if frame is not None and frame.stamp_ns == tracked.stamp_ns else None
-        outlines = self._outlines.setdefault(camera, Outlines())
+        outlines = self._outlines[camera]
 
         @cache
         def outlined() -> Mask:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import pixel_grid
 from recon3r_ros.slam.types import Keyframe
 
 Array = NDArray[np.float64]
@@ -75,8 +76,7 @@ def _projected(known: Keyframe, other: Keyframe, inverse_depth: Map, T_known_oth
     """
     height, width = inverse_depth.shape
     camera = known.camera.resized(width, height)
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    rays = camera.unproject(np.stack([columns, rows], axis=-1).reshape(-1, 2))
+    rays = camera.unproject(pixel_grid(height, width).reshape(-1, 2))
     # Homogeneous, so that unknown depth is no division by zero
     T = se3.inverse(T_known_other)
     points = rays @ T[:3, :3].T + inverse_depth.reshape(-1, 1) * T[:3, 3]

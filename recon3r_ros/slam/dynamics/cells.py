@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.compiled import dense
@@ -117,3 +118,16 @@ class Cells:
     @cached_property
     def _inverse_K(self) -> Array:
         return np.asarray(np.linalg.inv(self.K))
+
+
+def resized_mask(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    """
+    Bring a mask to another size: averaged where it becomes smaller, else interpolated.
+
+    :param shape: rows and columns
+    """
+    if mask.shape == shape:
+        return mask
+    method = cv2.INTER_AREA if mask.shape[1] > shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(mask.astype(np.uint8) * np.uint8(255), shape[::-1],
+                      interpolation=method) >= 128

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.slam.dynamics.cells import resized_mask
 from recon3r_ros.slam.dynamics.colours import Colours
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
 from recon3r_ros.slam.dynamics.labelling import EVEN, label
@@ -139,7 +140,7 @@ class MotionDetector:
         return self._newest / (COLOUR_MEMORY * self._weight + 1)
 
     def _of_pixels(self, cells: Mask) -> Mask:
-        return of_pixels(cells, self.shape)
+        return resized_mask(cells, self.shape)
 
 
 def with_given(score: Map, given: Mask | None) -> Map:
@@ -151,15 +152,7 @@ def with_given(score: Map, given: Mask | None) -> Map:
     """
     if given is None:
         return score
-    cells = cv2.resize(given.astype(np.uint8) * np.uint8(255), score.shape[::-1],
-                       interpolation=cv2.INTER_AREA) >= 128
-    return np.where(cells, SCORE_LIMIT, score)
-
-
-def of_pixels(cells: Mask, shape: tuple[int, int]) -> Mask:
-    """Bring a mask of cells to (h, w) pixels."""
-    return cv2.resize(cells.astype(np.uint8) * np.uint8(255), shape[::-1],
-                      interpolation=cv2.INTER_LINEAR) >= 128
+    return np.where(resized_mask(given, score.shape), SCORE_LIMIT, score)
 
 
 def keyframe_mask(mask: Mask, keyframe: Keyframe) -> Mask:

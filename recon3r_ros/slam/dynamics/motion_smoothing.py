@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.dynamics import labelling
+from recon3r_ros.slam.dynamics.cells import resized_mask
 from recon3r_ros.slam.dynamics.colours import Colours
-from recon3r_ros.slam.dynamics.detector import of_pixels, with_given
+from recon3r_ros.slam.dynamics.detector import with_given
 from recon3r_ros.slam.dynamics.evidence import SCORE_LIMIT
 from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.seen_frame import Lens, SeenFrame
@@ -138,7 +139,7 @@ def _labelled(frames: list[_Scored], begin: int, end: int, shape: tuple[int, int
                     for n, (frame, m) in enumerate(zip(frames, moves))]
     for frame, e in zip(frames[begin:end], evidence[begin:end]):
         mask = labelling.objects(labelling.cut(frame.colours.image, e) & ~frame.fixed, frame.score)
-        yield frame.index, of_pixels(mask, shape) if frame.known else None
+        yield frame.index, resized_mask(mask, shape) if frame.known else None
 
 
 def _around(histograms: list[Scores], n: int) -> Scores:

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.slam.dynamics.cells import resized_mask
 from recon3r_ros.slam.dynamics.mask_refinement import MaskRefiner, refined
 from recon3r_ros.slam.dynamics.propagation import MaskPropagation
 
@@ -49,29 +48,20 @@ class Outlines:
         if refiner is None or (
                 propagated and not 0 <= stamp_ns - self._stamp_ns <= MAX_AGE_NS):
             return mask
+        shape = image.shape[:2]
         size = WIDTH, max(1, round(image.shape[0] * WIDTH / image.shape[1]))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         gray = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         if propagated:
             moved = self._propagation.moved(gray)
-            return mask if moved is None else _same(_resized(moved, image.shape[1::-1]), mask)
+            return mask if moved is None else _same(resized_mask(moved, shape), mask)
         out = refined(refiner, image, mask)
         self._stamp_ns = stamp_ns
-        self._propagation.keep(gray, _resized(out, size))
-        return _resized(out, image.shape[1::-1])
+        self._propagation.keep(gray, resized_mask(out, small.shape[:2]))
+        return resized_mask(out, shape)
 
 
 def _same(outline: Mask, mask: Mask) -> Mask:
     """Return an outline of a mask, or the mask itself, where they show different objects."""
     shared, all_ = np.count_nonzero(outline & mask), np.count_nonzero(outline | mask)
     return outline if shared >= SAME * all_ else mask
-
-
-def _resized(mask: Mask, size: Sequence[int]) -> Mask:
-    """Bring a mask to a width and height."""
-    if mask.shape[::-1] == tuple(size):
-        return mask
-    # Averages where it becomes smaller, else interpolates linearly
-    smaller = mask.shape[1] > size[0]
-    return cv2.resize(mask.astype(np.uint8) * np.uint8(255), tuple(size),
-                      interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR) >= 128

@@ -10,7 +10,6 @@ drifts between keyframes; the previous pose only initialises the search.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import cv2
 import numpy as np
@@ -97,12 +96,23 @@ def step(before: NDArray[np.uint8], gray: NDArray[np.uint8], pixels: NDArray[np.
     :param pixels: (N, 2) float32 in it
     :return: (N, 2) pixels in the later frame, and which (N,) return to where they began
     """
-    search = partial(cv2.calcOpticalFlowPyrLK, winSize=WINDOW, maxLevel=_FAR_LEVELS,
-                     criteria=_STOP)
-    moved, status, _ = search(before, gray, pixels[:, None], None)
-    back, returned, _ = search(gray, before, moved, None)
-    error = np.linalg.norm(back[:, 0] - pixels, axis=1)
-    return moved[:, 0], (status[:, 0] == 1) & (returned[:, 0] == 1) & (error < MAX_ERROR)
+    moved, found = _searched(before, gray, pixels)
+    return moved, found & _return(gray, before, moved, pixels)
+
+
+def _searched(a: NDArray[np.uint8], b: NDArray[np.uint8], pixels: NDArray[np.float32]
+              ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Search points (N, 2) of an image in another: where they are, and which (N,) were found."""
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(
+        a, b, pixels[:, None], None, winSize=WINDOW, maxLevel=_FAR_LEVELS, criteria=_STOP)
+    return moved[:, 0], status[:, 0] == 1
+
+
+def _return(gray: NDArray[np.uint8], before: NDArray[np.uint8], moved: NDArray[np.float32],
+            pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether (N,) points, searched in the earlier image again, end where they began."""
+    back, found = _searched(gray, before, moved)
+    return found & (np.linalg.norm(back - pixels, axis=1) < MAX_ERROR)
 
 
 class Tracker:
@@ -187,11 +197,8 @@ class Tracker:
         assert self.reference is not None
         if not track.found.any():
             return track
-        back, status, _ = cv2.calcOpticalFlowPyrLK(
-            gray, self.reference.gray, track.pixels[:, None], None, winSize=WINDOW,
-            maxLevel=_FAR_LEVELS, criteria=_STOP)
-        error = np.linalg.norm(back[:, 0] - self.reference.pixels, axis=1)
-        return Track(track.pixels, track.found & (status[:, 0] == 1) & (error < MAX_ERROR), None)
+        returned = _return(gray, self.reference.gray, track.pixels, self.reference.pixels)
+        return Track(track.pixels, track.found & returned, None)
 
     def _locate(self, gray: NDArray[np.uint8], T_cam_ref: Array, levels: int) -> Track:
         assert self.reference is not None
