@@ -23,7 +23,8 @@ class SharedData:
     """
     Real sequences and reference outputs, which lie outside the repository and may be absent.
 
-    :param root: the folder that holds `data/`, one folder a pack, and `golden/`
+    :param root: the folder that holds `data/`, one folder a pack, `golden/`, and `field/`, one
+        folder a case
     """
 
     root: Path
@@ -35,6 +36,10 @@ class SharedData:
     def golden(self, name: str) -> Path:
         """Return a file of reference outputs; skip the test where it is absent."""
         return self._existing(self.root / 'golden' / name)
+
+    def field(self, name: str) -> Path:
+        """Return an input from the field; skip the test where it is absent."""
+        return self._existing(self.root / 'field' / name)
 
     @staticmethod
     def _existing(path: Path) -> Path:
