@@ -29,22 +29,24 @@ The second frame after a cut decides. The first is `Scene.UNCERTAIN`, and best l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from enum import Enum
 from itertools import islice, pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.slam.frontend.thumbnails import (
+    COLUMNS,
+    matches,
+    ROWS,
+    textured,
+    thumbnail,
+)
 
 Gray = NDArray[np.uint8]
 
-#: Rows and columns of blocks in a thumbnail, size of a block, and how far it is searched on each
-#: side: a sixth of the image's width. Thumbnail pixels
-ROWS, COLUMNS, BLOCK, REACH = 4, 5, 12, 10
-#: Standard deviation of a block's grey values below which it has no texture, and number of
-#: textured blocks below which an image is not compared
-TEXTURE, MIN_BLOCKS = 3.0, 4
+#: Textured blocks below which an image is not compared
+MIN_BLOCKS = 4
 #: Quantile of the blocks' correlations that is the similarity of two images
 QUANTILE = 0.6
 #: Similarity that most unrelated scenes do not reach
@@ -80,8 +82,8 @@ class CutDetector:
         :return: UNCERTAIN for a frame that is either a single bad one or the first of a new
             scene; NEW for the one after it, where that was so
         """
-        view = cv2.resize(gray, (COLUMNS * BLOCK, ROWS * BLOCK), interpolation=cv2.INTER_AREA)
-        if _textured(view).sum() < MIN_BLOCKS:
+        view = thumbnail(gray)
+        if textured(view).sum() < MIN_BLOCKS:
             return Scene.SAME
         first, self._uncertain = self._uncertain, None
         if first is None:
@@ -110,22 +112,9 @@ class CutDetector:
         return jump if smooth and not _overlap(self._recent[-1], view) else None
 
 
-def _textured(view: Gray) -> NDArray[np.bool_]:
-    """Tell which blocks (ROWS, COLUMNS) of a thumbnail have texture."""
-    return np.asarray(view.reshape(ROWS, BLOCK, COLUMNS, BLOCK).std(axis=(1, 3)) > TEXTURE)
-
-
-def _correlations(then: Gray, now: Gray) -> Iterator[float]:
-    """Find each textured block of a thumbnail in an earlier one: its best correlation."""
-    for y, x in BLOCK * np.argwhere(_textured(now)):
-        around = then[max(0, y - REACH):y + BLOCK + REACH, max(0, x - REACH):x + BLOCK + REACH]
-        yield float(cv2.matchTemplate(
-            around, now[y:y + BLOCK, x:x + BLOCK], cv2.TM_CCOEFF_NORMED).max())
-
-
 def _difference(then: Gray, now: Gray) -> float:
     """Difference of two thumbnails: 0 for equal ones, 1 where nothing correlates."""
-    return 1 - float(np.quantile(list(_correlations(then, now)), QUANTILE))
+    return 1 - float(np.quantile([m.correlation for m in matches(then, now)], QUANTILE))
 
 
 def _overlap(then: Gray, now: Gray) -> bool:
@@ -139,5 +128,5 @@ def _overlap(then: Gray, now: Gray) -> bool:
 def _alike(then: Gray, now: Gray) -> bool:
     """Whether so many blocks correlate that the others need not be looked at."""
     enough = round((1 - QUANTILE) * ROWS * COLUMNS)
-    good = (c for c in _correlations(then, now) if c >= UNRELATED)
+    good = (m for m in matches(then, now) if m.correlation >= UNRELATED)
     return len(list(islice(good, enough))) == enough
