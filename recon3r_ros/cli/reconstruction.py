@@ -81,6 +81,9 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
                           options.motion.refiner, executor)
         try:
             _stream(session, sequence, bar, interruption)
+            if not session.interrupted:
+                bar.stage('completing', len(sequence))
+                session.complete(bar.advance)
             bar.stage('refining')
             session.finish()
             if options.motion.offline and not session.interrupted:

@@ -23,6 +23,7 @@ class Timings:
     :param frame_median_ms: milliseconds in total for a tracked frame that became no keyframe, with
         its masks at full size; None likewise
     :param keyframe_median_ms: milliseconds of local mapping for a keyframe; None if none
+    :param complete_s: seconds for posing images that had no pose, at the end
     :param finish_s: seconds for the refinement at the end
     :param smooth_s: seconds for detecting dynamic objects again, offline
     :param write_s: seconds for fusing the map and writing the results at the end
@@ -39,6 +40,7 @@ class Timings:
     motion_median_ms: float | None
     frame_median_ms: float | None
     keyframe_median_ms: float | None
+    complete_s: float
     finish_s: float
     smooth_s: float
     write_s: float

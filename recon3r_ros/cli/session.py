@@ -24,6 +24,7 @@ from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
+from recon3r_ros.slam.completion import Stretch
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner, refined
 from recon3r_ros.slam.products.cloud import fuse
@@ -63,6 +64,7 @@ class Session:
         self._read_s = 0.0
         self._finish_s = 0.0
         self._smooth_s = 0.0
+        self._complete_s = 0.0
         self._times: list[StageTimes] = []
         self._frame_s: list[float] = []
         self._frame_cpu_s: list[float] = []
@@ -146,6 +148,35 @@ class Session:
         if update.frames and update.keyframe is None:
             self._frame_s.append(times.total)
             self._frame_cpu_s.append(times.total_cpu)
+
+    def complete(self, advance: Callable[[], None]) -> None:
+        """
+        Pose the images that have no pose: before the first map, and lost stretches.
+
+        :param advance: called after each image that is read again
+        """
+        begin = perf_counter()
+        posed = int(self._system.map.started)
+        while posed:  # a new keyframe may place others
+            found = [s for stretches in self._system.stretches().values() for s in stretches]
+            posed = self._complete(found, advance) if found else 0
+        self._complete_s = perf_counter() - begin
+
+    def _complete(self, stretches: list[Stretch], advance: Callable[[], None]) -> int:
+        """Pose images of some stretches; return how many got a pose."""
+        needed = {i for stretch in stretches for i in stretch.needed}
+
+        def again() -> Iterator[Frame]:
+            for frame in self._sequence:
+                if frame.index in needed:
+                    yield frame
+                if frame.index >= max(needed):
+                    return
+                advance()
+
+        update = self._system.complete(again())
+        self.update(update, None)
+        return len(update.frames)
 
     def finish(self) -> None:
         """Run the final refinement; only in the first call."""
@@ -286,7 +317,8 @@ class Session:
             motion_median_ms=_median_ms([t.motion for t in self._times]),
             frame_median_ms=_median_ms(self._frame_s),
             keyframe_median_ms=_median_ms([t.wall_s for t in self._mapping.keyframe_times]),
-            finish_s=self._finish_s, smooth_s=self._smooth_s, write_s=write_s,
+            complete_s=self._complete_s, finish_s=self._finish_s, smooth_s=self._smooth_s,
+            write_s=write_s,
             track_cpu_median_ms=_median_ms([t.track_cpu for t in self._times]),
             motion_cpu_median_ms=_median_ms([t.motion_cpu for t in self._times]),
             frame_cpu_median_ms=_median_ms(self._frame_cpu_s),

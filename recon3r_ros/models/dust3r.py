@@ -85,7 +85,8 @@ class Dust3rPredictor:
         view = prepare(view, self._image_size, PATCH)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return Dust3rEncoding(
-            view.camera, view.image, detect_keypoints(gray, view.camera.width, view.camera.height),
+            view.camera, view.image, detect_keypoints(
+                gray, view.camera.width, view.camera.height, view.excluded),
             self.engine.encode(view.image))
 
     def predict(self, groups: Sequence[tuple[Dust3rEncoding, ...]],

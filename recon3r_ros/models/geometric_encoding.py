@@ -53,7 +53,7 @@ class GeometricEncoding:
             view.image, cv2.COLOR_GRAY2RGB)
         return cls(
             view, flow.Pyramid(fine, _resize(fine, camera)), camera, _resize(image, camera),
-            detect_keypoints(fine, camera.width, camera.height))
+            detect_keypoints(fine, camera.width, camera.height, view.excluded))
 
     @property
     def features(self) -> None:

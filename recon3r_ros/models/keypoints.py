@@ -21,20 +21,25 @@ HARRIS = 0.08
 _CANDIDATES = 4
 
 
-def detect_keypoints(gray: NDArray[np.uint8], grid_width: int, grid_height: int
-                     ) -> NDArray[np.int32]:
+def detect_keypoints(gray: NDArray[np.uint8], grid_width: int, grid_height: int,
+                     excluded: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
     """
     Corners of an image (Harris and Stephens, 1988), as pixels of a coarser grid.
 
     :param gray: (H, W) uint8
     :param grid_width: columns of the pointmap grid that covers the same image
     :param grid_height: its rows
+    :param excluded: (h, w) of any size: where there are none
     :return: (K, 2) distinct grid pixels (u, v)
     """
     height, width = gray.shape
+    static = None
+    if excluded is not None:
+        static = cv2.resize(
+            (~excluded).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     corners = cv2.goodFeaturesToTrack(
         gray, _CANDIDATES * MAX_KEYPOINTS, QUALITY, SPACING * float(np.hypot(width, height)),
-        blockSize=5, useHarrisDetector=True, k=HARRIS)
+        mask=static, blockSize=5, useHarrisDetector=True, k=HARRIS)
     if corners is None:
         return np.empty((0, 2), np.int32)
     corners = corners[_spread(corners[:, 0], width, height)]

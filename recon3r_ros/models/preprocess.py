@@ -46,14 +46,15 @@ def cropped(view: View, x: int, y: int, width: int, height: int) -> View:
     :param y: first row
     """
     rows, columns = slice(y, y + height), slice(x, x + width)
-    moving = None
-    if view.moving is not None:
-        size = (view.camera.width, view.camera.height)
-        moving = cv2.resize(view.moving.astype(np.uint8), size,
-                            interpolation=cv2.INTER_NEAREST)[rows, columns] > 0
+    size = (view.camera.width, view.camera.height)
+    moving, excluded = (
+        None if mask is None else cv2.resize(
+            mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)[rows, columns] > 0
+        for mask in (view.moving, view.excluded))
     return replace(
         view, image=np.ascontiguousarray(view.image[rows, columns]),
         camera=view.camera.cropped(x, y, width, height), moving=moving,
+        excluded=excluded,
         depth=None if view.depth is None else view.depth[rows, columns])
 
 

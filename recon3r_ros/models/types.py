@@ -42,6 +42,8 @@ class View:
     :param calibrated: whether the intrinsics are known
     :param moving: (h, w) of any size, known dynamic mask, for predictors that estimate the
         camera's motion; None where unknown
+    :param excluded: (h, w) of any size, the part of `moving` that is certain: masks by the user,
+        what is fixed to the camera; no keypoints lie there. None for nothing
     :param depth: (H, W) float32 measured along the optical axis, metres, NaN where unknown; None
         where it was not measured
     :param pose: prior from tracking; None where unknown
@@ -51,6 +53,7 @@ class View:
     camera: Camera
     calibrated: bool = True
     moving: NDArray[np.bool_] | None = None
+    excluded: NDArray[np.bool_] | None = None
     depth: NDArray[np.float32] | None = None
     pose: PosePrior | None = None
 

@@ -90,7 +90,8 @@ class VggtPredictor:
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return VggtEncoding(
             view.camera, view.calibrated, view.image,
-            detect_keypoints(gray, view.camera.width, view.camera.height),
+            detect_keypoints(
+                gray, view.camera.width, view.camera.height, view.excluded),
             self.engine.encode(view.image))
 
     def predict(self, groups: Sequence[tuple[VggtEncoding, ...]],

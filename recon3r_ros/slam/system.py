@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from recon3r_ros.models.types import PosePrior, Predictor
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
+from recon3r_ros.slam.completion import Completion, Stretch, stretches
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.motion_smoothing import smoothed
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
+from recon3r_ros.slam.frontend.exposure import Exposure
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, untracked
 from recon3r_ros.slam.frontend.tracking import landmark_covariance
@@ -81,6 +83,8 @@ class System:
         self._effort = Effort()
         self._frontends: dict[str, CameraFrontend] = {}
         self._trajectory = Trajectory()
+        #: Indices of the frames of each camera
+        self._seen: dict[str, list[int]] = {}
         self._scale = ScaleSources()
         self._ordered: Ordered | None = None
         self._begun: Begun | None = None
@@ -115,6 +119,7 @@ class System:
         """
         begin, begin_cpu = perf_counter(), thread_time()
         frontend = self._frontend_of(frame)
+        self._seen.setdefault(frontend.name, []).append(frame.index)
         if self._lag is not None:
             self._lag.count_frame()
         settled = self._completed(self.poll())
@@ -155,6 +160,30 @@ class System:
             due = self._lag.is_over or lost
         return self._settle() if due else Update(self.state, (), None)
 
+    def stretches(self) -> dict[str, list[Stretch]]:
+        """Frames without a pose, by camera."""
+        return {name: stretches(self._seen[name], self._trajectory.posed(name), frontend.cut_at)
+                for name, frontend in self._frontends.items()}
+
+    def complete(self, frames: Iterable[Frame]) -> Update:
+        """
+        Pose frames that have no pose, after the last frame.
+
+        :param frames: at least those that the stretches of one camera need, in order
+        """
+        settled = self._settle_all()
+        if not self.map.started:
+            return settled
+        frontend, = self._frontends.values()
+        completion = Completion(frontend, self._executor, self.map)
+        found = []
+        for posed in completion.posed(self.stretches()[frontend.name], frames):
+            self.map = completion.map
+            found.append(self._record_keyframe(posed) if isinstance(posed, Keyframe)
+                         else self._record(frontend, posed))
+        self.map = completion.map
+        return replace(settled, frames=(*settled.frames, *found))
+
     def finish(self) -> Update:
         """
         Refine all keyframes jointly after the last frame.
@@ -181,7 +210,9 @@ class System:
         :return: masks by the frames' index, for `lens`; without those of which nothing is known
         """
         frontend, = self._frontends.values()
-        return smoothed(frames, frontend.rectifier, self.map,
+        lens, exposure = frontend.rectifier, Exposure()
+        steady = (exposure.steadied(f, lens.tracking_image(f))[0] for f in frames)
+        return smoothed(steady, lens, self.map,
                         self.trajectory() if self.map.started else [], frontend.cut_at)
 
     def fixed(self, camera_name: str) -> Mask:
@@ -288,6 +319,7 @@ class System:
         self._begun = None
         self._frontends.clear()
         self._trajectory = Trajectory()
+        self._seen.clear()
         self._scale = scale
 
     def _order(self, frontend: CameraFrontend, request: KeyframeRequest | None) -> Update:
@@ -309,7 +341,7 @@ class System:
             self._executor.call(Mapper.leave_out, dict.fromkeys(recent[-RECENT:], fixed))
         in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
         self._ordered = Ordered(frontend, request, self._executor.call(
-            Mapper.add, untracked(request.frame), view, request.gray, in_use))
+            Mapper.add, untracked(request.frame), view, request.gray, in_use, request.overlap))
         return self.poll()
 
     def _start(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:

@@ -70,6 +70,10 @@ class Trajectory:
         return [(f, known.pose_in_map(f.keyframe, f.T_keyframe_cam, f.scale))
                 for f in frames[::-1][::step][::-1]]
 
+    def posed(self, camera_name: str) -> dict[int, TrackedFrame]:
+        """Return the frames of one camera, by index."""
+        return {f.index: f for f in self._frames.values() if f.camera_name == camera_name}
+
     def place_anew(self, known: Map, cameras: Mapping[str, Camera]) -> None:
         """
         Re-estimate the frames' poses from their keyframes' refined landmarks.

@@ -12,6 +12,8 @@ cross-correlation, so that exposure does not matter.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -32,16 +34,36 @@ _BLUR = 1.0
 COVERED, TEXTURE = 0.6, 3.0
 #: Correlation of a block that looks alike
 ALIKE = 0.8
-#: Textured blocks below which two images are not compared
-MIN_BLOCKS = 20
+#: Textured blocks below which two images are not compared, and below which they are few
+MIN_BLOCKS, FEW_BLOCKS = 8, 20
 #: Share of the textured blocks that must look alike. Of 1200 pairs of unrelated scenes none had
 #: more than 0.12; neighbours have 0.96 in the median, right poses of the widest baselines 0.16
 MIN_ALIKE = 0.13
+#: The same of few blocks, among which unrelated scenes had up to 0.25
+FEW_ALIKE = 0.35
 
 
-def alike(known: Keyframe, other: Keyframe, T_known_other: Array) -> float | None:
+@dataclass(frozen=True)
+class Likeness:
     """
-    Share of a keyframe's textured blocks that look alike in another image.
+    How much an image looks as a keyframe predicts it.
+
+    :param share: of the textured blocks that look alike
+    :param needed: share that verifies the pose
+    """
+
+    share: float
+    needed: float
+
+    @property
+    def verified(self) -> bool:
+        """Whether the pose is verified."""
+        return self.share >= self.needed
+
+
+def likeness(known: Keyframe, other: Keyframe, T_known_other: Array) -> Likeness | None:
+    """
+    Compare an image with what a keyframe predicts.
 
     :param known: with dense depth
     :param other: whose depth is not needed
@@ -58,13 +80,16 @@ def alike(known: Keyframe, other: Keyframe, T_known_other: Array) -> float | Non
     dynamic |= cv2.remap(dynamic_there, *targets, cv2.INTER_NEAREST)
     correlations = _correlations(
         _gray(known, size), there, seen & (inverse_depth > 0) & (dynamic == 0))
-    return float((correlations > ALIKE).mean()) if len(correlations) >= MIN_BLOCKS else None
+    if len(correlations) < MIN_BLOCKS:
+        return None
+    return Likeness(float((correlations > ALIKE).mean()),
+                    MIN_ALIKE if len(correlations) >= FEW_BLOCKS else FEW_ALIKE)
 
 
 def verified(known: Keyframe, other: Keyframe, T_known_other: Array) -> bool:
     """Whether an image looks as a keyframe predicts it; not where they cannot be compared."""
-    share = alike(known, other, T_known_other)
-    return share is not None and share >= MIN_ALIKE
+    found = likeness(known, other, T_known_other)
+    return found is not None and found.verified
 
 
 def _projected(known: Keyframe, other: Keyframe, inverse_depth: Map, T_known_other: Array

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 import logging
 
 import numpy as np
@@ -48,6 +48,18 @@ Array = NDArray[np.float64]
 GLOBAL_ITERATIONS = 15
 #: Keyframes this close to each other get an edge of the graph from their refined poses
 CHAINED = 2
+#: Agreement of a relocalised keyframe, share of what it needs, with which the map is questioned
+QUESTIONED = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class New:
+    """A keyframe to be added, its encoding and view, and its overlap as of a first pair."""
+
+    keyframe: Keyframe
+    encoding: Encoding
+    view: View
+    overlap: float
 
 
 class Mapper:
@@ -144,31 +156,61 @@ class Mapper:
         return keyframe.id
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
-            in_use: Collection[int] = ()) -> int | None:
+            in_use: Collection[int] = (), overlap: float = 1.0,
+            candidates: int = pair_graph.LOST_CANDIDATES) -> int | None:
         """
         Add a keyframe: predict it with its partners, estimate its pose, refine the window.
 
         :param view: with its dynamic mask, and its pose where tracking knows it
         :param gray: (H', W') uint8 tracking image
         :param in_use: keyframes that cameras are tracked against, which are not culled
+        :param overlap: of a first pair, see `begin`
+        :param candidates: similar keyframes to try as partners, where its pose is unknown
         :return: its id, or None where no partner shows the same scene with enough parallax, or
             where too few of its observations agree with the map
         """
         state = self._state.fork()
         keyframe, encoding = self._make(state, frame, view, gray)
-        T_map_cam = None if view.pose is None else view.pose.T_map_cam
-        known = T_map_cam is not None or not state.started
+        new = New(keyframe, encoding, view, overlap)
+        if view.pose is None and state.started:
+            return self._relocalise(new, in_use, candidates)
         pairs, loop = state.pairing.with_partners(
-            keyframe, encoding, state.keyframes, known, WINDOW, state.focal_factor)
+            keyframe, encoding, state.keyframes, WINDOW, state.focal_factor)
+        return self._added(state, new, pairs, loop, in_use)
+
+    def _relocalise(self, new: New, in_use: Collection[int], candidates: int) -> int | None:
+        """Try groups of partners until one of them places the keyframe, verified."""
+        for partners in self._state.pairing.relocalisation_partners(
+                new.keyframe, self._state.keyframes, candidates):
+            state = self._state.fork()
+            pairs = state.pairing.predict(
+                new.keyframe, new.encoding, [state.keyframes[i] for i in partners],
+                state.focal_factor)
+            made = self._added(state, new, pairs, None, in_use)
+            if made is not None:
+                return made
+        return None
+
+    def _added(self, state: MapState, new: New, pairs: list[Pair], loop: int | None,
+               in_use: Collection[int]) -> int | None:
+        """
+        Place a keyframe by its pairs, and refine the window; commit it if it is verified.
+
+        :param state: a fork of the present one
+        :param loop: the partner that closes a loop
+        """
         if not pairs:
             return None
+        keyframe, view = new.keyframe, new.view
+        T_map_cam = None if view.pose is None else view.pose.T_map_cam
+        known = T_map_cam is not None or not state.started
         if not state.started:
-            T_map_cam = begin(state, pairs[0])
+            T_map_cam = begin(state, pairs[0], new.overlap)
         else:
             T_map_cam = place(state, keyframe, pairs, T_map_cam)
         if T_map_cam is None:
             return None
-        self._insert(state, replace(keyframe, T_map_cam=T_map_cam), encoding)
+        self._insert(state, replace(keyframe, T_map_cam=T_map_cam), new.encoding)
         pairs = self._mask_movers(state, pairs, keyframe.id)
         for pair in pairs:
             self._connect(state, pair, keyframe.id)
@@ -179,10 +221,14 @@ class Mapper:
         partners = {p.partner for p in pairs} | state.seen.reobserve(
             state.keyframes[keyframe.id], others)
         agreement = refine(state, partners)
-        if agreement < self.options.min_agreement:
+        needed = self.options.min_agreement
+        if not known and QUESTIONED * needed < agreement < needed:
+            # The map may have drifted since the partners: adjust all of it
+            solve(state, state.ids, {state.ids[0]})
+            agreement = refine(state, partners)
+        if agreement < needed:
             _log.info('keyframe %s rejected: %.0f %% of its observations agree with the map, '
-                      '%.0f %% are needed', frame.name, 100 * agreement,
-                      100 * self.options.min_agreement)
+                      '%.0f %% are needed', keyframe.name, 100 * agreement, 100 * needed)
             return None
         if not known and not self._verified(state, keyframe.id, partners):
             return None
@@ -195,6 +241,10 @@ class Mapper:
         self._leave_window(state)
         self._cull(state, in_use)
         return keyframe.id
+
+    def take_back(self, i: int) -> None:
+        """Drop a keyframe that others do not refer to: its pose has been found to be wrong."""
+        self._state.forget(i)
 
     def take_back_first_pair(self) -> None:
         """Drop the second keyframe and the first one's depths."""
@@ -299,17 +349,20 @@ class Mapper:
     def _verified(self, state: MapState, new_id: int, partners: Collection[int]) -> bool:
         """Verify a relocalised keyframe's pose by its appearance in its partners."""
         new = state.keyframes[new_id]
-        shares = [appearance.alike(k, new, se3.inverse(k.T_map_cam) @ new.T_map_cam)
-                  for k in (state.keyframes[i] for i in partners)]
-        best = max((s for s in shares if s is not None), default=None)
-        if best is None:
+        found = [likeness for likeness in (
+            appearance.likeness(k, new, se3.inverse(k.T_map_cam) @ new.T_map_cam)
+            for k in (state.keyframes[i] for i in partners)) if likeness is not None]
+        if any(likeness.verified for likeness in found):
+            return True
+        if not found:
             _log.info('keyframe %s rejected: it shares too little texture with the map to verify '
                       'its pose by appearance', new.name)
-        elif best < appearance.MIN_ALIKE:
+        else:
+            best = max(found, key=lambda likeness: likeness.share / likeness.needed)
             _log.info('keyframe %s rejected: %.0f %% of its textured blocks look as the map '
-                      'predicts, %.0f %% are needed', new.name, 100 * best,
-                      100 * appearance.MIN_ALIKE)
-        return best is not None and best >= appearance.MIN_ALIKE
+                      'predicts, %.0f %% are needed', new.name, 100 * best.share,
+                      100 * best.needed)
+        return False
 
     def _connect(self, state: MapState, pair: Pair, new_id: int) -> None:
         """Record observations of landmarks."""

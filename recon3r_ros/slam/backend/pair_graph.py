@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 #: depth
 OFFSETS = (1, 3)
 #: Partners of a keyframe whose pose is unknown
-LOST_RECENT, LOST_CANDIDATES = 3, 5
+LOST_RECENT, LOST_CANDIDATES = 2, 5
 
 
 def window_partners(count: int) -> list[int]:
@@ -59,20 +59,24 @@ def loop_candidate(descriptors: Sequence[NDArray[np.float32]], gap: int) -> int 
     return best if similarity[best] >= similarity[farthest] else None
 
 
-def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]]) -> list[int]:
+def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]], ages: Sequence[int],
+                              similar: int) -> list[list[int]]:
     """
-    Partners for the newest keyframe where its pose is unknown: recent and similar ones.
+    Partners for the newest keyframe where its pose is unknown: near in time, and similar ones.
 
     :param descriptors: one unit vector (D,) per keyframe, oldest first
-    :return: indices, most promising first
+    :param ages: time from each of the others to the newest
+    :param similar: how many of the similar ones
+    :return: groups of indices, most promising first
     """
     newest = len(descriptors) - 1
     if newest == 0:
         return []
-    recent = list(range(newest - 1, max(newest - 1 - LOST_RECENT, -1), -1))
+    recent = sorted(range(newest), key=lambda n: (ages[n], -n))[:LOST_RECENT]
     similarity = np.stack(descriptors[:newest]) @ descriptors[newest]
     alike = [int(i) for i in np.argsort(-similarity, kind='stable') if int(i) not in recent]
-    return recent + alike[:LOST_CANDIDATES]
+    return [recent, *(alike[n:min(n + LOST_CANDIDATES, similar)]
+                      for n in range(0, min(similar, len(alike)), LOST_CANDIDATES))]
 
 
 def most_redundant(poses: NDArray[np.float64], depths: NDArray[np.float64],

@@ -104,12 +104,10 @@ class Pairing:
                 del memory[i]
 
     def with_partners(self, new: Keyframe, encoding: Encoding, keyframes: dict[int, Keyframe],
-                      placed: bool, window: int, focal_factor: float
-                      ) -> tuple[list[Pair], int | None]:
+                      window: int, focal_factor: float) -> tuple[list[Pair], int | None]:
         """
-        Predict a new keyframe with partners from the whole map.
+        Predict a new keyframe, whose pose is known, with partners from the whole map.
 
-        :param placed: whether the new one's pose is known; else partners are chosen by descriptors
         :param window: newest keyframes that are too near to close a loop with
         :param focal_factor: see `predict`
         :return: pairs that show the same scene, and which partner closes a loop, if one does
@@ -119,28 +117,38 @@ class Pairing:
 
         def predict(partners: Sequence[int], members: Sequence[int] = ()) -> list[Pair]:
             return self.predict(new, encoding, [keyframes[i] for i in partners], focal_factor,
-                                members, placed)
+                                members, placed=True)
 
-        if placed:
-            own = [i for i in ids if keyframes[i].camera_name == new.camera_name]
-            members = self._members(own, encoding, keyframes)
-            near = members[::-1] or own
-            partners = [near[p] for p in pair_graph.window_partners(len(near) + 1)]
-            if members and near[0] not in partners and len(near) < pair_graph.OFFSETS[-1]:
-                partners.append(near[0])  # a window that just began shares few views
-            loop = pair_graph.loop_candidate(descriptors, window)
-            partners = [p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)]
-            # Of several cameras, one's window may reach far back
-            old = [ids[loop]] if loop is not None and ids[loop] not in partners else []
-            if self.predictor.together is None:  # pairs are independent of each other
-                pairs = predict([*partners, *old], members)
-            else:
-                pairs = predict(partners, members) + predict(old, members)
-            closing = [p.partner for p in pairs if p.partner in old]
-            return pairs, closing[0] if closing else None
-        candidates = pair_graph.relocalisation_candidates(descriptors)
-        recent = predict([ids[p] for p in candidates[:2]])
-        return recent or predict([ids[p] for p in candidates[2:]]), None
+        own = [i for i in ids if keyframes[i].camera_name == new.camera_name]
+        members = self._members(own, encoding, keyframes)
+        near = members[::-1] or own
+        partners = [near[p] for p in pair_graph.window_partners(len(near) + 1)]
+        if members and near[0] not in partners and len(near) < pair_graph.OFFSETS[-1]:
+            partners.append(near[0])  # a window that just began shares few views
+        loop = pair_graph.loop_candidate(descriptors, window)
+        partners = [p for p in partners if p == own[-1] or _overlaps(keyframes[p], new)]
+        # Of several cameras, one's window may reach far back
+        old = [ids[loop]] if loop is not None and ids[loop] not in partners else []
+        if self.predictor.together is None:  # pairs are independent of each other
+            pairs = predict([*partners, *old], members)
+        else:
+            pairs = predict(partners, members) + predict(old, members)
+        closing = [p.partner for p in pairs if p.partner in old]
+        return pairs, closing[0] if closing else None
+
+    @staticmethod
+    def relocalisation_partners(new: Keyframe, keyframes: Mapping[int, Keyframe], similar: int
+                                ) -> list[list[int]]:
+        """
+        Choose partners for a keyframe whose pose is unknown.
+
+        :param similar: how many of the keyframes that look similar
+        :return: groups of keyframes to try, most promising first
+        """
+        ids = list(keyframes)
+        return [[ids[n] for n in group] for group in pair_graph.relocalisation_candidates(
+            [keyframes[i].descriptor for i in ids] + [new.descriptor],
+            [abs(keyframes[i].stamp_ns - new.stamp_ns) for i in ids], similar)]
 
     def predict(self, new: Keyframe, encoding: Encoding, partners: Sequence[Keyframe],
                 focal_factor: float, members: Sequence[int] = (), placed: bool = False

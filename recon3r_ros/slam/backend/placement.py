@@ -18,10 +18,12 @@ Array = NDArray[np.float64]
 
 #: Least correspondences of keypoints to estimate a keyframe's pose
 MIN_PLACED = 25
-#: Share of a first pair's keypoints that must have depth, and with what confidence (inverse
+#: Share of a first pair's static keypoints that must have depth, and with what confidence (inverse
 #: variance): below it the error of the pair's pose, which confidences do not include, would
-#: dominate its depths
+#: dominate its depths. Where the overlap falls below a half, the next pair will be no better, and
+#: less must do
 MIN_FIRST_SHARE, SURE = 0.25, 900.0
+LITTLE_OVERLAP, LEAST_FIRST_SHARE = 0.5, 0.15
 #: Reprojection error of PnP on the partners' landmarks, grid pixels
 PLACING_ERROR = 2.0
 
@@ -49,20 +51,23 @@ def begin_alone(state: MapState, i: int) -> bool:
     return True
 
 
-def begin(state: MapState, pair: Pair) -> Array | None:
+def begin(state: MapState, pair: Pair, overlap: float) -> Array | None:
     """
     Pose the second keyframe; the first one's median depth becomes the unit of length.
 
+    :param overlap: share of the first one's keypoints that the second one observes
     :return: its T_map_cam (4, 4); None where the pair has too little depth
     """
     first = state.keyframes[pair.partner]
     sure = at(pair.of_partner.confidence, first.keypoints) > SURE
+    static = ~at(first.mask, first.keypoints)
+    sure &= static
     edge = alignment.measure_edge(pair.forward, pair.backward, None)
-    if edge is None or sure.mean() < MIN_FIRST_SHARE:
+    share = MIN_FIRST_SHARE if overlap > LITTLE_OVERLAP else LEAST_FIRST_SHARE
+    if edge is None or sure.sum() < max(MIN_PLACED, share * static.sum()):
         return None
     own = at(pair.forward.pointmaps[0], first.keypoints)[:, 2]
     unit = 1 / float(np.median(own[sure]))
-    static = ~at(first.mask, first.keypoints)
     state.change(first.id, landmarks=np.where(
         static & (at(pair.of_partner.confidence, first.keypoints) > 0), 1 / (own * unit), 0))
     _, rotation, translation = sim3.decompose(edge[0])

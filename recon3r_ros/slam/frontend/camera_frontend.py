@@ -25,6 +25,7 @@ from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
+from recon3r_ros.slam.frontend.exposure import Exposure
 from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
 from recon3r_ros.slam.frontend.initializer import Initializer
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
@@ -37,9 +38,17 @@ from recon3r_ros.slam.frontend.steps import (
     Purpose,
     untracked,
 )
-from recon3r_ros.slam.frontend.tracking import Track
+from recon3r_ros.slam.frontend.tracking import masked, Track
 from recon3r_ros.slam.options import FrontendOptions
-from recon3r_ros.slam.types import Frame, Keyframe, Map, StageTimes, TrackedFrame, TrackingState
+from recon3r_ros.slam.types import (
+    at,
+    Frame,
+    Keyframe,
+    Map,
+    StageTimes,
+    TrackedFrame,
+    TrackingState,
+)
 
 Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
@@ -49,6 +58,8 @@ _log = logging.getLogger(__name__)
 
 #: Share of the first keyframe's keypoints still tracked below which initialisation restarts
 RESTART_OVERLAP = 0.25
+#: How much sharper a frame must be to replace the first keyframe, where no pair was accepted
+SHARPER = 3.0
 #: Recent frames whose sharpness a frame is compared with
 RECENT = 60
 
@@ -80,6 +91,7 @@ class CameraFrontend:
         self._initializer = Initializer(live)
         self._relocalizer = Relocalizer()
         self._cuts = CutDetector()
+        self._exposure = Exposure()
         self._cut_at: list[int] = []
         self._sharpness: deque[float] = deque(maxlen=RECENT)
         self._state = TrackingState.INITIALISING
@@ -93,6 +105,11 @@ class CameraFrontend:
     def reference(self) -> int | None:
         """Id of the reference keyframe; None before the first."""
         return self._tracker.keyframe
+
+    @property
+    def options(self) -> FrontendOptions:
+        """Return the options with which frames are tracked."""
+        return self._options
 
     @property
     def cut_at(self) -> list[int]:
@@ -126,6 +143,7 @@ class CameraFrontend:
             return self._leave_alone(frame, gray)
         if scene is Scene.NEW:
             self._cut()
+        frame, gray = self._exposure.steadied(frame, gray)
         if not known.started:
             return self._initialise(frame, gray, known, busy)
         if self.reference is None:
@@ -159,6 +177,9 @@ class CameraFrontend:
         :param frame: of the keyframe
         :param known: the map, which has depth if one view gives any
         """
+        if self._tracker.reference is not None:
+            self._initializer.conclude(
+                self._tracker.reference, self.rectifier.tracking_camera)
         self._tracker.follow(keyframe, None)
         if known.started:
             self._initializer.clear()
@@ -168,7 +189,7 @@ class CameraFrontend:
             return
         assert self._tracker.reference is not None
         self._initializer.start(untracked(frame), self.masks.seen(frame, keyframe.gray),
-                                self._tracker.reference)
+                                self._tracker.reference, ~at(keyframe.mask, keyframe.keypoints))
 
     def place_waiting(self, first: Keyframe) -> list[Placed] | None:
         """
@@ -275,6 +296,14 @@ class CameraFrontend:
         self._tracker.camera = self.rectifier.tracking_camera
         self.masks.refocus(self.rectifier.tracking_camera)
 
+    def relocalisation(self, frame: Frame, gray: Gray) -> KeyframeRequest:
+        """
+        Request a keyframe wherever in the map a frame is.
+
+        :param gray: tracking image of it
+        """
+        return self._request(Purpose.RELOCALISATION, frame, gray)
+
     def turned(self) -> list[TrackedFrame]:
         """Pose the frames of a camera that only rotated, and so has no map."""
         reference = self._tracker.reference
@@ -295,9 +324,16 @@ class CameraFrontend:
             return replace(step, request=self._request(Purpose.START, frame, gray))
         if reference is None:
             return step  # another camera begins the map, or a pair from before a cut is pending
-        self._initializer.add(untracked(frame), seen, self._tracker.track(gray))
+        track = self._tracker.track(gray)
+        # Not what was detected as dynamic: without depth, near objects may seem to be
+        unfit = self.masks.fixed if seen.given is None else self.masks.fixed | seen.given
+        self._initializer.add(untracked(frame), seen, replace(
+            track, found=track.found & ~masked(track.pixels, unfit, gray)))
         if busy:
             return step
+        if self._initializer.rejected and (
+                keyframes.sharpness(gray) > SHARPER * keyframes.sharpness(reference.gray)):
+            return replace(step, request=self._request(Purpose.START, frame, gray))
         pair = self._initializer.first_pair(reference, self.rectifier.tracking_camera)
         if not pair.worth_trying:
             return step
@@ -364,14 +400,13 @@ class CameraFrontend:
 
     def _request(self, purpose: Purpose, frame: Frame, gray: Gray, moving: Mask | None = None
                  ) -> KeyframeRequest:
-        fixed = self.masks.fixed
-        if moving is None and frame.mask is not None:
-            moving = self.rectifier.mask_from_source(
-                frame.mask, fixed.shape if fixed.any() else gray.shape)
-        if fixed.any():
-            moving = fixed if moving is None else moving | fixed
+        given = self.rectifier.given_mask(frame)
+        excluded = self.masks.fixed if given is None else self.masks.fixed | given
+        if excluded.any():
+            moving = excluded if moving is None else moving | excluded
         self.masks.mark()
         view = replace(self.rectifier.view(frame), moving=moving,
+                       excluded=excluded if excluded.any() else None,
                        depth=self.rectifier.depth(frame))
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 

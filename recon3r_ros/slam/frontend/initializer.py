@@ -22,6 +22,7 @@ from recon3r_ros.slam.options import PLAUSIBLE_SHARE
 from recon3r_ros.slam.types import Keyframe, TrackedFrame
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 #: Pending frames at most; older ones stay without a pose
 MAX_PENDING = 3000
@@ -68,31 +69,58 @@ class Initializer:
         self._share = keyframes.LIVE_SHIFT_SHARE if live else keyframes.FIRST_SHIFT_SHARE
         self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
         self._tried_shift = 0.0
+        self._usable = np.zeros(0, bool)
+        #: Frames of earlier first keyframes while the camera only rotated, in the first one of all
+        self._turned: list[TrackedFrame] = []
+        self._T_turned_first = np.eye(4)
 
     @property
     def newest(self) -> int:
         """Index of the newest pending frame."""
         return self._pending[-1].frame.index
 
-    def start(self, frame: TrackedFrame, seen: SeenFrame, reference: Reference) -> None:
+    @property
+    def rejected(self) -> bool:
+        """Whether a pair with the present first keyframe was rejected."""
+        return self._tried_shift > 0.0
+
+    def start(self, frame: TrackedFrame, seen: SeenFrame, reference: Reference, usable: Mask
+              ) -> None:
         """
         Restart with the frame of a first keyframe.
 
         :param seen: its images
         :param reference: the keyframe's keypoints, without depth
+        :param usable: which of them (N,) are neither dynamic nor fixed to the camera
         """
-        self.clear()
+        known = {f.index: f.T_keyframe_cam for f in self._turned}
+        if frame.index not in known:
+            self._turned = []
+        self._T_turned_first = known.get(frame.index, np.eye(4))
+        self._pending.clear()
         self._tried_shift = 0.0
-        self.add(frame, seen, Track(
-            reference.pixels, np.ones(len(reference.pixels), bool), None))
+        self._usable = usable
+        self.add(frame, seen, Track(reference.pixels, usable, None))
 
     def clear(self) -> None:
         """Drop the pending frames."""
         self._pending.clear()
+        self._turned = []
+
+    def conclude(self, reference: Reference, camera: Camera) -> None:
+        """
+        Keep the rotations of the pending frames, before another first keyframe.
+
+        :param reference: the first keyframe until now
+        """
+        turned = self._rotations(reference, camera)
+        later = {f.index for f in turned}
+        self._turned = [*(f for f in self._turned if f.index not in later), *turned]
 
     def add(self, frame: TrackedFrame, seen: SeenFrame, track: Track) -> None:
         """Add a pending frame; only the newest ones keep their images."""
-        self._pending.append(_Pending(frame, seen, track))
+        self._pending.append(_Pending(
+            frame, seen, replace(track, found=track.found & self._usable)))
         if len(self._pending) > MAX_PENDING_IMAGES:
             old = self._pending[-1 - MAX_PENDING_IMAGES]
             self._pending[-1 - MAX_PENDING_IMAGES] = replace(old, seen=None)
@@ -100,7 +128,7 @@ class Initializer:
     def first_pair(self, reference: Reference, camera: Camera) -> FirstPair:
         """Evaluate the newest frame as partner of the first keyframe."""
         track = self._pending[-1].track
-        overlap = float(track.found.mean()) if len(track.found) else 0.0
+        overlap = track.found.sum() / max(self._usable.sum(), 1)
         shift = keyframes.first_shift(track, reference, camera)
         least = keyframes.FIRST_SHIFT
         if (len(self._pending) < keyframes.PATIENT_FRAMES
@@ -166,19 +194,23 @@ class Initializer:
 
     def turned(self, reference: Reference, camera: Camera, keyframe: int) -> list[TrackedFrame]:
         """
-        Pose the pending frames of a camera that only rotated; where it translated, none.
+        Pose the frames of a camera that only rotated; where it translated, none.
 
-        :param keyframe: id of the first keyframe, which poses are relative to
+        :param keyframe: id of the first keyframe, whose map poses refer to
         """
-        shifts = np.array([keyframes.first_shift(p.track, reference, camera)
-                           for p in self._pending])
-        posed = []
-        # Where it translated, the other frames have no observable pose
-        if len(shifts) and np.mean(shifts > keyframes.STILL_PIXELS) <= MAX_MOVED_SHARE:
-            for pending in self._pending:
-                turn = keyframes.pure_rotation(pending.track, reference, camera)
-                if turn is not None:
-                    posed.append(replace(pending.frame, keyframe=keyframe,
-                                         T_keyframe_cam=se3.from_rt(turn.T, np.zeros(3))))
+        self.conclude(reference, camera)
+        posed = [replace(frame, keyframe=keyframe) for frame in self._turned]
         self.clear()
         return posed
+
+    def _rotations(self, reference: Reference, camera: Camera) -> list[TrackedFrame]:
+        """Rotations of the pending frames, none where the camera translated."""
+        shifts = np.array([keyframes.first_shift(p.track, reference, camera)
+                           for p in self._pending])
+        # Where it translated, the other frames have no observable pose
+        if not len(shifts) or np.mean(shifts > keyframes.STILL_PIXELS) > MAX_MOVED_SHARE:
+            return []
+        turns = [keyframes.pure_rotation(p.track, reference, camera) for p in self._pending]
+        return [replace(p.frame, T_keyframe_cam=se3.normalized(
+                    self._T_turned_first @ se3.from_rt(turn.T, np.zeros(3))))
+                for p, turn in zip(self._pending, turns) if turn is not None]

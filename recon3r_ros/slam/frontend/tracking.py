@@ -115,6 +115,19 @@ def _return(gray: NDArray[np.uint8], before: NDArray[np.uint8], moved: NDArray[n
     return found & (np.linalg.norm(back - pixels, axis=1) < MAX_ERROR)
 
 
+def masked(pixels: NDArray[np.float32], mask: NDArray[np.bool_], gray: NDArray[np.uint8]
+           ) -> NDArray[np.bool_]:
+    """
+    Tell which pixels (N, 2) of an image lie in a mask.
+
+    :param mask: (h, w) of any size, of the whole image
+    :param gray: (H, W) the image
+    """
+    scale = np.array(mask.shape[::-1]) / gray.shape[::-1]
+    u, v = np.floor((pixels + 0.5) * scale).astype(int).T
+    return np.asarray(mask[v.clip(0, mask.shape[0] - 1), u.clip(0, mask.shape[1] - 1)])
+
+
 class Tracker:
     """
     Follows one keyframe at a time.

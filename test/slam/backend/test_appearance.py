@@ -10,7 +10,7 @@ from keyframes_by_hand import Array, at_x, CAMERA, keyframe
 import numpy as np
 import pytest
 from recon3r_ros.geometry import se3
-from recon3r_ros.slam.backend.appearance import alike, verified
+from recon3r_ros.slam.backend.appearance import likeness, verified
 from recon3r_ros.slam.types import Keyframe
 
 HERE = keyframe(0, textured=True)
@@ -20,7 +20,13 @@ WAYS = [at_x(0.2), at_x(-0.3, 0.1, 0.2, yaw=0.2), at_x(0.1, 0.0, 0.8)]
 def looks(T: Array, other: Keyframe | None = None, scale: float = 1.0) -> float | None:
     """Compare the first keyframe with another, which stands at T (4, 4), metres."""
     other = keyframe(1, T, scale, textured=True) if other is None else other
-    return alike(keyframe(0, scale=scale, textured=True), other, se3.stretched(T, scale))
+    return share_of(keyframe(0, scale=scale, textured=True), other, se3.stretched(T, scale))
+
+
+def share_of(known: Keyframe, other: Keyframe, T: Array) -> float | None:
+    """Share of the blocks that look alike."""
+    found = likeness(known, other, T)
+    return None if found is None else found.share
 
 
 @pytest.mark.parametrize('T', WAYS)
@@ -57,21 +63,38 @@ def test_dynamic_objects_and_unknown_depth_are_not_compared() -> None:
     gray = HERE.gray.copy()
     gray[:, gray.shape[1] // 2:] = gray[::-1, gray.shape[1] // 2:]
     changed = replace(HERE, gray=gray)
-    looks = alike(changed, HERE, np.eye(4))
+    looks = share_of(changed, HERE, np.eye(4))
     assert looks is not None and looks < 0.7
     unknown = np.where(half, 0, HERE.inverse_depth).astype(np.float32)
     for known, other in ((replace(changed, mask=half), HERE), (HERE, replace(changed, mask=half)),
                          (replace(changed, inverse_depth=unknown), HERE)):
-        looks = alike(known, other, np.eye(4))
+        looks = share_of(known, other, np.eye(4))
         assert looks is not None and looks > 0.95
 
 
 @pytest.mark.parametrize('blank', [HERE.gray * 0, HERE.gray // 64 + 100])
 def test_without_texture_nothing_is_verified(blank: np.ndarray) -> None:
     same = replace(HERE, gray=blank)
-    assert alike(same, same, np.eye(4)) is None
+    assert likeness(same, same, np.eye(4)) is None
     assert not verified(same, same, np.eye(4))
 
 
 def test_a_view_of_something_else_cannot_be_compared() -> None:
     assert looks(at_x(0, yaw=3.0)) is None
+
+
+def test_of_few_blocks_more_must_look_alike() -> None:
+    """A strip of depth leaves a dozen blocks to compare, of which one in five is not enough."""
+    other = replace(HERE, gray=HERE.gray.copy())
+    strip = np.zeros_like(HERE.inverse_depth)
+    corner = np.s_[:CAMERA.height // 10, :CAMERA.width * 2 // 3]
+    strip[corner] = HERE.inverse_depth[corner]
+    few = likeness(replace(HERE, inverse_depth=strip), other, np.eye(4))
+    many = likeness(HERE, other, np.eye(4))
+    assert few is not None and many is not None
+    assert few.needed > 2 * many.needed
+    assert few.verified
+    gray = HERE.gray.copy()
+    alike = gray.shape[1] // 8
+    gray[:, alike:] = gray[::-1, alike:]
+    assert not verified(replace(HERE, inverse_depth=strip), replace(HERE, gray=gray), np.eye(4))

@@ -143,7 +143,8 @@ def test_a_map_taken_over_from_an_ended_process_is_remembered():
 
 
 def test_each_camera_has_a_window_of_its_own(monkeypatch):
-    monkeypatch.setattr(appearance, 'alike', lambda *_: 1.0)  # the images are blank
+    # The images are blank
+    monkeypatch.setattr(appearance, 'likeness', lambda *_: appearance.Likeness(1.0, 0.1))
     oracle = MemoryOracle(Window(6, 2))
     mapper = Mapper(oracle)
     grow(mapper, oracle, range(4))

@@ -73,13 +73,22 @@ def test_no_loops_in_a_short_sequence(count: int) -> None:
 @pytest.mark.parametrize('count', [2, 3, 5, 9, 20])
 def test_relocalisation_candidates(count: int) -> None:
     angles = list(np.random.default_rng(count).uniform(0, 3, count))
-    candidates = pair_graph.relocalisation_candidates(descriptors(angles))
-    assert candidates[0] == count - 2
-    assert all(0 <= c < count - 1 for c in candidates)
-    assert len(set(candidates)) == len(candidates)
-    assert candidates == pair_graph.relocalisation_candidates(descriptors(angles))
+    ages = list(range(count - 1, 0, -1))
+    groups = pair_graph.relocalisation_candidates(descriptors(angles), ages, 5)
+    assert groups[0][0] == count - 2, 'the newest first'
+    everything = [c for group in groups for c in group]
+    assert all(0 <= c < count - 1 for c in everything)
+    assert len(set(everything)) == len(everything)
     nearest = int(np.argmin(np.abs(np.array(angles[:-1]) - angles[-1])))
-    assert nearest in candidates, 'the place that looks most alike is among them'
+    assert nearest in everything, 'the place that looks most alike is among them'
+
+
+def test_relocalisation_begins_near_in_time_and_may_try_everything() -> None:
+    angles, ages = [0.1 * i for i in range(20)], [abs(i - 6.5) for i in range(19)]
+    groups = pair_graph.relocalisation_candidates(descriptors(angles), ages, 50)
+    assert sorted(groups[0]) == [6, 7]
+    assert sorted(c for group in groups for c in group) == list(range(19))
+    assert len(pair_graph.relocalisation_candidates(descriptors(angles), ages, 3)[1]) == 3
 
 
 def poses(xs: list[float], yaws: list[float]) -> NDArray[np.float64]:
@@ -115,4 +124,4 @@ def test_two_keyframes_at_one_place() -> None:
 
 
 def test_an_empty_map_has_no_candidates() -> None:
-    assert pair_graph.relocalisation_candidates(descriptors([0.0])) == []
+    assert pair_graph.relocalisation_candidates(descriptors([0.0]), [], 5) == []

@@ -124,11 +124,15 @@ class Scene:
                 self.pairing.archive[i] = ArchivedView.of(view(i), 1.0)
         self.oracle.encoded.clear()
 
-    def partners(self, placed: bool = True) -> tuple[list[int], int | None]:
+    def partners(self) -> tuple[list[int], int | None]:
         """Pair the new keyframe; return the ids of its partners, and of the loop's."""
         pairs, loop = self.pairing.with_partners(
-            self.new, self.encoding, self.keyframes, placed, WINDOW, 1.0)
+            self.new, self.encoding, self.keyframes, WINDOW, 1.0)
         return [p.partner for p in pairs], loop
+
+    def groups(self, similar: int = 5) -> list[list[int]]:
+        """List groups of partners to try where its pose is unknown."""
+        return self.pairing.relocalisation_partners(self.new, self.keyframes, similar)
 
     def predict(self, *partners: int, focal_factor: float = 1.0) -> list[int]:
         """Predict the new keyframe with partners; return those that show the same scene."""
@@ -281,20 +285,15 @@ def test_a_second_camera_begins_with_a_loop_or_nothing() -> None:
 
 def test_a_lost_keyframe_is_looked_for_among_recent_ones_first() -> None:
     scene = Scene(row(12), [*LOOKS[:-1], LOOKS[2]])
-    scene.new = replace(scene.new, T_map_cam=AWAY)  # it is not known where it is
-    assert scene.partners(placed=False) == ([10, 9], None)
-    assert (2, 11) not in scene.oracle.asked
+    assert scene.groups()[0] == [10, 9]
 
 
 def test_then_among_those_that_look_alike() -> None:
-    poses = [*row(8), AWAY, AWAY, AWAY, at_x(0.1)]
-    scene = Scene(poses, [*LOOKS[:-1], LOOKS[2]])
-    found, loop = scene.partners(placed=False)
-    assert sorted(found) == [0, 1, 2, 3, 4] and found[0] == 2 and loop is None
-
-
-def test_lost_in_an_unknown_place() -> None:
-    assert Scene([*row(11), AWAY]).partners(placed=False) == ([], None)
+    scene = Scene(row(12), [*LOOKS[:-1], LOOKS[2]])
+    first, second = scene.groups()
+    assert second[0] == 2 and sorted(second) == [0, 1, 2, 3, 4]
+    everything = [i for group in scene.groups(100) for i in group]
+    assert sorted(everything) == list(range(11))
 
 
 def test_keyframes_that_left_the_window_are_encoded_again_for_a_loop() -> None:

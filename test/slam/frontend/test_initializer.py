@@ -42,6 +42,7 @@ POINTS = points_in_map(np.eye(4), CAMERA, FIRST.keypoints)
 PIXELS = project(np.eye(4), TRACKING, POINTS)[0].astype(np.float32)
 REFERENCE = Reference(np.zeros((TRACKING.height, TRACKING.width), np.uint8), PIXELS,
                       np.full((COUNT, 3), np.nan))
+USABLE = np.ones(COUNT, bool)
 NOTHING = SeenFrame(0, np.zeros((1, 1), np.uint8), np.zeros((1, 1, 3), np.uint8))
 
 
@@ -72,7 +73,7 @@ def seen(n: int, image: np.ndarray) -> SeenFrame:
 def waiting(way: list[Array], first: Track | None = None, live: bool = False) -> Initializer:
     """Start with the first keyframe, and go on a way."""
     out = Initializer(live)
-    out.start(frame(0), NOTHING, REFERENCE)
+    out.start(frame(0), NOTHING, REFERENCE, USABLE)
     for n, T in enumerate(way, 1):
         out.add(frame(n), NOTHING, seen_from(T))
     return out
@@ -161,7 +162,7 @@ def test_a_pair_is_tried_before_the_scene_is_out_of_sight(share: float, tried: b
 def test_without_keypoints_there_is_nothing_to_wait_for() -> None:
     nothing = Reference(NOTHING, np.zeros((0, 2), np.float32), np.zeros((0, 3)))
     known = Initializer()
-    known.start(frame(0), NOTHING, nothing)
+    known.start(frame(0), NOTHING, nothing, np.zeros(0, bool))
     assert known.first_pair(nothing, TRACKING) == FirstPair(0.0, 0.0, True)
 
 
@@ -182,7 +183,7 @@ def test_a_pair_without_depth_is_tried_again_when_its_parallax_has_grown() -> No
 def test_another_first_keyframe_begins_anew() -> None:
     known = waiting(STEPS)
     known.reject(1e3)
-    known.start(frame(20), NOTHING, REFERENCE)
+    known.start(frame(20), NOTHING, REFERENCE, USABLE)
     assert known.newest == 20
     known.add(frame(21), NOTHING, seen_from(STEPS[-1]))
     assert known.newest == 21
@@ -286,7 +287,7 @@ def with_images(way: list[Array], square: bool = False) -> Initializer:
     :param square: whether something moves to the right in front of the room
     """
     known = Initializer()
-    known.start(frame(0), seen(0, tracking_image(np.eye(4))), REFERENCE)
+    known.start(frame(0), seen(0, tracking_image(np.eye(4))), REFERENCE, USABLE)
     cover = tracking_image(at_x(-1.0, yaw=-0.8))[:SIDE, :SIDE]
     for n, T in enumerate(way, 1):
         image = tracking_image(T).copy()
