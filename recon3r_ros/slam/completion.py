@@ -19,8 +19,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend.executor import Executor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
-from recon3r_ros.slam.frontend.exposure import ANCHORED as EXPOSURE_FRAMES
-from recon3r_ros.slam.frontend.exposure import Exposure
+from recon3r_ros.slam.frontend.exposure import steadied
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
 from recon3r_ros.slam.frontend.keyframes import CRITICAL_OVERLAP, overlap
 from recon3r_ros.slam.frontend.steps import Placed, untracked
@@ -30,6 +29,8 @@ Array = NDArray[np.float64]
 
 #: Frames of a stretch that are kept at once; a longer one is completed part by part
 MAX_STRETCH = 150
+#: Frames before a stretch to which its brightness is relative
+EXPOSURE_FRAMES = 10
 #: Attempts to make a keyframe in a stretch, and keyframes that look similar to try for each
 MAX_ATTEMPTS, CANDIDATES = 12, 20
 #: Time between images, seconds, up to which one is tracked from the other
@@ -141,15 +142,13 @@ class Completion:
         :param stretches: in order
         :param frames: at least those that are needed, in order
         """
-        frames, exposure, lens = iter(frames), Exposure(), self._frontend.rectifier
+        steady = steadied(frames, self._frontend.rectifier)
         for stretch in stretches:
             wanted = set(stretch.indices)
             unposed = []
-            for frame in frames:
-                if frame.index >= stretch.needed[0]:
-                    steady = exposure.steadied(frame, lens.tracking_image(frame))
-                    if frame.index in wanted:
-                        unposed.append(Unposed(*steady))
+            for frame, gray in steady:
+                if frame.index in wanted:
+                    unposed.append(Unposed(frame, gray))
                 if frame.index >= stretch.indices[-1]:
                     break
             yield from self._completed(stretch, unposed)

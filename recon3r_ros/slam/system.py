@@ -23,7 +23,7 @@ from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.motion_smoothing import smoothed
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
-from recon3r_ros.slam.frontend.exposure import Exposure
+from recon3r_ros.slam.frontend.exposure import steadied
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, untracked
 from recon3r_ros.slam.frontend.tracking import landmark_covariance
@@ -210,9 +210,8 @@ class System:
         :return: masks by the frames' index, for `lens`; without those of which nothing is known
         """
         frontend, = self._frontends.values()
-        lens, exposure = frontend.rectifier, Exposure()
-        steady = (exposure.steadied(f, lens.tracking_image(f))[0] for f in frames)
-        return smoothed(steady, lens, self.map,
+        lens = frontend.rectifier
+        return smoothed((frame for frame, _ in steadied(frames, lens)), lens, self.map,
                         self.trajectory() if self.map.started else [], frontend.cut_at)
 
     def fixed(self, camera_name: str) -> Mask:

@@ -143,7 +143,7 @@ class CameraFrontend:
             return self._leave_alone(frame, gray)
         if scene is Scene.NEW:
             self._cut()
-        frame, gray = self._exposure.steadied(frame, gray)
+        frame, gray = self._exposure.steadied(frame, gray, self._cuts.found)
         if not known.started:
             return self._initialise(frame, gray, known, busy)
         if self.reference is None:

@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.slam.frontend.thumbnails import (
     COLUMNS,
+    Match,
     matches,
     ROWS,
     textured,
@@ -57,6 +58,8 @@ HALF = 0.7
 JUMP = 2.5
 #: Frames before a cut that are compared
 BEFORE = 4
+#: Blocks that decide on the similarity
+ENOUGH = round((1 - QUANTILE) * ROWS * COLUMNS)
 
 
 class Scene(Enum):
@@ -73,6 +76,8 @@ class CutDetector:
     def __init__(self) -> None:
         self._recent: deque[Gray] = deque(maxlen=BEFORE)
         self._uncertain: Gray | None = None
+        #: Blocks of the newest frame that were found in the one before, as many as are needed
+        self.found: list[Match] = []
 
     def add(self, gray: Gray) -> Scene:
         """
@@ -83,8 +88,12 @@ class CutDetector:
             scene; NEW for the one after it, where that was so
         """
         view = thumbnail(gray)
+        self.found = []
         if textured(view).sum() < MIN_BLOCKS:
             return Scene.SAME
+        if self._recent:
+            good = (m for m in matches(self._recent[-1], view) if m.correlation >= UNRELATED)
+            self.found = list(islice(good, ENOUGH))
         first, self._uncertain = self._uncertain, None
         if first is None:
             if self._jump(view) is None:
@@ -104,7 +113,8 @@ class CutDetector:
 
     def _jump(self, view: Gray) -> float | None:
         """Difference to the newest frame, where it is like that to another scene; else None."""
-        if len(self._recent) < BEFORE or _alike(self._recent[-1], view):
+        # So many blocks correlate that the others need not be looked at
+        if len(self._recent) < BEFORE or len(self.found) == ENOUGH:
             return None
         jump = _difference(self._recent[-1], view)
         smooth = 1 - jump < UNRELATED and all(
@@ -123,10 +133,3 @@ def _overlap(then: Gray, now: Gray) -> bool:
     halves = (now[:, :width // 2], now[:, width // 2:], now[:height // 2], now[height // 2:])
     return any(cv2.matchTemplate(then, half, cv2.TM_CCOEFF_NORMED).max() > HALF
                for half in halves)
-
-
-def _alike(then: Gray, now: Gray) -> bool:
-    """Whether so many blocks correlate that the others need not be looked at."""
-    enough = round((1 - QUANTILE) * ROWS * COLUMNS)
-    good = (m for m in matches(then, now) if m.correlation >= UNRELATED)
-    return len(list(islice(good, enough))) == enough

@@ -50,8 +50,9 @@ def textured(view: Gray) -> NDArray[np.bool_]:
 
 
 def matches(then: Gray, now: Gray) -> Iterator[Match]:
-    """Search each textured block of a thumbnail in an earlier one."""
-    for y, x in BLOCK * np.argwhere(textured(now)):
+    """Search each textured block of a thumbnail in an earlier one, every third block first."""
+    places = (BLOCK * np.argwhere(textured(now))).tolist()
+    for y, x in (place for n in range(3) for place in places[n::3]):
         top, left = max(0, y - REACH), max(0, x - REACH)
         around = then[top:y + BLOCK + REACH, left:x + BLOCK + REACH]
         block = now[y:y + BLOCK, x:x + BLOCK]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 import pytest
-from recon3r_ros.slam.frontend.exposure import Exposure
+from recon3r_ros.slam.frontend import exposure
+from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.types import Frame
 from simulated import render, still_scene
 
@@ -26,9 +27,13 @@ def video() -> list[Image]:
 
 def steadied(images: Sequence[Image]) -> list[Image]:
     """Steady the brightness of images, in order."""
-    exposure = Exposure()
-    return [exposure.steadied(Frame(image, n, f'{n}', n), image)[1]
-            for n, image in enumerate(images)]
+    return [gray for _, gray in frames_steadied(images)]
+
+
+def frames_steadied(images: Sequence[Image]) -> list[tuple[Frame, Image]]:
+    """Steady the brightness of images, in order: frames, and tracking images."""
+    frames = [Frame(image, n, f'{n}', n) for n, image in enumerate(images)]
+    return list(exposure.steadied(frames, Rectifier.of(frames[0])))
 
 
 def times(images: Sequence[Image], factors: Sequence[float]) -> list[Image]:
@@ -70,12 +75,11 @@ def test_a_gain_is_taken_back(factors: Sequence[float]) -> None:
 
 
 def test_colours_get_the_same_factor() -> None:
-    images = video()
-    exposure = Exposure()
-    for n, image in enumerate(times(images, [0.6 if k >= 4 else 1.0 for k in range(FRAMES)])):
-        frame, gray = exposure.steadied(
-            Frame(np.repeat(image[..., None], 3, -1), n, f'{n}', n), image)
-        assert np.array_equal(frame.image[..., 0], gray)
+    images = times(video(), [0.6 if k >= 4 else 1.0 for k in range(FRAMES)])
+    out = frames_steadied([np.repeat(image[..., None], 3, -1) for image in images])
+    assert not np.array_equal(out[5][1], images[5])
+    for frame, gray in out:
+        assert np.abs(frame.image[..., 0].astype(int) - gray).max() <= 1
 
 
 def test_another_scene_has_no_gain() -> None:
