@@ -92,8 +92,9 @@ def _perspective(camera: Camera) -> list[str]:
 def _fisheye(camera: Camera) -> list[str]:
     """Check the border's middles alone: the corners may lie outside of the lens's circle."""
     directions = np.stack([np.sin(_ANGLES), np.zeros_like(_ANGLES), np.cos(_ANGLES)], axis=-1)
-    radii = lens.equidistant_distort(directions, camera.distortion)[:, 0]
-    falls = np.flatnonzero(np.diff(radii) <= 0)
+    with np.errstate(all='ignore'):
+        radii = lens.equidistant_distort(directions, camera.distortion)[:, 0]
+        falls = np.flatnonzero(~(np.diff(radii) > 0))
     grows = int(falls[0]) + 1 if len(falls) else len(radii)
     reach = np.array([camera.cx + 0.5, camera.width - 0.5 - camera.cx]) / camera.fx
     upright = np.array([camera.cy + 0.5, camera.height - 0.5 - camera.cy]) / camera.fy

@@ -340,6 +340,7 @@ def test_without_a_size_it_is_that_of_the_images(read, text, expected):
     (json.dumps({**TRANSFORMS, 'camera_model': 'EQUIRECTANGULAR'}), 'EQUIRECTANGULAR'),
     (json.dumps({**TRANSFORMS, 'k4': 0.1}), 'k4: got 0.1'),
     (json.dumps({'camera_angle_x': 0.7, 'frames': []}), 'w: missing'),
+    (json.dumps({'camera_angle_x': 0, 'w': 640, 'h': 480}), 'camera_angle_x: got 0'),
     (json.dumps({**TRANSFORMS, 'frames': [{'fl_x': 500}, {'fl_x': 700}]}), '500 and 700'),
     (colmap('FOV', 500, 510, 320, 240, 0.9), 'camera model FOV cannot be used, only SIMPLE_PIN'),
     (colmap('PINHOLE', 500, 320, 240), 'camera 1: got 3 parameters, PINHOLE has 4: fx, fy, cx'),

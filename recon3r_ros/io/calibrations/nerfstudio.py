@@ -42,7 +42,10 @@ def _camera(values: Mapping[str, Any]) -> Calibration:
     fisheye = is_fisheye(model) or values.get('is_fisheye') is True
     size = size_of(values, 'w', 'h')
     if 'fl_x' not in values and 'camera_angle_x' in values:
-        fx = number(values, 'w') / 2 / math.tan(number(values, 'camera_angle_x') / 2)
+        angle = number(values, 'camera_angle_x')
+        if not 0 < angle < math.pi:
+            raise InputError(f'camera_angle_x: got {angle}, expected radians below pi')
+        fx = number(values, 'w') / 2 / math.tan(angle / 2)
         found = {'fx': fx, 'fy': fx, 'cx': number(values, 'w') / 2, 'cy': number(values, 'h') / 2}
     else:
         fx = number(values, 'fl_x')
