@@ -35,6 +35,7 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.image_errors import jaccard
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.atomic import output_error, write_bytes
+from recon3r_ros.io.calibrations import read_calibration
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.markdown import table
 from recon3r_ros.io.masks import UNKNOWN
@@ -102,7 +103,7 @@ class Case:
         """Intrinsics with this case's focal length."""
         if self.focal is None:
             return None
-        camera = Camera.from_json(self.pack / 'camera.json')
+        camera = read_calibration(self.pack / 'camera.json').camera()
         return replace(camera, fx=self.focal * camera.fx, fy=self.focal * camera.fy)
 
 

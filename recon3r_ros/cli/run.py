@@ -29,8 +29,14 @@ _DESCRIPTION = f"""\
 Reconstruct a folder of images, a video or a recording.
 
 DIR is a folder of images, or a pack: a folder with images/ and optionally frames.txt (a stamp and
-an image per line) and camera.json. camera.json holds width, height, fx, fy, cx, cy (pixels) and
-distortion, a list of OpenCV's coefficients. Without intrinsics the focal length is estimated.
+an image per line) and camera.json.
+
+--camera FILE is recognised by its content: camera.json, ROS camera_calibration or printed
+CameraInfo, Kalibr camchain, EuRoC sensor.yaml, OpenCV FileStorage, ORB-SLAM or VINS settings,
+COLMAP cameras.txt, Nerfstudio transforms.json, Open3D intrinsics, or a matrix K. camera.json holds
+width, height, fx, fy, cx, cy (pixels), distortion, a list of OpenCV's coefficients, and model. A
+calibration for another resolution is scaled. Without intrinsics the focal length is estimated,
+from that in the EXIF data of photographs where there is one.
 
 files written to OUT (NAME is the image's name without its suffix):
   trajectory.txt   a line for each tracked image: stamp tx ty tz qx qy qz qw, in seconds and map
@@ -60,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--image-topic', metavar='T', help='topic of the images in the bag; '
                         'required where it holds several')
     lens = parser.add_mutually_exclusive_group()
-    lens.add_argument('--camera', metavar='FILE', help='camera.json, instead of the intrinsics '
+    lens.add_argument('--camera', metavar='FILE', help='calibration, instead of the intrinsics '
                       'that come with the images')
     lens.add_argument('--uncalibrated', action='store_true', help='ignore intrinsics that come '
                       'with the images and estimate the focal length')
@@ -98,12 +104,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
-    from recon3r_ros.geometry.camera import Camera
+    from recon3r_ros.io.calibrations import read_calibration
     from recon3r_ros.io.masks import MaskedSequence
     from recon3r_ros.io.sequences import open_sequence
     from recon3r_ros.plugins import motion_config
     from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions
-    camera = None if arguments.camera is None else Camera.from_json(arguments.camera)
+    camera = None if arguments.camera is None else read_calibration(arguments.camera)
     values = vars(arguments)
     options = RunOptions(
         asked_model(arguments), arguments.voxel, arguments.colmap,
@@ -118,7 +124,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
         report = reconstruct(sequence, arguments.output, options, interruption, process)
-    for warning in report.warnings:
+    for warning in report.warnings[len(sequence.notes):]:  # those have been logged already
         logger.warning('%s', warning)
     console().print(report.summary(Path(arguments.output)), soft_wrap=True)
     if report.interrupted:

@@ -18,7 +18,7 @@ from recon3r_ros.cli.results import write_results
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import Sequence
-from recon3r_ros.io.colmap import ColmapImage, write_colmap
+from recon3r_ros.io.colmap import ColmapImage, is_representable, write_colmap
 from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
@@ -272,6 +272,9 @@ class Session:
     def _write_colmap(self, indices: list[int], poses: list[NDArray[np.float64]],
                       cloud: PointCloud) -> None:
         camera, _ = self._source_camera()
+        if camera is not None and not is_representable(camera):
+            self.warn('no COLMAP model: COLMAP has none of lenses with thin prism or tilt')
+            return
         images = [] if camera is None else [
             ColmapImage(self._file_names[i], camera, T) for i, T in zip(indices, poses)]
         write_colmap(self._writer.output / 'colmap', images, cloud)
@@ -333,7 +336,7 @@ class Session:
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
             peak_memory_mb=peak_memory_mb(self._mapping.pid), interrupted=self.interrupted,
-            warnings=tuple(self._warnings))
+            warnings=(*self._sequence.notes, *self._warnings))
 
 
 def _median_ms(seconds: list[float]) -> float | None:

@@ -23,6 +23,7 @@ from recon3r_ros.evaluation.image_errors import (
 )
 from recon3r_ros.evaluation.trajectory_errors import compare, TrajectoryErrors
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.calibrations import read_calibration
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.masks import UNKNOWN
 from recon3r_ros.io.trajectory import read_tum
@@ -129,7 +130,7 @@ def _depth(output: Path, truth: Path, uncalibrated: bool) -> DepthEvaluation | N
     """
     source = None
     if (truth / 'camera.json').is_file() and not uncalibrated:
-        source = Camera.from_json(truth / 'camera.json')
+        source = read_calibration(truth / 'camera.json').camera()
     results: list[KeyframeDepth] = []
     for entry in _json(output / 'keyframes.json', list):
         name, grid = _keyframe(entry, output / 'keyframes.json')

@@ -10,10 +10,8 @@ integers, so an image covers [-0.5, width - 0.5] x [-0.5, height - 0.5].
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-import json
 import math
 import operator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +24,11 @@ Array = NDArray[np.float64]
 Map = NDArray[np.float32]
 
 # model name, as in ROS CameraInfo -> how many distortion coefficients it may have
-_MODELS = {'plumb_bob': (0, 4, 5), 'rational_polynomial': (8,), 'equidistant': (4,)}
+_MODELS = {'plumb_bob': (0, 4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
 _WIDEST_HALF_ANGLE = math.radians(60.0)  # of a rectified equidistant camera
 _LARGEST_ZOOM = 16.0
 _OUTSIDE = -16.0  # map entry that lies outside every image, for cv2.remap
+_ROUNDING = 1.0  # pixels that a resized image's width or height may be off, by rounding
 
 
 def pixel_grid(height: int, width: int) -> Array:
@@ -56,7 +55,7 @@ class Camera:
     :param cx: principal point, column
     :param cy: principal point, row
     :param distortion: coefficients in OpenCV's order: plumb_bob none, 4 or 5,
-        rational_polynomial 8, equidistant 4
+        rational_polynomial 8, 12 (thin prism) or 14 (tilted sensor), equidistant 4
     :param model: 'plumb_bob', 'rational_polynomial' or 'equidistant', as in ROS CameraInfo
     :raises InputError: if a value is not finite, not positive where it must be, or of the wrong
         number or name
@@ -98,32 +97,6 @@ class Camera:
         """
         focal = focal_factor * max(width, height)
         return cls(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> Camera:
-        """
-        Read a camera.json: width, height, fx, fy, cx, cy, distortion and, optionally, model.
-
-        :param path: the file
-        :returns: the camera
-        :raises InputError: naming the file and the key, if it cannot be read or is not valid
-        """
-        try:
-            values = json.loads(Path(path).read_text(encoding='utf-8'))
-        except (OSError, ValueError) as error:
-            raise InputError(f'{path}: cannot be read as JSON: {error}') from error
-        if not isinstance(values, dict):
-            raise InputError(f'{path}: got {values!r}, expected an object')
-        keys = ('width', 'height', 'fx', 'fy', 'cx', 'cy', 'distortion')
-        for key in keys:
-            if key not in values:
-                raise InputError(f'{path}: {key}: missing')
-        if not isinstance(values['distortion'], list):
-            raise InputError(f'{path}: distortion: got {values["distortion"]!r}, expected a list')
-        try:
-            return cls(**{key: values[key] for key in (*keys, 'model') if key in values})
-        except InputError as error:
-            raise InputError(f'{path}: {error}') from error
 
     @property
     def K(self) -> Array:
@@ -181,6 +154,20 @@ class Camera:
         sy = _positive_int('height', height) / self.height
         return replace(self, width=width, height=height, fx=self.fx * sx, fy=self.fy * sy,
                        cx=(self.cx + 0.5) * sx - 0.5, cy=(self.cy + 0.5) * sy - 0.5)
+
+    def scaled_to(self, width: int, height: int) -> Camera | None:
+        """
+        Camera of this one's image at another resolution.
+
+        :param width: columns of that image
+        :param height: its rows
+        :returns: the camera, or None where the aspect is another, so that it is not the same image
+        """
+        if (width, height) == (self.width, self.height):
+            return self
+        off = min(abs(self.height * width / self.width - height),
+                  abs(self.width * height / self.height - width))
+        return self.resized(width, height) if off < _ROUNDING else None
 
     def cropped(self, x: int, y: int, width: int, height: int) -> Camera:
         """

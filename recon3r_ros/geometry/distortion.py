@@ -22,13 +22,14 @@ _LARGEST_ANGLE = np.pi / 2 - 1e-3  # a ray with z = 1 cannot lie further off the
 
 def polynomial_distort(xy: Array, coefficients: tuple[float, ...]) -> tuple[Array, Array]:
     """
-    Radial-tangential distortion (plumb_bob and rational_polynomial).
+    Radial, tangential, thin prism and tilt distortion (plumb_bob and rational_polynomial).
 
     :param xy: undistorted image plane (..., 2)
-    :param coefficients: k1 k2 p1 p2 [k3 [k4 k5 k6]]; empty for none
+    :param coefficients: k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [tau_x tau_y]]]]; empty for none
     :returns: distorted image plane (..., 2) and its Jacobian by xy (..., 2, 2)
     """
-    k1, k2, p1, p2, k3, k4, k5, k6 = (*coefficients, *(0.0,) * (8 - len(coefficients)))
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y = (
+        *coefficients, *(0.0,) * (14 - len(coefficients)))
     x, y = xy[..., 0], xy[..., 1]
     s = x * x + y * y
     numerator = 1 + s * (k1 + s * (k2 + s * k3))
@@ -44,7 +45,33 @@ def polynomial_distort(xy: Array, coefficients: tuple[float, ...]) -> tuple[Arra
     jacobian[..., 1, 1] = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
     jacobian[..., 0, 1] = 2 * x * y * slope + 2 * p1 * x + 2 * p2 * y
     jacobian[..., 1, 0] = jacobian[..., 0, 1]
+    for axis, (first, second) in enumerate(((s1, s2), (s3, s4))):
+        if first or second:
+            out[..., axis] += s * (first + s * second)
+            jacobian[..., axis, :] += 2 * xy * (first + 2 * second * s)[..., None]
+    if tau_x or tau_y:
+        return _tilted(out, jacobian, tau_x, tau_y)
     return out, jacobian
+
+
+def _tilted(xy: Array, jacobian: Array, tau_x: float, tau_y: float) -> tuple[Array, Array]:
+    """
+    Project from the image plane onto a sensor that is tilted, as of a Scheimpflug lens.
+
+    :param xy: image plane (..., 2)
+    :param jacobian: of xy (..., 2, 2)
+    :param tau_x: angle about x, radians
+    :param tau_y: angle about y, radians
+    :returns: tilted image plane (..., 2), and its Jacobian (..., 2, 2)
+    """
+    cos_x, sin_x, cos_y, sin_y = np.cos(tau_x), np.sin(tau_x), np.cos(tau_y), np.sin(tau_y)
+    R = (np.array([[cos_y, 0, -sin_y], [0, 1, 0], [sin_y, 0, cos_y]])
+         @ np.array([[1, 0, 0], [0, cos_x, sin_x], [0, -sin_x, cos_x]]))
+    H = np.array([[R[2, 2], 0, -R[0, 2]], [0, R[2, 2], -R[1, 2]], [0, 0, 1]]) @ R
+    depth = xy @ H[2, :2] + H[2, 2]
+    out = (xy @ H[:2, :2].T + H[:2, 2]) / depth[..., None]
+    slope = (H[:2, :2] - out[..., :, None] * H[2, :2]) / depth[..., None, None]
+    return out, slope @ jacobian
 
 
 def polynomial_undistort(xy: Array, coefficients: tuple[float, ...]) -> Array:

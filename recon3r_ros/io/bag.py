@@ -22,7 +22,8 @@ from recon3r_ros.io.bag_storage import (
     opened,
     recorded_camera,
 )
-from recon3r_ros.io.base import check_camera, PrefetchedSequence, size_text
+from recon3r_ros.io.base import PrefetchedSequence, size_text
+from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.decode import decode_compressed
 from recon3r_ros.io.encodings import image_to_array, ToneMap
 from recon3r_ros.io.stamps import NS_PER_S
@@ -75,7 +76,7 @@ class Bag(PrefetchedSequence):
         """Return the number of messages on the topic, unusable ones included."""
         return self._count
 
-    def settle(self, camera: Camera | None, camera_source: str) -> None:
+    def settle(self, camera: Camera | Calibration | None, camera_source: str) -> None:
         """
         Determine size and tone map of the sequence from the first readable image.
 
@@ -94,8 +95,7 @@ class Bag(PrefetchedSequence):
                 + ''.join(f'; the first: {reason}' for reason in self.skipped[:1])
             )
         image = first[1].image
-        check_camera(camera, camera_source, image, self._topic)
-        self._camera = camera
+        self._camera = self._fitted(camera, camera_source, image, self._topic)
         self._size = image.shape[:2]
 
     def _frames(self) -> Generator[Frame, None, None]:
@@ -149,7 +149,7 @@ def open_bag(
     path: str | Path,
     image_topic: str | None = None,
     camera_info_topic: str | None = None,
-    camera: Camera | None = None,
+    camera: Camera | Calibration | None = None,
     calibrated: bool = True,
 ) -> Bag:
     """
@@ -164,13 +164,18 @@ def open_bag(
     """
     bag_path = Path(path)
     camera_source = 'the camera given'
+    notes: list[str] = []
     with opened(bag_path) as reader:
         topic = choose_topic(bag_path, reader, image_topic)
         if camera is None and (calibrated or camera_info_topic is not None):
-            camera_source, camera = recorded_camera(bag_path, reader, topic, camera_info_topic)
+            camera_source, camera = recorded_camera(
+                bag_path, reader, topic, camera_info_topic, notes.append
+            )
         count = sum(c.msgcount for c in reader.connections if c.topic == topic)
         stamped = _is_stamped(reader, topic)
     sequence = Bag(bag_path, topic, count, stamped)
+    for note in notes:
+        sequence.note(note)
     sequence.settle(camera, camera_source)
     return sequence
 

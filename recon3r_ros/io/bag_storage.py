@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import logging
 from pathlib import Path
@@ -107,7 +107,7 @@ def _is_picture(reader: Reader, topic: str) -> bool:
 
 
 def recorded_camera(
-    path: Path, reader: Reader, image_topic: str, wanted: str | None
+    path: Path, reader: Reader, image_topic: str, wanted: str | None, note: Callable[[str], None]
 ) -> tuple[str, Camera | None]:
     """Return the name for errors and the camera of the first CameraInfo of an image topic."""
     base = image_topic.removesuffix('/compressed').removesuffix('/')
@@ -125,10 +125,9 @@ def recorded_camera(
         for _, message in messages(reader, topic):
             if isinstance(message, InputError):
                 raise message
-            camera = camera_from_info(message, rectified='image_rect' in image_name)
-            if camera is None:
-                logger.warning('%s: %s is uncalibrated, intrinsics unknown', path, topic)
-            return source, camera
+            return source, camera_from_info(
+                message, 'image_rect' in image_name, lambda text: note(f'{source}: {text}')
+            )
     except (InputError, BagDamagedError) as error:
         raise InputError(f'{source}: {error}') from error
     return source, None

@@ -12,7 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
+from recon3r_ros.geometry.calibration_checks import unusual
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.prefetch import prefetch
 from recon3r_ros.slam.types import Frame
 
@@ -24,7 +26,7 @@ class Sequence(Protocol):
     Images in the order of their stamps; may be iterated more than once.
 
     `name` is the source of the images, for reports. `skipped` holds one line for every unusable
-    image; it grows while the sequence is iterated.
+    image; it grows while the sequence is iterated. `notes` are warnings that have been logged.
     """
 
     @property
@@ -32,6 +34,9 @@ class Sequence(Protocol):
 
     @property
     def skipped(self) -> list[str]: ...
+
+    @property
+    def notes(self) -> list[str]: ...
 
     def __len__(self) -> int:
         """Return the number of images expected, skipped ones included."""
@@ -55,6 +60,7 @@ class PrefetchedSequence(ABC):
         """Begin with nothing skipped."""
         self.name = name
         self.skipped: list[str] = []
+        self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Frame]:
         """Iterate over the frames, decoded one thread ahead."""
@@ -72,6 +78,44 @@ class PrefetchedSequence(ABC):
         """Return the name of the image file of a frame, for a COLMAP model."""
         return f'{frame.name}.png'
 
+    def note(self, text: str) -> None:
+        """Log a warning, which the report gets as well."""
+        self.notes.append(text)
+        logger.warning('%s', text)
+
+    def _fitted(self, given: Camera | Calibration | None, source: str,
+                image: NDArray[np.generic], image_name: str) -> Camera | None:
+        """
+        Return the camera of images of this size; note what is unusual about it.
+
+        :param given: the intrinsics; of another resolution they are scaled
+        :param source: name of the intrinsics: their file or topic
+        :param image: first image (H, W) or (H, W, 3)
+        :param image_name: name of the image
+        :raises InputError: where the intrinsics are for images of another aspect
+        """
+        if given is None:
+            return None
+        height, width = image.shape[:2]
+        if isinstance(given, Calibration):
+            source = given.source
+            if given.note:
+                self.note(f'{source}: {given.note}')
+            given = given.camera((width, height))
+        camera = given.scaled_to(width, height)
+        if camera is None:
+            raise InputError(
+                f'{source} is for images of {given.width}x{given.height} pixels, but {image_name} '
+                f'has {size_text(image)}: give a camera file made for this size, or run '
+                'uncalibrated'
+            )
+        if camera is not given:
+            self.note(f'{source} is for images of {given.width}x{given.height} pixels and is '
+                      f'scaled to {size_text(image)}')
+        for line in unusual(camera):
+            self.note(f'{source}: {line}')
+        return camera
+
     def _skip(self, reason: str) -> None:
         """Record one unusable image; only once if the sequence is iterated again."""
         if reason not in self.skipped:
@@ -82,24 +126,6 @@ class PrefetchedSequence(ABC):
 def size_text(image: NDArray[np.generic]) -> str:
     """Return 'WIDTHxHEIGHT' of an image (H, W) or (H, W, 3)."""
     return f'{image.shape[1]}x{image.shape[0]}'
-
-
-def check_camera(
-    camera: Camera | None, source: str, image: NDArray[np.generic], image_name: str
-) -> None:
-    """
-    Raise InputError where the camera is not for images of this size.
-
-    :param source: name of the camera: its file or topic
-    :param image: first image (H, W) or (H, W, 3)
-    :param image_name: name of the image
-    """
-    if camera is None or (camera.height, camera.width) == image.shape[:2]:
-        return
-    raise InputError(
-        f'{source} is for images of {camera.width}x{camera.height} pixels, but {image_name} has '
-        f'{size_text(image)}: give a camera file made for this size, or run uncalibrated'
-    )
 
 
 def check_fps(fps: float) -> None:

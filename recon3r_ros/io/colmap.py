@@ -40,6 +40,11 @@ class ColmapImage:
     T_world_cam: NDArray[np.float64]
 
 
+def is_representable(camera: Camera) -> bool:
+    """Whether COLMAP has a model of the camera: none has OpenCV's thin prism or tilt."""
+    return not any(camera.distortion[8:])
+
+
 def write_colmap(
     folder: str | Path, images: Sequence[ColmapImage], cloud: PointCloud | None = None
 ) -> None:
@@ -96,7 +101,8 @@ def _lens(camera: Camera) -> tuple[str, tuple[float, ...]]:
         return 'PINHOLE', ()
     if not any(values[4:]):
         return 'OPENCV', values[:4]
-    if len(values) <= 8:
+    if not any(values[8:]):
+        values = values[:8]
         return 'FULL_OPENCV', (*values, *(0.0,) * (8 - len(values)))
     raise OutputError(f'COLMAP has no camera model for {len(values)} distortion coefficients')
 

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.base import check_camera, check_fps, PrefetchedSequence, size_text
+from recon3r_ros.io.base import check_fps, PrefetchedSequence, size_text
+from recon3r_ros.io.calibrations import Calibration, read_calibration
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.encodings import ToneMap
+from recon3r_ros.io.exif import focal_prior
 from recon3r_ros.io.stamps import parse_seconds, stamp_at_rate
 from recon3r_ros.slam.types import Frame
 
@@ -51,6 +53,7 @@ class ImageFolder(PrefetchedSequence):
         self._file_names = {entry.index: entry.path.name for entry in entries}
         self._tone_map = tone_map
         self._camera: Camera | None = None
+        self._focal_prior: float | None = None
         self._size: tuple[int, ...] = ()
         self._size_text = ''
 
@@ -62,19 +65,21 @@ class ImageFolder(PrefetchedSequence):
         """Return the name of the image file of a frame."""
         return self._file_names[frame.index]
 
-    def settle(self, camera: Camera | None, camera_source: str) -> None:
+    def settle(self, camera: Camera | Calibration | None, exif: bool = False) -> None:
         """
         Determine size and tone map of the sequence from the first readable image.
 
         :param camera: intrinsics of the images
-        :param camera_source: name of the camera in an error
+        :param exif: whether the focal length in EXIF data is the first guess without a camera
         :raises InputError: where no image can be read or the camera has another size
         """
         for entry in self._entries:
             image = self._decode(entry)
             if image is not None:
-                check_camera(camera, camera_source, image, entry.path.name)
-                self._camera = camera
+                self._camera = self._fitted(
+                    camera, 'the camera given', image, entry.path.name)
+                if camera is None and exif:
+                    self._focal_prior = focal_prior(entry.path, image.shape[1], image.shape[0])
                 self._size = image.shape[:2]
                 self._size_text = f'{size_text(image)} as in {entry.path.name}'
                 return
@@ -94,7 +99,8 @@ class ImageFolder(PrefetchedSequence):
                     f'{self._size_text}'
                 )
                 continue
-            yield Frame(image, entry.stamp_ns, entry.path.stem, entry.index, self._camera)
+            yield Frame(image, entry.stamp_ns, entry.path.stem, entry.index, self._camera,
+                        focal_prior=self._focal_prior)
 
     def _decode(self, entry: _Entry) -> NDArray[np.uint8] | None:
         """Return the pixels, or None after recording the reason."""
@@ -113,14 +119,17 @@ class ImageFolder(PrefetchedSequence):
 
 
 def open_image_folder(
-    path: str | Path, camera: Camera | None = None, calibrated: bool = True, fps: float = 30.0
+    path: str | Path,
+    camera: Camera | Calibration | None = None,
+    calibrated: bool = True,
+    fps: float = 30.0,
 ) -> ImageFolder:
     """
     Open a folder of images, or a pack with `images/`, `frames.txt` and `camera.json`.
 
     :param path: folder; each of a pack's three parts is used where present
     :param camera: intrinsics of the images, instead of those in `camera.json`
-    :param calibrated: False ignores `camera.json`
+    :param calibrated: False ignores `camera.json`, and focal lengths in EXIF data
     :param fps: rate that gives stamps where there is no `frames.txt`
     :raises InputError: where there is nothing to read or the parts are inconsistent
     """
@@ -135,12 +144,10 @@ def open_image_folder(
         entries = _read_listing(listing, images)
     else:
         entries = _list_images(images, fps)
-    camera_source = 'the camera given'
     if camera is None and calibrated and (folder / 'camera.json').is_file():
-        camera_source = str(folder / 'camera.json')
-        camera = Camera.from_json(folder / 'camera.json')
+        camera = read_calibration(folder / 'camera.json')
     sequence = ImageFolder(folder, entries, ToneMap())
-    sequence.settle(camera, camera_source)
+    sequence.settle(camera, calibrated)
     return sequence
 
 

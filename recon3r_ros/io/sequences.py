@@ -10,6 +10,7 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.bag import open_bag
 from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.image_folder import open_image_folder
 from recon3r_ros.io.video import open_video
 
@@ -18,7 +19,7 @@ def open_sequence(
     images: str | Path | None = None,
     video: str | Path | None = None,
     bag: str | Path | None = None,
-    camera: Camera | None = None,
+    camera: Camera | Calibration | None = None,
     calibrated: bool = True,
     fps: float = 30.0,
     image_topic: str | None = None,

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.base import check_camera, check_fps, PrefetchedSequence
+from recon3r_ros.io.base import check_fps, PrefetchedSequence
+from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.slam.types import Frame
 
@@ -26,7 +27,7 @@ class Video(PrefetchedSequence):
     previous one plus a frame's duration: stamps always increase.
     """
 
-    def __init__(self, path: Path, camera: Camera | None, fps: float) -> None:
+    def __init__(self, path: Path, camera: Camera | Calibration | None, fps: float) -> None:
         """
         Open once, to check that a frame can be decoded.
 
@@ -36,13 +37,12 @@ class Video(PrefetchedSequence):
         """
         super().__init__(str(path))
         self._path = path
-        self._camera = camera
         capture = _open(path)
         try:
             image = _read(capture)
             if image is None:
                 raise InputError(f'{path}: holds no frame that can be decoded')
-            check_camera(camera, 'the camera given', image, path.name)
+            self._camera = self._fitted(camera, 'the camera given', image, path.name)
             count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
             rate = capture.get(cv2.CAP_PROP_FPS)
         finally:
@@ -77,7 +77,9 @@ class Video(PrefetchedSequence):
         return stamp_ns if stamp_ns > previous_ns else previous_ns + round(self._period_ns)
 
 
-def open_video(path: str | Path, camera: Camera | None = None, fps: float = 30.0) -> Video:
+def open_video(
+    path: str | Path, camera: Camera | Calibration | None = None, fps: float = 30.0
+) -> Video:
     """
     Open a video file.
 

@@ -34,6 +34,7 @@ class CameraHealth:
     :param silent_s: seconds since the last image, or since activation where none came
     :param age_s: from an image's stamp to its pose, the last one; None before the first
     :param state: of its tracker; None before its first image
+    :param intrinsics: what is unusual about them; '' where nothing is
     """
 
     name: str
@@ -48,6 +49,7 @@ class CameraHealth:
     silent_s: float
     age_s: float | None
     state: TrackingState | None
+    intrinsics: str = ''
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ def _camera_status(health: Health, camera: CameraHealth, before: CameraHealth | 
         level = DiagnosticStatus.WARN
         message = (f'{lost} of {received} images were not used: '
                    + (camera.reason or 'they come faster than they can be processed'))
+    elif camera.intrinsics:
+        level, message = DiagnosticStatus.WARN, camera.intrinsics
     values = {
         'state': '' if camera.state is None else camera.state.value,
         'images received': str(camera.received),
@@ -159,6 +163,7 @@ def _camera_status(health: Health, camera: CameraHealth, before: CameraHealth | 
         'images dropped': str(camera.dropped),
         'images rejected': str(camera.rejected),
         'last reason': camera.reason,
+        'intrinsics': camera.intrinsics,
         'queue': str(camera.waiting),
         'rate': f'{camera.rate:.1f} Hz',
         'stamp to pose': '' if camera.age_s is None else f'{1e3 * camera.age_s:.0f} ms',

@@ -12,16 +12,14 @@ from threading import Lock
 import time
 from typing import Any
 
-import numpy as np
-from recon3r_ros.errors import InputError, Recon3rError
-from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.camera_info import camera_from_info
+from recon3r_ros.errors import InputError
 from recon3r_ros.io.encodings import ToneMap
 from recon3r_ros.ros import conversions
+from recon3r_ros.ros.intrinsics import Intrinsics
 from recon3r_ros.ros.parameters import CameraConfig
 from recon3r_ros.ros.stamps import Judgement, StampGuard, Verdict
 from recon3r_ros.slam.types import Frame
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 #: Seconds that an image waits for a first CameraInfo before its focal length is estimated
 INFO_PATIENCE_S = 2.0
@@ -96,9 +94,8 @@ class CameraInput:
         self._first_arrival_s: float | None = None
         self._last_stamp_ns: int | None = None
         self._arrivals: deque[float] = deque(maxlen=30)
-        self._given = config.camera()
-        self._camera: Camera | None = self._given
-        self._info: tuple[Any, ...] = ()
+        #: Where its camera_info goes
+        self.intrinsics = Intrinsics(config, warn)
         self._depths: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
         self._masks: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
 
@@ -153,30 +150,6 @@ class CameraInput:
             self._warn(f'{judgement.reason}: the map is reset')
         return Arrival(self, message, judgement.stamp_ns, arrival_s, reset)
 
-    def on_info(self, message: CameraInfo) -> None:
-        """Take over intrinsics, where they are usable and new."""
-        if self._given is not None or self._config.uncalibrated:
-            return
-        info = (message.width, message.height, message.distortion_model, tuple(message.d),
-                tuple(message.k), tuple(message.p), message.binning_x, message.binning_y,
-                message.roi.x_offset, message.roi.y_offset, message.roi.width,
-                message.roi.height)
-        if info == self._info:
-            return
-        self._info = info
-        try:
-            if not np.isfinite([*message.k, *message.d]).all():
-                raise InputError('K or D holds numbers that are not finite')
-            camera = camera_from_info(message, self._config.rectified)
-        except Recon3rError as error:
-            self._warn(f'camera_info cannot be used and is ignored: {error}')
-            return
-        if camera is None:
-            self._warn('camera_info is that of an uncalibrated camera (K is zero) and is ignored')
-            return
-        with self._lock:
-            self._camera = camera
-
     def on_depth(self, message: Image) -> None:
         """Keep a depth image until its image is processed."""
         with self._lock:
@@ -195,8 +168,7 @@ class CameraInput:
         :raises InputError: for an image that cannot be used
         """
         with self._lock:
-            camera = self._camera
-            waiting = (camera is None and not self._config.uncalibrated
+            waiting = (not self.intrinsics.known and not self._config.uncalibrated
                        and self._first_arrival_s is not None
                        and arrival.arrival_s < self._first_arrival_s + INFO_PATIENCE_S)
             depth = _nearest(self._depths, arrival.stamp_ns, MAX_APART_NS)
@@ -209,7 +181,8 @@ class CameraInput:
             pixels = conversions.image_from_message(arrival.message)
         image = self._tone_map(pixels)
         frame = Frame(
-            image, arrival.stamp_ns, str(arrival.stamp_ns), self._index, camera, self.name,
+            image, arrival.stamp_ns, str(arrival.stamp_ns), self._index,
+            self.intrinsics.camera(image.shape[1], image.shape[0]), self.name,
             None if depth is None else self._depth(depth),
             None if mask is None else self._fitting(conversions.mask_from_message(mask), image))
         self._index += 1

@@ -126,7 +126,8 @@ class Recon3rNode(LifecycleNode):
         for camera, config in zip(self._inputs, self.config.cameras):
             self._subscribe(CompressedImage if compressed else Image, self._topics(camera.name)[0],
                             self._on_image(camera), profile)
-            self._subscribe(CameraInfo, f'{camera.name}/camera_info', camera.on_info, profile)
+            self._subscribe(CameraInfo, f'{camera.name}/camera_info',
+                            camera.intrinsics.on_info, profile)
             if config.use_depth:
                 self._subscribe(Image, f'{camera.name}/depth', camera.on_depth, profile)
             if config.use_mask:
@@ -325,7 +326,8 @@ class Recon3rNode(LifecycleNode):
                 camera.name, tuple(self.resolve_topic_name(t) for t in self._topics(camera.name)),
                 counts.received, statistics.posed.get(camera.name, 0), worker.dropped(camera.name),
                 counts.rejected, counts.reason, worker.waiting(camera.name), counts.rate,
-                now - since, statistics.ages.get(camera.name), pipeline.state_of(camera.name)))
+                now - since, statistics.ages.get(camera.name), pipeline.state_of(camera.name),
+                camera.intrinsics.notice))
         latencies = {stage: 1e3 * float(np.median(list(times)))
                      for stage, times in list(statistics.latencies.items())}
         health = Health(

@@ -158,8 +158,8 @@ CAMERA_PARAMETERS = (
     Parameter('extrinsics', [0.0] * 7, 'Pose of the optical frame (x right, y down, z forward) '
               'in base_frame: x y z in metres, quaternion qx qy qz qw; broadcast on /tf_static '
               'unless the frame has a parent there. All zero: looked up in TF.'),
-    Parameter('calibration', '', 'camera.json of the images; empty: from <camera>/camera_info; '
-              'none: the focal length is estimated.'),
+    Parameter('calibration', '', 'Calibration of the images, in any format of recon3r run '
+              '--camera; empty: from <camera>/camera_info; none: the focal length is estimated.'),
     Parameter('rectified', False, 'Whether the images had their lens distortion removed: P of '
               'camera_info is used instead of K and D.'),
     Parameter('use_mask', False, 'Subscribe to <camera>/mask (mono8, not 0: dynamic).'),

@@ -22,7 +22,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
-from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.calibrations import Calibration, read_calibration
 from recon3r_ros.models import registry
 from recon3r_ros.models.registry import Model
 from recon3r_ros.option import chosen, fields_of
@@ -58,7 +58,7 @@ class CameraConfig:
         """Whether the focal length is to be estimated."""
         return self.calibration == 'none'
 
-    def camera(self) -> Camera | None:
+    def calibration_file(self) -> Calibration | None:
         """
         Read the calibration file, if there is one.
 
@@ -66,7 +66,7 @@ class CameraConfig:
         """
         if self.calibration in ('', 'none'):
             return None
-        return Camera.from_json(self.calibration)
+        return read_calibration(self.calibration)
 
 
 @dataclass(frozen=True, eq=False)

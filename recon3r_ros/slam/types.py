@@ -40,6 +40,7 @@ class Frame:
         in any size, or None
     :param mask: (H, W) True on dynamic objects that the user knows, or None
     :param T_odom_cam: (4, 4) pose of the camera by odometry, metres, or None
+    :param focal_prior: focal length, pixels, that is refined where `camera` is None; None: guessed
     """
 
     image: NDArray[np.uint8]
@@ -51,6 +52,7 @@ class Frame:
     depth: NDArray[np.float32] | None = None
     mask: NDArray[np.bool_] | None = None
     T_odom_cam: NDArray[np.float64] | None = None
+    focal_prior: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,6 +119,26 @@ def test_camera_of_another_size(recon3r, pack, tmp_path):
                       tmp_path / 'o'), '640x240', '320x240')
 
 
+def test_calibration_in_no_known_format(recon3r, pack, tmp_path):
+    (tmp_path / 'notes.txt').write_text('Dear diary,\n')
+    one_error(recon3r('run', '--images', pack, '--camera', tmp_path / 'notes.txt', '--output',
+                      tmp_path / 'o'), 'notes.txt', 'no known format', 'Kalibr')
+    (tmp_path / 'c.txt').write_text('0.8 0.8 0.5 0.5')
+    one_error(recon3r('run', '--images', pack, '--camera', tmp_path / 'c.txt', '--output',
+                      tmp_path / 'o'), 'c.txt', '0.8 and 0.8 pixels', '320x240')
+
+
+def test_unusual_calibration_is_a_warning_and_in_the_report(recon3r, images, tmp_path):
+    (tmp_path / 'c.txt').write_text('262 262 79.5 59.5')
+    outcome = recon3r('run', '--images', images(5), '--camera', tmp_path / 'c.txt', '--output',
+                      tmp_path / 'o')
+    unusual, alone = outcome.errors
+    assert unusual.startswith('recon3r: warning: ') and '(79.5, 59.5) is far from' in unusual
+    assert 'only one image' in alone
+    report = json.loads((tmp_path / 'o' / 'report.json').read_text())
+    assert [f'recon3r: warning: {line}' for line in report['warnings']] == [unusual, alone]
+
+
 def test_camera_file_that_is_none(recon3r, pack, tmp_path):
     (tmp_path / 'c.json').write_text('{"width": 320}')
     one_error(recon3r('run', '--images', pack, '--camera', tmp_path / 'c.json', '--output',

@@ -115,7 +115,8 @@ def test_results_survive_an_error_on_the_way(pack, tmp_path):
     sequence = open_sequence(images=pack)
 
     class Breaking:
-        name, skipped, file_name = sequence.name, sequence.skipped, sequence.file_name
+        name, file_name = sequence.name, sequence.file_name
+        skipped, notes = sequence.skipped, sequence.notes
 
         def __len__(self):
             return len(sequence)

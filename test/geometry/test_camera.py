@@ -3,7 +3,6 @@
 """Cameras against OpenCV and against themselves."""
 
 from dataclasses import replace
-import json
 
 import cv2
 import numpy as np
@@ -168,29 +167,20 @@ def test_bad_values_are_quoted(change, message):
         Camera(**{**values, **change})
 
 
-def test_json_round_trip(tmp_path):
-    values = {'width': 64, 'height': 48, 'fx': 50, 'fy': 51.5, 'cx': 32, 'cy': 24,
-              'distortion': [0.1, 0, 0, 0]}
-    path = tmp_path / 'camera.json'
-    path.write_text(json.dumps(values))
-    assert Camera.from_json(path) == Camera(64, 48, 50, 51.5, 32, 24, (0.1, 0, 0, 0))
-    path.write_text(json.dumps({**values, 'model': 'equidistant', 'comment': 'ignored'}))
-    assert Camera.from_json(str(path)).model == 'equidistant'
-
-
-@pytest.mark.parametrize(('text', 'message'), [
-    ('{', 'cannot be read'), ('[1]', 'expected an object'), ('{"width": 64}', 'height: missing'),
-    ('{"width":64,"height":48,"fx":"a","fy":5,"cx":3,"cy":2,"distortion":[]}', "fx: got 'a'"),
-    ('{"width":64,"height":48,"fx":5,"fy":5,"cx":3,"cy":2,"distortion":0.1}', 'distortion: got'),
-    ('{"width":64,"height":48,"fx":5,"fy":5,"cx":3,"cy":2,"distortion":[1]}', 'got 1 coeff')])
-def test_bad_json_names_file_and_key(tmp_path, text, message):
-    path = tmp_path / 'camera.json'
-    path.write_text(text)
-    with pytest.raises(InputError, match=message) as error:
-        Camera.from_json(path)
-    assert str(path) in str(error.value) and '\n' not in str(error.value)
-    with pytest.raises(InputError, match='absent.json'):
-        Camera.from_json(tmp_path / 'absent.json')
+@pytest.mark.parametrize(('size', 'focal'), [
+    ((640, 480), 500.0), ((320, 240), 250.0), ((1280, 960), 1000.0),
+    ((427, 320), pytest.approx(333.6, abs=0.1)),  # 426.67 columns, rounded
+    ((640, 488), None), ((480, 640), None), ((320, 200), None)])
+def test_scaled_to_another_resolution_of_the_same_aspect(size, focal):
+    camera = Camera(640, 480, 500.0, 510.0, 319.5, 239.5, (0.1, 0, 0, 0))
+    scaled = camera.scaled_to(*size)
+    if focal is None:
+        assert scaled is None
+        return
+    assert scaled.fx == focal and (scaled.width, scaled.height) == size
+    # the middle stays the middle
+    assert scaled.cx == pytest.approx((size[0] - 1) / 2)
+    assert scaled.cy == pytest.approx((size[1] - 1) / 2)
 
 
 def test_pixel_grid_is_u_v():

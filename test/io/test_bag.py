@@ -50,7 +50,7 @@ def info_message(stamp_ns, model='plumb_bob', d=(.1, .2, 0, 0, 0), focal=50.0, w
     return TYPES['sensor_msgs/msg/CameraInfo'](
         header=header(stamp_ns), height=48, width=width, distortion_model=model,
         d=np.array(d, np.float64), k=k, r=np.eye(3).reshape(-1),
-        p=np.insert(k, [3, 6, 9], 0.0) * 2, binning_x=0, binning_y=0,
+        p=np.insert(k, [3, 6, 9], 0.0) * 1.25, binning_x=0, binning_y=0,
         roi=TYPES['sensor_msgs/msg/RegionOfInterest'](
             x_offset=0, y_offset=0, height=0, width=0, do_rectify=False))
 
@@ -243,7 +243,7 @@ def test_camera_choices(tmp_path, block_image, caplog):
         return next(iter(open_bag(path, topic, *arguments))).camera
 
     assert camera('/a/image_raw').fx == 50.0
-    assert camera('/b/image_rect') == Camera(64, 48, 100.0, 100.0, 63.0, 47.0)
+    assert camera('/b/image_rect') == Camera(64, 48, 62.5, 62.5, 39.375, 29.375)
     assert camera('/c/image_raw') is None
     assert 'uncalibrated' in caplog.text
     assert camera('/d/image_raw') is None

@@ -7,7 +7,7 @@ import pytest
 from recon3r_ros.errors import OutputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.colmap import ColmapImage, write_colmap
+from recon3r_ros.io.colmap import ColmapImage, is_representable, write_colmap
 from recon3r_ros.slam.types import PointCloud
 
 PINHOLE = Camera(64, 48, 50.0, 51.0, 31.5, 23.5)
@@ -36,6 +36,8 @@ def rotation(w, x, y, z):
      '1 FULL_OPENCV 64 48 50 51 32 24 0.1 0.2 0.3 0.4 0.5 0 0 0'),
     (Camera(64, 48, 50, 51, 31.5, 23.5, (1, 2, 3, 4, 5, 6, 7, 8), 'rational_polynomial'),
      '1 FULL_OPENCV 64 48 50 51 32 24 1 2 3 4 5 6 7 8'),
+    (Camera(64, 48, 50, 51, 31.5, 23.5, (1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0),
+            'rational_polynomial'), '1 FULL_OPENCV 64 48 50 51 32 24 1 2 3 4 5 6 7 8'),
     (Camera(64, 48, 50, 51, 31.5, 23.5, (0, 0, 0, 0), 'equidistant'),
      '1 OPENCV_FISHEYE 64 48 50 51 32 24 0 0 0 0'),
 ])
@@ -96,3 +98,10 @@ def test_unwritable(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(OutputError, match='file/model'):
         write_colmap(tmp_path / 'file' / 'model', [])
+
+
+def test_thin_prism_has_no_model(tmp_path):
+    prism = Camera(64, 48, 50, 51, 31.5, 23.5, (*(0,) * 8, 1e-3, 0, 0, 0), 'rational_polynomial')
+    assert is_representable(PINHOLE) and not is_representable(prism)
+    with pytest.raises(OutputError, match='12 distortion coefficients'):
+        write_colmap(tmp_path, [ColmapImage('a.png', prism, np.eye(4))])

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 import pytest
 from recon3r_ros.errors import OutputError
-from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.calibrations import read_calibration
 from recon3r_ros.io.packs import write_pack
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from scipy.spatial.transform import Rotation
@@ -33,7 +33,7 @@ def test_round_trip(sequence: SimulatedSequence, tmp_path: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == [
         'camera.json', 'depth', 'frames.txt', 'groundtruth.txt', 'images', 'masks']
     assert [p.name for p in folder.parent.iterdir()] == ['pack']
-    assert Camera.from_json(folder / 'camera.json') == sequence.camera
+    assert read_calibration(folder / 'camera.json').camera() == sequence.camera
     lines = [line.split() for line in (folder / 'frames.txt').read_text().splitlines()
              if not line.startswith('#')]
     poses = np.loadtxt(folder / 'groundtruth.txt')

@@ -318,8 +318,10 @@ def test_depth_message():
     CAMERA, Camera(320, 240, 200.0, 201.0, 160.0, 120.0),
     Camera(320, 240, 200.0, 201.0, 160.0, 120.0, tuple(0.01 * i for i in range(1, 9)),
            'rational_polynomial'),
+    Camera(320, 240, 200.0, 201.0, 160.0, 120.0, tuple(0.01 * i for i in range(1, 15)),
+           'rational_polynomial'),
     Camera(320, 240, 200.0, 201.0, 160.0, 120.0, (0.1, 0.02, 0.003, 0.0004), 'equidistant')],
-    ids=['plumb_bob', 'pinhole', 'rational', 'fisheye'])
+    ids=['plumb_bob', 'pinhole', 'rational', 'tilted', 'fisheye'])
 def test_camera_info(camera):
     message = through_dds(conversions.camera_info_message(camera, STAMP_NS, 'camera'))
     check_header(message)

@@ -74,8 +74,17 @@ def test_a_healthy_camera_in_figures():
     assert (status.level, status.message) == (OK, 'tracking')
     assert values(status) == {
         'state': 'tracking', 'images received': '300', 'images posed': '290',
-        'images dropped': '4', 'images rejected': '2', 'last reason': 'step is 5', 'queue': '1',
-        'rate': '30.0 Hz', 'stamp to pose': '21 ms', 'last image': '0.0 s ago'}
+        'images dropped': '4', 'images rejected': '2', 'last reason': 'step is 5',
+        'intrinsics': '', 'queue': '1', 'rate': '30.0 Hz',
+        'stamp to pose': '21 ms', 'last image': '0.0 s ago'}
+
+
+def test_unusual_intrinsics_are_a_warning_unless_there_is_a_worse_one():
+    odd = 'the principal point (20.0, 119.5) is far from the middle'
+    status = camera(intrinsics=odd)
+    assert (status.level, status.message) == (WARN, odd)
+    assert values(status)['intrinsics'] == odd
+    assert 'no image' in camera(intrinsics=odd, silent_s=60.0).message
 
 
 def test_unknown_scale_is_said_to_be_unknown():

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +59,9 @@ class Rectifier:
     def refocus(self, factor: float) -> None:
         """Set the focal length of an uncalibrated camera to `factor` times the initial one."""
         if not self.calibrated:
-            guess = Camera.guess(self.source.width, self.source.height, GUESSED_FOCAL * factor)
-            self.camera = guess
-            self.tracking_camera = guess.resized(
+            source = self.source
+            self.camera = replace(source, fx=source.fx * factor, fy=source.fy * factor)
+            self.tracking_camera = self.camera.resized(
                 self.tracking_camera.width, self.tracking_camera.height)
 
     @classmethod
@@ -71,7 +73,9 @@ class Rectifier:
         """
         height, width = frame.image.shape[:2]
         if frame.camera is None:
-            return cls(Camera.guess(width, height, GUESSED_FOCAL), calibrated=False)
+            factor = (GUESSED_FOCAL if frame.focal_prior is None
+                      else frame.focal_prior / max(width, height))
+            return cls(Camera.guess(width, height, factor), calibrated=False)
         if (frame.camera.width, frame.camera.height) != (width, height):
             raise InputError(
                 f'image {frame.name} is {width}x{height} but its camera is calibrated for '

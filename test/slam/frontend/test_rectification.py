@@ -140,6 +140,16 @@ def test_an_unknown_camera_is_guessed_and_refocused() -> None:
     assert rectifier.view(frame).camera == rectifier.camera
 
 
+def test_the_guess_is_the_focal_length_of_the_photograph() -> None:
+    frame = Frame(np.zeros((300, 500, 3), np.uint8), 0, 'a', 0, None, focal_prior=420.0)
+    rectifier = Rectifier.of(frame)
+    assert not rectifier.calibrated and not rectifier.view(frame).calibrated
+    assert rectifier.camera.fx == rectifier.camera.fy == pytest.approx(420.0)
+    rectifier.refocus(1.1)
+    assert rectifier.camera.fx == pytest.approx(462.0)
+    assert rectifier.tracking_camera.fy == pytest.approx(462.0)
+
+
 def test_a_known_camera_is_not_refocused() -> None:
     rectifier = Rectifier(SCENE.camera, True)
     rectifier.refocus(1.3)
