@@ -112,7 +112,8 @@ def evaluate(output: str | Path, truth: str | Path,
     poses = truth / 'groundtruth.txt' if truth.is_dir() else truth
     parts = [poses.is_file(), (truth / 'depth').is_dir(), (truth / 'masks').is_dir()]
     if not any(parts):
-        raise InputError(f'{truth}: holds neither groundtruth.txt nor depth/ nor masks/')
+        raise InputError(f'{truth}: holds neither groundtruth.txt nor depth/ nor masks/; give its '
+                         'file of poses, if it has one')
     stamps_ns, T_map_cam = read_tum(output / 'trajectory.txt')
     report = _json(output / 'report.json', dict) if (output / 'report.json').is_file() else {}
     frames = int(report.get('frames_read', 0)) + int(report.get('frames_skipped', 0))

@@ -136,7 +136,7 @@ def _no_match(estimate_s: Array, truth_s: Array, max_difference_s: float) -> str
         np.searchsorted(truth_s, estimate_s)[:, None] + [-1, 0], 0, len(truth_s) - 1)]).min()
     return (f'no stamp of the {len(estimate_s)} estimated poses, {_span(estimate_s)}, is within '
             f'{max_difference_s:g} s of one of the {len(truth_s)} true poses, '
-            f'{_span(truth_s)}; the nearest are {nearest:.4g} s apart: give --offset, seconds to '
+            f'{_span(truth_s)}; the nearest are {nearest:.10g} s apart: give --offset, seconds to '
             'add to the true stamps, or --max-diff')
 
 

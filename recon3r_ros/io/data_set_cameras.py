@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from recon3r_ros.errors import InputError
+from recon3r_ros.errors import InputError, one_line
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.listing import read_lines
 import yaml
@@ -29,29 +30,29 @@ def euroc_camera(path: Path) -> Camera:
     :param path: the file, with intrinsics fu fv cu cv, distortion and resolution
     :raises InputError: naming the file
     """
+    # OpenCV's first line, %YAML:1.0, is no YAML
+    lines = [line for line in read_lines(path) if not line.startswith('%')]
     try:
-        values = yaml.safe_load('\n'.join(read_lines(path)))
+        return _euroc(yaml.safe_load('\n'.join(lines)))
     except yaml.YAMLError as error:
-        raise InputError(f'{path}: cannot be read as YAML: {" ".join(str(error).split())}'
-                         ) from None
-    try:
-        if values['camera_model'] != 'pinhole':
-            raise InputError(f'{path}: camera_model is {values["camera_model"]!r}, expected '
-                             'pinhole; give a camera file, or run uncalibrated')
-        width, height = values['resolution']
-        fx, fy, cx, cy = values['intrinsics']
-        name, distortion = values['distortion_model'], values['distortion_coefficients']
-        model = _EUROC_MODELS.get(name)
-        if model is None:
-            raise InputError(f'{path}: distortion_model is {name!r}, expected one of '
-                             f'{", ".join(_EUROC_MODELS)}; give a camera file, or run '
-                             'uncalibrated')
-        return Camera(width, height, fx, fy, cx, cy, tuple(distortion), model)
+        raise InputError(f'{path}: cannot be read as YAML: {one_line(error)}') from None
     except InputError as error:
-        raise error if str(path) in str(error) else InputError(f'{path}: {error}') from None
+        raise InputError(f'{path}: {error}; give a camera file, or run uncalibrated') from None
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f'{path}: expected resolution, intrinsics, distortion_model and '
-                         f'distortion_coefficients of a camera: {error!r}') from None
+        raise InputError(f'{path}: expected camera_model, resolution, intrinsics, '
+                         f'distortion_model and distortion_coefficients: {error!r}') from None
+
+
+def _euroc(values: Any) -> Camera:
+    if values['camera_model'] != 'pinhole':
+        raise InputError(f'camera_model is {values["camera_model"]!r}, expected pinhole')
+    model = _EUROC_MODELS.get(values['distortion_model'])
+    if model is None:
+        raise InputError(f'distortion_model is {values["distortion_model"]!r}, expected one of '
+                         f'{", ".join(_EUROC_MODELS)}')
+    width, height = values['resolution']
+    fx, fy, cx, cy = values['intrinsics']
+    return Camera(width, height, fx, fy, cx, cy, tuple(values['distortion_coefficients']), model)
 
 
 def kitti_camera(path: Path, number: int) -> CameraOfSize:

@@ -100,6 +100,11 @@ def test_euroc(euroc, part):
     assert next(iter(open_image_folder(euroc / part, calibrated=False))).camera is None
 
 
+def test_calibration_with_the_first_line_of_opencv(euroc):
+    (euroc / 'mav0' / 'cam0' / 'sensor.yaml').write_text('%YAML:1.0\n' + SENSOR)
+    assert next(iter(open_image_folder(euroc))).camera.fx == 50.5
+
+
 def test_right_camera_of_euroc(euroc):
     assert next(iter(open_image_folder(euroc / 'mav0' / 'cam1'))).camera.fx == 60.5
 
@@ -118,7 +123,7 @@ def test_euroc_without_list_has_stamps_in_names(euroc, listing):
 @pytest.mark.parametrize('old, new, reason', [
     ('pinhole', 'omni', "camera_model is 'omni'"),
     ('radial-tangential', 'fov', "distortion_model is 'fov'"),
-    ('[64, 48]', '[64]', 'expected resolution'),
+    ('[64, 48]', '[64]', 'expected camera_model, resolution'),
     ('50.5,', 'f,', 'fx'),
     ('intrinsics:', 'other:', 'intrinsics'),
     ('rate_hz: 20', 'rate_hz: [', 'YAML'),
