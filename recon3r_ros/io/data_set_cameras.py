@@ -44,6 +44,9 @@ def euroc_camera(path: Path) -> Camera:
 
 
 def _euroc(values: Any) -> Camera:
+    """Return the camera of the content of a sensor.yaml."""
+    if not isinstance(values, dict):
+        raise InputError('does not describe a camera')
     if values['camera_model'] != 'pinhole':
         raise InputError(f'camera_model is {values["camera_model"]!r}, expected pinhole')
     model = _EUROC_MODELS.get(values['distortion_model'])

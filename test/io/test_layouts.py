@@ -127,6 +127,7 @@ def test_euroc_without_list_has_stamps_in_names(euroc, listing):
     ('50.5,', 'f,', 'fx'),
     ('intrinsics:', 'other:', 'intrinsics'),
     ('rate_hz: 20', 'rate_hz: [', 'YAML'),
+    (SENSOR, '- 3', 'does not describe a camera'),
     ('[64, 48]', '[752, 480]', 'is for images of 752x480'),
 ])
 def test_calibration_of_euroc_that_cannot_be_used(euroc, old, new, reason):
