@@ -202,14 +202,14 @@ def test_variable_rate(tmp_path, mp4):
     assert sequence.skipped == []
 
 
-def flagged(data):
-    """Return an MPEG-2 video whose frames are flagged as interlaced, in the coding extensions."""
+def flagged(data, first=0):
+    """Return an MPEG-2 video whose frames from one byte on are flagged as interlaced."""
     result = bytearray(data)
     for match in re.finditer(b'\x00\x00\x01\xb5', data):
         i = match.end()
         if data[i] >> 4 == 1:  # of the sequence: progressive_sequence
             result[i + 1] &= ~0x08
-        elif data[i] >> 4 == 8:  # of a picture: chroma_420_type, progressive_frame
+        elif data[i] >> 4 == 8 and i >= first:  # of a picture: chroma_420_type, progressive_frame
             result[i + 3] &= ~0x01
             result[i + 4] &= ~0x80
     return bytes(result)
@@ -229,6 +229,22 @@ def test_frames_flagged_as_interlaced(tmp_path, name, capfd):
     else:  # an OpenCV that converts them
         assert np.abs(again[5].image.astype(int) - frames[5].image).mean() < 1
     assert capfd.readouterr().err == ''
+
+
+def test_frames_flagged_as_interlaced_later(tmp_path):
+    path = write_frames(tmp_path / 'a.mpg', 'mpg2', pan(60))
+    data = path.read_bytes()
+    path.write_bytes(flagged(data, len(data) * 2 // 3))
+    sequence = open_video(path)
+    frames = []
+    try:
+        for frame in sequence:
+            frames.append(frame.image)
+    except InputError as error:
+        assert 'is interlaced' in str(error)
+        assert 25 < len(frames) < 50
+        frames.pop()  # the last one before, again
+    assert all(not np.array_equal(a, b) for a, b in zip(frames, frames[1:]))
 
 
 @pytest.mark.parametrize('codec, name', [('MJPG', 'a.avi'), ('mp4v', 'a.mp4'), ('mpg2', 'a.ts')])
