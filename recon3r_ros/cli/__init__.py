@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Hundreds of small linear systems are solved per second: BLAS threads for each cost more than
     # they gain, and those of several solvers compete. BLAS reads this at the import of numpy.
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+    # What OpenCV says about damaged files has no file name; this package says it with one
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     own, ros = _split(sys.argv[1:] if argv is None else list(argv))
     if '--debug' in own:
         return _execute(own, ros)

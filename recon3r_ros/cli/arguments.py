@@ -63,6 +63,14 @@ def positive(text: str) -> float:
     return value
 
 
+def finite(text: str) -> float:
+    """Read a finite number."""
+    value = float(text)
+    if not abs(value) < float('inf'):
+        raise argparse.ArgumentTypeError(f'got {text}, expected a finite number')
+    return value
+
+
 def natural(text: str) -> int:
     """Read an integer that is not negative."""
     value = int(text)

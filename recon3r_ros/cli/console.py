@@ -53,11 +53,12 @@ class _LineHandler(logging.Handler):
 
 def log_to_console() -> None:
     """
-    Show this package's warnings, and when it compiles, on standard error, one line each.
+    Show this package's warnings, and when it compiles or chooses an input, on standard error.
 
-    May be called again.
+    One line each; may be called again.
     """
-    logging.getLogger(f'{_PACKAGE}.compiled').setLevel(logging.INFO)
+    for name in ('compiled', 'io'):
+        logging.getLogger(f'{_PACKAGE}.{name}').setLevel(logging.INFO)
     logger = logging.getLogger(_PACKAGE)
     for handler in [h for h in logger.handlers if isinstance(h, _LineHandler)]:
         logger.removeHandler(handler)

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recon3r_ros.cli.arguments import finite, positive
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.io.atomic import write_bytes
 from rich.table import Table
@@ -24,13 +25,22 @@ _Row = tuple[str, str, str]
 _DESCRIPTION = """\
 Compare the results of a run with ground truth.
 
-GROUND_TRUTH is a TUM file of poses, or a pack: a folder with groundtruth.txt, depth/NAME.png
-(16-bit millimetres, 0 = none) or masks/NAME.png (255 = dynamic), any of these.
+GROUND_TRUTH is a file of poses, or a pack: a folder with groundtruth.txt, depth/NAME.png (16-bit
+millimetres, 0 = none) or masks/NAME.png (255 = dynamic), any of these.
 
-  ATE     distance between matched positions (stamps within 10 ms) after alignment by a rigid
-          motion (SE3) and by a similarity (Sim3, since a monocular map has no scale); in units of
-          the ground truth, and in percent of its path length and of its extent, the diagonal of
-          the bounding box of its positions
+formats of poses, with white space or commas between the fields:
+  TUM     stamp tx ty tz qx qy qz qw, in seconds, camera-to-world
+  EuRoC   state_groundtruth_estimate0/data.csv: nanoseconds, position, quaternion qw qx qy qz.
+          These are poses of the body. The arm from there to the camera (T_BS in sensor.yaml) is
+          not taken into account: errors contain what of it an alignment cannot absorb
+  KITTI   the 12 numbers of a matrix a line, without stamps: a line for each image, or for each
+          number of an image's name, from 0
+
+measures:
+  ATE     distance between matched positions after alignment by a rigid motion (SE3) and by a
+          similarity (Sim3, since a monocular map has no scale); in units of the ground truth, and
+          in percent of its path length and of its extent, the diagonal of the bounding box of its
+          positions, both where poses are matched
   RPE     error of the motion from one matched pose to the next, root mean square; degrees
   depth   AbsRel = mean |d - t| / t and the share with max(d/t, t/d) < 1.25, each keyframe scaled
           by the ratio of medians; over all pixels known in both, and over the half of them with
@@ -43,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command, and its help."""
     parser.description = _DESCRIPTION
     parser.add_argument('output', metavar='OUT', help='folder of the results of a run')
-    parser.add_argument('truth', metavar='GROUND_TRUTH', help='pack or TUM file')
+    parser.add_argument('truth', metavar='GROUND_TRUTH', help='pack or file of poses')
+    parser.add_argument('--max-diff', metavar='SECONDS', type=positive, default=0.01,
+                        help='largest difference of the stamps of matched poses (default: 0.01)')
+    parser.add_argument('--offset', metavar='SECONDS', type=finite, default=0.0,
+                        help='added to the stamps of the ground truth (default: 0)')
     parser.add_argument('--json', metavar='FILE', help='write the numbers to this file')
 
 
@@ -55,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     from recon3r_ros.evaluation.results import evaluate  # needs an extra, unlike --help
-    evaluation = evaluate(arguments.output, arguments.truth)
+    evaluation = evaluate(arguments.output, arguments.truth, arguments.max_diff, arguments.offset)
     show(evaluation)
     if arguments.json is not None:
         write_json(Path(arguments.json), evaluation)

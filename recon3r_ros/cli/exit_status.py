@@ -11,7 +11,7 @@ INTERRUPTED = 130
 EXPLANATION = """\
 exit status:
   0    done
-  1    no result: neither a pose nor a map
+  1    no result: neither a map, nor poses (--no-map: masks) of two images
   2    bad usage, or an input or output that cannot be used
   70   a bug: please report it, with the output of --debug
   130  interrupted with Ctrl-C; the results until then have been written

@@ -25,9 +25,9 @@ OFFSET = 'shifted    '
 _DESCRIPTION = """\
 Publish images as a ROS 2 camera at their recorded rate, to test the node.
 
-SOURCE is a folder of images, a pack, a video or a rosbag2. Images are published on
-CAMERA/image_raw, and their intrinsics, where known, on CAMERA/camera_info. Arguments after
---ros-args are passed to ROS.
+SOURCE is what recon3r run reads: a folder of images, a pack or a sequence of a data set; a video;
+or a rosbag2. Images are published on CAMERA/image_raw, and their intrinsics, where known, on
+CAMERA/camera_info. Arguments after --ros-args are passed to ROS.
 """
 
 

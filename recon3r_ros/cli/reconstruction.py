@@ -78,7 +78,7 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
         system = System(executor=executor, motion=options.motion, options=options.frontend,
                         lag=KeyframeLag(), mapping=not options.no_map)
         session = Session(sequence, writer, system, options.model.name, options.voxel_size,
-                          options.motion.refiner, executor)
+                          options.motion.refiner, executor, options.no_map)
         try:
             _stream(session, sequence, bar, interruption)
             if not session.interrupted:

@@ -71,7 +71,9 @@ class RunReport:
     :param sequence_s: seconds between the first and the last stamp
     :param timings: run times
     :param peak_memory_mb: largest resident set of the process so far, megabytes of 10^6 bytes
+    :param masks_alone: whether neither map nor poses were asked for
     :param interrupted: whether the run was stopped by Ctrl-C
+    :param skipped: one line for each cause of unusable images, with the names of the first
     :param warnings: one line each
     """
 
@@ -91,13 +93,16 @@ class RunReport:
     sequence_s: float
     timings: Timings
     peak_memory_mb: float
+    masks_alone: bool
     interrupted: bool
+    skipped: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is neither a pose nor a map."""
-        return self.frames_tracked == 0 and self.points == 0
+        """Whether there is no map, and no pose or mask but that of a single image."""
+        some = self.masks_alone or self.frames_tracked > 0
+        return self.points == 0 and not (some and self.frames_read > 1)
 
     def summary(self, output: Path) -> str:
         """

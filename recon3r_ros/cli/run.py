@@ -28,8 +28,16 @@ logger = logging.getLogger(__name__)
 _DESCRIPTION = f"""\
 Reconstruct a folder of images, a video or a recording.
 
-DIR is a folder of images, or a pack: a folder with images/ and optionally frames.txt (a stamp and
-an image per line) and camera.json.
+DIR is one of
+  - a folder of images, or one with a single such folder in it
+  - a pack: a folder with images/ and optionally frames.txt (a stamp in seconds and an image per
+    line) and camera.json
+  - a sequence of TUM RGB-D, EuRoC, KITTI (odometry or raw), 7-Scenes or ScanNet, as it is
+    published, or its folder of images. Of several cameras the first is taken, of KITTI the left
+    one in colour; give the folder of another. Stamps and intrinsics that come with it are used.
+Images of another size than most are skipped.
+
+A video must be progressive: deinterlace others first, with ffmpeg -vf bwdif.
 
 --camera FILE is recognised by its content: camera.json, ROS camera_calibration or printed
 CameraInfo, Kalibr camchain, EuRoC sensor.yaml, OpenCV FileStorage, ORB-SLAM or VINS settings,
@@ -48,7 +56,9 @@ files written to OUT (NAME is the image's name without its suffix):
                    unknown, and `confidence`, the inverse variance of the relative depth
   masks/NAME.png   for each image 255 on dynamic objects, else 0; 127 throughout where nothing is
                    known yet; the image's size
-  report.json      counts, times (s, ms), focal length (pixels), scale, memory (MB), warnings
+  frames.txt       a line for each image: stamp, file name, index in the sequence
+  report.json      counts, times (s, ms), focal length (pixels), scale, memory (MB), skipped
+                   images, warnings
   colmap/          with --colmap: a COLMAP text model, cameras.txt images.txt points3D.txt
 
 Ctrl-C stops reading and writes the results computed so far; a second one aborts.
@@ -60,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command, and its help."""
     parser.description = _DESCRIPTION
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--images', metavar='DIR', help='folder of images, or a pack')
+    source.add_argument('--images', metavar='DIR', help='folder of images, a pack, or a sequence '
+                        'of a data set')
     source.add_argument('--video', metavar='FILE', help='video file')
     source.add_argument('--bag', metavar='PATH', help='rosbag2 folder or file; needs no ROS')
     parser.add_argument('--image-topic', metavar='T', help='topic of the images in the bag; '

@@ -17,12 +17,12 @@ from recon3r_ros.cli.report import RunReport, Timings
 from recon3r_ros.cli.results import write_results
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.base import causes, Sequence
 from recon3r_ros.io.colmap import ColmapImage, is_representable, write_colmap
 from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
-from recon3r_ros.io.writer import ResultWriter
+from recon3r_ros.io.writer import ImageRecord, ResultWriter
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.completion import Stretch
 from recon3r_ros.slam.driver import Driver
@@ -46,12 +46,14 @@ class Session:
     :param voxel_size: of the map, map units; None: chosen by the fusion
     :param refiner: refines masks to the edges of the image; None leaves them coarse
     :param mapping: executor of the system
+    :param masks_alone: neither map nor poses are wanted
     """
 
     def __init__(self, sequence: Sequence, writer: ResultWriter, system: System, model: str,
                  voxel_size: float | None, refiner: MaskRefiner | None,
-                 mapping: SubprocessExecutor) -> None:
+                 mapping: SubprocessExecutor, masks_alone: bool = False) -> None:
         self._mapping = mapping
+        self._masks_alone = masks_alone
         self.interrupted = False
         self._sequence = sequence
         self._writer = writer
@@ -75,7 +77,7 @@ class Session:
         self._first: Frame | None = None
         self._last_stamp_ns = 0
         self._alike = True
-        self._file_names: dict[int, str] = {}
+        self._images: dict[int, ImageRecord] = {}
         self._given_masks: dict[int, NDArray[np.bool_]] = {}
 
     def warn(self, text: str) -> None:
@@ -113,7 +115,7 @@ class Session:
             while len(self._given_masks) > MAX_GIVEN:
                 del self._given_masks[next(iter(self._given_masks))]
         self._last_stamp_ns = frame.stamp_ns
-        self._file_names[frame.index] = self._sequence.file_name(frame)
+        self._images[frame.index] = ImageRecord(frame.stamp_ns, self._sequence.file_name(frame))
         self._driver.add(frame)
 
     def update(self, update: Update, frame: Frame | None) -> None:
@@ -236,6 +238,7 @@ class Session:
                 pending = pool.submit(self._driver.saved)
                 cloud = fuse(keyframes, self._voxel_size)
                 saved = pending.result()
+        self._writer.images(self._images)
         write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
             self._write_colmap(indices, poses, cloud.scaled(self._metres))
@@ -276,7 +279,7 @@ class Session:
             self.warn('no COLMAP model: COLMAP has none of lenses with thin prism or tilt')
             return
         images = [] if camera is None else [
-            ColmapImage(self._file_names[i], camera, T) for i, T in zip(indices, poses)]
+            ColmapImage(self._images[i].file_name, camera, T) for i, T in zip(indices, poses)]
         write_colmap(self._writer.output / 'colmap', images, cloud)
 
     def _source_camera(self) -> tuple[Camera | None, bool]:
@@ -293,10 +296,13 @@ class Session:
         if self._first is None:
             self.warn('no image could be used')
         elif self._count == 1:
-            self.warn('only one image: depth needs at least two from different positions')
+            self.warn('only one image could be used: depth needs at least two from different '
+                      'positions')
         elif self._alike:
             self.warn(f'all {self._count} images are identical: depth needs images from different '
                       'positions')
+        elif self._masks_alone:
+            return
         elif not self._system.map.started:
             self.warn('no map: no parallax, that is pure rotation or a static camera, or no '
                       'overlap of the images')
@@ -335,7 +341,9 @@ class Session:
             state=self._system.state.value, scale=self._scale(),
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
-            peak_memory_mb=peak_memory_mb(self._mapping.pid), interrupted=self.interrupted,
+            peak_memory_mb=peak_memory_mb(self._mapping.pid), masks_alone=self._masks_alone,
+            interrupted=self.interrupted,
+            skipped=tuple(causes(self._sequence.skipped)),
             warnings=(*self._sequence.notes, *self._warnings))
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,12 @@ from recon3r_ros.evaluation.image_errors import (
     mean_errors,
     on_grid,
 )
-from recon3r_ros.evaluation.trajectory_errors import compare, TrajectoryErrors
+from recon3r_ros.evaluation.trajectory_errors import (
+    compare,
+    MAX_STAMP_DIFFERENCE,
+    TrajectoryErrors,
+)
+from recon3r_ros.evaluation.true_trajectory import true_trajectory
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.calibrations import read_calibration
 from recon3r_ros.io.decode import decode_image
@@ -89,34 +94,44 @@ class Evaluation:
         return self.tracked / self.frames if self.frames else 0.0
 
 
-def evaluate(output: str | Path, truth: str | Path) -> Evaluation:
+def evaluate(output: str | Path, truth: str | Path,
+             max_difference_s: float = MAX_STAMP_DIFFERENCE, offset_s: float = 0.0) -> Evaluation:
     """
     Compare the results of a run with ground truth.
 
     :param output: folder of the results
-    :param truth: pack, or TUM file of poses
+    :param truth: pack, or file of poses; see `io.ground_truth`
+    :param max_difference_s: largest difference of the stamps of matched poses, seconds
+    :param offset_s: seconds to add to the true stamps
     :raises InputError: with the file that cannot be used
     """
     output, truth = Path(output), Path(truth)
     if not (output / 'trajectory.txt').is_file():
         raise InputError(f'{output}: holds no trajectory.txt; expected the output of recon3r run')
     if not truth.exists():
-        raise InputError(f'{truth}: no such file or folder; expected a pack or a TUM file')
+        raise InputError(f'{truth}: no such file or folder; expected a pack or a file of poses')
     poses = truth / 'groundtruth.txt' if truth.is_dir() else truth
     parts = [poses.is_file(), (truth / 'depth').is_dir(), (truth / 'masks').is_dir()]
     if not any(parts):
-        raise InputError(f'{truth}: holds neither groundtruth.txt nor depth/ nor masks/')
+        raise InputError(f'{truth}: holds neither groundtruth.txt nor depth/ nor masks/; give its '
+                         'file of poses, if it has one')
     stamps_ns, T_map_cam = read_tum(output / 'trajectory.txt')
     report = _json(output / 'report.json', dict) if (output / 'report.json').is_file() else {}
-    true_poses = read_tum(poses) if parts[0] else None
-    if true_poses is not None and not len(true_poses[0]):
-        raise InputError(f'{poses}: holds no pose')
     frames = int(report.get('frames_read', 0)) + int(report.get('frames_skipped', 0))
-    if not frames:
-        frames = len(stamps_ns) if true_poses is None else len(true_poses[0])
+    trajectory = None
+    if parts[0]:
+        true_poses = true_trajectory(poses, output, frames, offset_s)
+        frames = frames or len(true_poses.stamps_ns)
+        try:
+            trajectory = compare((stamps_ns, T_map_cam),
+                                 (true_poses.stamps_ns, true_poses.T_world_cam),
+                                 max_difference_s)
+        except InputError as error:
+            raise InputError(f'{poses}: {error}') from None
+        notes = (*true_poses.notes, *([trajectory.note] if trajectory.note else ()))
+        trajectory = replace(trajectory, note=', '.join(notes))
     return Evaluation(
-        frames, len(stamps_ns),
-        None if true_poses is None else compare((stamps_ns, T_map_cam), true_poses),
+        frames or len(stamps_ns), len(stamps_ns), trajectory,
         _depth(output, truth, bool(report.get('focal_estimated'))) if parts[1] else None,
         _masks(output, truth / 'masks'))
 

@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 
 #: Largest difference of matched stamps, seconds
 MAX_STAMP_DIFFERENCE = 0.01
+# Share of the true poses that matched ones cover, below which it is noted
+_COVERED = 0.9
 # Largest extent, in the trajectory's units, of a trajectory without motion
 _STILL = 1e-9
 
@@ -58,8 +60,8 @@ class TrajectoryErrors:
     A trajectory compared with ground truth; lengths in units of the ground truth.
 
     :param matched: estimated poses whose stamp matches a true pose
-    :param path_length: of all true poses
-    :param extent: diagonal of the bounding box of the true positions
+    :param path_length: of the stretches of the true path that matched poses cover
+    :param extent: diagonal of the bounding box of the true positions there
     :param se3: after alignment by a rigid motion; None where nothing matches
     :param sim3: after alignment by a similarity; None where nothing matches, or the scale is not
         observable, without motion in the ground truth
@@ -74,40 +76,68 @@ class TrajectoryErrors:
     note: str
 
 
-def compare(estimate: tuple[NDArray[np.int64], Array], truth: tuple[NDArray[np.int64], Array]
-            ) -> TrajectoryErrors:
+def compare(estimate: tuple[NDArray[np.int64], Array], truth: tuple[NDArray[np.int64], Array],
+            max_difference_s: float = MAX_STAMP_DIFFERENCE) -> TrajectoryErrors:
     """
     Compare a trajectory with ground truth.
 
     :param estimate: stamps (N,) integer nanoseconds and T_map_cam (N, 4, 4)
     :param truth: stamps (M,) integer nanoseconds and T_world_cam (M, 4, 4)
+    :param max_difference_s: largest difference of matched stamps, seconds
     :raises InputError: where both hold poses, but no stamps match
     """
     if not len(truth[0]):
         raise InputError('the true trajectory holds no pose')
-    reference = _trajectory(*truth)
-    path_length, extent = float(reference.path_length), _extent(reference.positions_xyz)
+    full = _trajectory(*truth)
     if not len(estimate[0]):
-        return TrajectoryErrors(0, path_length, extent, None, None, 'no pose was estimated')
+        return TrajectoryErrors(0, float(full.path_length), _extent(full.positions_xyz), None,
+                                None, 'no pose was estimated')
+    estimated = _trajectory(*estimate)
     try:
-        reference, matched = sync.associate_trajectories(
-            reference, _trajectory(*estimate), max_diff=MAX_STAMP_DIFFERENCE)
+        reference, matched = sync.associate_trajectories(full, estimated,
+                                                         max_diff=max_difference_s)
     except sync.SyncException:
         raise InputError(
-            f'the stamps of the {len(estimate[0])} estimated poses, {_span(estimate[0])}, are '
-            f'more than {MAX_STAMP_DIFFERENCE} s off the true ones, {_span(truth[0])}'
-        ) from None
+            _no_match(estimated.timestamps, full.timestamps, max_difference_s)) from None
+    covered = _covered(full.timestamps, reference.timestamps)
+    steps = np.linalg.norm(np.diff(full.positions_xyz, axis=0), axis=1)
+    size = (float(steps[covered[1:] & covered[:-1]].sum()),
+            _extent(full.positions_xyz[covered]))
     notes = []
+    if covered.mean() < _COVERED:
+        notes.append(f'matched poses cover {100 * covered.mean():.0f} % of the ground truth')
     truth_is_still = _extent(reference.positions_xyz) < _STILL
     if truth_is_still:
         notes.append('no motion in the ground truth')
     if _extent(matched.positions_xyz) < _STILL:
         notes.append('no motion in the estimate')
-    size = (path_length, extent)
     return TrajectoryErrors(
-        matched.num_poses, path_length, extent,
-        _errors(reference, matched, False, size),
+        matched.num_poses, *size, _errors(reference, matched, False, size),
         None if truth_is_still else _errors(reference, matched, True, size), ', '.join(notes))
+
+
+def _covered(truth_s: Array, matched_s: Array) -> NDArray[np.bool_]:
+    """
+    Return which true poses (M,) lie between matched ones, and no further from the next than usual.
+
+    :param truth_s: stamps (M,), seconds
+    :param matched_s: those that are matched (N,), in their order
+    """
+    period = float(np.median(np.diff(matched_s))) if len(matched_s) > 1 else 0.0
+    after = np.searchsorted(matched_s, truth_s).clip(0, len(matched_s) - 1)
+    before = np.maximum(after - 1, 0)
+    distance = np.minimum(np.abs(truth_s - matched_s[after]), np.abs(truth_s - matched_s[before]))
+    between = (truth_s >= matched_s[0]) & (truth_s <= matched_s[-1])
+    return np.asarray(between & (distance <= 1.001 * period))
+
+
+def _no_match(estimate_s: Array, truth_s: Array, max_difference_s: float) -> str:
+    nearest = np.abs(estimate_s[:, None] - truth_s[np.clip(
+        np.searchsorted(truth_s, estimate_s)[:, None] + [-1, 0], 0, len(truth_s) - 1)]).min()
+    return (f'no stamp of the {len(estimate_s)} estimated poses, {_span(estimate_s)}, is within '
+            f'{max_difference_s:g} s of one of the {len(truth_s)} true poses, '
+            f'{_span(truth_s)}; the nearest are {nearest:.10g} s apart: give --offset, seconds to '
+            'add to the true stamps, or --max-diff')
 
 
 def aligning_similarity(estimate: Array, truth: Array, with_scale: bool = True) -> Array:
@@ -190,5 +220,5 @@ def _extent(positions: Array) -> float:
     return float(np.linalg.norm(np.ptp(positions, axis=0)))
 
 
-def _span(stamps_ns: NDArray[np.int64]) -> str:
-    return f'{stamps_ns.min() / NS_PER_S:.3f} to {stamps_ns.max() / NS_PER_S:.3f} s'
+def _span(stamps_s: Array) -> str:
+    return f'{stamps_s.min():.3f} to {stamps_s.max():.3f} s'

@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+import warnings
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.encodings import Buffer
 
@@ -15,6 +19,9 @@ _JPEG_END = b'\xff\xd9'
 _PNG_START = b'\x89PNG\r\n\x1a\n'
 _PNG_END = b'IEND\xaeB\x60\x82'
 _JPEG_SCAN = 0xDA
+_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
+# Orientations of EXIF that swap width and height
+_TURNED = (5, 6, 7, 8)
 
 # Neither IMREAD_COLOR (8 bits) nor IMREAD_UNCHANGED (alpha, no EXIF): these two keep the channels
 # and the bit depth, drop alpha, and apply the EXIF orientation.
@@ -23,9 +30,9 @@ _FLAGS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 
 def decode_image(data: bytes, upright: bool = True) -> NDArray[np.generic]:
     """
-    Return RGB (H, W, 3) or grey (H, W), uint8 or uint16, of a JPEG, PNG, TIFF or BMP file.
+    Return RGB (H, W, 3) or grey (H, W), uint8 or uint16, of an image file.
 
-    :param data: the whole file
+    :param data: the whole file: JPEG, PNG, TIFF, BMP, WebP, PNM or JPEG 2000
     :param upright: apply the EXIF orientation (TIFF: always applied)
     :raises InputError: the error does not name the file
     """
@@ -36,12 +43,34 @@ def decode_image(data: bytes, upright: bool = True) -> NDArray[np.generic]:
     except cv2.error as error:
         raise InputError(f'cannot be decoded: {error.err}') from None
     if image is None:
-        raise InputError('damaged, or not a JPEG, PNG, TIFF or BMP image')
+        raise InputError('damaged, or not a JPEG, PNG, TIFF, BMP, WebP, PNM or JPEG 2000 image')
     if image.dtype not in (np.uint8, np.uint16):
         raise InputError(f'has {image.dtype} samples, expected 8 or 16 bit integers')
     if image.ndim == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return image
+
+
+def size_in_header(path: Path) -> tuple[int, int] | None:
+    """
+    Return (width, height) that `decode_image` gives, without decoding.
+
+    :param path: image file
+    :returns: None where the header cannot be read
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # very large images
+            with Image.open(path) as image:
+                if image.format == 'PNG' and 'exif' not in image.info:
+                    return image.size  # Pillow would decode it, to look for EXIF at its end
+                exif = image.getexif()
+                width, height = image.size
+                if image.format == 'TIFF':  # whose size Pillow turns or not, by its version
+                    width, height = exif[_WIDTH], exif[_HEIGHT]
+                return (height, width) if exif.get(_ORIENTATION) in _TURNED else (width, height)
+    except Exception:  # many kinds, for damaged files; decoding them says what is wrong
+        return None
 
 
 def check_complete(data: bytes) -> None:

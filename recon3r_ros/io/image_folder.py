@@ -1,34 +1,29 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames from a folder of images, or from a pack (see `packs`)."""
+"""Frames from a folder of images, a pack (see `packs`), or a data set (see `layouts`)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
-import re
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import check_fps, PrefetchedSequence, size_text
-from recon3r_ros.io.calibrations import Calibration, read_calibration
-from recon3r_ros.io.decode import decode_image
+from recon3r_ros.io.calibrations import Calibration
+from recon3r_ros.io.data_set_cameras import CameraOfSize
+from recon3r_ros.io.decode import decode_image, size_in_header
 from recon3r_ros.io.encodings import ToneMap
 from recon3r_ros.io.exif import focal_prior
-from recon3r_ros.io.stamps import parse_seconds, stamp_at_rate
+from recon3r_ros.io.layouts import find_images
+from recon3r_ros.io.listing import Entry
 from recon3r_ros.slam.types import Frame
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp')
-
-
-@dataclass(frozen=True)
-class _Entry:
-    path: Path
-    stamp_ns: int
-    index: int
+# Headers read to find the size of most images
+_SAMPLE = 1000
 
 
 class ImageFolder(PrefetchedSequence):
@@ -39,15 +34,16 @@ class ImageFolder(PrefetchedSequence):
     as in the stamps.
     """
 
-    def __init__(self, folder: Path, entries: list[_Entry], tone_map: ToneMap) -> None:
+    def __init__(self, name: str, folder: Path, entries: list[Entry], tone_map: ToneMap) -> None:
         """
         Prepare to decode.
 
+        :param name: source of the images
         :param folder: base of the relative names in messages
         :param entries: images in the order of their stamps
         :param tone_map: 16 to 8 bits for the whole sequence
         """
-        super().__init__(str(folder))
+        super().__init__(name)
         self._folder = folder
         self._entries = entries
         self._file_names = {entry.index: entry.path.name for entry in entries}
@@ -65,28 +61,39 @@ class ImageFolder(PrefetchedSequence):
         """Return the name of the image file of a frame."""
         return self._file_names[frame.index]
 
-    def settle(self, camera: Camera | Calibration | None, exif: bool = False) -> None:
+    def settle(self, camera: CameraOfSize | None, camera_source: str, exif: bool = False) -> None:
         """
-        Determine size and tone map of the sequence from the first readable image.
+        Determine size and tone map of the sequence from the first image of most images' size.
 
-        :param camera: intrinsics of the images
+        :param camera: intrinsics of the images, by their size
+        :param camera_source: name of the camera in an error
         :param exif: whether the focal length in EXIF data is the first guess without a camera
         :raises InputError: where no image can be read or the camera has another size
         """
-        for entry in self._entries:
+        sizes = self._sizes()
+        usual = max(Counter(sizes.values()).items(), key=lambda item: item[1], default=(None, 0))
+        # The sort is stable: images of the usual size first, in their order
+        for entry in sorted(self._entries, key=lambda e: sizes.get(e.index) != usual[0]):
             image = self._decode(entry)
             if image is not None:
-                self._camera = self._fitted(
-                    camera, 'the camera given', image, entry.path.name)
-                if camera is None and exif:
-                    self._focal_prior = focal_prior(entry.path, image.shape[1], image.shape[0])
-                self._size = image.shape[:2]
-                self._size_text = f'{size_text(image)} as in {entry.path.name}'
+                height, width = self._size = image.shape[:2]
+                self._size_text = f'{size_text(image)} as in most images'
+                if camera is not None:
+                    self._camera = self._fitted(
+                        camera(width, height), camera_source, image, entry.path.name)
+                elif exif:
+                    self._focal_prior = focal_prior(entry.path, width, height)
                 return
         raise InputError(
             f'{self.name}: none of its {len(self)} images can be read; the first: '
             f'{self.skipped[0]}'
         )
+
+    def _sizes(self) -> dict[int, tuple[int, int]]:
+        """Return (width, height) by index of up to so many images, from their headers."""
+        step = -(-len(self._entries) // _SAMPLE)
+        found = ((e.index, size_in_header(e.path)) for e in self._entries[::step])
+        return {index: size for index, size in found if size is not None}
 
     def _frames(self) -> Generator[Frame, None, None]:
         for entry in self._entries:
@@ -102,7 +109,7 @@ class ImageFolder(PrefetchedSequence):
             yield Frame(image, entry.stamp_ns, entry.path.stem, entry.index, self._camera,
                         focal_prior=self._focal_prior)
 
-    def _decode(self, entry: _Entry) -> NDArray[np.uint8] | None:
+    def _decode(self, entry: Entry) -> NDArray[np.uint8] | None:
         """Return the pixels, or None after recording the reason."""
         try:
             return self._tone_map(decode_image(entry.path.read_bytes()))
@@ -114,7 +121,7 @@ class ImageFolder(PrefetchedSequence):
             self._skip(f'{self._label(entry)}: {error}')
         return None
 
-    def _label(self, entry: _Entry) -> str:
+    def _label(self, entry: Entry) -> str:
         return str(entry.path.relative_to(self._folder))
 
 
@@ -125,12 +132,13 @@ def open_image_folder(
     fps: float = 30.0,
 ) -> ImageFolder:
     """
-    Open a folder of images, or a pack with `images/`, `frames.txt` and `camera.json`.
+    Open a folder of images, a pack, or a sequence of a data set; see `layouts`.
 
-    :param path: folder; each of a pack's three parts is used where present
-    :param camera: intrinsics of the images, instead of those in `camera.json`
-    :param calibrated: False ignores `camera.json`, and focal lengths in EXIF data
-    :param fps: rate that gives stamps where there is no `frames.txt`
+    :param path: folder
+    :param camera: intrinsics of the images, instead of those that come with them
+    :param calibrated: False ignores intrinsics that come with the images, and focal lengths in
+        EXIF data
+    :param fps: rate that gives stamps where there are none
     :raises InputError: where there is nothing to read or the parts are inconsistent
     """
     check_fps(fps)
@@ -138,95 +146,15 @@ def open_image_folder(
     if not folder.is_dir():
         problem = 'is not a folder' if folder.exists() else 'no such folder'
         raise InputError(f'{folder}: {problem}; expected a folder of images')
-    images = folder / 'images' if (folder / 'images').is_dir() else folder
-    listing = folder / 'frames.txt'
-    if listing.is_file():
-        entries = _read_listing(listing, images)
-    else:
-        entries = _list_images(images, fps)
-    if camera is None and calibrated and (folder / 'camera.json').is_file():
-        camera = read_calibration(folder / 'camera.json')
-    sequence = ImageFolder(folder, entries, ToneMap())
-    sequence.settle(camera, calibrated)
-    return sequence
-
-
-def _list_images(images: Path, fps: float) -> list[_Entry]:
-    """Return the images of a folder in natural order: img2 before img10."""
-    try:
-        paths = sorted(
-            (
-                path
-                for path in images.iterdir()
-                if path.suffix.lower() in SUFFIXES
-                and not path.name.startswith('.')
-                and path.is_file()
-            ),
-            key=lambda path: natural_key(path.name),
-        )
-    except OSError as error:
-        raise InputError(f'{images}: {error.strerror}') from None
-    if not paths:
-        raise InputError(f'{images}: no images; expected files ending in {", ".join(SUFFIXES)}')
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in seen:
-            raise InputError(
-                f'{images}: {seen[path.stem].name} and {path.name} would both be named '
-                f'{path.stem} in the results; rename one'
-            )
-        seen[path.stem] = path
-    return [_Entry(path, stamp_at_rate(i, fps), i) for i, path in enumerate(paths)]
-
-
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return a sort key that orders numbers in names by value; ties are broken by the name."""
-    parts = re.split(r'([0-9]+)', name.casefold())
-    # Every second part is one the pattern matched.
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
-
-
-def _read_listing(listing: Path, images: Path) -> list[_Entry]:
-    """Return the images of a `frames.txt`: a line is a stamp in seconds and a file name."""
-    try:
-        lines = listing.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f'{listing}: cannot be read: {error}') from None
-    entries: list[_Entry] = []
-    seen: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith('#'):
-            continue
-        where = f'{listing} line {number}'
-        if len(fields) < 2:
-            raise InputError(f'{where}: expected a stamp and an image name, got {line.strip()!r}')
-        stamp_ns = _stamp(fields[0], where)
-        if entries and stamp_ns <= entries[-1].stamp_ns:
-            raise InputError(f'{where}: stamp {fields[0]} is not after the previous image')
-        path = images / fields[1]
-        if not path.is_file() and (listing.parent / fields[1]).is_file():
-            path = listing.parent / fields[1]
-        if not path.is_relative_to(listing.parent):
-            raise InputError(f'{where}: {fields[1]} lies outside of {listing.parent}')
-        if path.stem in seen:
-            raise InputError(
-                f'{where}: {fields[1]} and {seen[path.stem]} would both be named {path.stem} in '
-                'the results; rename one'
-            )
-        seen[path.stem] = fields[1]
-        entries.append(_Entry(path, stamp_ns, len(entries)))
+    found = find_images(folder, fps)
+    entries = found.entries()
     if not entries:
-        raise InputError(f'{listing}: lists no images')
-    return entries
-
-
-def _stamp(text: str, where: str) -> int:
-    """Return the integer nanoseconds of a stamp, which must not be negative."""
-    try:
-        stamp_ns = parse_seconds(text)
-    except ValueError as error:
-        raise InputError(f'{where}: {error}') from None
-    if stamp_ns < 0:
-        raise InputError(f'{where}: stamp {text} is negative')
-    return stamp_ns
+        raise InputError(f'{found.stamps}: lists no images')
+    sequence = ImageFolder(str(path), found.folder, entries, ToneMap())
+    if camera is not None:
+        given = camera
+        sequence.settle(lambda width, height: given, 'the camera given')
+    else:
+        sequence.settle(
+            found.camera if calibrated else None, str(found.calibration), exif=calibrated)
+    return sequence

@@ -24,7 +24,7 @@ from recon3r_ros.io.atomic import output_error, write_bytes
 from recon3r_ros.io.background import BackgroundWorker
 from recon3r_ros.io.clouds import write_ply
 from recon3r_ros.io.masks import UNKNOWN
-from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.io.stamps import format_seconds, NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.slam.types import PointCloud
 
@@ -51,6 +51,19 @@ class KeyframeRecord:
     index: int
     T_world_cam: NDArray[np.float64]
     camera: Camera
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRecord:
+    """
+    One line of frames.txt.
+
+    :param stamp_ns: integer nanoseconds
+    :param file_name: of the image
+    """
+
+    stamp_ns: int
+    file_name: str
 
 
 class ResultWriter:
@@ -161,6 +174,18 @@ class ResultWriter:
         """
         self._worker.check()
         write_tum(self.output / 'trajectory.txt', stamps_ns, poses_T_world_cam)
+
+    def images(self, images: Mapping[int, ImageRecord]) -> None:
+        """
+        Write frames.txt, a line for each image: stamp in seconds, file name, index.
+
+        :param images: by their positions in the sequence
+        """
+        self._worker.check()
+        lines = ['# stamp image index\n'] + [
+            f'{format_seconds(image.stamp_ns)} {image.file_name} {index}\n'
+            for index, image in images.items()]
+        write_bytes(self.output / 'frames.txt', ''.join(lines).encode())
 
     def cloud(self, cloud: PointCloud) -> None:
         """Write map.ply."""

@@ -89,8 +89,31 @@ def test_nothing_to_triangulate(recon3r, images, tmp_path, indices, reason):
     report = json.loads((tmp_path / 'o' / 'report.json').read_text())
     assert (report['keyframes'], report['points']) == (0, 0)
     stamps, _ = read_tum(tmp_path / 'o' / 'trajectory.txt')
-    assert outcome.status == (0 if len(stamps) else 1)
+    assert outcome.status == (0 if len(stamps) > 1 else 1)
     assert len(list((tmp_path / 'o' / 'masks').iterdir())) == len(indices)
+
+
+def test_images_of_other_sizes_are_a_line_each_size_and_in_the_report(recon3r, images, tmp_path):
+    folder = images(0, 4, 8, 12, 16, 20, 24, 2, 6)
+    for i, size in ((0, (640, 480)), (5, (100, 80)), (7, (100, 80))):
+        Image.open(folder / f'{i:03d}.png').resize(size).save(folder / f'{i:03d}.png')
+    outcome = recon3r('run', '--images', folder, '--output', tmp_path / 'o', '--no-map')
+    assert outcome.status == 0
+    first, second = outcome.errors
+    assert '000.png: has 640x480 pixels' in first
+    assert '2 images (005.png, 007.png): has 100x80 pixels' in second
+    report = json.loads((tmp_path / 'o' / 'report.json').read_text())
+    assert (report['frames_read'], report['frames_skipped']) == (6, 3)
+    assert report['skipped'] == [line.partition('skipped ')[2] for line in outcome.errors]
+
+
+def test_one_usable_image_is_no_result(recon3r, images, tmp_path):
+    folder = images(0, 4)
+    (folder / '000.png').write_bytes(b'')
+    outcome = recon3r('run', '--images', folder, '--output', tmp_path / 'o')
+    assert outcome.status == 1
+    assert 'empty file' in outcome.errors[0]
+    assert 'only one image' in outcome.errors[1]
 
 
 def test_rotating_camera_has_no_parallax(recon3r, pack, tmp_path):
@@ -159,9 +182,8 @@ def test_bag_without_images(recon3r, tmp_path):
 
 def test_video_that_is_none(recon3r, tmp_path):
     (tmp_path / 'v.mp4').write_text('no video')
-    outcome = recon3r('run', '--video', tmp_path / 'v.mp4', '--output', tmp_path / 'o')
-    assert outcome.status == 2
-    assert str(tmp_path / 'v.mp4') in outcome.errors[-1]
+    one_error(recon3r('run', '--video', tmp_path / 'v.mp4', '--output', tmp_path / 'o'),
+              tmp_path / 'v.mp4')
 
 
 def test_output_that_is_a_file(recon3r, pack, tmp_path):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`recon3r run` on a small simulated pack: the files it writes, and their content."""
 
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -25,8 +26,8 @@ def test_all_files_are_there(results):
     assert {p.stem for p in (results / 'depth').iterdir()} == {k['name'] for k in keyframes}
     assert len(keyframes) >= 2
     assert {p.name for p in results.iterdir()} == {
-        'colmap', 'depth', 'masks', 'keyframes.json', 'map.npz', 'map.ply', 'report.json',
-        'trajectory.txt'}
+        'colmap', 'depth', 'masks', 'frames.txt', 'keyframes.json', 'map.npz', 'map.ply',
+        'report.json', 'trajectory.txt'}
 
 
 def test_masks_have_the_size_of_the_source_and_two_values(results):
@@ -185,5 +186,10 @@ def test_motion_options_that_cannot_be_used(recon3r, pack, tmp_path, arguments, 
 def test_report_is_empty_without_pose_and_map():
     times = Timings(1.0, 0.1, None, None, None, None, 0.0, 0.0, 0.0, 0.1, None, None, None, None)
     report = RunReport('0', 'm', 'in', 3, 0, 0, None, 0, 0, 'lost', 'unknown', None, True, 0.1,
-                       times, 99.0, False, ())
+                       times, 99.0, False, False, (), ())
     assert report.is_empty
+    assert replace(report, frames_read=1, frames_tracked=1).is_empty
+    assert not replace(report, frames_tracked=1).is_empty
+    assert not replace(report, masks_alone=True).is_empty
+    assert replace(report, masks_alone=True, frames_read=1).is_empty
+    assert not replace(report, frames_read=1, frames_tracked=1, points=9).is_empty

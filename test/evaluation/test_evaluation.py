@@ -14,8 +14,8 @@ from recon3r_ros.evaluation.results import evaluate
 from recon3r_ros.evaluation.trajectory_errors import compare
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.trajectory import write_tum
-from recon3r_ros.io.writer import KeyframeRecord, ResultWriter
+from recon3r_ros.io.trajectory import read_tum, write_tum
+from recon3r_ros.io.writer import ImageRecord, KeyframeRecord, ResultWriter
 
 SECOND = 10**9
 
@@ -71,6 +71,44 @@ def test_stamps_are_matched_within_ten_milliseconds():
     assert errors.se3.ate_rmse == pytest.approx(0, abs=1e-9)
     with pytest.raises(InputError, match='stamps'):
         compare((stamps + 300 * 10**6, truth), (stamps, truth))
+
+
+def test_stamps_that_do_not_match_are_explained():
+    stamps, truth = cross()
+    with pytest.raises(InputError) as caught:
+        compare((stamps + 300 * 10**6, truth), (stamps, truth))
+    for text in ('0.300 to 3.300 s', '0.000 to 3.000 s', 'within 0.01 s', '0.3 s apart',
+                 '--offset', '--max-diff'):
+        assert text in str(caught.value)
+    errors = compare((stamps + 300 * 10**6, truth), (stamps, truth), max_difference_s=0.4)
+    assert errors.matched == 4
+
+
+def test_lengths_are_those_of_the_matched_part():
+    # along a line, by 1 m a second, true poses at 10 Hz; the estimate covers 2 s to 4 s and 7 s to
+    # 8 s of 20 s, at 5 Hz
+    stamps = np.arange(201) * SECOND // 10
+    line = se3.from_rt(np.eye(3), stamps[:, None] / SECOND * [0.0, 0, 1])
+    chosen = np.r_[20:41:2, 70:81:2]
+    errors = compare((stamps[chosen], line[chosen]), (stamps, line))
+    assert errors.matched == 17
+    # and, after 4 s and before 7 s, one period each
+    assert errors.path_length == pytest.approx(2 + 1 + 2 * 0.2)
+    assert errors.extent == pytest.approx(6)
+    assert errors.note == 'matched poses cover 18 % of the ground truth'
+    estimate = line[chosen].copy()
+    estimate[:, 0, 3] = np.where(np.arange(17) % 2, 0.1, -0.1)
+    errors = compare((stamps[chosen], estimate), (stamps, line))
+    assert errors.se3.ate_percent_of_path == pytest.approx(
+        100 * errors.se3.ate_rmse / errors.path_length)
+    assert compare((stamps[::4], line[::4]), (stamps, line)).note == ''
+
+
+def test_a_single_match_has_no_path():
+    stamps, truth = cross()
+    errors = compare((stamps[1:2], truth[1:2]), (stamps, truth))
+    assert (errors.path_length, errors.extent) == (0, 0)
+    assert errors.se3.ate_percent_of_path is None
 
 
 def test_no_motion_is_noted_and_has_numbers():
@@ -237,3 +275,102 @@ def test_truth_without_anything(recon3r, written, tmp_path):
     assert 'no such file' in recon3r('eval', written[0], tmp_path / 'gone').err
 
 
+@pytest.fixture
+def line(tmp_path):
+    """Return results of 12 images, all but the first with poses along a line, and the poses."""
+    stamps = np.arange(12) * SECOND // 10
+    poses = se3.from_rt(np.eye(3), np.arange(12.0)[:, None] ** 2 * [0, 0, 1.0])
+    with ResultWriter(tmp_path / 'out') as writer:
+        writer.trajectory(stamps[1:], poses[1:])
+        writer.images({i: ImageRecord(int(s), f'{i:06d}.png') for i, s in enumerate(stamps)})
+        writer.report({'frames_read': 12, 'frames_skipped': 0})
+    return tmp_path / 'out', poses
+
+
+def kitti(path, poses):
+    """Write poses as KITTI does."""
+    path.write_text(''.join(' '.join(f'{n:.6e}' for n in p.ravel()[:12]) + '\n' for p in poses))
+    return path
+
+
+def test_poses_of_kitti_belong_to_images_by_position(line, tmp_path):
+    output, poses = line
+    trajectory = evaluate(output, kitti(tmp_path / 'k.txt', poses)).trajectory
+    assert (trajectory.matched, trajectory.note) == (11, '')
+    assert trajectory.se3.ate_rmse == pytest.approx(0, abs=1e-4)
+    with pytest.raises(InputError, match='no stamps, to which an offset could be added'):
+        evaluate(output, tmp_path / 'k.txt', offset_s=0.1)
+
+
+def test_poses_of_kitti_belong_to_images_by_number(line, tmp_path):
+    output, poses = line
+    many = np.concatenate([poses, np.tile(poses[:1], (4, 1, 1))])
+    trajectory = evaluate(output, kitti(tmp_path / 'k.txt', many)).trajectory
+    assert trajectory.matched == 11
+    assert trajectory.se3.ate_rmse == pytest.approx(0, abs=1e-4)
+    assert trajectory.note == '12 of 16 true poses matched by the numbers of the images'
+    with pytest.raises(InputError, match='has 5 poses without stamps for the 12 images'):
+        evaluate(output, kitti(tmp_path / 'k.txt', poses[:5]))
+
+
+def test_poses_of_kitti_with_times(line, tmp_path):
+    output, poses = line
+    (output / 'frames.txt').unlink()
+    truth = kitti(tmp_path / 'k.txt', poses)
+    with pytest.raises(InputError, match='k.txt: has no stamps, and .* no frames.txt'):
+        evaluate(output, truth)
+    (tmp_path / 'times.txt').write_text(''.join(f'{i / 10:e}\n' for i in range(12)))
+    assert evaluate(output, truth).trajectory.matched == 11
+    (tmp_path / 'times.txt').write_text('0.0\n')
+    with pytest.raises(InputError, match='times.txt: has 1 stamps for the 12 poses'):
+        evaluate(output, truth)
+
+
+def test_offset_and_difference_of_stamps(recon3r, line, tmp_path):
+    output, poses = line
+    truth = tmp_path / 'late.txt'
+    write_tum(truth, np.arange(12) * SECOND // 10 + 16 * 10**6, poses)
+    outcome = recon3r('eval', output, truth)
+    message, = outcome.errors
+    assert outcome.status == 2
+    for text in (truth, '0.016 s apart', '--offset', '--max-diff'):
+        assert str(text) in message
+    for arguments in (('--offset', '-0.016'), ('--max-diff', '0.02')):
+        outcome = recon3r('eval', output, truth, *arguments)
+        assert (outcome.status, outcome.err) == (0, '')
+        assert '11' in outcome.out
+    assert recon3r('eval', output, truth, '--max-diff', '0').status == 2
+    assert recon3r('eval', output, truth, '--offset', 'nan').status == 2
+
+
+def test_poses_of_the_body_are_noted(line, tmp_path):
+    output, poses = line
+    quats = se3.quat_xyzw_from_matrix(poses[:, :3, :3])
+    (tmp_path / 'data.csv').write_text(
+        '#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], '
+        'q_RS_z []\n' + ''.join(
+            ','.join(map(str, (i * SECOND // 10, *p[:3, 3], q[3], *q[:3]))) + '\n'
+            for i, (p, q) in enumerate(zip(poses, quats))))
+    trajectory = evaluate(output, tmp_path / 'data.csv').trajectory
+    assert trajectory.matched == 11
+    assert trajectory.note == "the true poses are the body's, not the camera's"
+
+
+@pytest.mark.parametrize('name, offset_s', [
+    ('bom.txt', 0), ('csv_tum.csv', 0), ('euroc.csv', 0), ('kitti.txt', 0), ('tabs_header.txt', 0),
+    ('offset20ms.txt', -0.016), ('nonoverlap.txt', -1403715273.26)])
+def test_field(shared_data, tmp_path, name, offset_s):
+    stamps, poses = read_tum(shared_data.pack('sevenscenes_redkitchen') / 'groundtruth.txt')
+    stamps, poses = stamps[:120], poses[:120]
+    with ResultWriter(tmp_path / 'out') as writer:
+        writer.trajectory(stamps[20:80], moved(poses, 0.5, [0, 0, 1], [1, 2, 3])[20:80])
+        writer.images({i: ImageRecord(int(s), f'{i}.png') for i, s in enumerate(stamps)})
+        writer.report({'frames_read': 120, 'frames_skipped': 0})
+    truth = shared_data.field('groundtruth') / name
+    if offset_s:
+        with pytest.raises(InputError, match=f'{name}: no stamp of the 60 .* --offset'):
+            evaluate(tmp_path / 'out', truth)
+    trajectory = evaluate(tmp_path / 'out', truth, offset_s=offset_s).trajectory
+    assert trajectory.matched == 60
+    assert trajectory.sim3.ate_rmse == pytest.approx(0, abs=1e-5)
+    assert 'matched poses cover 50 % of the ground truth' in trajectory.note

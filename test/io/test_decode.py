@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 import pytest
 from recon3r_ros.errors import InputError
-from recon3r_ros.io.decode import decode_compressed, decode_image
+from recon3r_ros.io.decode import decode_compressed, decode_image, size_in_header
 
 
 def picture(kind):
@@ -46,6 +46,22 @@ def test_orientation_of_jpeg(save, block_image, channels, orientation):
     assert np.abs(image.astype(int) - expected).max() <= 4
 
 
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP', 'PPM', 'JPEG2000'])
+def test_size_in_header_is_that_of_the_decoded_image(save, block_image, tmp_path, kind,
+                                                     orientation):
+    data = save(block_image(), kind, orientation)
+    (tmp_path / 'image').write_bytes(data)
+    height, width = decode_image(data).shape[:2]
+    assert size_in_header(tmp_path / 'image') == (width, height)
+
+
+def test_size_in_header_of_what_is_no_image(tmp_path):
+    (tmp_path / 'text').write_text('text')
+    assert size_in_header(tmp_path / 'text') is None
+    assert size_in_header(tmp_path / 'gone') is None
+
+
 def test_orientation_is_left_alone_in_messages(save):
     data = save(picture('grey'), 'PNG', 6)
     np.testing.assert_array_equal(decode_image(data, upright=False), picture('grey'))
@@ -72,7 +88,7 @@ def test_alpha_of_16_bits_is_dropped():
     np.testing.assert_array_equal(image, bgra[:, :, 2::-1])
 
 
-@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'TIFF', 'BMP'])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP', 'PPM', 'JPEG2000'])
 @pytest.mark.parametrize('share', [0.02, 0.3, 0.9, 0.999])
 def test_truncated_files_are_refused(save, kind, share):
     noise = np.random.default_rng(1).integers(0, 255, (96, 128, 3), dtype=np.uint8)

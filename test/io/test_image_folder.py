@@ -11,7 +11,8 @@ import pytest
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.calibrations import read_calibration
-from recon3r_ros.io.image_folder import natural_key, open_image_folder
+from recon3r_ros.io.image_folder import open_image_folder
+from recon3r_ros.io.listing import natural_key
 from recon3r_ros.io.sequences import open_sequence
 
 pytestmark = pytest.mark.usefixtures('no_new_threads')
@@ -91,10 +92,10 @@ def test_unusable_images_are_skipped_by_name(pack, save, block_image, caplog):
     assert [(f.name, f.index) for f in frames] == [('0', 0), ('6', 6)]
     assert len(sequence) == 7
     assert sequence.skipped == [
-        'images/1.png: damaged, or not a JPEG, PNG, TIFF or BMP image',
+        'images/1.png: damaged, or not a JPEG, PNG, TIFF, BMP, WebP, PNM or JPEG 2000 image',
         'images/2.jpg: is a truncated JPEG (no end-of-image marker)',
         'images/3.png: is an empty file',
-        'images/4.png: has 32x16 pixels, expected 64x48 as in 0.jpg',
+        'images/4.png: has 32x16 pixels, expected 64x48 as in most images',
         'images/gone.png: no such file',
     ]
     assert [r.getMessage() for r in caplog.records] == [f'skipped {s}' for s in sequence.skipped]
@@ -107,6 +108,37 @@ def test_first_image_may_be_unusable(pack):
     sequence = open_image_folder(pack)
     assert [f.name for f in sequence] == ['1', '2', '3']
     assert len(sequence.skipped) == 1
+
+
+def test_size_of_most_images_counts(tmp_path, save, block_image, caplog):
+    (tmp_path / '00.png').write_bytes(save(block_image(96, 128), 'PNG'))
+    for i in (1, 3, 4, 6):
+        (tmp_path / f'{i:02d}.png').write_bytes(save(block_image(), 'PNG'))
+    for i in (2, 5, 7, 8, 9):
+        # As many as the others, with a name after theirs, and damaged, so that they do not count
+        (tmp_path / f'{i:02d}.png').write_bytes(b'' if i > 5 else save(block_image(48, 48), 'PNG'))
+    sequence = open_image_folder(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert [f.name for f in sequence] == ['01', '03', '04', '06']
+    assert [r.getMessage() for r in caplog.records] == [
+        'skipped 00.png: has 128x96 pixels, expected 64x48 as in most images',
+        'skipped 2 images (02.png, 05.png): has 48x48 pixels, expected 64x48 as in most images',
+        'skipped 3 images (07.png, 08.png, 09.png): is an empty file',
+    ]
+    assert len(sequence.skipped) == 6
+
+
+def test_images_turned_by_exif_count_with_their_turned_size(tmp_path, save, block_image):
+    for i, (kind, orientation) in enumerate([('PNG', 6), ('JPEG', 1), ('JPEG', 6), ('TIFF', 8)]):
+        (tmp_path / f'{i}.{kind.lower()}').write_bytes(save(block_image(), kind, orientation))
+    assert [f.name for f in open_image_folder(tmp_path)] == ['0', '2', '3']
+
+
+def test_field_first_image_of_another_size(shared_data):
+    sequence = open_image_folder(shared_data.field('first_image_other_size') / 'images')
+    assert len(list(sequence)) == 11
+    assert sequence.skipped == [
+        '000.jpg: has 640x480 pixels, expected 320x240 as in most images']
 
 
 def test_16_bit_images_share_one_scale(tmp_path):
