@@ -15,8 +15,8 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import check_camera, check_fps, PrefetchedSequence, size_text
 from recon3r_ros.io.decode import decode_image
-from recon3r_ros.io.encodings import ToneMap
 from recon3r_ros.io.stamps import parse_seconds, stamp_at_rate
+from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp')
@@ -84,6 +84,7 @@ class ImageFolder(PrefetchedSequence):
         )
 
     def _frames(self) -> Generator[Frame, None, None]:
+        self._tone_map = ToneMap()  # it follows the images, the same each time
         for entry in self._entries:
             image = self._decode(entry)
             if image is None:

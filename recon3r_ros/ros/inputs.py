@@ -16,7 +16,7 @@ import numpy as np
 from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.camera_info import camera_from_info
-from recon3r_ros.io.encodings import ToneMap
+from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.parameters import CameraConfig
 from recon3r_ros.ros.stamps import Judgement, StampGuard, Verdict
