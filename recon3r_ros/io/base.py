@@ -18,13 +18,16 @@ from recon3r_ros.slam.types import Frame
 
 logger = logging.getLogger(__name__)
 
+_NAMED = 3
+
 
 class Sequence(Protocol):
     """
     Images in the order of their stamps; may be iterated more than once.
 
     `name` is the source of the images, for reports. `skipped` holds one line for every unusable
-    image; it grows while the sequence is iterated.
+    image, `image: cause`; it grows while the sequence is iterated. `notes` are warnings that have
+    been logged.
     """
 
     @property
@@ -32,6 +35,9 @@ class Sequence(Protocol):
 
     @property
     def skipped(self) -> list[str]: ...
+
+    @property
+    def notes(self) -> list[str]: ...
 
     def __len__(self) -> int:
         """Return the number of images expected, skipped ones included."""
@@ -55,10 +61,18 @@ class PrefetchedSequence(ABC):
         """Begin with nothing skipped."""
         self.name = name
         self.skipped: list[str] = []
+        self.notes: list[str] = []
+        self._known: set[str] = set()
+        self._logged = 0
 
     def __iter__(self) -> Iterator[Frame]:
-        """Iterate over the frames, decoded one thread ahead."""
-        return prefetch(self._frames())
+        """Iterate over the frames, decoded one thread ahead; log at the end what was skipped."""
+        try:
+            yield from prefetch(self._frames())
+        finally:
+            for line in causes(self.skipped[self._logged :]):
+                logger.warning('skipped %s', line)
+            self._logged = len(self.skipped)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -72,11 +86,38 @@ class PrefetchedSequence(ABC):
         """Return the name of the image file of a frame, for a COLMAP model."""
         return f'{frame.name}.png'
 
+    def note(self, text: str) -> None:
+        """Log a warning, which the report gets as well."""
+        self.notes.append(text)
+        logger.warning('%s', text)
+
     def _skip(self, reason: str) -> None:
-        """Record one unusable image; only once if the sequence is iterated again."""
-        if reason not in self.skipped:
+        """
+        Record one unusable image; only once if the sequence is iterated again.
+
+        :param reason: `image: cause`
+        """
+        if reason not in self._known:
+            self._known.add(reason)
             self.skipped.append(reason)
-            logger.warning('skipped %s', reason)
+
+
+def causes(skipped: list[str]) -> list[str]:
+    """
+    Return a line for each cause, with the number of images and the names of the first.
+
+    :param skipped: a line for each image, `image: cause`
+    """
+    images: dict[str, list[str]] = {}
+    for reason in skipped:
+        image, _, cause = reason.partition(': ')
+        images.setdefault(cause, []).append(image)
+    return [
+        f'{names[0]}: {cause}' if len(names) == 1 else
+        f'{len(names)} images ({", ".join(names[:_NAMED])}{", ..." * (len(names) > _NAMED)}): '
+        f'{cause}'
+        for cause, names in images.items()
+    ]
 
 
 def size_text(image: NDArray[np.generic]) -> str:

@@ -53,6 +53,11 @@ class MaskedSequence:
         """Unusable images."""
         return self._sequence.skipped
 
+    @property
+    def notes(self) -> list[str]:
+        """Warnings that have been logged."""
+        return self._sequence.notes
+
     def __len__(self) -> int:
         """Return the number of images expected, skipped ones included."""
         return len(self._sequence)
