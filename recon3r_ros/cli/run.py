@@ -32,9 +32,14 @@ DIR is a folder of images, or a pack: a folder with images/ and optionally frame
 an image per line) and camera.json. camera.json holds width, height, fx, fy, cx, cy (pixels) and
 distortion, a list of OpenCV's coefficients. Without intrinsics the focal length is estimated.
 
+A bag is a recording of ROS 2 (folder, .mcap or .db3, also with .zstd behind, finished or cut off)
+or ROS 1 (.bag). With several --image-topic, their images are merged by their stamps into one map,
+and NAME begins with the camera, what tells its topic from the others: left of /left/image.
+
 files written to OUT (NAME is the image's name without its suffix):
   trajectory.txt   a line for each tracked image: stamp tx ty tz qx qy qz qw, in seconds and map
-                   units, camera-to-world (TUM format)
+                   units, camera-to-world (TUM format). With several cameras, trajectory_CAMERA.txt
+                   for each, and this one is that of the first
   keyframes.json   stamp, pose and pinhole camera of each keyframe
   map.ply          the static map: coloured points with confidence, map units
   map.npz          the map for ~/load_map of the node, to continue mapping
@@ -56,9 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--images', metavar='DIR', help='folder of images, or a pack')
     source.add_argument('--video', metavar='FILE', help='video file')
-    source.add_argument('--bag', metavar='PATH', help='rosbag2 folder or file; needs no ROS')
-    parser.add_argument('--image-topic', metavar='T', help='topic of the images in the bag; '
-                        'required where it holds several')
+    source.add_argument('--bag', metavar='PATH', help='recording, folder or file; needs no ROS')
+    parser.add_argument('--image-topic', metavar='T', action='append', default=[],
+                        help='topic of the images in the bag; required where it holds several; '
+                        'again for each further camera')
+    parser.add_argument('--camera-info-topic', metavar='T', action='append', default=[],
+                        help='topic of their intrinsics, for each --image-topic in its order '
+                        '(default: camera_info beside the images, else the one that fits)')
     lens = parser.add_mutually_exclusive_group()
     lens.add_argument('--camera', metavar='FILE', help='camera.json, instead of the intrinsics '
                       'that come with the images')
@@ -114,11 +123,12 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,
-            not arguments.uncalibrated, arguments.fps, arguments.image_topic)
+            not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
+            tuple(arguments.camera_info_topic))
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
         report = reconstruct(sequence, arguments.output, options, interruption, process)
-    for warning in report.warnings:
+    for warning in report.warnings[len(sequence.notes):]:  # those have been logged already
         logger.warning('%s', warning)
     console().print(report.summary(Path(arguments.output)), soft_wrap=True)
     if report.interrupted:

@@ -173,14 +173,16 @@ class System:
             self._trajectory.add(frame)
         return Update(self.state, tuple(turned), None)
 
-    def smooth_motion(self, frames: Iterable[Frame]) -> dict[int, NDArray[np.bool_]]:
+    def smooth_motion(self, frames: Iterable[Frame], camera_name: str = 'camera'
+                      ) -> dict[int, NDArray[np.bool_]]:
         """
         Detect dynamic objects again, with evidence from before and after each frame.
 
         :param frames: all frames of one camera again, in order
+        :param camera_name: which camera
         :return: masks by the frames' index, for `lens`; without those of which nothing is known
         """
-        frontend, = self._frontends.values()
+        frontend = self._frontends[camera_name]
         return smoothed(frames, frontend.rectifier, self.map,
                         self.trajectory() if self.map.started else [], frontend.cut_at)
 

@@ -116,6 +116,7 @@ def test_results_survive_an_error_on_the_way(pack, tmp_path):
 
     class Breaking:
         name, skipped, file_name = sequence.name, sequence.skipped, sequence.file_name
+        notes = sequence.notes
 
         def __len__(self):
             return len(sequence)
