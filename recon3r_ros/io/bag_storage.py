@@ -12,13 +12,12 @@ import logging
 from pathlib import Path
 import re
 import shutil
-import sys
 import tempfile
 from typing import Any, BinaryIO, Protocol, TYPE_CHECKING
 import weakref
 
 from recon3r_ros.errors import InputError
-from recon3r_ros.io.mcap_stream import lacks_index, McapStream
+from recon3r_ros.io.mcap_stream import lacks_index, McapStream, zstd_module
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
@@ -157,9 +156,8 @@ class Recording:
         stream = McapStream(file)
         if not stream.complete:
             self.warnings.append(
-                f'{source}: was cut off, it has no footer: read up to there, '
-                f'{stream.message_count} messages; to repair it: mcap recover {file.name} -o '
-                'fixed.mcap')
+                f'{source}: was cut off, there is no footer: {stream.message_count} messages '
+                f'before that are read; to repair it: mcap recover {file.name} -o fixed.mcap')
         return lambda: stream
 
     def _decompressed(self, file: Path) -> Path:
@@ -224,7 +222,7 @@ class Reader:
                     raw = bytes(typestore.ros1_to_cdr(raw, connection.msgtype))
                 elif raw[:4] == _ZSTD_MAGIC:
                     # Of messages that were compressed one by one, only the metadata would tell
-                    raw = _zstd().decompress(raw)
+                    raw = zstd_module().decompress(raw)
                 message = typestore.deserialize_cdr(raw, connection.msgtype)
             except Exception as error:
                 message = InputError(f'cannot be deserialised: {_one_line(error)}')
@@ -245,22 +243,13 @@ class Reader:
 
 def _decompress(packed: BinaryIO, plain: BinaryIO) -> bool:
     """Decompress all frames of a file, and return whether the last is complete."""
-    decompressor = _zstd().ZstdDecompressor()
+    decompressor = zstd_module().ZstdDecompressor()
     while piece := packed.read(_PIECE):
         plain.write(decompressor.decompress(piece))
         while decompressor.eof and decompressor.unused_data:
-            piece, decompressor = decompressor.unused_data, _zstd().ZstdDecompressor()
+            piece, decompressor = decompressor.unused_data, zstd_module().ZstdDecompressor()
             plain.write(decompressor.decompress(piece))
     return bool(decompressor.eof)
-
-
-def _zstd() -> Any:
-    """Return the module that `rosbags` uses as well."""
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd
 
 
 def _one_line(error: BaseException) -> str:

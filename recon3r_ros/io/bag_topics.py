@@ -32,8 +32,9 @@ _VIDEO = (
     'theora_image_transport/msg/Packet',
 )
 _DEPTH_ENCODINGS = ('16UC1', 'mono16', '32FC1')
-#: Words in the names of topics with depth, and of others with images that are not a camera's
-_DEPTH_WORDS = ('depth', 'disparity')
+#: Names of topics with depth, but not of another sensor in a depth camera's namespace
+_DEPTH_NAME = re.compile(r'(depth|disparity)(?!.*/(rgb|colou?r|ir|infra|mono|gr[ae]y|thermal))')
+#: Words in the names of other topics with images that are not a camera's
 _OTHER_WORDS = ('mask', 'confidence', 'label', 'segmentation')
 
 
@@ -169,7 +170,7 @@ def _examined(reader: Reader, topic: Topic) -> ImageTopic:
 
 
 def _content(name: str, encoding: str, pixels: NDArray[np.generic] | None) -> Content:
-    is_of_depth = any(word in name.lower() for word in _DEPTH_WORDS)
+    is_of_depth = _DEPTH_NAME.search(name.lower()) is not None
     if name.endswith('/compressedDepth') or 'compressedDepth' in encoding:
         return Content.DEPTH
     if encoding in _DEPTH_ENCODINGS and is_of_depth:

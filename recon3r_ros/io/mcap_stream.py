@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 import struct
 import sys
-from typing import BinaryIO, Protocol, TYPE_CHECKING
+from typing import Any, BinaryIO, Protocol, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
@@ -197,11 +197,17 @@ def _decompressor(compression: str) -> _Decompressor:
         return lz4
     if compression != 'zstd':
         raise ValueError(f'compression {compression!r} is not one of lz4, zstd')
+    zstd: _Decompressor = zstd_module().ZstdDecompressor()
+    return zstd
+
+
+def zstd_module() -> Any:
+    """Return the module of the standard library, or what stands for it; `rosbags` has it, too."""
     if sys.version_info >= (3, 14):
-        from compression.zstd import ZstdDecompressor
+        from compression import zstd
     else:
-        from backports.zstd import ZstdDecompressor
-    return ZstdDecompressor()
+        from backports import zstd
+    return zstd
 
 
 def _text(content: bytes, begin: int) -> tuple[str, int]:

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings that were cut off, compressed as a whole, or made by ROS 1."""
 
+from binascii import crc32
 from pathlib import Path
 import shutil
 
 from backports import zstd
+import lz4.frame
 import numpy as np
 import pytest
 from recon3r_ros.errors import InputError
@@ -41,6 +43,17 @@ def unchunked(data: bytes) -> bytes:
     return data[:start] + records
 
 
+def in_lz4(data: bytes, crc: int) -> bytes:
+    """Return an MCAP whose one chunk is compressed with LZ4, without index and footer."""
+    start = data.index(b'\x06', 8 + 9 + int.from_bytes(data[9:17], 'little') - 1)
+    records = unchunked(data)[start:]
+    compressed = lz4.frame.compress(records, block_size=lz4.frame.BLOCKSIZE_MAX64KB)
+    chunk = (bytes(16) + len(records).to_bytes(8, 'little') + crc.to_bytes(4, 'little')
+             + (3).to_bytes(4, 'little') + b'lz4' + len(compressed).to_bytes(8, 'little')
+             + compressed)
+    return data[:start] + b'\x06' + len(chunk).to_bytes(8, 'little') + chunk
+
+
 @pytest.fixture(scope='module')
 def mcaps(tmp_path_factory) -> dict[str, bytes]:
     """Return complete MCAP files with the same messages, by how they are stored."""
@@ -55,10 +68,10 @@ def mcaps(tmp_path_factory) -> dict[str, bytes]:
             for stamp, message in zip(stamps(COUNT), messages):
                 writer.write(connection, stamp, STORE.serialize_cdr(message, message.__msgtype__))
     return {'plain': plain, 'zstd': bare_file(folder / 'zstd').read_bytes(),
-            'unchunked': unchunked(plain)}
+            'unchunked': unchunked(plain), 'lz4': in_lz4(plain, 0)}
 
 
-@pytest.mark.parametrize('kind', ['plain', 'zstd', 'unchunked'])
+@pytest.mark.parametrize('kind', ['plain', 'zstd', 'unchunked', 'lz4'])
 def test_mcap_that_was_cut_off_anywhere(tmp_path, mcaps, kind):
     """What was written before the cut is read, each image as it was."""
     data = mcaps[kind]
@@ -104,6 +117,16 @@ def test_lengths_and_bytes_that_cannot_be(tmp_path, mcaps):
             damaged[at:at + 8] = rng.integers(0, 255, 8, dtype=np.uint8).tobytes()
             file.write_bytes(damaged)
             assert 0 <= McapStream(file).message_count <= 2 * COUNT, kind
+
+
+def test_a_chunk_that_is_not_what_was_written(tmp_path, mcaps):
+    records = mcaps['unchunked'][len(mcaps['unchunked']) - len(unchunked(mcaps['plain'])):]
+    start = mcaps['lz4'].index(b'\x06', 17 + int.from_bytes(mcaps['lz4'][9:17], 'little') - 1)
+    crc = crc32(records[start:])
+    file = tmp_path / 'a.mcap'
+    for stated, count in ((crc, 2 * COUNT), (crc ^ 1, 0)):
+        file.write_bytes(in_lz4(mcaps['plain'], stated))
+        assert McapStream(file).message_count == count
 
 
 def test_complete_mcap_without_an_index(tmp_path, mcaps):
