@@ -180,7 +180,8 @@ class Session:
         begin = perf_counter()
         masks: dict[int, NDArray[np.bool_]] = {}
         for name in self._first:
-            masks.update(self._system.smooth_motion(again(name), name))
+            if self._system.lens(name) is not None:
+                masks.update(self._system.smooth_motion(again(name), name))
         self._smooth_s = perf_counter() - begin
         # These masks follow colours at their own resolution already
         refiner = None if self._refiner is grabcut else self._refiner
@@ -248,10 +249,10 @@ class Session:
                       cloud: PointCloud) -> None:
         cameras = {name: self._source_camera(name)[0] for name in self._first}
         images = []
-        for frame, T in sorted(trajectory, key=lambda posed: posed[0].index):
+        for index, (frame, T) in sorted({f.index: (f, T) for f, T in trajectory}.items()):
             camera = cameras[frame.camera_name]
             if camera is not None:
-                images.append(ColmapImage(self._file_names[frame.index], camera,
+                images.append(ColmapImage(self._file_names[index], camera,
                                           se3.stretched(T, self._metres)))
         write_colmap(self._writer.output / 'colmap', images, cloud)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import islice, pairwise
 from pathlib import Path
@@ -90,12 +90,10 @@ class Bag(PrefetchedSequence):
         begun = [0] * len(self._streams)
         sources = [self._frames_of(number) for number in range(len(self._streams))]
         try:
-            # Each has a reader of its own: messages are recorded in the order of their arrival
+            # Each has a reader of its own: one reader would give them in the order of arrival
             for number, frame in merge(*sources, key=lambda item: item[1].stamp_ns):
                 begun[number] = frame.index + 1
-                yield frame if len(begun) == 1 else Frame(
-                    frame.image, frame.stamp_ns, frame.name, sum(begun) - 1, frame.camera,
-                    frame.camera_name)
+                yield replace(frame, index=sum(begun) - 1)
         finally:
             for source in sources:
                 source.close()

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 from pathlib import Path
+import re
 from types import TracebackType
 from typing import Any
 
@@ -195,7 +196,8 @@ class ResultWriter:
 
 def trajectory_file(camera_name: str = '') -> str:
     """Return the name of the file with a camera's path; of the only or first one for ''."""
-    return _checked(f'trajectory_{camera_name}.txt') if camera_name else 'trajectory.txt'
+    name = re.sub(r'\W', '_', camera_name)
+    return f'trajectory_{name}.txt' if name else 'trajectory.txt'
 
 
 def _checked(name: str) -> str:
