@@ -74,7 +74,7 @@ class ToneMap:
     breaks the brightness constancy of feature tracking and photometric terms. One range for the
     whole sequence is left by a sensor that drifts. So the range of the first image (0.1 to 99.9
     percentile, without hot pixels, and a margin) is mapped linearly to 0..255, and then follows
-    that of each image, by half a grey level at most: the same surface keeps its grey value from
+    that of each image, by a grey level at most: the same surface keeps its grey value from
     image to image, and what drifts is kept in range. Two changes are followed at once:
 
     - All values shift together, as when a thermal camera corrects its offsets behind a shutter:
