@@ -57,6 +57,9 @@ setup(
         # libGL. Either build works, but not both: they overwrite each other's cv2. OpenCV 5
         # renumbers the type codes, which breaks cv_bridge.
         'opencv-python-headless>=4.6,<5',
+        # What rosbags decompresses with, used for files that it does not read
+        "backports-zstd; python_version < '3.14'",
+        'lz4',
         'pillow',
         'pyyaml',
         'rich',

@@ -74,7 +74,7 @@ LAYERS = {
     'slam.products': layer('slam.types geometry compiled concurrency', 'numpy cv2'),
     'plugins': layer('slam', '*'),
     'io': layer('__version__ slam.types slam.archive slam.saved_map geometry',
-                'numpy cv2 open3d PIL rosbags yaml'),
+                'numpy cv2 open3d PIL rosbags yaml lz4 backports compression'),
     'sim': layer('geometry', 'numpy scipy torch'),
     'ros': layer('*', '*'),
     'evaluation': layer('*', '*'),

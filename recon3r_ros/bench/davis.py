@@ -106,9 +106,8 @@ def measure(packs: Sequence[Path], output: Path) -> int:
             scores[pack], reports = [], []
             for name, offline, no_map in _MODES:
                 results = Path(folder) / name / pack.name
-                report = reconstruct(open_sequence(pack, None, None, None, True, 30.0, None),
-                                     results, RunOptions(motion=MotionConfig(offline=offline),
-                                                         no_map=no_map, progress=False))
+                report = reconstruct(open_sequence(pack), results, RunOptions(
+                    motion=MotionConfig(offline=offline), no_map=no_map, progress=False))
                 reports.append(report)
                 scores[pack].append(score(results / 'masks', pack / 'masks'))
                 bar.advance()

@@ -70,15 +70,16 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> Sequence:
+    from recon3r_ros.io.bag_storage import is_recording
     from recon3r_ros.io.sequences import open_sequence  # needs OpenCV, unlike --help
     if arguments.simulated is not None:
         return open_sequence(images=_simulated(arguments))
     source = Path(arguments.source)
     if not source.exists():
         raise InputError(f'{source}: no such file or folder')
-    is_bag = source.suffix in ('.mcap', '.db3') or (source / 'metadata.yaml').is_file()
-    if is_bag:
-        return open_sequence(bag=source, image_topic=arguments.image_topic)
+    if is_recording(source):
+        topics = () if arguments.image_topic is None else (arguments.image_topic,)
+        return open_sequence(bag=source, image_topics=topics)
     if source.is_file():
         return open_sequence(video=source, fps=arguments.fps)
     return open_sequence(images=source, fps=arguments.fps)

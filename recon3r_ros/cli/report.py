@@ -66,7 +66,8 @@ class RunReport:
     :param points: number of points in the map
     :param state: of the tracker at the end: initialising, tracking or lost
     :param scale: the map's unit; 'unknown' for a monocular map
-    :param focal_pixels: focal length fx of the source images; None where unknown
+    :param focal_pixels: focal length fx of the source images, of the first of several cameras;
+        None where unknown
     :param focal_estimated: whether it was estimated from the images
     :param sequence_s: seconds between the first and the last stamp
     :param timings: run times

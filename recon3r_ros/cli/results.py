@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,13 @@ def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
     """
     Write trajectory, keyframes, their depth, the cloud, and the map for `load_map`.
 
-    :param trajectory: frames with their poses T_map_cam (4, 4), in any order
+    :param trajectory: frames with their poses T_map_cam (4, 4), in any order; with several
+        cameras, there is a file for each, and trajectory.txt is that of the first one posed
     :param cloud: in the map frame, map units
     :param saved: the map for `load_map`; None where there is none
     :param metres: per map unit, 1 where unknown; all other results are written in metres
     """
-    tracked = {f.stamp_ns: T for f, T in trajectory}
-    stamps_ns = sorted(tracked)
-    writer.trajectory(stamps_ns, [se3.stretched(tracked[s], metres) for s in stamps_ns])
+    write_trajectories(writer.trajectory, trajectory, metres)
     writer.keyframes(
         KeyframeRecord(k.name, k.stamp_ns, k.index, se3.stretched(k.T_map_cam, metres), k.camera)
         for k in keyframes)
@@ -42,3 +41,23 @@ def write_results(writer: ResultWriter, keyframes: Sequence[Keyframe],
     writer.cloud(cloud.scaled(metres))
     if saved is not None:
         write_map(writer.output / MAP_FILE, saved)
+
+
+def write_trajectories(write: Callable[[Sequence[int], Sequence[Array], str], None],
+                       trajectory: Sequence[tuple[TrackedFrame, Array]],
+                       metres: float = 1.0) -> None:
+    """
+    Write the path of each camera; nothing mixes paths of several.
+
+    :param write: takes stamps (ns) in order, poses (4, 4), and the name of the camera, '' for
+        trajectory.txt
+    :param trajectory: frames with their poses T_map_cam (4, 4), in any order
+    :param metres: per map unit, 1 where unknown
+    """
+    paths: dict[str, dict[int, Array]] = {}
+    for frame, T in trajectory:
+        paths.setdefault(frame.camera_name, {})[frame.stamp_ns] = se3.stretched(T, metres)
+    files = list(paths.items())
+    for name, path in [('', files[0][1] if files else {}), *(files if len(files) > 1 else [])]:
+        stamps_ns = sorted(path)
+        write(stamps_ns, [path[s] for s in stamps_ns], name)

@@ -46,9 +46,14 @@ width, height, fx, fy, cx, cy (pixels), distortion, a list of OpenCV's coefficie
 calibration for another resolution is scaled. Without intrinsics the focal length is estimated,
 from that in the EXIF data of photographs where there is one.
 
+A bag is a recording of ROS 2 (folder, .mcap or .db3, also with .zstd behind, finished or cut off)
+or ROS 1 (.bag). With several --image-topic, their images are merged by their stamps into one map,
+and NAME begins with the camera, what tells its topic from the others: left of /left/image.
+
 files written to OUT (NAME is the image's name without its suffix):
   trajectory.txt   a line for each tracked image: stamp tx ty tz qx qy qz qw, in seconds and map
-                   units, camera-to-world (TUM format)
+                   units, camera-to-world (TUM format). With several cameras, trajectory_CAMERA.txt
+                   for each, and this one is that of the first
   keyframes.json   stamp, pose and pinhole camera of each keyframe
   map.ply          the static map: coloured points with confidence, map units
   map.npz          the map for ~/load_map of the node, to continue mapping
@@ -73,9 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument('--images', metavar='DIR', help='folder of images, a pack, or a sequence '
                         'of a data set')
     source.add_argument('--video', metavar='FILE', help='video file')
-    source.add_argument('--bag', metavar='PATH', help='rosbag2 folder or file; needs no ROS')
-    parser.add_argument('--image-topic', metavar='T', help='topic of the images in the bag; '
-                        'required where it holds several')
+    source.add_argument('--bag', metavar='PATH', help='recording, folder or file; needs no ROS')
+    parser.add_argument('--image-topic', metavar='T', action='append', default=[],
+                        help='topic of the images in the bag; required where it holds several; '
+                        'again for each further camera')
+    parser.add_argument('--camera-info-topic', metavar='T', action='append', default=[],
+                        help='topic of their intrinsics, for each --image-topic in its order '
+                        '(default: camera_info beside the images, else the one that fits)')
     lens = parser.add_mutually_exclusive_group()
     lens.add_argument('--camera', metavar='FILE', help='calibration, instead of the intrinsics '
                       'that come with the images')
@@ -131,7 +140,8 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,
-            not arguments.uncalibrated, arguments.fps, arguments.image_topic)
+            not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
+            tuple(arguments.camera_info_topic))
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
         report = reconstruct(sequence, arguments.output, options, interruption, process)

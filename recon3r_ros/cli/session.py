@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
 from recon3r_ros.cli.report import RunReport, Timings
-from recon3r_ros.cli.results import write_results
+from recon3r_ros.cli.results import write_results, write_trajectories
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import causes, Sequence
@@ -22,14 +22,22 @@ from recon3r_ros.io.colmap import ColmapImage, is_representable, write_colmap
 from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
-from recon3r_ros.io.writer import ImageRecord, ResultWriter
+from recon3r_ros.io.writer import ImageRecord, ResultWriter, trajectory_file
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.completion import Stretch
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner, refined
 from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.system import System
-from recon3r_ros.slam.types import Frame, Keyframe, PointCloud, StageTimes, TrackingState, Update
+from recon3r_ros.slam.types import (
+    Frame,
+    Keyframe,
+    PointCloud,
+    StageTimes,
+    TrackedFrame,
+    TrackingState,
+    Update,
+)
 
 #: Number of frames whose user masks are kept, for frames that get a pose later
 MAX_GIVEN = 100
@@ -74,7 +82,7 @@ class Session:
         self._warnings: list[str] = []
         self._count = 0
         self._finished = False
-        self._first: Frame | None = None
+        self._first: dict[str, Frame] = {}  # by camera, in the order of their first images
         self._last_stamp_ns = 0
         self._alike = True
         self._images: dict[int, ImageRecord] = {}
@@ -105,10 +113,9 @@ class Session:
 
         :param frame: the next one
         """
-        if self._first is None:
-            self._first = frame
-        elif self._alike:
-            self._alike = np.array_equal(frame.image, self._first.image)
+        first = self._first.setdefault(frame.camera_name, frame)
+        if self._alike:
+            self._alike = np.array_equal(frame.image, first.image)
         self._count += 1
         if frame.mask is not None:
             self._given_masks[frame.index] = frame.mask
@@ -160,23 +167,24 @@ class Session:
         begin = perf_counter()
         posed = int(self._system.map.started)
         while posed:  # a new keyframe may place others
-            found = [s for stretches in self._system.stretches().values() for s in stretches]
-            posed = self._complete(found, advance) if found else 0
+            posed = sum(self._complete(name, stretches, advance)
+                        for name, stretches in self._system.stretches().items() if stretches)
         self._complete_s = perf_counter() - begin
 
-    def _complete(self, stretches: list[Stretch], advance: Callable[[], None]) -> int:
-        """Pose images of some stretches; return how many got a pose."""
+    def _complete(self, camera_name: str, stretches: list[Stretch], advance: Callable[[], None]
+                  ) -> int:
+        """Pose images of some stretches of a camera; return how many got a pose."""
         needed = {i for stretch in stretches for i in stretch.needed}
 
         def again() -> Iterator[Frame]:
             for frame in self._sequence:
-                if frame.index in needed:
+                if frame.index in needed and frame.camera_name == camera_name:
                     yield frame
                 if frame.index >= max(needed):
                     return
                 advance()
 
-        update = self._system.complete(again())
+        update = self._system.complete(again(), camera_name)
         self.update(update, None)
         return len(update.frames)
 
@@ -197,19 +205,23 @@ class Session:
 
         :param advance: called after each image, twice per image
         """
-        def again() -> Iterator[Frame]:
+        def again(*camera_names: str) -> Iterator[Frame]:
             for frame in islice(self._sequence, self._count):
-                yield frame
-                advance()
+                if frame.camera_name in camera_names:
+                    yield frame
+                    advance()
 
         begin = perf_counter()
-        masks = self._system.smooth_motion(again())
+        masks: dict[int, NDArray[np.bool_]] = {}
+        for name in self._first:
+            if self._system.lens(name) is not None:
+                masks.update(self._system.smooth_motion(again(name), name))
         self._smooth_s = perf_counter() - begin
         # These masks follow colours at their own resolution already
         refiner = None if self._refiner is grabcut else self._refiner
         keyframes = {k.index: k.id for k in self._keyframes()}
         unfit: dict[int, NDArray[np.bool_]] = {}
-        for frame in again():
+        for frame in again(*self._first):
             mask = masks.get(frame.index)
             lens = self._system.lens(frame.camera_name)
             if mask is None or lens is None:
@@ -230,7 +242,6 @@ class Session:
         begin = perf_counter()
         keyframes = self._keyframes()
         trajectory = self._system.trajectory()
-        _, poses, indices = self._trajectory()
         cloud, saved = PointCloud.empty(), None
         if keyframes:
             # The mapping process makes the one meanwhile
@@ -241,18 +252,22 @@ class Session:
         self._writer.images(self._images)
         write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
-            self._write_colmap(indices, poses, cloud.scaled(self._metres))
-        self._warn_if_poor(len(poses), len(cloud))
+            self._write_colmap(trajectory, cloud.scaled(self._metres))
+        posed = len({frame.index for frame, _ in trajectory})
+        self._warn_if_poor(posed, len(cloud))
         self._writer.close()
-        report = self._report(len(poses), len(keyframes), len(cloud), perf_counter() - begin)
+        report = self._report(posed, len(keyframes), len(cloud), perf_counter() - begin)
         self._writer.report(report)
         return report
 
     def write_trajectory_alone(self) -> None:
-        """Write only trajectory.txt, without the writer, which has failed."""
-        stamps_ns, poses, _ = self._trajectory()
-        if poses:
-            write_tum(self._writer.output / 'trajectory.txt', stamps_ns, poses)
+        """Write only the paths of the cameras, without the writer, which has failed."""
+        trajectory = self._system.trajectory()
+        if trajectory:
+            write_trajectories(
+                lambda stamps_ns, poses, name: write_tum(
+                    self._writer.output / trajectory_file(name), stamps_ns, poses),
+                trajectory, self._metres)
 
     def _keyframes(self) -> list[Keyframe]:
         """Return the keyframes, none while there is no depth."""
@@ -265,35 +280,38 @@ class Session:
         metric = self._driver.metric
         return 1.0 if metric is None else metric.value
 
-    def _trajectory(self) -> tuple[list[int], list[NDArray[np.float64]], list[int]]:
-        """Return stamps, poses T_map_cam (4, 4) and indices of the tracked frames, in order."""
-        tracked = {f.stamp_ns: (se3.stretched(T, self._metres), f.index)
-                   for f, T in self._system.trajectory()}
-        stamps_ns = sorted(tracked)
-        return stamps_ns, [tracked[s][0] for s in stamps_ns], [tracked[s][1] for s in stamps_ns]
-
-    def _write_colmap(self, indices: list[int], poses: list[NDArray[np.float64]],
+    def _write_colmap(self, trajectory: list[tuple[TrackedFrame, NDArray[np.float64]]],
                       cloud: PointCloud) -> None:
-        camera, _ = self._source_camera()
-        if camera is not None and not is_representable(camera):
+        cameras = {name: self._source_camera(name)[0] for name in self._first}
+        if not all(camera is None or is_representable(camera) for camera in cameras.values()):
             self.warn('no COLMAP model: COLMAP has none of lenses with thin prism or tilt')
             return
-        images = [] if camera is None else [
-            ColmapImage(self._images[i].file_name, camera, T) for i, T in zip(indices, poses)]
+        images = []
+        for index, (frame, T) in sorted({f.index: (f, T) for f, T in trajectory}.items()):
+            camera = cameras[frame.camera_name]
+            if camera is not None:
+                images.append(ColmapImage(self._images[index].file_name, camera,
+                                          se3.stretched(T, self._metres)))
         write_colmap(self._writer.output / 'colmap', images, cloud)
 
-    def _source_camera(self) -> tuple[Camera | None, bool]:
-        """Return the camera of the source images, if known, and whether it was estimated."""
-        if self._first is None:
+    def _source_camera(self, camera_name: str | None = None) -> tuple[Camera | None, bool]:
+        """
+        Return the camera of the source images, if known, and whether it was estimated.
+
+        :param camera_name: which camera; None for the first
+        """
+        name = camera_name or next(iter(self._first), '')
+        first = self._first.get(name)
+        if first is None:
             return None, False
-        if self._first.camera is not None:
-            return self._first.camera, False
-        keyframes = self._keyframes()
-        height, width = self._first.image.shape[:2]
+        if first.camera is not None:
+            return first.camera, False
+        keyframes = [k for k in self._keyframes() if k.camera_name == name]
+        height, width = first.image.shape[:2]
         return (keyframes[-1].camera.resized(width, height) if keyframes else None), True
 
     def _warn_if_poor(self, poses: int, points: int) -> None:
-        if self._first is None:
+        if not self._first:
             self.warn('no image could be used')
         elif self._count == 1:
             self.warn('only one image could be used: depth needs at least two from different '
@@ -319,7 +337,7 @@ class Session:
 
     def _report(self, poses: int, keyframes: int, points: int, write_s: float) -> RunReport:
         camera, estimated = self._source_camera()
-        first_ns = self._last_stamp_ns if self._first is None else self._first.stamp_ns
+        first_ns = min((f.stamp_ns for f in self._first.values()), default=self._last_stamp_ns)
         timings = Timings(
             total_s=perf_counter() - self._begin, read_s=self._read_s,
             track_median_ms=_median_ms([t.track for t in self._times]),

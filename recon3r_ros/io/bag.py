@@ -1,182 +1,185 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames from a rosbag2 recording, read without ROS."""
+"""Frames from a recording of ROS 2 or ROS 1, read without ROS."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.bag_storage import (
-    BagDamagedError,
-    choose_topic,
-    messages,
-    opened,
-    recorded_camera,
+from recon3r_ros.io.bag_cameras import recorded_camera
+from recon3r_ros.io.bag_storage import BagDamagedError, Reader, Recording, Topic
+from recon3r_ros.io.bag_topics import (
+    camera_names,
+    choose_topics,
+    COMPRESSED,
+    IMAGE,
+    pixels_of,
 )
-from recon3r_ros.io.base import PrefetchedSequence, size_text
+from recon3r_ros.io.base import fitted, PrefetchedSequence, size_text
 from recon3r_ros.io.calibrations import Calibration
-from recon3r_ros.io.decode import decode_compressed
-from recon3r_ros.io.encodings import image_to_array, ToneMap
 from recon3r_ros.io.stamps import NS_PER_S
+from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame
 
-if TYPE_CHECKING:
-    from rosbags.rosbag2 import Reader
+#: Images from which the clock of a topic's stamps is chosen
+_SAMPLE = 30
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """
+    The images of one camera.
+
+    :param stamped: whether the stamps of the headers are used, else recording times
+    :param size: (height, width) of an image that is used
+    :param name: of the camera
+    """
+
+    topic: Topic
+    stamped: bool
+    size: tuple[int, ...]
+    camera: Camera | None
+    name: str
 
 
 @dataclass(frozen=True, eq=False)
-class _Stamped:
+class _Decoded:
     """
-    One decoded image message.
+    An image message.
 
-    :param image: (H, W, 3) RGB or (H, W) grey, uint8
-    :param stamp_ns: of the header, or of the recording where the header has none
+    :param position: among the messages of the topic
+    :param stamp_ns: of the header, or of the recording where those are used
+    :param image: (H, W, 3) RGB or (H, W) grey, uint8; or why there is none
     """
 
-    image: NDArray[np.uint8]
+    position: int
     stamp_ns: int
+    image: NDArray[np.uint8] | InputError
 
 
 class Bag(PrefetchedSequence):
     """
-    The images of one topic, stamped by their headers.
+    The images of one topic, or of one for each of several cameras, in the order of their stamps.
 
-    A frame's `index` is its position among the messages of the topic; an unusable message leaves
-    a gap, as in the stamps.
+    A frame's `index` counts the messages of the topics; an unusable message leaves a gap, as in
+    the stamps. With several cameras, a frame's name begins with its camera's.
+
+    :param recording: that has the topics
+    :param streams: one for each camera
     """
 
-    def __init__(self, path: Path, topic: str, count: int, stamped: bool) -> None:
-        """
-        Prepare to read.
-
-        :param path: rosbag2 folder or file
-        :param topic: an image topic of the bag
-        :param count: messages on it
-        :param stamped: whether the headers have stamps; else recording times are used
-        """
-        super().__init__(f'{path} {topic}')
-        self._path = path
-        self._topic = topic
-        self._count = count
-        self._stamped = stamped
-        self._tone_map = ToneMap()
-        self._camera: Camera | None = None
-        self._size: tuple[int, ...] = ()
+    def __init__(self, recording: Recording, streams: Sequence[_Stream]) -> None:
+        super().__init__(' '.join((str(recording.path), *(s.topic.name for s in streams))))
+        self._recording = recording
+        self._streams = streams
 
     def __len__(self) -> int:
-        """Return the number of messages on the topic, unusable ones included."""
-        return self._count
-
-    def settle(self, camera: Camera | Calibration | None, camera_source: str) -> None:
-        """
-        Determine size and tone map of the sequence from the first readable image.
-
-        :param camera: intrinsics of the images
-        :param camera_source: name of the camera in an error
-        :raises InputError: where no image can be read or the camera has another size
-        """
-        decoded = self._decoded()
-        try:
-            first = next(decoded, None)
-        finally:
-            decoded.close()
-        if first is None:
-            raise InputError(
-                f'{self.name}: none of {self._count} images can be read'
-                + ''.join(f'; the first: {reason}' for reason in self.skipped[:1])
-            )
-        image = first[1].image
-        self._camera = self._fitted(camera, camera_source, image, self._topic)
-        self._size = image.shape[:2]
+        """Return the number of messages on the topics, unusable ones included."""
+        return sum(stream.topic.count for stream in self._streams)
 
     def _frames(self) -> Generator[Frame, None, None]:
-        previous_ns = -1
-        decoded = self._decoded()
+        begun = [0] * len(self._streams)
+        sources = [self._frames_of(number) for number in range(len(self._streams))]
         try:
-            for index, message in decoded:
-                label = self._label(message.stamp_ns)
-                if message.image.shape[:2] != self._size:
-                    self._skip(
-                        f'{label}: has {size_text(message.image)} pixels, expected '
-                        f'{self._size[1]}x{self._size[0]} as in the first image'
-                    )
-                elif message.stamp_ns <= previous_ns:
-                    self._skip(f'{label}: stamp is not after the previous image')
-                else:
-                    previous_ns = message.stamp_ns
-                    name = str(message.stamp_ns)
-                    yield Frame(message.image, message.stamp_ns, name, index, self._camera)
+            # Each has a reader of its own: one reader would give them in the order of arrival
+            for number, frame in merge(*sources, key=lambda item: item[1].stamp_ns):
+                begun[number] = frame.index + 1
+                yield replace(frame, index=sum(begun) - 1)
         finally:
-            decoded.close()
+            for source in sources:
+                source.close()
 
-    def _decoded(self) -> Generator[tuple[int, _Stamped], None, None]:
-        """Yield (index, image) of every message that can be decoded."""
-        index = 0
+    def _frames_of(self, number: int) -> Generator[tuple[int, Frame], None, None]:
+        """Yield (number, frame) of one camera, whose index is the position on its topic."""
+        stream = self._streams[number]
+        prefix = f'{stream.name}_' if len(self._streams) > 1 else ''
+        previous_ns = -1
+        for decoded in self._decoded(stream):
+            image, stamp_ns = decoded.image, decoded.stamp_ns
+            if isinstance(image, InputError):
+                cause = str(image)
+            elif image.shape[:2] != stream.size:
+                cause = (f'has {size_text(image)} pixels, expected '
+                         f'{stream.size[1]}x{stream.size[0]} as in the first image')
+            elif stamp_ns <= previous_ns:
+                cause = 'stamp is not after the previous image'
+            else:
+                previous_ns = stamp_ns
+                yield number, Frame(image, stamp_ns, f'{prefix}{stamp_ns}', decoded.position,
+                                    stream.camera, stream.name)
+                continue
+            # Of several images with one stamp, each counts
+            self._skip(f'{stream.topic.name} #{decoded.position} at {stamp_ns}: {cause}')
+
+    def _decoded(self, stream: _Stream) -> Iterator[_Decoded]:
+        """Yield the messages of a stream, and note where some are missing at the end."""
+        count = 0
         reason = 'the rest is missing'
-        with opened(self._path) as reader:
+        with self._recording.opened() as reader:
             try:
-                for recorded_ns, message in messages(reader, self._topic):
-                    index += 1
-                    if isinstance(message, InputError):
-                        self._skip(f'{self._label(recorded_ns)}: {message}')
-                        continue
-                    stamp_ns = _stamp_ns(message) if self._stamped else recorded_ns
-                    try:
-                        image = self._tone_map(_pixels(message))
-                    except InputError as error:
-                        self._skip(f'{self._label(stamp_ns)}: {error}')
-                    else:
-                        yield index - 1, _Stamped(image, stamp_ns)
+                for decoded in _decoded(reader, stream.topic.name, stream.stamped):
+                    count += 1
+                    yield decoded
             except BagDamagedError as error:
                 reason = str(error)
-        if index < self._count:
-            self._skip(f'{self.name}: ends after {index} of {self._count} images: {reason}')
-
-    def _label(self, stamp_ns: int) -> str:
-        return f'{self._topic} at {stamp_ns}'
+        if count < stream.topic.count:
+            self._skip(f'{self._recording.path} {stream.topic.name}: ends after {count} of '
+                       f'{stream.topic.count} images: {reason}')
 
 
 def open_bag(
     path: str | Path,
-    image_topic: str | None = None,
-    camera_info_topic: str | None = None,
+    image_topics: Sequence[str] = (),
+    camera_info_topics: Sequence[str] = (),
     camera: Camera | Calibration | None = None,
     calibrated: bool = True,
 ) -> Bag:
     """
-    Open a rosbag2 recording (sqlite3 or mcap; a folder with metadata.yaml, or a bare file).
+    Open a recording; see `bag_storage.Recording` for its forms.
 
-    :param path: folder, .mcap or .db3
-    :param image_topic: Image or CompressedImage topic; None where the bag holds one
-    :param camera_info_topic: None takes `camera_info` beside the image topic, if any
-    :param camera: intrinsics of the images, instead of those recorded
+    :param path: folder or file
+    :param image_topics: Image or CompressedImage topics, one for each camera; none where the bag
+        holds one
+    :param camera_info_topics: one for each image topic; none to take what belongs to it
+    :param camera: intrinsics of the images of a single topic, instead of those recorded
     :param calibrated: False ignores recorded intrinsics
     :raises InputError: where there is nothing to read or the choice is ambiguous
     """
-    bag_path = Path(path)
-    camera_source = 'the camera given'
-    notes: list[str] = []
-    with opened(bag_path) as reader:
-        topic = choose_topic(bag_path, reader, image_topic)
-        if camera is None and (calibrated or camera_info_topic is not None):
-            camera_source, camera = recorded_camera(
-                bag_path, reader, topic, camera_info_topic, notes.append
-            )
-        count = sum(c.msgcount for c in reader.connections if c.topic == topic)
-        stamped = _is_stamped(reader, topic)
-    sequence = Bag(bag_path, topic, count, stamped)
-    for note in notes:
-        sequence.note(note)
-    sequence.settle(camera, camera_source)
+    recording = Recording(Path(path))
+    notes = list(recording.warnings)
+    with recording.opened() as reader:
+        topics = choose_topics(recording.path, reader, image_topics)
+        if camera is not None and len(topics) > 1:
+            raise InputError(f'a camera file is that of one camera, but {len(topics)} image '
+                             'topics are given')
+        if camera_info_topics and len(camera_info_topics) != len(topics):
+            raise InputError(f'{len(camera_info_topics)} topics of camera_info for {len(topics)} '
+                             'image topics: give one for each, in the same order')
+        names = camera_names([t.name for t in topics]) if len(topics) > 1 else ['camera']
+        infos: Sequence[str | None] = camera_info_topics or [None] * len(topics)
+        streams = []
+        for topic, info, name in zip(topics, infos, names):
+            stamped = _is_stamped(reader, topic.name, notes)
+            image = _first_image(recording.path, reader, topic)
+            source, own = 'the camera given', camera
+            if own is None and (calibrated or info is not None):
+                source, own = recorded_camera(recording.path, reader, topic.name,
+                                              (image.shape[1], image.shape[0]), info, notes.append)
+            streams.append(_Stream(topic, stamped, image.shape[:2], fitted(
+                own, source, image, topic.name, notes.append), name))
+    sequence = Bag(recording, streams)
+    for text in notes:
+        sequence.note(text)
     return sequence
 
 
@@ -189,14 +192,14 @@ def recorded_images(path: Path, topic: str) -> Iterator[tuple[int, NDArray[np.ge
     :returns: stamps in nanoseconds, and images (H, W) or (H, W, 3); unusable ones are left out
     :raises InputError: where the bag cannot be read
     """
-    with opened(path) as reader:
-        if topic not in {c.topic for c in reader.connections if c.msgcount}:
+    with Recording(path).opened() as reader:
+        if topic not in reader.topics(IMAGE, COMPRESSED):
             return
         with suppress(BagDamagedError):
-            for _, message in messages(reader, topic):
+            for _, message in reader.messages(topic):
                 with suppress(InputError):
                     if not isinstance(message, InputError):
-                        yield _stamp_ns(message), _pixels(message)
+                        yield _stamp_ns(message), pixels_of(message)
 
 
 def recorded_ages_ns(path: Path, topic: str) -> list[int]:
@@ -208,38 +211,67 @@ def recorded_ages_ns(path: Path, topic: str) -> list[int]:
     :raises InputError: where the bag cannot be read
     """
     ages = []
-    with opened(path) as reader, suppress(BagDamagedError):
-        if topic in {c.topic for c in reader.connections}:
-            for recorded_ns, message in messages(reader, topic):
-                if not isinstance(message, InputError):
-                    ages.append(recorded_ns - _stamp_ns(message))
+    with Recording(path).opened() as reader, suppress(BagDamagedError):
+        for recorded_ns, message in reader.messages(topic):
+            if not isinstance(message, InputError):
+                ages.append(recorded_ns - _stamp_ns(message))
     return ages
 
 
-def _is_stamped(reader: Reader, topic: str) -> bool:
-    """Whether images have stamps; the first may be zero, where the clock started with them."""
-    try:
-        readable = (m for _, m in messages(reader, topic) if not isinstance(m, InputError))
-        return any(_stamp_ns(message) != 0 for message in islice(readable, 2))
-    except BagDamagedError:
+def _decoded(reader: Reader, topic: str, stamped: bool) -> Iterator[_Decoded]:
+    """Yield the images of a topic in the order of recording."""
+    tone_map = ToneMap()
+    for position, (recorded_ns, message) in enumerate(reader.messages(topic)):
+        if isinstance(message, InputError):
+            yield _Decoded(position, recorded_ns, message)
+            continue
+        stamp_ns = _stamp_ns(message) if stamped else recorded_ns
+        image: NDArray[np.uint8] | InputError
+        try:
+            image = tone_map(pixels_of(message))
+        except InputError as error:
+            image = error
+        yield _Decoded(position, stamp_ns, image)
+
+
+def _first_image(path: Path, reader: Reader, topic: Topic) -> NDArray[np.uint8]:
+    """Return the first image that can be read, which has the size of those that are used."""
+    first = ''
+    with suppress(BagDamagedError):
+        for decoded in _decoded(reader, topic.name, True):
+            if not isinstance(decoded.image, InputError):
+                return decoded.image
+            first = first or f'; the first: {topic.name} at {decoded.stamp_ns}: {decoded.image}'
+    raise InputError(f'{path} {topic.name}: none of {topic.count} images can be read{first}')
+
+
+def _is_stamped(reader: Reader, topic: str, notes: list[str]) -> bool:
+    """
+    Whether stamps of headers can be used: they are there, and most follow the one before.
+
+    :param notes: gets a line where they cannot although they are there
+    """
+    times: list[tuple[int, int]] = []
+    with suppress(BagDamagedError):
+        readable = ((t, m) for t, m in reader.messages(topic) if not isinstance(m, InputError))
+        times = [(t, _stamp_ns(m)) for t, m in islice(readable, _SAMPLE)]
+    recorded_ns, stamps_ns = zip(*times) if times else ((), ())
+    # The first may be zero, where the clock started with the images
+    if not any(stamps_ns[:2]):
         return False
+    if not _is_stuck(stamps_ns) or _is_stuck(recorded_ns):
+        return True
+    notes.append(f'{topic}: most images have no later stamp than the one before: the times of '
+                 'their recording are used')
+    return False
+
+
+def _is_stuck(times_ns: Sequence[int]) -> bool:
+    """Whether most times are not after the one before."""
+    return 2 * sum(b <= a for a, b in pairwise(times_ns)) > len(times_ns) - 1 > 0
 
 
 def _stamp_ns(message: Any) -> int:
     """Return the header's stamp; 0 where the driver does not set it."""
     stamp = message.header.stamp
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
-
-
-def _pixels(message: Any) -> NDArray[np.generic]:
-    """Return the pixels of an Image or CompressedImage, 8 or 16 bits."""
-    if hasattr(message, 'format'):
-        return decode_compressed(message.data, message.format)
-    return image_to_array(
-        message.height,
-        message.width,
-        message.encoding,
-        message.step,
-        bool(message.is_bigendian),
-        message.data,
-    )

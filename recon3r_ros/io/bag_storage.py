@@ -1,163 +1,255 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Storage, topics and messages of a rosbag2 recording, through `rosbags`."""
+"""Files, topics and messages of a recording of ROS 2 or ROS 1, through `rosbags`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass
+from functools import partial
 import logging
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+import re
+import shutil
+import tempfile
+from typing import Any, BinaryIO, Protocol, TYPE_CHECKING
+import weakref
 
 from recon3r_ros.errors import InputError
-from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.camera_info import camera_from_info
+from recon3r_ros.io.mcap_stream import lacks_index, McapStream, zstd_module
 
 if TYPE_CHECKING:
-    from rosbags.rosbag2 import Reader
+    from rosbags.interfaces import Connection
 
 logger = logging.getLogger(__name__)
 
-IMAGE = 'sensor_msgs/msg/Image'
-COMPRESSED = 'sensor_msgs/msg/CompressedImage'
-CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
-#: Encodings of depth images, and words in the names of topics with images that are not a camera's
-_DEPTH_ENCODINGS = ('16UC1', '32FC1')
-_NO_PICTURES = ('depth', 'disparity', 'mask', 'confidence', 'label', 'segmentation')
+_METADATA = 'metadata.yaml'
+_ZSTD = '.zstd'
+#: What a compressed message, or file, begins with
+_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+#: Bytes decompressed at once
+_PIECE = 1 << 20
+_SUFFIXES = ('.mcap', '.db3', '.mcap' + _ZSTD, '.db3' + _ZSTD)
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a path is by its name, or by those in the folder, a recording of ROS."""
+    if path.is_dir():
+        return (path / _METADATA).exists() or any(
+            file.name.endswith(_SUFFIXES) for file in path.iterdir())
+    return path.name.endswith((*_SUFFIXES, '.bag'))
 
 
 class BagDamagedError(Exception):
     """The storage cannot be read further."""
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Reader]:
+class Storage(Protocol):
+    """What the readers of `rosbags` have in common."""
+
+    @property
+    def connections(self) -> list[Connection]: ...
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def messages(self, connections: Collection[Connection]
+                 ) -> Iterator[tuple[Connection, int, bytes]]: ...
+
+
+@dataclass(frozen=True)
+class Topic:
     """
-    Open the storage.
+    A topic with messages.
 
-    The types read here are the same in every ROS 2 distribution, so definitions embedded in the
-    bag are ignored: a broken one of an unrelated topic must not prevent reading.
+    :param msgtype: 'sensor_msgs/msg/Image', for ROS 1 as well
     """
-    from rosbags.rosbag2 import Reader
 
-    if path.suffix == '.bag':
-        raise InputError(f'{path}: is a ROS 1 bag; convert it with rosbags-convert')
-    if path.is_dir() and not (path / 'metadata.yaml').exists():
-        raise InputError(
-            f'{path}: no metadata.yaml; give the .mcap or .db3 file itself, or run '
-            'ros2 bag reindex'
-        )
-    try:
-        reader = Reader(path)
-        reader.open()
-    except FileNotFoundError:
-        raise InputError(f'{path}: no such bag') from None
-    except Exception as error:  # damaged bytes raise exceptions of several libraries
-        raise InputError(
-            f'{path}: cannot be read as a rosbag2 recording: {_one_line(error)}'
-        ) from error
-    try:
-        yield reader
-    finally:
-        reader.close()
+    name: str
+    msgtype: str
+    count: int
 
 
-def choose_topic(path: Path, reader: Reader, wanted: str | None) -> str:
+class Recording:
     """
-    Return the image topic wanted, or the only one with camera images.
+    A recording, which is opened anew for each pass over it.
 
-    :raises InputError: where there is none, or more than one
+    A bare file without an index, and one that was compressed as a whole, are read once here.
+
+    :param path: folder with metadata.yaml, or without that and with the files of one recording;
+        .mcap or .db3, also with .zstd behind; .bag
+    :raises InputError: where there is no recording, or none that can be read
     """
-    topics = sorted(
-        {
-            c.topic
-            for c in reader.connections
-            if c.msgtype in (IMAGE, COMPRESSED)
-            and c.msgcount
-            and not c.topic.endswith('/compressedDepth')
-        }
-    )
-    listed = ', '.join(topics)
-    if not topics:
-        raise InputError(f'{path}: holds no images of type {IMAGE} or {COMPRESSED}')
-    if wanted is not None:
-        if wanted not in topics:
-            raise InputError(f'{path}: no images on {wanted}; its image topics are {listed}')
-        return wanted
-    if len(topics) == 1:
-        return topics[0]
-    pictures = [topic for topic in topics if _is_picture(reader, topic)]
-    # A camera's images may have been recorded raw and compressed
-    pictures = [topic for topic in pictures if topic.removesuffix('/compressed') == topic
-                or topic.removesuffix('/compressed') not in pictures]
-    if len(pictures) != 1:
-        raise InputError(f'{path}: has several image topics, choose one of {listed}')
-    logger.info('%s: taking the images on %s', path, pictures[0])
-    return pictures[0]
 
-
-def _is_picture(reader: Reader, topic: str) -> bool:
-    """Whether, by name and encoding, a topic has camera images, not depth or masks."""
-    if any(word in topic.lower() for word in _NO_PICTURES):
-        return False
-    for _, message in messages(reader, topic):
-        return getattr(message, 'encoding', '') not in _DEPTH_ENCODINGS
-    return False
-
-
-def recorded_camera(
-    path: Path, reader: Reader, image_topic: str, wanted: str | None, note: Callable[[str], None]
-) -> tuple[str, Camera | None]:
-    """Return the name for errors and the camera of the first CameraInfo of an image topic."""
-    base = image_topic.removesuffix('/compressed').removesuffix('/')
-    namespace, _, image_name = base.rpartition('/')
-    topic = wanted if wanted is not None else f'{namespace}/camera_info'
-    source = f'{topic} of {path}'
-    recorded = {c.topic for c in reader.connections if c.msgtype == CAMERA_INFO and c.msgcount}
-    if topic not in recorded:
-        if wanted is not None:
-            listed = ', '.join(sorted(recorded)) or 'none'
-            raise InputError(f'{path}: no camera_info on {wanted}; recorded: {listed}')
-        logger.warning('%s: no camera_info beside %s, intrinsics unknown', path, image_topic)
-        return source, None
-    try:
-        for _, message in messages(reader, topic):
-            if isinstance(message, InputError):
-                raise message
-            return source, camera_from_info(
-                message, 'image_rect' in image_name, lambda text: note(f'{source}: {text}')
-            )
-    except (InputError, BagDamagedError) as error:
-        raise InputError(f'{source}: {error}') from error
-    return source, None
-
-
-def messages(reader: Reader, topic: str) -> Iterator[tuple[int, Any]]:
-    """
-    Yield (recording time in ns, message) of a topic; an InputError stands for a damaged message.
-
-    :raises BagDamagedError: where the storage cannot be read further
-    """
-    from rosbags.typesys import get_typestore, Stores
-
-    typestore = get_typestore(Stores.ROS2_HUMBLE)
-    entries = reader.messages([c for c in reader.connections if c.topic == topic])
-    while True:
-        # Damaged bytes raise exceptions of sqlite3, lz4, zstandard and struct through rosbags.
-        # The part of the bag before the damage stays usable.
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: What is to be told of its state, a line each
+        self.warnings: list[str] = []
         try:
-            connection, recorded_ns, raw = next(entries)
-        except StopIteration:
-            return
-        except Exception as error:
-            raise BagDamagedError(_one_line(error)) from error
-        message: object
+            self._storages = [self._storage(file, file) for file in self._files()]
+        except OSError as error:
+            raise InputError(f'{path}: cannot be read: {error.strerror or error}') from None
+
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """
+        Open the files.
+
+        :raises InputError: where that fails
+        """
+        with ExitStack() as stack:
+            storages = []
+            for make in self._storages:
+                try:
+                    storage = make()
+                    storage.open()
+                except Exception as error:  # damaged bytes raise exceptions of several libraries
+                    remedy = '; try rosbag reindex' if self.path.suffix == '.bag' else ''
+                    raise InputError(f'{self.path}: cannot be read as a recording: '
+                                     f'{_one_line(error)}{remedy}') from error
+                stack.callback(storage.close)
+                storages.append(storage)
+            yield Reader(storages)
+
+    def _files(self) -> list[Path]:
+        """Return what one reader each can open, in the order of recording."""
+        path = self.path
+        if not path.exists():
+            raise InputError(f'{path}: no such bag')
+        if path.is_file():
+            return [path]
+        files = sorted((f for f in path.iterdir() if f.name.endswith(_SUFFIXES)),
+                       key=lambda f: (len(f.name), f.name))
+        if (path / _METADATA).exists():
+            # With them, `rosbags` reads only what has an index
+            plain = any(f.suffix == '.mcap' and lacks_index(f) for f in files)
+            return files if plain else [path]
+        # Only a recorder that was stopped in good order has written the metadata
+        parts = {re.sub(r'(_\d+)?\..*', '', f.name) for f in files}
+        if len(parts) != 1:
+            raise InputError(
+                f'{path}: no {_METADATA}, and '
+                + ('no recording' if not files else 'files of several recordings: '
+                   + ', '.join(f.name for f in files))
+                + '; give the .mcap or .db3 file itself, or run ros2 bag reindex')
+        return files
+
+    def _storage(self, file: Path, source: Path) -> Callable[[], Storage]:
+        """
+        Return what makes a reader.
+
+        :param file: file, or folder with metadata
+        :param source: what it was decompressed from, else the same
+        """
+        from rosbags import rosbag1, rosbag2
+        if file.suffix == '.bag':
+            return partial(rosbag1.Reader, file)
+        if file.suffix == _ZSTD:
+            return self._storage(self._decompressed(file), source)
+        if file.suffix == '.mcap' and lacks_index(file):
+            return self._stream(file, source)
+        return partial(rosbag2.Reader, file)
+
+    def _stream(self, file: Path, source: Path) -> Callable[[], Storage]:
+        stream = McapStream(file)
+        if not stream.complete:
+            self.warnings.append(
+                f'{source}: was cut off, there is no footer: {stream.message_count} messages '
+                f'before that are read; to repair it: mcap recover {file.name} -o fixed.mcap')
+        return lambda: stream
+
+    def _decompressed(self, file: Path) -> Path:
+        """Decompress a file into a temporary one, which lives as long as this recording."""
+        folder = Path(tempfile.mkdtemp(prefix='recon3r-bag-'))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        target = folder / file.stem
+        remedy = f'decompress it: zstd -d {file}'
         try:
-            message = typestore.deserialize_cdr(raw, connection.msgtype)
+            with file.open('rb') as packed, target.open('wb') as plain:
+                is_whole = _decompress(packed, plain)
+        except OSError as error:
+            raise InputError(f'{file}: cannot be decompressed into {folder}: '
+                             f'{error.strerror or error}; {remedy}') from None
         except Exception as error:
-            message = InputError(f'cannot be deserialised: {_one_line(error)}')
-        yield recorded_ns, message
+            raise InputError(f'{file}: cannot be decompressed: {_one_line(error)}') from error
+        if not is_whole:
+            if target.stat().st_size == 0:
+                raise InputError(f'{file}: is cut off before anything can be decompressed')
+            self.warnings.append(f'{file}: is cut off; what can be decompressed is read')
+        return target
+
+
+class Reader:
+    """
+    The files of a recording, opened, one after the other.
+
+    :param storages: readers that are open
+    """
+
+    def __init__(self, storages: Iterable[Storage]) -> None:
+        self._storages = list(storages)
+
+    def topics(self, *msgtypes: str) -> dict[str, Topic]:
+        """Return the topics with messages of these types, by name, in alphabetical order."""
+        counts: dict[tuple[str, str], int] = {}
+        for storage in self._storages:
+            for c in storage.connections:
+                if c.msgtype in msgtypes and c.msgcount:
+                    key = c.topic, c.msgtype
+                    counts[key] = counts.get(key, 0) + c.msgcount
+        return {name: Topic(name, msgtype, count)
+                for (name, msgtype), count in sorted(counts.items())}
+
+    def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
+        """
+        Yield (recording time in ns, message) of a topic; an InputError stands for a damaged one.
+
+        The types read here are the same in every distribution, so definitions embedded in the bag
+        are ignored: a broken one of an unrelated topic must not prevent reading.
+
+        :raises BagDamagedError: where the storage cannot be read further
+        """
+        from rosbags.interfaces import ConnectionExtRosbag1
+        from rosbags.typesys import get_typestore, Stores
+
+        typestore = get_typestore(Stores.ROS2_HUMBLE)
+        for connection, recorded_ns, raw in self._raw(topic):
+            message: object
+            try:
+                if isinstance(connection.ext, ConnectionExtRosbag1):
+                    raw = bytes(typestore.ros1_to_cdr(raw, connection.msgtype))
+                elif raw[:4] == _ZSTD_MAGIC:
+                    # Of messages that were compressed one by one, only the metadata would tell
+                    raw = zstd_module().decompress(raw)
+                message = typestore.deserialize_cdr(raw, connection.msgtype)
+            except Exception as error:
+                message = InputError(f'cannot be deserialised: {_one_line(error)}')
+            yield recorded_ns, message
+
+    def _raw(self, topic: str) -> Iterator[tuple[Connection, int, bytes]]:
+        for storage in self._storages:
+            connections = [c for c in storage.connections if c.topic == topic]
+            if not connections:
+                continue  # none would mean all
+            try:
+                # Damaged bytes raise exceptions of sqlite3, lz4, zstd and struct through rosbags.
+                # The part of the bag before the damage stays usable.
+                yield from storage.messages(connections)
+            except Exception as error:
+                raise BagDamagedError(_one_line(error)) from error
+
+
+def _decompress(packed: BinaryIO, plain: BinaryIO) -> bool:
+    """Decompress all frames of a file, and return whether the last is complete."""
+    decompressor = zstd_module().ZstdDecompressor()
+    while piece := packed.read(_PIECE):
+        plain.write(decompressor.decompress(piece))
+        while decompressor.eof and decompressor.unused_data:
+            piece, decompressor = decompressor.unused_data, zstd_module().ZstdDecompressor()
+            plain.write(decompressor.decompress(piece))
+    return bool(decompressor.eof)
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 import logging
 from typing import Protocol
 
@@ -93,39 +93,6 @@ class PrefetchedSequence(ABC):
         self.notes.append(text)
         logger.warning('%s', text)
 
-    def _fitted(self, given: Camera | Calibration | None, source: str,
-                image: NDArray[np.generic], image_name: str) -> Camera | None:
-        """
-        Return the camera of images of this size; note what is unusual about it.
-
-        :param given: the intrinsics; of another resolution they are scaled
-        :param source: name of the intrinsics: their file or topic
-        :param image: first image (H, W) or (H, W, 3)
-        :param image_name: name of the image
-        :raises InputError: where the intrinsics are for images of another aspect
-        """
-        if given is None:
-            return None
-        height, width = image.shape[:2]
-        if isinstance(given, Calibration):
-            source = given.source
-            if given.note:
-                self.note(f'{source}: {given.note}')
-            given = given.camera((width, height))
-        camera = given.scaled_to(width, height)
-        if camera is None:
-            raise InputError(
-                f'{source} is for images of {given.width}x{given.height} pixels, but {image_name} '
-                f'has {size_text(image)}: give a camera file made for this size, or run '
-                'uncalibrated'
-            )
-        if camera is not given:
-            self.note(f'{source} is for images of {given.width}x{given.height} pixels and is '
-                      f'scaled to {size_text(image)}')
-        for line in unusual(camera):
-            self.note(f'{source}: {line}')
-        return camera
-
     def _skip(self, reason: str) -> None:
         """
         Record one unusable image; only once if the sequence is iterated again.
@@ -158,6 +125,39 @@ def causes(skipped: list[str]) -> list[str]:
 def size_text(image: NDArray[np.generic]) -> str:
     """Return 'WIDTHxHEIGHT' of an image (H, W) or (H, W, 3)."""
     return f'{image.shape[1]}x{image.shape[0]}'
+
+
+def fitted(given: Camera | Calibration | None, source: str, image: NDArray[np.generic],
+           image_name: str, note: Callable[[str], None]) -> Camera | None:
+    """
+    Return the camera of images of a size.
+
+    :param given: the intrinsics; of another resolution they are scaled
+    :param source: name of the intrinsics: their file or topic
+    :param image: first image (H, W) or (H, W, 3)
+    :param image_name: name of the image
+    :param note: takes what is unusual about the intrinsics, line by line
+    :raises InputError: where the intrinsics are for images of another aspect
+    """
+    if given is None:
+        return None
+    height, width = image.shape[:2]
+    if isinstance(given, Calibration):
+        source = given.source
+        if given.note:
+            note(f'{source}: {given.note}')
+        given = given.camera((width, height))
+    camera = given.scaled_to(width, height)
+    if camera is None:
+        raise InputError(
+            f'{source} is for images of {given.width}x{given.height} pixels, but {image_name} '
+            f'has {size_text(image)}: give a camera file made for this size, or run uncalibrated')
+    if camera is not given:
+        note(f'{source} is for images of {given.width}x{given.height} pixels and is scaled to '
+             f'{size_text(image)}')
+    for line in unusual(camera):
+        note(f'{source}: {line}')
+    return camera
 
 
 def check_fps(fps: float) -> None:

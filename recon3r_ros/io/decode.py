@@ -22,6 +22,8 @@ _JPEG_SCAN = 0xDA
 _WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
 # Orientations of EXIF that swap width and height
 _TURNED = (5, 6, 7, 8)
+# Names of video coders, which some drivers put into messages of images
+_VIDEO = ('h264', 'h265', 'hevc', 'av1', 'vp8', 'vp9')
 
 # Neither IMREAD_COLOR (8 bits) nor IMREAD_UNCHANGED (alpha, no EXIF): these two keep the channels
 # and the bit depth, drop alpha, and apply the EXIF orientation.
@@ -89,6 +91,8 @@ def check_complete(data: bytes) -> None:
             raise InputError('is a truncated JPEG (no end-of-image marker)')
     elif data.startswith(_PNG_START) and data.rfind(_PNG_END) < 0:
         raise InputError('is a truncated PNG (no IEND chunk)')
+    elif data[:4] == b'RIFF' and len(data) < 8 + int.from_bytes(data[4:8], 'little'):
+        raise InputError('is a truncated WebP')
 
 
 def _first_scan(data: bytes) -> int:
@@ -109,12 +113,15 @@ def decode_compressed(data: Buffer, image_format: str) -> NDArray[np.generic]:
     """
     Return RGB (H, W, 3) or grey (H, W), uint8 or uint16, of a sensor_msgs/CompressedImage.
 
-    :param data: JPEG or PNG
+    :param data: image file, mostly JPEG or PNG
     :param image_format: the message's `format`, such as 'jpeg' or 'bgr8; jpeg compressed bgr8'
     :raises InputError: the error does not name the message
     """
     if 'compressedDepth' in image_format:
         raise InputError(f'format {image_format!r} is a depth image, expected a JPEG or PNG')
+    if any(coder in image_format.lower().replace('.', '') for coder in _VIDEO):
+        raise InputError(f'format {image_format!r} is compressed video, which is not decoded '
+                         'here: republish it as images, or give it as a file with --video')
     # Without the EXIF orientation: camera_info describes the sensor as it is mounted.
     image = decode_image(bytes(data), upright=False)
     # image_transport states the channel order given to the encoder; only 'bgr' gives a file with

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Union
 
 import cv2
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 
 Buffer = Union[bytes, bytearray, memoryview, 'array[int]', NDArray[np.uint8]]
+Pixels = Union[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -26,130 +28,166 @@ class _Layout:
     Pixel layout of an encoding.
 
     :param channels: samples per pixel
-    :param sample_bytes: 1 or 2
+    :param sample: type of a sample, without the byte order
     :param to_rgb: OpenCV conversion code, or None where no conversion is needed
     :param multiple: width and height must be multiples of (columns, rows)
     """
 
     channels: int
-    sample_bytes: int = 1
+    sample: str = 'u1'
     to_rgb: int | None = None
     multiple: tuple[int, int] = (1, 1)
 
 
-# ROS names a Bayer pattern by its first two rows, and so do OpenCV's long aliases.
-# 'yuv422' is ROS's old name for UYVY.
+@dataclass(frozen=True)
+class _Planes:
+    """
+    Layout of an encoding with a plane of luma, then one of chroma, in alternation.
+
+    :param chroma: bytes of the second plane per pixel
+    :param multiple: width and height must be multiples of (columns, rows)
+    """
+
+    chroma: Fraction
+    multiple: tuple[int, int]
+
+
+_UYVY = _Layout(2, to_rgb=cv2.COLOR_YUV2RGB_UYVY, multiple=(2, 1))
+_YUYV = _Layout(2, to_rgb=cv2.COLOR_YUV2RGB_YUY2, multiple=(2, 1))
+#: ROS names a Bayer pattern by its first two rows, and so do OpenCV's long aliases
+_BAYER = {
+    'rggb': cv2.COLOR_BayerBG2RGB,
+    'bggr': cv2.COLOR_BayerRG2RGB,
+    'gbrg': cv2.COLOR_BayerGR2RGB,
+    'grbg': cv2.COLOR_BayerGB2RGB,
+}
+# 'yuv422' is ROS's old name for UYVY. cv_bridge names an array without an encoding by its type:
+# its colours are then in OpenCV's order. Two channels (8UC2) say nothing of what they are.
 _LAYOUTS = {
     'mono8': _Layout(1),
     '8UC1': _Layout(1),
-    'mono16': _Layout(1, sample_bytes=2),
-    '16UC1': _Layout(1, sample_bytes=2),
+    'mono16': _Layout(1, 'u2'),
+    '16UC1': _Layout(1, 'u2'),
+    '32FC1': _Layout(1, 'f4'),
     'rgb8': _Layout(3),
     'bgr8': _Layout(3, to_rgb=cv2.COLOR_BGR2RGB),
+    '8UC3': _Layout(3, to_rgb=cv2.COLOR_BGR2RGB),
     'rgba8': _Layout(4, to_rgb=cv2.COLOR_RGBA2RGB),
     'bgra8': _Layout(4, to_rgb=cv2.COLOR_BGRA2RGB),
-    'yuv422': _Layout(2, to_rgb=cv2.COLOR_YUV2RGB_UYVY, multiple=(2, 1)),
-    'uyvy': _Layout(2, to_rgb=cv2.COLOR_YUV2RGB_UYVY, multiple=(2, 1)),
-    'yuv422_yuy2': _Layout(2, to_rgb=cv2.COLOR_YUV2RGB_YUY2, multiple=(2, 1)),
-    'yuyv': _Layout(2, to_rgb=cv2.COLOR_YUV2RGB_YUY2, multiple=(2, 1)),
-    'bayer_rggb8': _Layout(1, to_rgb=cv2.COLOR_BayerBG2RGB, multiple=(2, 2)),
-    'bayer_bggr8': _Layout(1, to_rgb=cv2.COLOR_BayerRG2RGB, multiple=(2, 2)),
-    'bayer_gbrg8': _Layout(1, to_rgb=cv2.COLOR_BayerGR2RGB, multiple=(2, 2)),
-    'bayer_grbg8': _Layout(1, to_rgb=cv2.COLOR_BayerGB2RGB, multiple=(2, 2)),
+    '8UC4': _Layout(4, to_rgb=cv2.COLOR_BGRA2RGB),
+    'rgb16': _Layout(3, 'u2'),
+    'bgr16': _Layout(3, 'u2', cv2.COLOR_BGR2RGB),
+    '16UC3': _Layout(3, 'u2', cv2.COLOR_BGR2RGB),
+    'rgba16': _Layout(4, 'u2', cv2.COLOR_RGBA2RGB),
+    'bgra16': _Layout(4, 'u2', cv2.COLOR_BGRA2RGB),
+    '16UC4': _Layout(4, 'u2', cv2.COLOR_BGRA2RGB),
+    'yuv422': _UYVY,
+    'uyvy': _UYVY,
+    'yuv422_yuy2': _YUYV,
+    'yuyv': _YUYV,
+    **{f'bayer_{name}8': _Layout(1, 'u1', code, (2, 2)) for name, code in _BAYER.items()},
+    **{f'bayer_{name}16': _Layout(1, 'u2', code, (2, 2)) for name, code in _BAYER.items()},
 }
+_PLANES = {
+    'nv12': _Planes(Fraction(1, 2), (2, 2)),
+    'nv21': _Planes(Fraction(1, 2), (2, 2)),
+    'nv16': _Planes(Fraction(1), (2, 1)),
+    'nv61': _Planes(Fraction(1), (2, 1)),
+    'nv24': _Planes(Fraction(2), (1, 1)),
+    'nv42': _Planes(Fraction(2), (1, 1)),
+}
+#: Of these, red comes before blue in the plane of chroma
+_V_FIRST = ('nv21', 'nv61', 'nv42')
 
-ENCODINGS = tuple(_LAYOUTS)
+ENCODINGS = (*_LAYOUTS, *_PLANES)
+
+#: R, G, B of Y, U, V and 1 in BT.601, video range, as OpenCV's conversions of packed YUV have it
+_RGB_OF_YUV = np.array([[1.164383, 0.0, 1.596027],
+                        [1.164383, -0.391762, -0.812968],
+                        [1.164383, 2.017232, 0.0]])
+_RGB_OF_YUV = np.column_stack([_RGB_OF_YUV, _RGB_OF_YUV @ (-16.0, -128.0, -128.0)])
 
 
 def image_to_array(
     height: int, width: int, encoding: str, step: int, is_bigendian: bool, data: Buffer
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+) -> Pixels:
     """
     Return the pixels of a sensor_msgs/Image as RGB (H, W, 3) or grey (H, W).
 
     Copies at most once: rgb8 and mono images without row padding are read-only views of `data`
-    where `data` is read-only. Only mono16 gives uint16; `ToneMap` converts it to 8 bits.
+    where `data` is read-only. `ToneMap` converts 16 bits and float32 to 8 bits.
 
     :param height: rows
     :param width: columns
     :param encoding: one of `ENCODINGS`
     :param step: bytes from one row to the next
-    :param is_bigendian: byte order of 16-bit samples
+    :param is_bigendian: byte order of wider samples
     :param data: at least (height - 1) * step bytes and one row
+    :returns: uint8; uint16 of samples of two bytes; float32 of 32FC1
     :raises InputError: for an unknown encoding, an impossible size or too few bytes
     """
+    samples = np.frombuffer(data, np.uint8)
+    if encoding in _PLANES:
+        return _from_planes(height, width, encoding, step, samples)
     layout = _LAYOUTS.get(encoding)
     if layout is None:
         raise InputError(f'encoding {encoding!r} is not one of {", ".join(ENCODINGS)}')
-    row_bytes = width * layout.channels * layout.sample_bytes
-    if height <= 0 or width <= 0:
-        raise InputError(f'image of {width}x{height} pixels has no pixels')
-    if width % layout.multiple[0] or height % layout.multiple[1]:
-        raise InputError(f'{encoding} image of {width}x{height} pixels has an odd side')
-    if step < row_bytes:
-        raise InputError(f'step is {step}, but a row of {width} {encoding} pixels is {row_bytes}')
-    samples = np.frombuffer(data, np.uint8)
-    needed = (height - 1) * step + row_bytes
-    if samples.size < needed:
-        raise InputError(f'image data has {samples.size} bytes, expected at least {needed}')
-    if layout.sample_bytes == 2:
-        return _wide_samples(samples, (height, width), step, is_bigendian)
-    grid = np.ndarray(
-        (height, width, layout.channels), np.uint8, samples, strides=(step, layout.channels, 1)
-    )
+    kind = np.dtype(('>' if is_bigendian else '<') + layout.sample)
+    pixel_bytes = layout.channels * kind.itemsize
+    _check_size(height, width, encoding, layout.multiple)
+    _check_bytes(height, width * pixel_bytes, step, samples.size, f'{width} {encoding} pixels')
+    grid = np.ndarray((height, width, layout.channels), kind, samples,
+                      strides=(step, pixel_bytes, kind.itemsize))
     if layout.channels == 1:
         grid = grid[:, :, 0]  # (H, W, 1) -> (H, W)
-    if layout.to_rgb is None:
-        return np.ascontiguousarray(grid)
-    return cv2.cvtColor(grid, layout.to_rgb).astype(np.uint8, copy=False)
+    if layout.to_rgb is None or kind.itemsize > 1:
+        grid = np.ascontiguousarray(grid, kind.newbyteorder('='))
+    return grid if layout.to_rgb is None else cv2.cvtColor(grid, layout.to_rgb)
 
 
-def _wide_samples(
-    samples: NDArray[np.uint8], shape: tuple[int, int], step: int, is_bigendian: bool
-) -> NDArray[np.uint16]:
-    """Return 16-bit samples (H, W) in the machine's byte order."""
-    order = np.dtype('>u2' if is_bigendian else '<u2')
-    grid: NDArray[np.uint16] = np.ndarray(shape, order, samples, strides=(step, 2))
-    return np.ascontiguousarray(grid, dtype=np.uint16)
+def _from_planes(
+    height: int, width: int, encoding: str, step: int, samples: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Return RGB (H, W, 3) of luma and chroma in planes; `step` is that of the luma."""
+    layout = _PLANES[encoding]
+    share = 1 + layout.chroma
+    if samples.size == height * step:
+        # Some drivers count the bytes of a row, or the rows, of both planes together
+        if step >= width * share:
+            step = int(step / share)
+        else:
+            height = int(height / share)
+    _check_size(height, width, encoding, layout.multiple)
+    rows = int(height * share)
+    _check_bytes(rows, width, step, samples.size, f'{width} {encoding} pixels')
+    luma = np.ndarray((height, width), np.uint8, samples, strides=(step, 1))
+    if layout.chroma < 1:
+        chroma = np.ndarray((height // 2, width // 2, 2), np.uint8, samples, height * step,
+                            (step, 2, 1))
+        code = cv2.COLOR_YUV2RGB_NV21 if encoding in _V_FIRST else cv2.COLOR_YUV2RGB_NV12
+        return cv2.cvtColorTwoPlane(luma, chroma, code).astype(np.uint8, copy=False)
+    if layout.chroma == 1:
+        chroma = np.ndarray((height, width), np.uint8, samples, height * step, (step, 1))
+        code = cv2.COLOR_YUV2RGB_YVYU if encoding in _V_FIRST else cv2.COLOR_YUV2RGB_YUY2
+        return cv2.cvtColor(np.dstack([luma, chroma]), code).astype(np.uint8, copy=False)
+    chroma = np.ndarray((height, width, 2), np.uint8, samples, height * step, (2 * step, 2, 1))
+    if encoding in _V_FIRST:
+        chroma = chroma[:, :, ::-1]
+    return cv2.transform(np.dstack([luma, chroma]), _RGB_OF_YUV).astype(np.uint8, copy=False)
 
 
-class ToneMap:
-    """
-    Converts images to 8 bits by a linear map that the first 16-bit image determines.
-
-    A 16-bit image may use any part of the range: cameras use the lowest 10, 12 or 14 bits, and a
-    thermal camera a narrow band anywhere. A shift by eight bits would leave most of them nearly
-    black. Stretching every image by its own range would make brightness flicker, which breaks the
-    brightness constancy of feature tracking and photometric terms. So the range of the first image
-    (0.1 to 99.9 percentile, without hot pixels), widened by half its width on either side for
-    scenes that brighten or darken later, is mapped linearly to 0..255 for the whole sequence.
-    Colour channels share one map, which keeps hues.
-    """
-
-    def __init__(self) -> None:
-        """Start without a map."""
-        self._table: NDArray[np.uint8] | None = None
-
-    def __call__(self, image: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """
-        Return the image with 8 bits per sample; an 8-bit image is returned unchanged.
-
-        :param image: (H, W) or (H, W, 3), uint8 or uint16
-        """
-        if image.dtype == np.uint8:
-            return image.astype(np.uint8, copy=False)
-        if image.dtype != np.uint16:
-            raise InputError(f'image has {image.dtype} samples, expected 8 or 16 bit integers')
-        if self._table is None:
-            self._table = _tone_table(image)
-        return self._table[image]
+def _check_size(height: int, width: int, encoding: str, multiple: tuple[int, int]) -> None:
+    """Raise InputError for an image without pixels, or with half a pair of them."""
+    if height <= 0 or width <= 0:
+        raise InputError(f'image of {width}x{height} pixels has no pixels')
+    if width % multiple[0] or height % multiple[1]:
+        raise InputError(f'{encoding} image of {width}x{height} pixels has an odd side')
 
 
-def _tone_table(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Return the 8-bit value of every 16-bit value, (65536,)."""
-    low, high = np.percentile(image.astype(np.float64), (0.1, 99.9)).tolist()
-    # Slope of at most one: a uniform first image must not amplify noise.
-    margin = max((high - low) / 2, (255.0 - (high - low)) / 2)
-    low, high = max(0.0, low - margin), min(65535.0, high + margin)
-    values = np.arange(65536, dtype=np.float64)
-    return np.clip((values - low) * 255.0 / max(high - low, 255.0) + 0.5, 0, 255).astype(np.uint8)
+def _check_bytes(rows: int, row_bytes: int, step: int, size: int, row: str) -> None:
+    """Raise InputError where the rows overlap, or some are missing; the last needs no padding."""
+    if step < row_bytes:
+        raise InputError(f'step is {step}, but a row of {row} is {row_bytes}')
+    needed = (rows - 1) * step + row_bytes
+    if size < needed:
+        raise InputError(f'image data has {size} bytes, expected at least {needed}')

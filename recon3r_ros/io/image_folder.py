@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.base import check_fps, PrefetchedSequence, size_text
+from recon3r_ros.io.base import check_fps, fitted, PrefetchedSequence, size_text
 from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.data_set_cameras import CameraOfSize
 from recon3r_ros.io.decode import decode_image, size_in_header
-from recon3r_ros.io.encodings import ToneMap
 from recon3r_ros.io.exif import focal_prior
 from recon3r_ros.io.layouts import find_images
 from recon3r_ros.io.listing import Entry
+from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame
 
 # Headers read to find the size of most images
@@ -79,8 +79,8 @@ class ImageFolder(PrefetchedSequence):
                 height, width = self._size = image.shape[:2]
                 self._size_text = f'{size_text(image)} as in most images'
                 if camera is not None:
-                    self._camera = self._fitted(
-                        camera(width, height), camera_source, image, entry.path.name)
+                    self._camera = fitted(camera(width, height), camera_source, image,
+                                          entry.path.name, self.note)
                 elif exif:
                     self._focal_prior = focal_prior(entry.path, width, height)
                 return
@@ -96,6 +96,7 @@ class ImageFolder(PrefetchedSequence):
         return {index: size for index, size in found if size is not None}
 
     def _frames(self) -> Generator[Frame, None, None]:
+        self._tone_map = ToneMap()  # it follows the images, the same each time
         for entry in self._entries:
             image = self._decode(entry)
             if image is None:

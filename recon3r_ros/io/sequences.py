@@ -22,18 +22,22 @@ def open_sequence(
     camera: Camera | Calibration | None = None,
     calibrated: bool = True,
     fps: float = 30.0,
-    image_topic: str | None = None,
+    image_topics: tuple[str, ...] = (),
+    camera_info_topics: tuple[str, ...] = (),
 ) -> Sequence:
     """
     Open exactly one of a folder of images, a video and a bag.
 
     :param images: folder of images or pack
     :param video: video file
-    :param bag: rosbag2 folder or file
+    :param bag: recording of ROS, folder or file
     :param camera: intrinsics of the images, instead of those that come with them
     :param calibrated: False ignores intrinsics that come with the images
     :param fps: rate that gives stamps where the images have none
-    :param image_topic: topic of the images in the bag; None where it holds one image topic
+    :param image_topics: topics of the images in the bag, one for each camera; none where it holds
+        one
+    :param camera_info_topics: topics of their intrinsics in the bag, in the same order; none to
+        take those that belong to the images
     :raises InputError: where the input cannot be used
     """
     given = [source for source in (images, video, bag) if source is not None]
@@ -46,4 +50,4 @@ def open_sequence(
         return open_image_folder(images, camera, calibrated, fps)
     if video is not None:
         return open_video(video, camera, fps)
-    return open_bag(given[0], image_topic, None, camera, calibrated)
+    return open_bag(given[0], image_topics, camera_info_topics, camera, calibrated)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.base import check_fps, PrefetchedSequence
+from recon3r_ros.io.base import check_fps, fitted, PrefetchedSequence
 from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.interlacing import FieldOrder
 from recon3r_ros.io.stamps import NS_PER_S
@@ -74,7 +74,7 @@ class Video(PrefetchedSequence):
                 raise _interlaced(path)
             if first is None:
                 raise InputError(f'{path}: holds no frame that can be decoded')
-        self._camera = self._fitted(camera, 'the camera given', first, path.name)
+        self._camera = fitted(camera, 'the camera given', first, path.name, self.note)
         self._is_checked = fields.is_decided
         self._count = int(count) if math.isfinite(count) and 1 <= count < 2**31 else 0
         self._period_ns = NS_PER_S / (rate if math.isfinite(rate) and 0 < rate < 1e5 else fps)

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 from pathlib import Path
+import re
 from types import TracebackType
 from typing import Any
 
@@ -165,15 +166,18 @@ class ResultWriter:
         self,
         stamps_ns: Sequence[int] | NDArray[np.int64],
         poses_T_world_cam: NDArray[np.float64] | Iterable[NDArray[np.float64]],
+        camera_name: str = '',
     ) -> None:
         """
-        Write trajectory.txt (TUM).
+        Write trajectory.txt (TUM), or trajectory_NAME.txt of one of several cameras.
 
         :param stamps_ns: (N,) integer nanoseconds
         :param poses_T_world_cam: (N, 4, 4), camera to world
+        :param camera_name: NAME
         """
         self._worker.check()
-        write_tum(self.output / 'trajectory.txt', stamps_ns, poses_T_world_cam)
+        name = trajectory_file(camera_name)
+        write_tum(self.output / name, stamps_ns, poses_T_world_cam)
 
     def images(self, images: Mapping[int, ImageRecord]) -> None:
         """
@@ -213,6 +217,12 @@ class ResultWriter:
         except (TypeError, ValueError) as error:
             raise OutputError(f'{path}: cannot be converted to JSON: {error}') from error
         write_bytes(path, f'{text}\n'.encode())
+
+
+def trajectory_file(camera_name: str = '') -> str:
+    """Return the name of the file with a camera's path; of the only or first one for ''."""
+    name = re.sub(r'\W', '_', camera_name)
+    return f'trajectory_{name}.txt' if name else 'trajectory.txt'
 
 
 def _checked(name: str) -> str:

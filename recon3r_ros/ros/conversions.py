@@ -21,7 +21,7 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.decode import decode_compressed
-from recon3r_ros.io.encodings import ENCODINGS, image_to_array
+from recon3r_ros.io.encodings import ENCODINGS, image_to_array, Pixels
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.slam.types import PointCloud
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
@@ -51,7 +51,7 @@ def header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
 
 
-def image_from_message(message: Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def image_from_message(message: Image) -> Pixels:
     """
     Pixels of an image: RGB (H, W, 3) or grey (H, W); a view of the message where possible.
 

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from recon3r_ros.errors import InputError
-from recon3r_ros.io.encodings import ToneMap
+from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.intrinsics import Intrinsics
 from recon3r_ros.ros.parameters import CameraConfig

@@ -165,16 +165,16 @@ class System:
         return {name: stretches(self._seen[name], self._trajectory.posed(name), frontend.cut_at)
                 for name, frontend in self._frontends.items()}
 
-    def complete(self, frames: Iterable[Frame]) -> Update:
+    def complete(self, frames: Iterable[Frame], camera_name: str = 'camera') -> Update:
         """
-        Pose frames that have no pose, after the last frame.
+        Pose frames of a camera that have no pose, after the last frame.
 
-        :param frames: at least those that the stretches of one camera need, in order
+        :param frames: at least those that its stretches need, in order
         """
         settled = self._settle_all()
         if not self.map.started:
             return settled
-        frontend, = self._frontends.values()
+        frontend = self._frontends[camera_name]
         completion = Completion(frontend, self._executor, self.map)
         found = []
         for posed in completion.posed(self.stretches()[frontend.name], frames):
@@ -202,14 +202,16 @@ class System:
             self._trajectory.add(frame)
         return Update(self.state, tuple(turned), None)
 
-    def smooth_motion(self, frames: Iterable[Frame]) -> dict[int, NDArray[np.bool_]]:
+    def smooth_motion(self, frames: Iterable[Frame], camera_name: str = 'camera'
+                      ) -> dict[int, NDArray[np.bool_]]:
         """
         Detect dynamic objects again, with evidence from before and after each frame.
 
         :param frames: all frames of one camera again, in order
+        :param camera_name: which camera
         :return: masks by the frames' index, for `lens`; without those of which nothing is known
         """
-        frontend, = self._frontends.values()
+        frontend = self._frontends[camera_name]
         lens = frontend.rectifier
         return smoothed((frame for frame, _ in steadied(frames, lens)), lens, self.map,
                         self.trajectory() if self.map.started else [], frontend.cut_at)

@@ -120,6 +120,7 @@ def test_jpeg_may_go_on_after_its_end(save, block_image):
     (b'\xff\xd8\xff', 'truncated JPEG'),
     (b'\xff\xd8\xff\xe0\xff\xff', 'truncated JPEG'),
     (b'\x89PNG\r\n\x1a\n', 'truncated PNG'),
+    (b'RIFF\xff\x00\x00\x00WEBPVP8 ', 'truncated WebP'),
 ])
 def test_what_is_no_image_is_refused(data, reason):
     with pytest.raises(InputError, match=reason):
@@ -141,6 +142,18 @@ def test_colour_order_of_compressed_messages(save, image_format, swapped):
     image = decode_compressed(save(picture('colour'), 'PNG'), image_format)
     expected = picture('colour')[:, :, ::-1] if swapped else picture('colour')
     np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize('kind, options', [('WebP', {'lossless': True}), ('TIFF', {})])
+def test_other_compressed_messages(save, kind, options):
+    image = decode_compressed(save(picture('colour'), kind, **options), kind.lower())
+    np.testing.assert_array_equal(image, picture('colour'))
+
+
+@pytest.mark.parametrize('image_format', ['h264', 'H.265', 'hevc', 'av1'])
+def test_compressed_video_is_refused(image_format):
+    with pytest.raises(InputError, match='compressed video.*--video'):
+        decode_compressed(b'\x00\x00\x00\x01g', image_format)
 
 
 def test_compressed_depth_is_refused():

@@ -7,7 +7,7 @@ from array import array
 import numpy as np
 import pytest
 from recon3r_ros.errors import InputError
-from recon3r_ros.io.encodings import ENCODINGS, image_to_array, ToneMap
+from recon3r_ros.io.encodings import ENCODINGS, image_to_array
 
 # two rows of two pixels, as (R, G, B)
 RGB = [[(10, 20, 30), (40, 50, 60)], [(70, 80, 90), (100, 110, 120)]]
@@ -91,21 +91,134 @@ def test_every_buffer_and_no_copy(kind):
     assert np.shares_memory(image, np.frombuffer(data, np.uint8))
 
 
+#: A picture of smooth colours, (H, W, 3) RGB, of which chroma and Bayer patterns lose little
+PICTURE = np.stack(np.broadcast_arrays(
+    np.linspace(40, 200, 24)[:, None], np.linspace(60, 180, 32)[None], 110), -1).astype(np.uint8)
+#: Y, U, V of R, G, B in BT.601, video range; without their offsets 16, 128, 128
+YUV_OF_RGB = np.array([[0.257, 0.504, 0.098], [-0.148, -0.291, 0.439], [0.439, -0.368, -0.071]])
+GREYS = ('mono8', '8UC1', 'mono16', '16UC1', '32FC1')
+
+
+def packed(encoding, picture=PICTURE):
+    """Return the rows of bytes, (rows, bytes), in which a camera sends a picture (H, W, 3)."""
+    height, width = picture.shape[:2]
+    if encoding in GREYS:
+        kind = {'8': 'u1', '6': '<u2', 'C': '<u2'}.get(encoding[-1], 'u1')
+        kind = {'mono8': 'u1', '8UC1': 'u1', '32FC1': '<f4'}.get(encoding, '<u2')
+        return picture[..., 1].astype(kind).view(np.uint8).reshape(height, -1)
+    if encoding.startswith('bayer'):
+        channels = ['rgb'.index(c) for c in encoding[6:10]]
+        grid = np.zeros((height, width), np.uint8)
+        for n, channel in enumerate(channels):
+            grid[n // 2::2, n % 2::2] = picture[n // 2::2, n % 2::2, channel]
+        kind = 'u1' if encoding.endswith('r8') or encoding[10:] == '8' else '<u2'
+        return (grid.astype(kind) * (1 if kind == 'u1' else 256)).view(np.uint8).reshape(
+            height, -1)
+    yuv = np.round(picture @ YUV_OF_RGB.T + (16, 128, 128)).astype(np.uint8)
+    y, uv = yuv[..., 0], yuv[..., 1:]
+    vu = uv[..., ::-1] if encoding in ('nv21', 'nv61', 'nv42') else uv
+    if encoding in ('nv12', 'nv21'):
+        return np.concatenate([y, vu[::2, ::2].reshape(-1, width)])
+    if encoding in ('nv16', 'nv61'):
+        return np.concatenate([y, vu[:, ::2].reshape(-1, width)])
+    if encoding in ('nv24', 'nv42'):
+        return np.concatenate([y, vu.reshape(-1, width)])
+    chroma = uv[:, ::2].reshape(height, width)
+    if encoding in ('yuyv', 'yuv422_yuy2'):
+        return np.stack([y, chroma], -1).reshape(height, -1)
+    if encoding in ('uyvy', 'yuv422'):
+        return np.stack([chroma, y], -1).reshape(height, -1)
+    order = {'8UC3': 'bgr', '16UC3': 'bgr', '8UC4': 'bgra', '16UC4': 'bgra'}.get(
+        encoding, encoding.rstrip('0123456789'))
+    pixels = np.dstack([picture, np.full((height, width), 9, np.uint8)])[
+        ..., ['rgba'.index(c) for c in order]]
+    kind = '<u2' if '16' in encoding else 'u1'
+    return np.ascontiguousarray(pixels.astype(kind)).view(np.uint8).reshape(height, -1)
+
+
+def sent(encoding, pad=0, big=False):
+    """Return (step, data) of the picture."""
+    rows = packed(encoding)
+    if big:
+        size = 4 if encoding == '32FC1' else 2
+        rows = rows.reshape(len(rows), -1, size)[..., ::-1].reshape(len(rows), -1)
+    if encoding in ('nv24', 'nv42'):  # two rows of the plane of chroma are one of the pixels'
+        assert pad == 0
+    return rows.shape[1] + pad, np.pad(rows, ((0, 0), (0, pad)), constant_values=0xEE).tobytes()
+
+
+def eight_bits(image):
+    """Return an image without the scale of wide samples."""
+    wide = image.dtype == np.uint16 and image.max() > 255
+    return image.astype(float) / (256 if wide else 1)
+
+
 @pytest.mark.parametrize('encoding', ENCODINGS)
-@pytest.mark.parametrize('pad', [0, 2])
-def test_every_encoding_takes_a_last_row_without_padding(encoding, pad):
-    step = 4 * 8 + pad
-    two_bytes = ('mono16', '16UC1', 'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv')
-    colours = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4}
-    row = 8 * colours.get(encoding, 2 if encoding in two_bytes else 1)
-    image = image_to_array(4, 8, encoding, step, False, bytes(3 * step + row))
-    assert image.shape[:2] == (4, 8)
+@pytest.mark.parametrize('pad', [0, 2, 5])
+def test_a_picture_in_every_encoding(encoding, pad):
+    if encoding in ('nv24', 'nv42'):
+        pad = 0
+    step, data = sent(encoding, pad)
+    image = image_to_array(24, 32, encoding, step, False, data)
+    assert image.flags.c_contiguous
+    if encoding in GREYS:
+        np.testing.assert_array_equal(image, PICTURE[..., 1])
+        return
+    assert image.shape == PICTURE.shape
+    if encoding.startswith('bayer'):
+        difference = (eight_bits(image) - PICTURE)[2:-2, 2:-2]  # interpolated at the border
+        assert np.abs(difference).max() <= 6
+    elif encoding.startswith(('nv', 'yu', 'uy')):
+        assert np.abs(eight_bits(image) - PICTURE).max() <= 8
+        assert np.abs(eight_bits(image) - PICTURE).mean() < 2.5
+    else:
+        np.testing.assert_array_equal(image, PICTURE)
+
+
+@pytest.mark.parametrize('encoding', [e for e in ENCODINGS if '16' in e[-2:] or e[-1] in '134'
+                                      and e[:2] in ('16', '32')])
+def test_both_byte_orders(encoding):
+    if encoding == 'nv16':
+        return
+    step, data = sent(encoding)
+    little = image_to_array(24, 32, encoding, step, False, data)
+    step, data = sent(encoding, 2, big=True)
+    np.testing.assert_array_equal(image_to_array(24, 32, encoding, step, True, data), little)
+    assert little.dtype == (np.float32 if encoding == '32FC1' else np.uint16)
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_last_row_without_padding(encoding):
+    pad = 0 if encoding in ('nv24', 'nv42') else 2
+    step, data = sent(encoding, pad)
+    whole = image_to_array(24, 32, encoding, step, False, data)
+    cut = data[:len(data) - pad]
+    np.testing.assert_array_equal(image_to_array(24, 32, encoding, step, False, cut), whole)
     with pytest.raises(InputError, match='expected at least'):
-        image_to_array(4, 8, encoding, step, False, bytes(3 * step + row - 1))
+        image_to_array(24, 32, encoding, step, False, cut[:-1])
+
+
+@pytest.mark.parametrize('encoding, height, step', [
+    ('nv12', 36, 32), ('nv12', 24, 48), ('nv21', 36, 32), ('nv16', 48, 32), ('nv24', 24, 96)])
+def test_drivers_that_count_both_planes(encoding, height, step):
+    """Some give the rows, or the bytes of a row, of luma and chroma together."""
+    own_step, data = sent(encoding)
+    expected = image_to_array(24, 32, encoding, own_step, False, data)
+    np.testing.assert_array_equal(
+        image_to_array(height, 32, encoding, step, False, data), expected)
+
+
+def test_float_samples_keep_their_values():
+    values = np.array([[0.0, 0.5], [np.nan, 7.25]], np.float32)
+    image = image_to_array(2, 2, '32FC1', 8, False, values.tobytes())
+    np.testing.assert_array_equal(image, values)
 
 
 @pytest.mark.parametrize('arguments, reason', [
-    ((2, 2, '32FC1', 8, False, bytes(16)), "'32FC1' is not one of"),
+    ((2, 2, '32FC3', 24, False, bytes(48)), "'32FC3' is not one of"),
+    ((2, 2, '8UC2', 4, False, bytes(8)), "'8UC2' is not one of"),
+    ((3, 2, 'nv12', 2, False, bytes(9)), 'odd side'),
+    ((2, 2, 'nv12', 1, False, bytes(6)), 'step is 1'),
     ((2, 2, '', 2, False, bytes(4)), "'' is not one of"),
     ((2, 2, 'rgb8', 5, False, bytes(12)), 'step is 5'),
     ((0, 2, 'rgb8', 6, False, b''), 'no pixels'),
@@ -117,41 +230,3 @@ def test_every_encoding_takes_a_last_row_without_padding(encoding, pad):
 def test_impossible_messages_are_refused(arguments, reason):
     with pytest.raises(InputError, match=reason):
         image_to_array(*arguments)
-
-
-def test_tone_map_uses_the_range_of_the_first_image():
-    first = np.linspace(1000, 3000, 10000).astype(np.uint16).reshape(100, 100)
-    tone = ToneMap()
-    low, high = tone(first)[0, 0], tone(first)[-1, -1]
-    # half the range is reserved on either side for later images
-    assert 62 <= low <= 66
-    assert 189 <= high <= 193
-
-
-def test_tone_map_does_not_flicker():
-    tone = ToneMap()
-    tone(np.linspace(0, 4095, 4096).astype(np.uint16).reshape(64, 64))
-    dark = tone(np.full((4, 4), 500, np.uint16))
-    mixed = tone(np.array([[500, 4095, 60000]], np.uint16))
-    assert mixed[0, 0] == dark[0, 0]
-    assert mixed[0, 0] < mixed[0, 1] < mixed[0, 2] == 255
-
-
-def test_tone_map_is_monotonic_over_full_range():
-    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    image = ToneMap()(values).reshape(-1).astype(int)
-    assert image[0] == 0
-    assert image[-1] == 255
-    np.testing.assert_allclose(image, np.arange(65536) / 257, atol=0.51)
-
-
-def test_tone_map_of_a_uniform_image_amplifies_nothing():
-    image = ToneMap()(np.array([[700, 701, 702]], np.uint16)).astype(int)
-    assert np.ptp(image) <= 2
-
-
-def test_tone_map_leaves_8_bits_alone_and_refuses_floats():
-    image = np.zeros((2, 2), np.uint8)
-    assert ToneMap()(image) is image
-    with pytest.raises(InputError, match='float32'):
-        ToneMap()(image.astype(np.float32))

@@ -128,7 +128,7 @@ def test_what_is_published_is_recorded(ros_node, spawn, tmp_path):
     late = ros_node.create_publisher(CameraInfo, '/camera/camera_info', qos.POSES)
     wait_for_matched(late)
     assert child.stop() == 0, child.output
-    frames = list(open_bag(path, '/camera/image_raw'))
+    frames = list(open_bag(path, ('/camera/image_raw',)))
     assert [f.stamp_ns for f in frames] == [1_000_000_000 + i for i in range(10)]
     assert all(np.array_equal(f.image, image) for f in frames)
     with AnyReader([path]) as reader:
