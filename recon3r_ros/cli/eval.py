@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +46,9 @@ measures:
           by the ratio of medians; over all pixels known in both, and over the half of them with
           the highest confidence; mean over keyframes
   masks   J = intersection over union, mean over frames; 1 where both are empty
+
+A run with several maps that are not connected is evaluated as a whole by its largest map, and then
+each map by itself: each is aligned to the truth on its own.
 """
 
 
@@ -71,20 +74,28 @@ def execute(arguments: argparse.Namespace) -> int:
     from recon3r_ros.evaluation.results import evaluate  # needs an extra, unlike --help
     evaluation = evaluate(arguments.output, arguments.truth, arguments.max_diff, arguments.offset)
     show(evaluation)
+    maps = {}
+    for folder in sorted(Path(arguments.output).glob('map_*/')):
+        own = evaluate(folder, arguments.truth, arguments.max_diff, arguments.offset)
+        maps[folder.name] = replace(own, frames=evaluation.frames)
+        console().rule(folder.name)
+        show(maps[folder.name])
     if arguments.json is not None:
-        write_json(Path(arguments.json), evaluation)
+        write_json(Path(arguments.json), evaluation, maps)
     return 0
 
 
-def write_json(path: Path, evaluation: Evaluation) -> None:
+def write_json(path: Path, evaluation: Evaluation, maps: Mapping[str, Evaluation] = {}) -> None:
     """
     Write the numbers.
 
     :param path: file to write
     :param evaluation: the numbers
+    :param maps: those of each map by itself, by the name of its folder, where there are several
     :raises OutputError: in one line that names the file
     """
-    content = {**asdict(evaluation), 'tracked_share': evaluation.tracked_share}
+    content = {**asdict(evaluation), 'tracked_share': evaluation.tracked_share,
+               'maps': {name: asdict(own) for name, own in maps.items()}}
     write_bytes(path, f'{json.dumps(content, indent=1, allow_nan=False)}\n'.encode())
 
 

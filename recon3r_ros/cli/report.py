@@ -51,6 +51,29 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class MapReport:
+    """
+    One of several maps that are not connected.
+
+    :param number: N of its folder map_N
+    :param frames: images with a pose in it
+    :param keyframes: number of keyframes
+    :param points: number of points
+    :param scale: its unit; 'unknown' for a monocular map
+    :param first: name of its first image
+    :param last: of its last one
+    """
+
+    number: int
+    frames: int
+    keyframes: int
+    points: int
+    scale: str
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
 class RunReport:
     """
     The content of report.json.
@@ -64,6 +87,7 @@ class RunReport:
     :param landmarks_median: landmarks that agree with a frame's pose; None if none was tracked
     :param keyframes: number of keyframes with a pose
     :param points: number of points in the map
+    :param maps: all maps, where there are several; keyframes, points and scale are the largest's
     :param state: of the tracker at the end: initialising, tracking or lost
     :param scale: the map's unit; 'unknown' for a monocular map
     :param focal_pixels: focal length fx of the source images, of the first of several cameras;
@@ -87,6 +111,7 @@ class RunReport:
     landmarks_median: float | None
     keyframes: int
     points: int
+    maps: tuple[MapReport, ...]
     state: str
     scale: str
     focal_pixels: float | None
@@ -119,6 +144,8 @@ class RunReport:
             + (f', {self.frames_skipped} skipped' if self.frames_skipped else ''),
             f'keyframes  {self.keyframes}',
             f'map        {self.points} points, scale {self.scale}',
+            *(f'map {part.number:<7}{part.frames} images ({part.first} to {part.last}), '
+              f'{part.points} points' for part in self.maps),
             f'time       {times.total_s:.1f} s{speed}',
             f'results    {output}',
         ))

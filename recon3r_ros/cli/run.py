@@ -64,6 +64,9 @@ files written to OUT (NAME is the image's name without its suffix):
   frames.txt       a line for each image: stamp, file name, index in the sequence
   report.json      counts, times (s, ms), focal length (pixels), scale, memory (MB), skipped
                    images, warnings
+  map_N/           where images are of several places that are not connected, or tracking was lost
+                   for long: trajectory, keyframes, depth and map of each; those above are the
+                   largest map's
   colmap/          with --colmap: a COLMAP text model, cameras.txt images.txt points3D.txt
 
 Ctrl-C stops reading and writes the results computed so far; a second one aborts.

@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
-from recon3r_ros.cli.report import RunReport, Timings
+from recon3r_ros.cli.report import MapReport, RunReport, Timings
 from recon3r_ros.cli.results import write_results, write_trajectories
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
@@ -147,7 +148,7 @@ class Session:
             self._writer.mask(tracked.name, mask if given is None else mask | given)
 
     def reset(self) -> None:
-        """Do nothing: a run has one map."""
+        """Do nothing: all maps are written at the end."""
 
     def _note(self, update: Update) -> None:
         times = update.times
@@ -165,10 +166,13 @@ class Session:
         :param advance: called after each image that is read again
         """
         begin = perf_counter()
-        posed = int(self._system.map.started)
+        posed = 1
         while posed:  # a new keyframe may place others
-            posed = sum(self._complete(name, stretches, advance)
-                        for name, stretches in self._system.stretches().items() if stretches)
+            posed = 0
+            for known in self._system.maps:
+                self._system.activate(known.number)
+                posed += sum(self._complete(name, stretches, advance)
+                             for name, stretches in self._system.stretches().items() if stretches)
         self._complete_s = perf_counter() - begin
 
     def _complete(self, camera_name: str, stretches: list[Stretch], advance: Callable[[], None]
@@ -240,6 +244,35 @@ class Session:
         :returns: the report, written last
         """
         begin = perf_counter()
+        self._writer.images(self._images)
+        sizes = {}
+        for known in self._system.maps:
+            self._system.activate(known.number)
+            sizes[known.number] = len(self._system.trajectory())
+        largest = max(sizes, key=lambda n: (sizes[n], -n), default=0)
+        parts = []
+        if len(sizes) > 1:
+            for number in sizes:
+                self._system.activate(number)
+                with ResultWriter(self._writer.output / f'map_{number}', masks=False) as writer:
+                    writer.images(self._images)
+                    parts.append(self._write_map(writer, colmap))
+        if sizes:
+            self._system.activate(largest)
+        found = self._write_map(self._writer, colmap)
+        if parts:
+            self.warn(f'{len(parts)} maps, which are not connected: images of several places, or '
+                      'tracking was lost for long; results are those of map '
+                      f'{largest}, all are in map_N')
+        posed = sum(part.frames for part in parts) if parts else found.frames
+        self._warn_if_poor(posed, found.points)
+        self._writer.close()
+        report = self._report(posed, found, tuple(parts), perf_counter() - begin)
+        self._writer.report(report)
+        return report
+
+    def _write_map(self, writer: ResultWriter, colmap: bool) -> MapReport:
+        """Write the present map and its trajectory."""
         keyframes = self._keyframes()
         trajectory = self._system.trajectory()
         cloud, saved = PointCloud.empty(), None
@@ -249,16 +282,13 @@ class Session:
                 pending = pool.submit(self._driver.saved)
                 cloud = fuse(keyframes, self._voxel_size)
                 saved = pending.result()
-        self._writer.images(self._images)
-        write_results(self._writer, keyframes, trajectory, cloud, saved, self._metres)
+        write_results(writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
-            self._write_colmap(trajectory, cloud.scaled(self._metres))
-        posed = len({frame.index for frame, _ in trajectory})
-        self._warn_if_poor(posed, len(cloud))
-        self._writer.close()
-        report = self._report(posed, len(keyframes), len(cloud), perf_counter() - begin)
-        self._writer.report(report)
-        return report
+            self._write_colmap(writer.output, trajectory, cloud.scaled(self._metres))
+        names = [self._images[i].file_name for i in sorted({f.index for f, _ in trajectory})]
+        return MapReport(
+            self._system.map.number, len(names), len(keyframes), len(cloud), self._scale(),
+            names[0] if names else '', names[-1] if names else '')
 
     def write_trajectory_alone(self) -> None:
         """Write only the paths of the cameras, without the writer, which has failed."""
@@ -280,7 +310,8 @@ class Session:
         metric = self._driver.metric
         return 1.0 if metric is None else metric.value
 
-    def _write_colmap(self, trajectory: list[tuple[TrackedFrame, NDArray[np.float64]]],
+    def _write_colmap(self, output: Path,
+                      trajectory: list[tuple[TrackedFrame, NDArray[np.float64]]],
                       cloud: PointCloud) -> None:
         cameras = {name: self._source_camera(name)[0] for name in self._first}
         if not all(camera is None or is_representable(camera) for camera in cameras.values()):
@@ -292,7 +323,7 @@ class Session:
             if camera is not None:
                 images.append(ColmapImage(self._images[index].file_name, camera,
                                           se3.stretched(T, self._metres)))
-        write_colmap(self._writer.output / 'colmap', images, cloud)
+        write_colmap(output / 'colmap', images, cloud)
 
     def _source_camera(self, camera_name: str | None = None) -> tuple[Camera | None, bool]:
         """
@@ -335,7 +366,8 @@ class Session:
             return 'unknown'
         return f'metres, from the {metric.source}, within {100 * metric.sigma:.0f} %'
 
-    def _report(self, poses: int, keyframes: int, points: int, write_s: float) -> RunReport:
+    def _report(self, poses: int, found: MapReport, parts: tuple[MapReport, ...], write_s: float
+                ) -> RunReport:
         camera, estimated = self._source_camera()
         first_ns = min((f.stamp_ns for f in self._first.values()), default=self._last_stamp_ns)
         timings = Timings(
@@ -355,8 +387,8 @@ class Session:
             frames_read=self._count, frames_tracked=poses,
             frames_skipped=len(self._sequence.skipped),
             landmarks_median=median(self._landmarks) if self._landmarks else None,
-            keyframes=keyframes, points=points,
-            state=self._system.state.value, scale=self._scale(),
+            keyframes=found.keyframes, points=found.points, maps=parts,
+            state=self._system.state.value, scale=found.scale,
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
             peak_memory_mb=peak_memory_mb(self._mapping.pid), masks_alone=self._masks_alone,

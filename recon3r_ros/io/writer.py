@@ -75,25 +75,26 @@ class ResultWriter:
     Its errors are raised as OutputError by the next call, or at the end.
     """
 
-    def __init__(self, output: str | Path) -> None:
+    def __init__(self, output: str | Path, masks: bool = True) -> None:
         """
         Create the folder and check that it is writable.
 
         :param output: folder; files of the same names are replaced
+        :param masks: whether masks will be written
         :raises OutputError: in one line that names the folder
         """
         self.output = Path(output)
         self._masks = self.output / 'masks'
         self._depth = self.output / 'depth'
         try:
-            for folder in (self._masks, self._depth):
+            for folder in (self._depth, *((self._masks,) if masks else ())):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(self.output, error) from error
         probe = self.output / '.recon3r-probe'
         write_bytes(probe, b'writable')
         probe.unlink(missing_ok=True)
-        if any(self._masks.iterdir()) or any(self._depth.iterdir()):
+        if (masks and any(self._masks.iterdir())) or any(self._depth.iterdir()):
             logger.warning(
                 '%s holds masks or depth of an earlier run; those with other names are kept',
                 self.output,

@@ -15,7 +15,9 @@ from time import perf_counter, thread_time
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import PosePrior, Predictor
+from recon3r_ros.slam.atlas import Atlas
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.completion import Completion, Stretch, stretches
@@ -73,7 +75,6 @@ class System:
             if predictor is None:
                 raise ValueError('neither a predictor nor an executor was given')
             executor = InProcessExecutor(Mapper(predictor, motion=motion))
-        self.map = Map()
         self._motion = motion
         self._options = options
         self._executor = executor
@@ -85,9 +86,19 @@ class System:
         self._trajectory = Trajectory()
         #: Indices of the frames of each camera
         self._seen: dict[str, list[int]] = {}
-        self._scale = ScaleSources()
+        self._atlas = Atlas(ScaleSources())
         self._ordered: Ordered | None = None
         self._begun: Begun | None = None
+
+    @property
+    def map(self) -> Map:
+        """The present map."""
+        return self._atlas.map
+
+    @property
+    def maps(self) -> list[Map]:
+        """All maps with depth, in the order of their beginning."""
+        return self._atlas.maps
 
     @property
     def state(self) -> TrackingState:
@@ -130,9 +141,9 @@ class System:
         own: tuple[TrackedFrame, ...] = ()
         if step.placed is not None:
             own = (self._record(frontend, step.placed),)
-            self._scale.add_pose(frame, self.pose_of(own[0]))
+            self._atlas.scale.add_pose(frame, self.pose_of(own[0]))
         elif frontend.state is TrackingState.LOST:
-            self._scale.interrupt()
+            self._atlas.scale.interrupt()
         made = self._order(frontend, step.request)
         end = perf_counter()
         return Update(
@@ -178,10 +189,10 @@ class System:
         completion = Completion(frontend, self._executor, self.map)
         found = []
         for posed in completion.posed(self.stretches()[frontend.name], frames):
-            self.map = completion.map
+            self._atlas.take(completion.map)
             found.append(self._record_keyframe(posed) if isinstance(posed, Keyframe)
                          else self._record(frontend, posed))
-        self.map = completion.map
+        self._atlas.take(completion.map)
         return replace(settled, frames=(*settled.frames, *found))
 
     def finish(self) -> Update:
@@ -191,9 +202,14 @@ class System:
         A camera that only rotated has no map, but rotations relative to its first frame.
         """
         settled = self._settle_all()
-        _, self.map = self._executor.call(Mapper.finish).result()
-        self._trajectory.place_anew(
-            self.map, {n: f.rectifier.tracking_camera for n, f in self._frontends.items()})
+        _, known = self._executor.call(Mapper.finish).result()
+        self._atlas.take(known)
+        self._atlas.refine(self._executor.call(Mapper.others).result()[0])
+        for known in self.maps:
+            self._refocus(known)
+            self._trajectory.place_anew(
+                known, {n: f.rectifier.tracking_camera for n, f in self._frontends.items()})
+        self._trajectory.settle()
         if self.map.started:
             return settled
         turned = [replace(frame, scale=self.map.scale_of(frame.keyframe))
@@ -201,6 +217,15 @@ class System:
         for frame in turned:
             self._trajectory.add(frame)
         return Update(self.state, tuple(turned), None)
+
+    def activate(self, number: int) -> None:
+        """Make another map the present one; cameras are lost in it."""
+        if number != self.map.number:
+            self._settle_all()
+            self._set_aside()
+            _, known = self._executor.call(Mapper.activate, number).result()
+            self._atlas.take(known)
+            self._refocus(known)
 
     def smooth_motion(self, frames: Iterable[Frame], camera_name: str = 'camera'
                       ) -> dict[int, NDArray[np.bool_]]:
@@ -227,7 +252,7 @@ class System:
         :param masks: by keyframe, of any size
         """
         if masks:
-            _, self.map = self._executor.call(Mapper.leave_out, masks).result()
+            self._atlas.take(self._executor.call(Mapper.leave_out, masks).result()[1])
 
     def trajectory(self, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
         """
@@ -248,18 +273,19 @@ class System:
         :param metric: scale to keep with it
         """
         self._settle_all()
-        saved, self.map = self._executor.call(Mapper.saved, metric).result()
+        saved, known = self._executor.call(Mapper.saved, metric).result()
+        self._atlas.take(known)
         return saved
 
     def restore(self, saved: SavedMap) -> None:
         """Continue mapping in a saved map: cameras are lost in it until they are relocalised."""
         self._restart(ScaleSources(saved.metric))
-        _, self.map = self._executor.call(Mapper.restore, saved).result()
+        self._atlas.take(self._executor.call(Mapper.restore, saved).result()[1])
 
     def reset(self) -> None:
         """Forget everything and begin again with the next frame."""
         self._restart(ScaleSources())
-        _, self.map = self._executor.call(Mapper.clear).result()
+        self._atlas.take(self._executor.call(Mapper.clear).result()[1])
 
     def forget(self, camera_name: str) -> None:
         """
@@ -271,7 +297,7 @@ class System:
         if pending is not None and pending.frontend.name == camera_name:
             self._settle_all()
         self._frontends.pop(camera_name, None)
-        if not self.map.started:
+        if not self.map.started and not self.maps:
             self.reset()
 
     def metric(self, source: str = 'auto') -> MetricScale | None:
@@ -280,7 +306,7 @@ class System:
 
         :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
         """
-        return self._scale.metric(source, self.map.metric)
+        return self._atlas.scale.metric(source, self.map.metric)
 
     @property
     def requested_ns(self) -> int | None:
@@ -321,7 +347,7 @@ class System:
         self._frontends.clear()
         self._trajectory = Trajectory()
         self._seen.clear()
-        self._scale = scale
+        self._atlas = Atlas(scale)
 
     def _order(self, frontend: CameraFrontend, request: KeyframeRequest | None) -> Update:
         """Request a keyframe; its result, where that is known at once."""
@@ -340,14 +366,22 @@ class System:
         if fixed is not None:
             recent = [k.id for k in self.map.keyframes.values() if k.camera_name == frontend.name]
             self._executor.call(Mapper.leave_out, dict.fromkeys(recent[-RECENT:], fixed))
-        in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
-        self._ordered = Ordered(frontend, request, self._executor.call(
-            Mapper.add, untracked(request.frame), view, request.gray, in_use, request.overlap))
+        frame, gray = untracked(request.frame), request.gray
+        if request.purpose is Purpose.RECALL:
+            made = self._executor.call(Mapper.recall, frame, view, gray)
+        else:
+            in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
+            made = self._executor.call(
+                Mapper.add, frame, view, gray, in_use, request.overlap)
+        self._ordered = Ordered(frontend, request, made)
         return self.poll()
 
     def _start(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
-        made, self.map = self._executor.call(
+        if self.map.started:
+            self._set_aside()
+        made, known = self._executor.call(
             Mapper.start, untracked(request.frame), request.view, request.gray).result()
+        self._atlas.take(known)
         keyframe = self.map.keyframes[made]
         frontend.start(keyframe, request.frame, self.map)
         if not self.map.started:
@@ -372,23 +406,40 @@ class System:
         frontend, request = ordered.frontend, ordered.request
         if made is None:
             return self._reject(frontend, request)
-        before, self.map = self.map, known
-        for other in self._frontends.values():
-            if other is not frontend:
-                other.rescale(before, known)
+        before = self.map
+        self._atlas.take(known)
+        for each in self._frontends.values():
+            # Its own keyframe is in the units of before, but for a map that was joined
+            if each is not frontend or known.number != before.number:
+                each.rescale(before, known)
+        if known.number != before.number and request.T_reference_cam is not None:
+            assert frontend.reference is not None
+            request = replace(request, T_reference_cam=se3.stretched(
+                request.T_reference_cam, known.scale_of(frontend.reference)
+                / before.scale_of(frontend.reference)))
         frontend.refocus(known.focal_factor)
         if request.purpose is Purpose.FIRST_PAIR:
             return self._begin(frontend, request, made)
-        self._scale.add_depth(made, request.view.depth, known)
+        self._atlas.scale.add_depth(made, request.view.depth, known)
         if known.scales != {**before.scales, made: known.scale_of(made)}:
-            self._scale.interrupt()  # a loop has been closed
+            self._atlas.scale.interrupt()  # a loop has been closed
         keyframe, found = known.keyframes[made], []
-        if (request.purpose is Purpose.RELOCALISATION
+        if (request.purpose in (Purpose.RELOCALISATION, Purpose.RECALL)
                 and frontend.state is not TrackingState.TRACKING):
             found.append(self._record_keyframe(keyframe))
         found += [self._record(frontend, p)
                   for p in frontend.take_over(request, keyframe, before)]
         return Update(frontend.state, tuple(found), keyframe)
+
+    def _set_aside(self) -> None:
+        """Keep the present map as an earlier one; no camera is tracked in it any more."""
+        self._atlas.set_aside()
+        for frontend in self._frontends.values():
+            frontend.leave_map()
+
+    def _refocus(self, known: Map) -> None:
+        for frontend in self._frontends.values():
+            frontend.refocus(known.focal_factor)
 
     def _reject(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
         return self._order(frontend, frontend.reject(request, self.map))
@@ -398,10 +449,10 @@ class System:
         first = next(iter(self.map.keyframes.values()))
         placed = frontend.place_waiting(first)
         if placed is None:
-            _, self.map = self._executor.call(Mapper.take_back_first_pair).result()
+            self._atlas.take(self._executor.call(Mapper.take_back_first_pair).result()[1])
             frontend.refocus(self.map.focal_factor)
             return self._reject(frontend, request)
-        self._scale.add_depth(made, request.view.depth, self.map)
+        self._atlas.scale.add_depth(made, request.view.depth, self.map)
         posed = [self._record(frontend, p) for p in placed]
         if not any(p.index == request.frame.index for p in posed):
             posed.append(self._record_keyframe(self.map.keyframes[made]))

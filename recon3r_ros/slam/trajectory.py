@@ -61,11 +61,11 @@ class Trajectory:
 
     def poses(self, known: Map, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
         """
-        Frames with their poses T_map_cam (4, 4) in a map.
+        Frames of a map with their poses T_map_cam (4, 4) in it.
 
         :param limit: how many frames at most, 1 or more, evenly thinned out; None takes all
         """
-        frames = list(self._frames.values())
+        frames = [f for f in self._frames.values() if f.keyframe in known]
         step = 1 if limit is None else max(1, -(-len(frames) // limit))
         return [(f, known.pose_in_map(f.keyframe, f.T_keyframe_cam, f.scale))
                 for f in frames[::-1][::step][::-1]]
@@ -76,7 +76,7 @@ class Trajectory:
 
     def place_anew(self, known: Map, cameras: Mapping[str, Camera]) -> None:
         """
-        Re-estimate the frames' poses from their keyframes' refined landmarks.
+        Re-estimate the poses of a map's frames from their keyframes' refined landmarks.
 
         :param cameras: pinhole cameras of the tracking images by camera name
         """
@@ -103,6 +103,9 @@ class Trajectory:
                 previous = self._frames[sighting.serial] = replace(
                     tracked, T_keyframe_cam=se3.inverse(result.T_cam_world),
                     covariance=result.covariance, scale=known.scale_of(tracked.keyframe))
+
+    def settle(self) -> None:
+        """Drop the observations with which poses are re-estimated."""
         self._sightings.clear()
 
 

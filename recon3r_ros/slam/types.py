@@ -231,6 +231,8 @@ class Map:
     :param focal_factor: true over initial focal length of an uncalibrated camera
     :param retired: culled keyframes, by id
     :param metric: scale of the map, where predictions are metric
+    :param number: of the map, in the order of their beginning: another one begins where tracking
+        is lost for long. Ids of keyframes are unique in all of them
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -239,6 +241,11 @@ class Map:
     focal_factor: float = 1.0
     retired: Mapping[int, Retired] = field(default_factory=dict)
     metric: MetricScale | None = None
+    number: int = 0
+
+    def __contains__(self, keyframe: int) -> bool:
+        """Whether a keyframe is in the map, or was and has been replaced."""
+        return keyframe in self.keyframes or keyframe in self.retired
 
     @property
     def started(self) -> bool:

@@ -271,6 +271,7 @@ def test_sightings_are_used_once() -> None:
     known, right, wrong = Trajectory(), keyframe(0), keyframe(0, scale=0.5)
     known.add(frame(0, T_keyframe_cam=with_error(TRUE)), *seen(TRUE))
     known.place_anew(Map({0: right}), CAMERAS)
+    known.settle()
     known.place_anew(Map({0: wrong}), {})
     assert close(known.poses(Map({0: right}))[0][0].T_keyframe_cam, TRUE)
 
@@ -304,3 +305,11 @@ def test_in_a_smaller_map_distances_are_shorter() -> None:
     known.place_anew(Map({0: half}), CAMERAS)
     for n, (f, _) in enumerate(known.poses(Map({0: half}))):
         assert close(f.T_keyframe_cam, at_x(0.025 * n))
+
+
+def test_frames_of_another_map_have_no_pose_in_this_one() -> None:
+    known = Trajectory()
+    known.add(frame(0, T_keyframe_cam=TRUE))
+    known.add(replace(frame(1, T_keyframe_cam=TRUE), keyframe=5))
+    assert [f.index for f, _ in known.poses(Map({0: keyframe(0)}))] == [0]
+    assert [f.index for f, _ in known.poses(Map({5: keyframe(5)}, number=1))] == [1]

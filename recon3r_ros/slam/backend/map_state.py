@@ -36,6 +36,7 @@ class MapState:
     :param keyframes: by id, oldest first
     :param focal_factor: true over initial focal length of an uncalibrated camera
     :param calibrated: whether the focal length is known
+    :param number: of the map, in the order of their beginning
     :param next_id: of the next keyframe
     :param seen: observations of landmarks
     :param dense: correspondences of the window's pairs, by anchor and observer
@@ -53,6 +54,7 @@ class MapState:
     keyframes: dict[int, Keyframe] = field(default_factory=dict)
     focal_factor: float = 1.0
     calibrated: bool = True
+    number: int = 0
     next_id: int = 0
     seen: Sightings = field(default_factory=Sightings)
     dense: PairTable[Correspondence] = field(default_factory=PairTable)
@@ -75,7 +77,7 @@ class MapState:
     def snapshot(self) -> Map:
         """Return the map as it is now."""
         return Map(dict(self.keyframes), dict(self.graph.scales), tuple(self.edges),
-                   self.focal_factor, dict(self.retired), self.model_scale.estimate)
+                   self.focal_factor, dict(self.retired), self.model_scale.estimate, self.number)
 
     @property
     def started(self) -> bool:

@@ -5,24 +5,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import logging
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3, sim3
-from recon3r_ros.models.types import Encoding, Predictor, View
+from recon3r_ros.models.types import Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.backend import appearance, pair_graph
+from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend.insertion import Added, insert, New, relocalised, tracked
+from recon3r_ros.slam.backend.joining import CHAINED, joined, relative_scale
 from recon3r_ros.slam.backend.learned import (
-    in_scale_of,
-    LearnedDepth,
     LearnedDepths,
 )
 from recon3r_ros.slam.backend.map_graph import MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
-from recon3r_ros.slam.backend.placement import begin, begin_alone, place
+from recon3r_ros.slam.backend.placement import begin_alone
 from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve, WINDOW
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
@@ -34,7 +34,6 @@ from recon3r_ros.slam.scale import ModelScale
 from recon3r_ros.slam.types import (
     Keyframe,
     Map,
-    MapEdge,
     MetricScale,
     Pair,
     Retired,
@@ -46,25 +45,16 @@ Array = NDArray[np.float64]
 
 #: Iterations of the bundle adjustment of all keyframes, at the end
 GLOBAL_ITERATIONS = 15
-#: Keyframes this close to each other get an edge of the graph from their refined poses
-CHAINED = 2
-#: Agreement of a relocalised keyframe, share of what it needs, with which the map is questioned
-QUESTIONED = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class New:
-    """A keyframe to be added, its encoding and view, and its overlap as of a first pair."""
-
-    keyframe: Keyframe
-    encoding: Encoding
-    view: View
-    overlap: float
+#: Keyframes of a map that are tried to join it with another, at the end
+JOIN_ATTEMPTS = 6
 
 
 class Mapper:
     """
-    The keyframes of one map; all poses and depths are in map units.
+    The keyframes of the present map, and earlier maps; all poses and depths are in map units.
+
+    A further map begins where tracking is lost for long. It is joined with an earlier one as soon
+    as one of its keyframes is relocalised there.
 
     :param predictor: what predicts pointmaps
     :param options: may be replaced between two keyframes
@@ -80,7 +70,11 @@ class Mapper:
 
     def clear(self) -> None:
         """Forget all keyframes."""
-        self._state = MapState(Pairing(self._predictor), KeyframeMotion(self._motion_config))
+        self._state = self._empty()
+        self._others: list[MapState] = []
+
+    def _empty(self) -> MapState:
+        return MapState(Pairing(self._predictor), KeyframeMotion(self._motion_config))
 
     @property
     def keyframes(self) -> dict[int, Keyframe]:
@@ -90,6 +84,18 @@ class Mapper:
     def snapshot(self) -> Map:
         """Return the map as it is now."""
         return self._state.snapshot()
+
+    def others(self) -> list[Map]:
+        """Return the earlier maps as they are now."""
+        return [state.snapshot() for state in self._others]
+
+    def activate(self, number: int) -> None:
+        """Continue in an earlier map."""
+        if number != self._state.number:
+            state = next(s for s in self._others if s.number == number)
+            self._others = [s for s in (*self._others, self._state)
+                            if s is not state and s.started]
+            self._state = state
 
     @property
     def views(self) -> dict[int, ArchivedView]:
@@ -143,17 +149,30 @@ class Mapper:
                                              for j in ids[n + 1:n + 1 + CHAINED]])
 
     def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]) -> int:
-        """Begin with a first keyframe and return its id; it has depth if one view suffices."""
-        self.clear()
-        state = self._state
-        keyframe, encoding = self._make(state, frame, view, gray)
+        """
+        Begin a map with a first keyframe; the present one is kept, if there is one.
+
+        :return: the keyframe's id; it has depth if one view suffices
+        """
+        number = self._next_id
+        if self._state.started:
+            self._others.append(self._state)
+        self._state = state = self._empty()
+        state.number = 1 + max((other.number for other in self._others), default=-1)
+        new = New.of(state, number, frame, view, gray)
         state.calibrated = view.calibrated
-        self._insert(state, keyframe, encoding)
-        if self._predictor.single_view and begin_alone(state, keyframe.id):
-            densify(state, [keyframe.id])
-            self._compare_scale(state, [keyframe.id])
-        state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
-        return keyframe.id
+        insert(state, new.keyframe, new.encoding)
+        if self._predictor.single_view and begin_alone(state, number):
+            densify(state, [number])
+            self._compare_scale(state, [number])
+        state.pairing.archive[number] = ArchivedView.of(view, state.focal_factor)
+        return number
+
+    @property
+    def _next_id(self) -> int:
+        """Return the id of the next keyframe of any map; a beginning that failed leaves none."""
+        kept = (*self._others, *((self._state,) if self._state.started else ()))
+        return max((state.next_id for state in kept), default=0)
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
             in_use: Collection[int] = (), overlap: float = 1.0,
@@ -169,78 +188,89 @@ class Mapper:
         :return: its id, or None where no partner shows the same scene with enough parallax, or
             where too few of its observations agree with the map
         """
-        state = self._state.fork()
-        keyframe, encoding = self._make(state, frame, view, gray)
-        new = New(keyframe, encoding, view, overlap)
-        if view.pose is None and state.started:
-            return self._relocalise(new, in_use, candidates)
-        pairs, loop = state.pairing.with_partners(
-            keyframe, encoding, state.keyframes, WINDOW, state.focal_factor)
-        return self._added(state, new, pairs, loop, in_use)
+        state = self._state
+        new = New.of(state, max(state.next_id, self._next_id), frame, view, gray, overlap)
+        needed = self.options.min_agreement
+        added = (relocalised(state, new, candidates, needed)
+                 if view.pose is None and state.started else tracked(state, new, needed))
+        if added is None:
+            return None
+        self._commit(added, in_use)
+        self._join(new)
+        return added.number
 
-    def _relocalise(self, new: New, in_use: Collection[int], candidates: int) -> int | None:
-        """Try groups of partners until one of them places the keyframe, verified."""
-        for partners in self._state.pairing.relocalisation_partners(
-                new.keyframe, self._state.keyframes, candidates):
-            state = self._state.fork()
-            pairs = state.pairing.predict(
-                new.keyframe, new.encoding, [state.keyframes[i] for i in partners],
-                state.focal_factor)
-            made = self._added(state, new, pairs, None, in_use)
-            if made is not None:
-                return made
+    def recall(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]) -> int | None:
+        """
+        Relocalise a keyframe in an earlier map, which becomes the present one.
+
+        :param view: with its dynamic mask
+        :param gray: (H', W') uint8 tracking image
+        :return: its id, or None where it is in none of them
+        """
+        new = New.of(self._state, max(self._state.next_id, self._next_id), frame, view, gray)
+        for other in self._others:
+            added = relocalised(
+                other, new, pair_graph.LOST_CANDIDATES, self.options.min_agreement)
+            if added is not None:
+                self.activate(other.number)
+                self._commit(added, ())
+                return added.number
         return None
 
-    def _added(self, state: MapState, new: New, pairs: list[Pair], loop: int | None,
-               in_use: Collection[int]) -> int | None:
-        """
-        Place a keyframe by its pairs, and refine the window; commit it if it is verified.
-
-        :param state: a fork of the present one
-        :param loop: the partner that closes a loop
-        """
-        if not pairs:
-            return None
-        keyframe, view = new.keyframe, new.view
-        T_map_cam = None if view.pose is None else view.pose.T_map_cam
-        known = T_map_cam is not None or not state.started
-        if not state.started:
-            T_map_cam = begin(state, pairs[0], new.overlap)
-        else:
-            T_map_cam = place(state, keyframe, pairs, T_map_cam)
-        if T_map_cam is None:
-            return None
-        self._insert(state, replace(keyframe, T_map_cam=T_map_cam), new.encoding)
-        pairs = self._mask_movers(state, pairs, keyframe.id)
-        for pair in pairs:
-            self._connect(state, pair, keyframe.id)
-        self._scale(state, pairs, keyframe.id)
-        for i in state.ids[-WINDOW:]:
-            state.change(i, landmarks=state.seen.triangulated(state.keyframes[i], state.keyframes))
-        others = [k for i, k in state.keyframes.items() if i != keyframe.id]
-        partners = {p.partner for p in pairs} | state.seen.reobserve(
-            state.keyframes[keyframe.id], others)
-        agreement = refine(state, partners)
-        needed = self.options.min_agreement
-        if not known and QUESTIONED * needed < agreement < needed:
-            # The map may have drifted since the partners: adjust all of it
-            solve(state, state.ids, {state.ids[0]})
-            agreement = refine(state, partners)
-        if agreement < needed:
-            _log.info('keyframe %s rejected: %.0f %% of its observations agree with the map, '
-                      '%.0f %% are needed', keyframe.name, 100 * agreement, 100 * needed)
-            return None
-        if not known and not self._verified(state, keyframe.id, partners):
-            return None
-        state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
-        state.edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
+    def _commit(self, added: Added, in_use: Collection[int]) -> None:
+        state, number = added.state, added.number
         densify(state, state.ids[-1 if len(state.keyframes) > 2 else -2:])
         self._compare_scale(state, state.ids[-WINDOW:])
         self._state = state
-        self._close(state, keyframe.id, pairs, loop)
+        self._close(state, number, added.pairs, added.loop)
         self._leave_window(state)
         self._cull(state, in_use)
-        return keyframe.id
+
+    def _join(self, new: New) -> None:
+        """Join the present map with an earlier one in which its new keyframe is relocalised."""
+        own = [k.descriptor for k in self._state.keyframes.values()]
+        for other in self._others:
+            if pair_graph.looks_known([k.descriptor for k in other.keyframes.values()], own):
+                added = relocalised(other, replace(new, view=replace(new.view, pose=None)),
+                                    pair_graph.LOST_CANDIDATES, self.options.min_agreement)
+                if added is not None and self._joined(added, self._state, new.keyframe.id):
+                    self._others.remove(other)
+                    return
+
+    def _joined(self, added: Added, addition: MapState, number: int) -> bool:
+        """
+        Make a map of two the present one.
+
+        :param added: the one map, with a keyframe of the other
+        :param number: the keyframe's id in the other map
+        """
+        here, there = added.state.keyframes[added.number], addition.keyframes[number]
+        scale = relative_scale(here, there)
+        if scale is None:
+            return False
+        self._state = joined(added.state, addition, scale, here.T_map_cam @ se3.inverse(
+            se3.stretched(there.T_map_cam, scale)))
+        refine(self._state, {p.partner for p in added.pairs})
+        _log.info('maps %d and %d joined at keyframe %s', added.state.number, addition.number,
+                  there.name)
+        return True
+
+    def _join_all(self) -> None:
+        """Try to join the present map with each other one, by keyframes spread over that."""
+        for other in list(self._others):
+            ids = other.ids
+            for i in ids[::max(1, len(ids) // JOIN_ATTEMPTS)]:
+                k = other.keyframes[i]
+                new = New.of(self._state, self._next_id, TrackedFrame(
+                    k.name, k.stamp_ns, k.index, camera_name=k.camera_name),
+                    other.pairing.archive[i].view(other.focal_factor), k.gray)
+                if new.keyframe.image.shape != k.image.shape:
+                    continue
+                added = relocalised(self._state, new, pair_graph.LOST_CANDIDATES,
+                                    self.options.min_agreement)
+                if added is not None and self._joined(added, other, i):
+                    self._others.remove(other)
+                    break
 
     def take_back(self, i: int) -> None:
         """Drop a keyframe that others do not refer to: its pose has been found to be wrong."""
@@ -277,10 +307,16 @@ class Mapper:
                 state.exclude(i, state.motion.leave_out(state.keyframes[i], mask))
 
     def finish(self) -> None:
-        """Refine all keyframes jointly and fuse the final depth of each."""
-        state = self._state
-        if not state.started:
-            return
+        """Join what belongs together; refine all keyframes jointly, and fuse their depths."""
+        if not self._state.started and self._others:
+            self.activate(self._others[-1].number)
+        if self._state.started:
+            self._join_all()
+        for state in (self._state, *self._others):
+            if state.started:
+                self._finish(state)
+
+    def _finish(self, state: MapState) -> None:
         ids = state.ids
         before = {i: state.keyframes[i].landmarks for i in ids}
         solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
@@ -292,99 +328,11 @@ class Mapper:
                 change = np.float32(np.median(keyframe.landmarks[known] / before[i][known]))
                 state.change(i, inverse_depth=keyframe.inverse_depth * change)
         densify(state, ids[-WINDOW:])
-        self.leave_out(state.motion.of_all(state.keyframes[max(state.keyframes)]))
+        for i, mask in state.motion.of_all(state.keyframes[max(state.keyframes)]).items():
+            if i in state.keyframes:
+                state.exclude(i, state.motion.leave_out(state.keyframes[i], mask))
         for i in ids[-WINDOW:]:
             self._drop_vanished(state, i)
-
-    def _make(self, state: MapState, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]
-              ) -> tuple[Keyframe, Encoding]:
-        encoding = state.pairing.encode(view)
-        count = len(encoding.keypoints)
-        unknown = np.zeros(encoding.image.shape[:2], np.float32)
-        T_map_cam = np.eye(4) if view.pose is None else view.pose.T_map_cam
-        keyframe = Keyframe(
-            state.next_id, frame.name, frame.stamp_ns, frame.index, encoding.camera,
-            encoding.image, gray, encoding.descriptor, encoding.keypoints,
-            T_map_cam, np.zeros(count), np.zeros(count),
-            unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name)
-        if view.moving is not None:
-            keyframe = replace(keyframe, mask=state.motion.masked(keyframe, view.moving))
-        return keyframe, encoding
-
-    def _insert(self, state: MapState, keyframe: Keyframe, encoding: Encoding) -> None:
-        state.keyframes[keyframe.id] = keyframe
-        state.pairing.insert(keyframe.id, encoding)
-        state.motion.give(keyframe, encoding.features)
-        state.next_id = keyframe.id + 1
-
-    def _mask_movers(self, state: MapState, pairs: list[Pair], new_id: int) -> list[Pair]:
-        """
-        Mask the dynamic objects that a new keyframe's pairs show, in it and in others.
-
-        :return: the pairs, predicted again where the predictor can exclude masks
-        """
-        changed = state.motion.update(pairs, state.keyframes[new_id], state.keyframes)
-        state.change(new_id, attention=state.motion.attended)
-        for i, mask in changed.items():
-            state.exclude(i, mask)
-        if not self._predictor.reweights:
-            return pairs
-        return self._predict_again(state, pairs, new_id, set(changed))
-
-    def _predict_again(self, state: MapState, pairs: list[Pair], new_id: int, changed: set[int]
-                       ) -> list[Pair]:
-        """Predict those pairs of the window again whose masks have changed."""
-        new = state.keyframes[new_id]
-        touched = [p for p in pairs if {p.partner, new_id} & changed
-                   and state.pairing.holds(p.partner)]
-        again = {p.partner: p for p in state.pairing.predict_again(
-            new, [state.keyframes[p.partner] for p in touched])} if touched else {}
-        for i, j in {(max(p), min(p)) for p in state.learned.pairs if p[0] != p[1]}:
-            if {i, j} & changed and state.pairing.holds(i) and state.pairing.holds(j):
-                pair, = state.pairing.predict_again(state.keyframes[i], [state.keyframes[j]])
-                state.learned.add(j, i, LearnedDepth.of(pair.forward))
-                state.learned.add(i, j, LearnedDepth.of(pair.backward))
-        return [again.get(p.partner, p) for p in pairs]
-
-    def _verified(self, state: MapState, new_id: int, partners: Collection[int]) -> bool:
-        """Verify a relocalised keyframe's pose by its appearance in its partners."""
-        new = state.keyframes[new_id]
-        found = [likeness for likeness in (
-            appearance.likeness(k, new, se3.inverse(k.T_map_cam) @ new.T_map_cam)
-            for k in (state.keyframes[i] for i in partners)) if likeness is not None]
-        if any(likeness.verified for likeness in found):
-            return True
-        if not found:
-            _log.info('keyframe %s rejected: it shares too little texture with the map to verify '
-                      'its pose by appearance', new.name)
-        else:
-            best = max(found, key=lambda likeness: likeness.share / likeness.needed)
-            _log.info('keyframe %s rejected: %.0f %% of its textured blocks look as the map '
-                      'predicts, %.0f %% are needed', new.name, 100 * best.share,
-                      100 * best.needed)
-        return False
-
-    def _connect(self, state: MapState, pair: Pair, new_id: int) -> None:
-        """Record observations of landmarks."""
-        for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
-                                          (new_id, pair.partner, pair.of_new)):
-            state.seen.record(state.keyframes[anchor_id], observer_id, c)
-            state.dense[anchor_id, observer_id] = c
-        if pair.forward.learned:
-            state.learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward, pair.window))
-            state.learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward, pair.window))
-
-    def _scale(self, state: MapState, pairs: list[Pair], new_id: int) -> None:
-        """Initialise a new keyframe's landmarks with predicted depth, window by window."""
-        windows: dict[int | tuple[int], list[Pair]] = {}
-        for pair in pairs:
-            if pair.forward.learned:
-                windows.setdefault(
-                    (pair.partner,) if pair.window is None else pair.window, []).append(pair)
-        for together in windows.values():
-            state.change(new_id, landmarks=in_scale_of(
-                [(state.keyframes[p.partner], p.backward) for p in together],
-                state.keyframes[new_id]))
 
     def _compare_scale(self, state: MapState, ids: list[int]) -> None:
         """Estimate the scale of the map from metric predictions."""

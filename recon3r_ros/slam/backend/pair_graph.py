@@ -79,6 +79,21 @@ def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]], ages: 
                       for n in range(0, min(similar, len(alike)), LOST_CANDIDATES))]
 
 
+def looks_known(others: Sequence[NDArray[np.float32]], own: Sequence[NDArray[np.float32]]
+                ) -> bool:
+    """
+    Whether the newest keyframe of a map looks like one of another map.
+
+    As similar as its own map's farthest partner of the window, see `loop_candidate`.
+
+    :param others: descriptors (D,) of the other map
+    :param own: of the map, the newest one last
+    """
+    farthest = max(len(own) - 1 - OFFSETS[-1], 0)
+    return bool(others) and float((np.stack(others) @ own[-1]).max()) >= float(
+        own[farthest] @ own[-1])
+
+
 def most_redundant(poses: NDArray[np.float64], depths: NDArray[np.float64],
                    candidates: list[int]) -> tuple[int, int]:
     """

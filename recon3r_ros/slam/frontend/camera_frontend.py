@@ -58,6 +58,8 @@ _log = logging.getLogger(__name__)
 
 #: Share of the first keyframe's keypoints still tracked below which initialisation restarts
 RESTART_OVERLAP = 0.25
+#: Seconds of images between two attempts to recall an earlier map, while another one begins
+RECALL_PERIOD_S = 1.0
 #: How much sharper a frame must be to replace the first keyframe, where no pair was accepted
 SHARPER = 3.0
 #: Recent frames whose sharpness a frame is compared with
@@ -94,6 +96,8 @@ class CameraFrontend:
         self._exposure = Exposure()
         self._cut_at: list[int] = []
         self._sharpness: deque[float] = deque(maxlen=RECENT)
+        #: When an earlier map was recalled last
+        self._recalled_ns: int | None = None
         self._state = TrackingState.INITIALISING
 
     @property
@@ -191,6 +195,15 @@ class CameraFrontend:
         self._initializer.start(untracked(frame), self.masks.seen(frame, keyframe.gray),
                                 self._tracker.reference, ~at(keyframe.mask, keyframe.keypoints))
 
+    def leave_map(self) -> None:
+        """Begin anew: another map is to be begun."""
+        self._tracker = KeyframeTracker(
+            self.rectifier.tracking_camera, self._options.tracked_landmarks)
+        self._initializer.clear()
+        self._relocalizer.clear()
+        self._recalled_ns = None
+        self._state = TrackingState.INITIALISING
+
     def place_waiting(self, first: Keyframe) -> list[Placed] | None:
         """
         Pose the frames that were pending until a first pair.
@@ -254,6 +267,7 @@ class CameraFrontend:
         if self._state is TrackingState.TRACKING:
             return []
         self._state = TrackingState.TRACKING
+        self._initializer.clear()
         return self._relocalizer.placed(keyframe, self._tracker)
 
     def reject(self, request: KeyframeRequest, known: Map) -> KeyframeRequest | None:
@@ -331,6 +345,8 @@ class CameraFrontend:
             track, found=track.found & ~masked(track.pixels, unfit, gray)))
         if busy:
             return step
+        if known.number and self._is_recall_due(frame):
+            return replace(step, request=self._request(Purpose.RECALL, frame, gray, mask))
         if self._initializer.rejected and (
                 keyframes.sharpness(gray) > SHARPER * keyframes.sharpness(reference.gray)):
             return replace(step, request=self._request(Purpose.START, frame, gray))
@@ -341,12 +357,24 @@ class CameraFrontend:
             self._request(Purpose.FIRST_PAIR, frame, gray, mask),
             shift=pair.shift, overlap=pair.overlap))
 
+    def _is_recall_due(self, frame: Frame) -> bool:
+        """Whether to relocalise in an earlier map, while another one begins."""
+        if self._recalled_ns is not None and (
+                frame.stamp_ns - self._recalled_ns < RECALL_PERIOD_S * 1e9):
+            return False
+        self._recalled_ns = frame.stamp_ns
+        return True
+
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
         mask, step = self._without_pose(frame, self.masks.seen(frame, gray))
         self._relocalizer.add(untracked(frame), gray)
         if busy or (others_tracked and self._relocalizer.waits):
             return step
+        if self._relocalizer.in_vain and not others_tracked:
+            _log.warning('%s: frame %s is in no part of the map: another map is begun',
+                         self.name, frame.name)
+            return replace(step, request=self._request(Purpose.START, frame, gray))
         return replace(step, request=self._request(Purpose.RELOCALISATION, frame, gray, mask))
 
     def _leave_alone(self, frame: Frame, gray: Gray) -> FrontendStep:

@@ -20,6 +20,9 @@ MAX_LOST = 60
 #: While another camera is tracked and needs keyframes, a lost one waits for this many times the
 #: time that its last attempt took
 PATIENCE = 3.0
+#: Seconds of images, and rejected attempts, after which another map begins; after a cut, where
+#: the same place is unlikely, it begins sooner
+LOST_PATIENCE_S, CUT_PATIENCE_S, MIN_REJECTED = 2.0, 0.5, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,17 @@ class Relocalizer:
     def __init__(self) -> None:
         self._lost: deque[_Lost] = deque(maxlen=MAX_LOST)
         self._not_before = 0.0
+        self._since_ns: int | None = None
+        self._rejected = 0
+        self._after_cut = False
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether relocalisation has failed for so long that another map should begin."""
+        if self._since_ns is None or self._rejected < MIN_REJECTED:
+            return False
+        patience = CUT_PATIENCE_S if self._after_cut else LOST_PATIENCE_S
+        return self._lost[-1].frame.stamp_ns - self._since_ns >= patience * 1e9
 
     @property
     def waits(self) -> bool:
@@ -45,16 +59,20 @@ class Relocalizer:
     def add(self, frame: TrackedFrame, gray: NDArray[np.uint8]) -> None:
         """Keep a frame until the camera is relocalised."""
         self._lost.append(_Lost(frame, gray))
+        if self._since_ns is None:
+            self._since_ns = frame.stamp_ns
 
     def clear(self) -> None:
-        """Drop the frames: tracking has recovered by itself."""
+        """Drop the frames: tracking has recovered by itself, or another map begins."""
         self._lost.clear()
+        self._since_ns, self._rejected, self._after_cut = None, 0, False
 
     def restart(self) -> TrackedFrame:
         """Drop all frames but the newest, which is returned: it is the first after a cut."""
         newest = self._lost[-1]
-        self._lost.clear()
-        self._lost.append(newest)
+        self.clear()
+        self.add(newest.frame, newest.gray)
+        self._after_cut = True
         return newest.frame
 
     def reject(self, begin: float) -> None:
@@ -63,6 +81,7 @@ class Relocalizer:
 
         :param begin: when it began (time.perf_counter)
         """
+        self._rejected += 1
         now = perf_counter()
         self._not_before = now + PATIENCE * (now - begin)
 
@@ -74,7 +93,7 @@ class Relocalizer:
         """
         earlier = [x for x in reversed(self._lost) if x.frame.stamp_ns < keyframe.stamp_ns]
         later = [x for x in self._lost if x.frame.stamp_ns > keyframe.stamp_ns]
-        self._lost.clear()
+        self.clear()
         placed = []
         for side in (earlier, later):
             T_cam_ref = np.eye(4)

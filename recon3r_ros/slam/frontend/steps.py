@@ -42,6 +42,7 @@ class Purpose(Enum):
     FIRST_PAIR = 'first pair'
     MAPPING = 'mapping'
     RELOCALISATION = 'relocalisation'
+    RECALL = 'recall of an earlier map'
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,54 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The present map and earlier ones, each with the sources of its metric scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from recon3r_ros.slam.scale import ScaleSources
+from recon3r_ros.slam.types import Map
+
+
+class Atlas:
+    """
+    Snapshots of all maps; the only owner of which one is the present one.
+
+    :param scale: sources of the present map's scale
+    """
+
+    def __init__(self, scale: ScaleSources) -> None:
+        self.map = Map()
+        self.scale = scale
+        self._earlier: dict[int, tuple[Map, ScaleSources]] = {}
+
+    @property
+    def maps(self) -> list[Map]:
+        """All maps with depth, in the order of their beginning."""
+        known = [*(known for known, _ in self._earlier.values()), self.map]
+        return sorted((m for m in known if m.started), key=lambda m: m.number)
+
+    def set_aside(self) -> None:
+        """Keep the present map, if there is one, as an earlier one."""
+        if self.map.started:
+            self._earlier[self.map.number] = self.map, self.scale
+        self.map, self.scale = Map(), ScaleSources()
+
+    def take(self, known: Map) -> None:
+        """
+        Take over the present map as it is now.
+
+        :param known: it may be an earlier map, which goes on, or contain earlier ones
+        """
+        for number, (earlier, scale) in list(self._earlier.items()):
+            if all(i in known for i in earlier.keyframes):
+                del self._earlier[number]
+                if number == known.number:
+                    self.scale = scale
+                    self.scale.interrupt()
+        self.map = known
+
+    def refine(self, others: Iterable[Map]) -> None:
+        """Take over earlier maps as they are now."""
+        for known in others:
+            self._earlier[known.number] = known, self._earlier[known.number][1]

@@ -1,0 +1,234 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+How a keyframe enters a map: placed by its pairs, refined with the window, and verified.
+
+All of it happens in a fork of the map's state, which the mapper commits or drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
+from recon3r_ros.models.types import Encoding, View
+from recon3r_ros.slam.archive import ArchivedView
+from recon3r_ros.slam.backend import appearance
+from recon3r_ros.slam.backend.learned import in_scale_of, LearnedDepth
+from recon3r_ros.slam.backend.map_state import MapState
+from recon3r_ros.slam.backend.placement import begin, place
+from recon3r_ros.slam.backend.refinement import refine, solve, WINDOW
+from recon3r_ros.slam.types import Keyframe, MapEdge, Pair, TrackedFrame
+
+_log = logging.getLogger(__name__)
+
+#: Agreement of a relocalised keyframe, share of what it needs, with which the map is questioned
+QUESTIONED = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class New:
+    """
+    A keyframe to be added.
+
+    :param keyframe: without pose and depth
+    :param view: with its pose where tracking knows it
+    :param overlap: of a first pair, see `begin`
+    """
+
+    keyframe: Keyframe
+    encoding: Encoding
+    view: View
+    overlap: float = 1.0
+
+    @classmethod
+    def of(cls, state: MapState, number: int, frame: TrackedFrame, view: View,
+           gray: NDArray[np.uint8], overlap: float = 1.0) -> New:
+        """
+        Encode a view.
+
+        :param number: id of the keyframe
+        :param gray: (H', W') uint8 tracking image
+        """
+        encoding = state.pairing.encode(view)
+        count = len(encoding.keypoints)
+        unknown = np.zeros(encoding.image.shape[:2], np.float32)
+        T_map_cam = np.eye(4) if view.pose is None else view.pose.T_map_cam
+        keyframe = Keyframe(
+            number, frame.name, frame.stamp_ns, frame.index, encoding.camera, encoding.image,
+            gray, encoding.descriptor, encoding.keypoints, T_map_cam, np.zeros(count),
+            np.zeros(count), unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name)
+        if view.moving is not None:
+            keyframe = replace(keyframe, mask=state.motion.masked(keyframe, view.moving))
+        return cls(keyframe, encoding, view, overlap)
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """
+    A map with a new keyframe that is placed and verified.
+
+    :param state: a fork
+    :param pairs: of the keyframe
+    :param loop: partner that closes a loop
+    """
+
+    state: MapState
+    number: int
+    pairs: list[Pair]
+    loop: int | None = None
+
+
+def insert(state: MapState, keyframe: Keyframe, encoding: Encoding) -> None:
+    """Put a keyframe into a map, without its relations to others."""
+    state.keyframes[keyframe.id] = keyframe
+    state.pairing.insert(keyframe.id, encoding)
+    state.motion.give(keyframe, encoding.features)
+    state.next_id = keyframe.id + 1
+
+
+def tracked(base: MapState, new: New, needed: float) -> Added | None:
+    """
+    Add a keyframe whose pose is known, or the second one of a map.
+
+    :param needed: share of its observations that must agree with the map
+    """
+    state = base.fork()
+    pairs, loop = state.pairing.with_partners(
+        new.keyframe, new.encoding, state.keyframes, WINDOW, state.focal_factor)
+    return _added(state, new, pairs, loop, needed)
+
+
+def relocalised(base: MapState, new: New, candidates: int, needed: float) -> Added | None:
+    """
+    Add a keyframe whose pose is unknown: try groups of partners until one places it, verified.
+
+    :param candidates: keyframes that look similar to try as partners
+    :param needed: share of its observations that must agree with the map
+    """
+    for partners in base.pairing.relocalisation_partners(
+            new.keyframe, base.keyframes, candidates):
+        state = base.fork()
+        pairs = state.pairing.predict(new.keyframe, new.encoding,
+                                      [state.keyframes[i] for i in partners], state.focal_factor)
+        added = _added(state, new, pairs, None, needed)
+        if added is not None:
+            return added
+    return None
+
+
+def _added(state: MapState, new: New, pairs: list[Pair], loop: int | None, needed: float
+           ) -> Added | None:
+    if not pairs:
+        return None
+    keyframe, view = new.keyframe, new.view
+    T_map_cam = None if view.pose is None else view.pose.T_map_cam
+    known = T_map_cam is not None or not state.started
+    if not state.started:
+        T_map_cam = begin(state, pairs[0], new.overlap)
+    else:
+        T_map_cam = place(state, keyframe, pairs, T_map_cam)
+    if T_map_cam is None:
+        return None
+    insert(state, replace(keyframe, T_map_cam=T_map_cam), new.encoding)
+    pairs = _mask_movers(state, pairs, keyframe.id)
+    for pair in pairs:
+        _connect(state, pair, keyframe.id)
+    _scale(state, pairs, keyframe.id)
+    for i in state.ids[-WINDOW:]:
+        state.change(i, landmarks=state.seen.triangulated(state.keyframes[i], state.keyframes))
+    others = [k for i, k in state.keyframes.items() if i != keyframe.id]
+    partners = {p.partner for p in pairs} | state.seen.reobserve(
+        state.keyframes[keyframe.id], others)
+    agreement = refine(state, partners)
+    if not known and QUESTIONED * needed < agreement < needed:
+        # The map may have drifted since the partners: adjust all of it
+        solve(state, state.ids, {state.ids[0]})
+        agreement = refine(state, partners)
+    if agreement < needed:
+        _log.info('keyframe %s rejected: %.0f %% of its observations agree with the map, '
+                  '%.0f %% are needed', keyframe.name, 100 * agreement, 100 * needed)
+        return None
+    if not known and not _verified(state, keyframe.id, partners):
+        return None
+    state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
+    state.edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
+    return Added(state, keyframe.id, pairs, loop)
+
+
+def _mask_movers(state: MapState, pairs: list[Pair], new_id: int) -> list[Pair]:
+    """
+    Mask the dynamic objects that a new keyframe's pairs show, in it and in others.
+
+    :return: the pairs, predicted again where the predictor can exclude masks
+    """
+    changed = state.motion.update(pairs, state.keyframes[new_id], state.keyframes)
+    state.change(new_id, attention=state.motion.attended)
+    for i, mask in changed.items():
+        state.exclude(i, mask)
+    if not state.pairing.predictor.reweights:
+        return pairs
+    return _predict_again(state, pairs, new_id, set(changed))
+
+
+def _predict_again(state: MapState, pairs: list[Pair], new_id: int, changed: set[int]
+                   ) -> list[Pair]:
+    """Predict those pairs of the window again whose masks have changed."""
+    new = state.keyframes[new_id]
+    touched = [p for p in pairs if {p.partner, new_id} & changed
+               and state.pairing.holds(p.partner)]
+    again = {p.partner: p for p in state.pairing.predict_again(
+        new, [state.keyframes[p.partner] for p in touched])} if touched else {}
+    for i, j in {(max(p), min(p)) for p in state.learned.pairs if p[0] != p[1]}:
+        if {i, j} & changed and state.pairing.holds(i) and state.pairing.holds(j):
+            pair, = state.pairing.predict_again(state.keyframes[i], [state.keyframes[j]])
+            state.learned.add(j, i, LearnedDepth.of(pair.forward))
+            state.learned.add(i, j, LearnedDepth.of(pair.backward))
+    return [again.get(p.partner, p) for p in pairs]
+
+
+def _verified(state: MapState, new_id: int, partners: Collection[int]) -> bool:
+    """Verify a relocalised keyframe's pose by its appearance in its partners."""
+    new = state.keyframes[new_id]
+    found = [likeness for likeness in (
+        appearance.likeness(k, new, se3.inverse(k.T_map_cam) @ new.T_map_cam)
+        for k in (state.keyframes[i] for i in partners)) if likeness is not None]
+    if any(likeness.verified for likeness in found):
+        return True
+    if not found:
+        _log.info('keyframe %s rejected: it shares too little texture with the map to verify '
+                  'its pose by appearance', new.name)
+    else:
+        best = max(found, key=lambda likeness: likeness.share / likeness.needed)
+        _log.info('keyframe %s rejected: %.0f %% of its textured blocks look as the map '
+                  'predicts, %.0f %% are needed', new.name, 100 * best.share,
+                  100 * best.needed)
+    return False
+
+
+def _connect(state: MapState, pair: Pair, new_id: int) -> None:
+    """Record observations of landmarks."""
+    for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
+                                      (new_id, pair.partner, pair.of_new)):
+        state.seen.record(state.keyframes[anchor_id], observer_id, c)
+        state.dense[anchor_id, observer_id] = c
+    if pair.forward.learned:
+        state.learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward, pair.window))
+        state.learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward, pair.window))
+
+
+def _scale(state: MapState, pairs: list[Pair], new_id: int) -> None:
+    """Initialise a new keyframe's landmarks with predicted depth, window by window."""
+    windows: dict[int | tuple[int], list[Pair]] = {}
+    for pair in pairs:
+        if pair.forward.learned:
+            windows.setdefault(
+                (pair.partner,) if pair.window is None else pair.window, []).append(pair)
+    for together in windows.values():
+        state.change(new_id, landmarks=in_scale_of(
+            [(state.keyframes[p.partner], p.backward) for p in together],
+            state.keyframes[new_id]))

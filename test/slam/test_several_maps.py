@@ -1,0 +1,95 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Images of another place begin another map; maps of one place become one again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from recon3r_ros.geometry.procrustes import weighted_procrustes
+from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.sim import SimulatedSequence
+from recon3r_ros.slam.system import System
+from recon3r_ros.slam.types import Frame, Map
+from simulated import as_frame, render, still_scene
+
+HERE, THERE = still_scene(1, 60), still_scene(4, 60)
+Way = Sequence[tuple[SimulatedSequence, int]]
+
+
+def frames(way: Way) -> list[Frame]:
+    """Join images of several scenes into one video of one camera."""
+    return [replace(as_frame(scene, n), index=i, name=f'{i:06d}', stamp_ns=i * 33_000_000)
+            for i, (scene, n) in enumerate(way)]
+
+
+@lru_cache
+def run(way: tuple[tuple[SimulatedSequence, int], ...]) -> System:
+    """Process a video, and finish."""
+    system = System(GeometricPredictor())
+    for frame in frames(way):
+        system.add(frame)
+    system.finish()
+    return system
+
+
+def error(system: System, known: Map, way: Way) -> float:
+    """Root mean square error of a map's positions, over their extent."""
+    system.activate(known.number)
+    posed = system.trajectory()
+    found = np.stack([T[:3, 3] for _, T in posed])
+    true = np.stack([render(*way[f.index]).T_world_cam[:3, 3] for f, _ in posed])
+    S = weighted_procrustes(found, true, np.ones(len(true)))
+    off = np.linalg.norm(found @ S[:3, :3].T + S[:3, 3] - true, axis=1)
+    return float(np.sqrt(np.mean(off ** 2)) / np.linalg.norm(np.ptp(true, axis=0)))
+
+
+AWAY = tuple([(HERE, n) for n in range(40)] + [(THERE, n) for n in range(60)])
+BACK = (*AWAY, *((HERE, n) for n in range(20, 60)))
+
+
+def test_another_place_is_another_map() -> None:
+    system = run(AWAY)
+    first, second = system.maps
+    assert (first.number, second.number) == (0, 1)
+    assert not set(first.keyframes) & set(second.keyframes), 'ids are unique'
+    for known, inside in ((first, range(40)), (second, range(40, 100))):
+        assert error(system, known, AWAY) < 0.02
+        assert {f.index for f, _ in system.trajectory()} <= set(inside)
+        assert len(system.trajectory()) > 15
+
+
+def test_back_in_the_first_place_its_map_goes_on() -> None:
+    system = run(BACK)
+    first, second = system.maps
+    assert error(system, first, BACK) < 0.02
+    seen = {f.index for f, _ in system.trajectory()}
+    assert seen >= set(range(40)) and seen & set(range(120, 140))
+    assert not seen & set(range(40, 100))
+    assert error(system, second, BACK) < 0.02
+
+
+@pytest.mark.parametrize('number', [0, 1])
+def test_every_map_can_be_saved(number: int) -> None:
+    system = run(AWAY)
+    system.activate(number)
+    assert set(system.saved().map.keyframes) == set(system.maps[number].keyframes)
+
+
+def test_a_short_interruption_begins_no_map() -> None:
+    """A second of something else: the map is found again."""
+    way = tuple([(HERE, n) for n in range(40)] + [(THERE, n) for n in range(10)]
+                + [(HERE, n) for n in range(36, 60)])
+    assert [known.number for known in run(way).maps] == [0]
+
+
+def test_reset_forgets_all_maps() -> None:
+    system = System(GeometricPredictor())
+    for frame in frames(AWAY):
+        system.add(frame)
+    system.reset()
+    assert system.maps == [] and not system.map.keyframes
