@@ -121,13 +121,17 @@ class Pipeline:
         """Forget the map."""
         self._driver.reset()
 
-    def save(self) -> tuple[SavedMap, list[tuple[TrackedFrame, NDArray[np.float64]]]]:
+    def save(self) -> list[tuple[SavedMap, list[tuple[TrackedFrame, NDArray[np.float64]]]]]:
         """
-        Return map and trajectory, to be written in another thread.
+        Return all maps and their trajectories, to be written in another thread.
 
+        :return: the present one first, where there is one
         :raises Recon3rError: where there is no map yet
         """
-        return self._driver.saved(), self._system.trajectory()
+        saved = self._driver.saved_earlier()
+        if self.map.started or not saved:
+            saved.insert(0, self._driver.saved())
+        return [(one, self._system.trajectory(known=one.map)) for one in saved]
 
     def load(self, saved: SavedMap) -> None:
         """Continue mapping in a saved map."""

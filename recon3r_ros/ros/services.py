@@ -105,11 +105,15 @@ class Services:
                 return map_folder(self._node), pipeline.save()
 
             def write(collected: tuple[Path, Any]) -> str:
-                folder, (saved, trajectory) = collected
+                folder, (first, *earlier) = collected
                 if not self._writing.acquire(blocking=False):
                     raise InputError('a map is being saved already: wait for its answer')
                 with self._unlocked():
-                    return _write(folder, saved, trajectory)
+                    lines = [_write(folder, *first)]
+                    for saved, trajectory in earlier:  # they are not connected with it
+                        lines.append(_write(
+                            folder / f'map_{saved.map.number}', saved, trajectory))
+                    return '; '.join(lines)
             return [(worker.do, collect), (_aside, write)]
         return await self._answered(response, parts)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recon3r_ros.slam.scale import ScaleSources
-from recon3r_ros.slam.types import Map
+from recon3r_ros.slam.types import Map, MetricScale
 
 
 class Atlas:
@@ -52,3 +52,8 @@ class Atlas:
         """Take over earlier maps as they are now."""
         for known in others:
             self._earlier[known.number] = known, self._earlier[known.number][1]
+
+    def earlier_metrics(self, source: str) -> dict[int, MetricScale | None]:
+        """Metres per unit of the earlier maps, where known, by number; see `System.metric`."""
+        return {number: scale.metric(source, known.metric)
+                for number, (known, scale) in self._earlier.items()}

@@ -50,6 +50,7 @@ class Driver:
         self._scale_source = scale_source
         self._warn = warn
         self._unlike: dict[str, int] = {}
+        self._map_number = 0
 
     @property
     def metric(self) -> MetricScale | None:
@@ -67,7 +68,7 @@ class Driver:
         # A failure of local mapping must not lose this image
         failure = self._settle()
         try:
-            self._sink.update(self.system.add(frame), frame)
+            self._pass_on(self.system.add(frame), frame)
         except Exception:
             if failure is not None:
                 self._warn(str(failure))
@@ -92,6 +93,7 @@ class Driver:
     def reset(self) -> None:
         """Reset the map."""
         self.system.reset()
+        self._map_number = 0
         self._sink.reset()
 
     def saved(self) -> SavedMap:
@@ -103,6 +105,10 @@ class Driver:
         if not self.system.map.started:
             raise Recon3rError('there is no map yet: move the camera until it tracks')
         return self.system.saved(self.metric)
+
+    def saved_earlier(self) -> list[SavedMap]:
+        """Return the earlier maps, which are not connected with the present one."""
+        return self.system.saved_earlier(self._scale_source)
 
     def restore(self, saved: SavedMap) -> None:
         """Replace the map by a saved one."""
@@ -116,8 +122,16 @@ class Driver:
         except Exception as error:
             return error
         if update.frames or update.keyframe is not None:
-            self._sink.update(update, None)
+            self._pass_on(update, None)
         return None
+
+    def _pass_on(self, update: Update, frame: Frame | None) -> None:
+        """Pass an update to the sink, which withdraws the map before where another one goes on."""
+        known = self.system.map
+        if known.started and known.number != self._map_number:
+            self._map_number = known.number
+            self._sink.reset()
+        self._sink.update(update, frame)
 
     def _check(self, frame: Frame) -> None:
         """Reject images of another size or camera; if they persist, replace the camera."""

@@ -254,13 +254,15 @@ class System:
         if masks:
             self._atlas.take(self._executor.call(Mapper.leave_out, masks).result()[1])
 
-    def trajectory(self, limit: int | None = None) -> list[tuple[TrackedFrame, Array]]:
+    def trajectory(self, limit: int | None = None, known: Map | None = None
+                   ) -> list[tuple[TrackedFrame, Array]]:
         """
-        Tracked frames with their present poses T_map_cam (4, 4).
+        Frames tracked in a map, with their present poses T_map_cam (4, 4).
 
         :param limit: how many frames at most, evenly thinned out; None takes all
+        :param known: the map; None for the present one
         """
-        return self._trajectory.poses(self.map, limit)
+        return self._trajectory.poses(self.map if known is None else known, limit)
 
     def pose_of(self, frame: TrackedFrame) -> Array:
         """Present pose T_map_cam (4, 4) of a frame, by that of its keyframe."""
@@ -276,6 +278,16 @@ class System:
         saved, known = self._executor.call(Mapper.saved, metric).result()
         self._atlas.take(known)
         return saved
+
+    def saved_earlier(self, source: str = 'auto') -> list[SavedMap]:
+        """
+        Return the earlier maps to be saved.
+
+        :param source: of the scale to keep with each, see `metric`
+        """
+        self._settle_all()
+        return self._executor.call(
+            Mapper.saved_earlier, self._atlas.earlier_metrics(source)).result()[0]
 
     def restore(self, saved: SavedMap) -> None:
         """Continue mapping in a saved map: cameras are lost in it until they are relocalised."""

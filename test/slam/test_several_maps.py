@@ -13,8 +13,9 @@ import pytest
 from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.sim import SimulatedSequence
+from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.system import System
-from recon3r_ros.slam.types import Frame, Map
+from recon3r_ros.slam.types import Frame, Map, Update
 from simulated import as_frame, render, still_scene
 
 HERE, THERE = still_scene(1, 60), still_scene(4, 60)
@@ -93,3 +94,34 @@ def test_reset_forgets_all_maps() -> None:
         system.add(frame)
     system.reset()
     assert system.maps == [] and not system.map.keyframes
+
+
+class Record:
+    """A sink that remembers what happened, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.system: System | None = None
+
+    def update(self, update: Update, frame: Frame | None) -> None:
+        """Take note of a keyframe's map."""
+        assert self.system is not None
+        if update.keyframe is not None:
+            self.events.append(f'keyframe of map {self.system.map.number}')
+
+    def reset(self) -> None:
+        """Take note."""
+        self.events.append('reset')
+
+
+def test_a_sink_withdraws_the_map_before_another_one() -> None:
+    record = Record()
+    system = record.system = System(GeometricPredictor())
+    driver = Driver(system, record)
+    for frame in frames(BACK):
+        driver.add(frame)
+    assert record.events.count('reset') in (1, 2), 'to the second map, and perhaps back'
+    before = record.events.index('reset')
+    assert set(record.events[:before]) == {'keyframe of map 0'}
+    assert record.events[before + 1] == 'keyframe of map 1'
+    assert len(driver.saved_earlier()) == 1

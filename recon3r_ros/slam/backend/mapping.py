@@ -104,7 +104,18 @@ class Mapper:
 
     def saved(self, metric: MetricScale | None) -> SavedMap:
         """Return all that `restore` needs, with up-to-date depths."""
-        state = self._state
+        return self._saved(self._state, metric)
+
+    def saved_earlier(self, metrics: Mapping[int, MetricScale | None]) -> list[SavedMap]:
+        """
+        Return the same of earlier maps.
+
+        :param metrics: scales by the number of the map
+        """
+        return [self._saved(state, metrics.get(state.number)) for state in self._others]
+
+    @staticmethod
+    def _saved(state: MapState, metric: MetricScale | None) -> SavedMap:
         densify(state, state.ids[-WINDOW:])
         return SavedMap(state.snapshot(), dict(state.pairing.archive), state.seen.saved(),
                         state.calibrated, metric)
