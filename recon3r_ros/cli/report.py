@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from recon3r_ros.cli.intervals import Interval
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -88,6 +90,7 @@ class RunReport:
     :param keyframes: number of keyframes with a pose
     :param points: number of points in the map
     :param maps: all maps, where there are several; keyframes, points and scale are the largest's
+    :param unposed: images in a row without a pose, and why
     :param state: of the tracker at the end: initialising, tracking or lost
     :param scale: the map's unit; 'unknown' for a monocular map
     :param focal_pixels: focal length fx of the source images, of the first of several cameras;
@@ -112,6 +115,7 @@ class RunReport:
     keyframes: int
     points: int
     maps: tuple[MapReport, ...]
+    unposed: tuple[Interval, ...]
     state: str
     scale: str
     focal_pixels: float | None

@@ -14,6 +14,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
+from recon3r_ros.cli.intervals import Interval, intervals, lines
 from recon3r_ros.cli.report import MapReport, RunReport, Timings
 from recon3r_ros.cli.results import write_results, write_trajectories
 from recon3r_ros.geometry import se3
@@ -36,7 +37,6 @@ from recon3r_ros.slam.types import (
     PointCloud,
     StageTimes,
     TrackedFrame,
-    TrackingState,
     Update,
 )
 
@@ -76,6 +76,7 @@ class Session:
         self._finish_s = 0.0
         self._smooth_s = 0.0
         self._complete_s = 0.0
+        self._causes: dict[int, str] = {}
         self._times: list[StageTimes] = []
         self._frame_s: list[float] = []
         self._frame_cpu_s: list[float] = []
@@ -135,6 +136,7 @@ class Session:
         frames = (*(() if update.unposed is None else (update.unposed,)), *update.frames,
                   *update.masked)
         if frame is not None:
+            self._causes[frame.index] = update.cause
             self._note(update)
             if all(f.mask is None for f in frames if f.index == frame.index):
                 self._writer.unknown_mask(frame.name, frame.image.shape[:2])
@@ -264,10 +266,14 @@ class Session:
             self.warn(f'{len(parts)} maps, which are not connected: images of several places, or '
                       'tracking was lost for long; results are those of map '
                       f'{largest}, all are in map_N')
-        posed = sum(part.frames for part in parts) if parts else found.frames
-        self._warn_if_poor(posed, found.points)
+        posed = {f.index for known in self._system.maps or [self._system.map]
+                 for f, _ in self._system.trajectory(known=known)}
+        unposed = intervals({i: image.file_name for i, image in self._images.items()}, posed,
+                            self._causes)
+        self._warn_if_poor(unposed, found.points)
         self._writer.close()
-        report = self._report(posed, found, tuple(parts), perf_counter() - begin)
+        report = self._report(
+            len(posed), found, tuple(parts), tuple(unposed), perf_counter() - begin)
         self._writer.report(report)
         return report
 
@@ -341,7 +347,7 @@ class Session:
         height, width = first.image.shape[:2]
         return (keyframes[-1].camera.resized(width, height) if keyframes else None), True
 
-    def _warn_if_poor(self, poses: int, points: int) -> None:
+    def _warn_if_poor(self, unposed: list[Interval], points: int) -> None:
         if not self._first:
             self.warn('no image could be used')
         elif self._count == 1:
@@ -350,15 +356,14 @@ class Session:
         elif self._alike:
             self.warn(f'all {self._count} images are identical: depth needs images from different '
                       'positions')
-        elif self._masks_alone:
-            return
-        elif not self._system.map.started:
-            self.warn('no map: no parallax, that is pure rotation or a static camera, or no '
-                      'overlap of the images')
-        elif not points:
-            self.warn('the map is empty: no depth has enough confidence')
-        elif self._system.state is TrackingState.LOST:
-            self.warn(f'tracking was lost at the end; {poses} of {self._count} images have a pose')
+        elif not self._masks_alone:
+            if not self._system.map.started:
+                self.warn('no map' if unposed else
+                          'no map, but rotations: the camera only turned, or did not move')
+            elif not points:
+                self.warn('the map is empty: no depth has enough confidence')
+            for line in lines(unposed):
+                self.warn(line)
 
     def _scale(self) -> str:
         metric = self._driver.metric
@@ -366,8 +371,8 @@ class Session:
             return 'unknown'
         return f'metres, from the {metric.source}, within {100 * metric.sigma:.0f} %'
 
-    def _report(self, poses: int, found: MapReport, parts: tuple[MapReport, ...], write_s: float
-                ) -> RunReport:
+    def _report(self, poses: int, found: MapReport, parts: tuple[MapReport, ...],
+                unposed: tuple[Interval, ...], write_s: float) -> RunReport:
         camera, estimated = self._source_camera()
         first_ns = min((f.stamp_ns for f in self._first.values()), default=self._last_stamp_ns)
         timings = Timings(
@@ -387,7 +392,7 @@ class Session:
             frames_read=self._count, frames_tracked=poses,
             frames_skipped=len(self._sequence.skipped),
             landmarks_median=median(self._landmarks) if self._landmarks else None,
-            keyframes=found.keyframes, points=found.points, maps=parts,
+            keyframes=found.keyframes, points=found.points, maps=parts, unposed=unposed,
             state=self._system.state.value, scale=found.scale,
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,

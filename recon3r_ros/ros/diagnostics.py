@@ -35,6 +35,7 @@ class CameraHealth:
     :param age_s: from an image's stamp to its pose, the last one; None before the first
     :param state: of its tracker; None before its first image
     :param intrinsics: what is unusual about them; '' where nothing is
+    :param cause: why its newest image has no pose; '' where it has one
     """
 
     name: str
@@ -50,6 +51,7 @@ class CameraHealth:
     age_s: float | None
     state: TrackingState | None
     intrinsics: str = ''
+    cause: str = ''
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _camera_status(health: Health, camera: CameraHealth, before: CameraHealth | 
                    timeout_s: float) -> DiagnosticStatus:
     level, message = DiagnosticStatus.OK, ''
     if camera.state is not None:
-        message = camera.state.value
+        message = camera.state.value + (f': {camera.cause}' if camera.cause else '')
     lost, received = camera.dropped + camera.rejected, camera.received
     if before is not None:
         lost, received = lost - before.dropped - before.rejected, received - before.received
@@ -158,6 +160,7 @@ def _camera_status(health: Health, camera: CameraHealth, before: CameraHealth | 
         level, message = DiagnosticStatus.WARN, camera.intrinsics
     values = {
         'state': '' if camera.state is None else camera.state.value,
+        'no pose because': camera.cause,
         'images received': str(camera.received),
         'images posed': str(camera.posed),
         'images dropped': str(camera.dropped),

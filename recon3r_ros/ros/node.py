@@ -327,7 +327,7 @@ class Recon3rNode(LifecycleNode):
                 counts.received, statistics.posed.get(camera.name, 0), worker.dropped(camera.name),
                 counts.rejected, counts.reason, worker.waiting(camera.name), counts.rate,
                 now - since, statistics.ages.get(camera.name), pipeline.state_of(camera.name),
-                camera.intrinsics.notice))
+                camera.intrinsics.notice, pipeline.cause_of(camera.name)))
         latencies = {stage: 1e3 * float(np.median(list(times)))
                      for stage, times in list(statistics.latencies.items())}
         health = Health(

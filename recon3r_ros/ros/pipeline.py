@@ -70,6 +70,10 @@ class Pipeline:
         """State of one camera's tracking; None before its first frame."""
         return self._system.state_of(camera)
 
+    def cause_of(self, camera: str) -> str:
+        """Tell why a camera's newest image has no pose; '' where it has one."""
+        return self._system.cause_of(camera)
+
     @property
     def metric(self) -> MetricScale | None:
         """Metres per map unit, where known."""

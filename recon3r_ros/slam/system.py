@@ -151,7 +151,7 @@ class System:
             made.keyframe or settled.keyframe,
             replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin,
                     total_cpu=thread_time() - begin_cpu),
-            (*settled.masked, *made.masked), step.unposed)
+            (*settled.masked, *made.masked), step.unposed, self.cause_of(frontend.name))
 
     def poll(self) -> Update:
         """
@@ -334,6 +334,11 @@ class System:
         """State of one camera's tracking; None before its first frame."""
         frontend = self._frontends.get(camera_name)
         return None if frontend is None else frontend.state
+
+    def cause_of(self, camera_name: str) -> str:
+        """Tell why a camera's newest frame has no pose; '' where it has one."""
+        frontend = self._frontends.get(camera_name)
+        return '' if frontend is None or frontend.cause is None else frontend.cause.value
 
     def lens(self, camera_name: str) -> Rectifier | None:
         """Return a camera's rectifier; None before its first frame."""

@@ -382,6 +382,7 @@ class Update:
     :param times: run times
     :param masked: frames of the update before that now have their dynamic masks
     :param unposed: the processed frame, with its dynamic mask, where it has no pose
+    :param cause: why it has none, in words; '' where it has one
     """
 
     state: TrackingState
@@ -390,3 +391,4 @@ class Update:
     times: StageTimes = StageTimes()
     masked: tuple[TrackedFrame, ...] = ()
     unposed: TrackedFrame | None = None
+    cause: str = ''

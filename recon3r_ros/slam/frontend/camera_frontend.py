@@ -24,6 +24,7 @@ from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
+from recon3r_ros.slam.frontend.causes import Cause, of_image, of_initialisation
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
 from recon3r_ros.slam.frontend.exposure import Exposure
 from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
@@ -90,12 +91,14 @@ class CameraFrontend:
             self.rectifier.tracking_camera, options.tracked_landmarks)
         #: Dynamic masks of its frames
         self.masks = FrameMasks(self.rectifier, motion)
-        self._initializer = Initializer(live)
+        self._initializer = Initializer(live, self.rectifier.calibrated)
         self._relocalizer = Relocalizer()
         self._cuts = CutDetector()
         self._exposure = Exposure()
         self._cut_at: list[int] = []
         self._sharpness: deque[float] = deque(maxlen=RECENT)
+        #: Why the newest frame has no pose; None where it has one
+        self.cause: Cause | None = None
         #: When an earlier map was recalled last
         self._recalled_ns: int | None = None
         self._state = TrackingState.INITIALISING
@@ -158,7 +161,7 @@ class CameraFrontend:
         tracked_at, track_cpu = perf_counter(), thread_time() - begin_cpu
         if track.pose is None:
             return self._lose(frame, gray, busy, others_tracked)
-        self._state = TrackingState.TRACKING
+        self._state, self.cause = TrackingState.TRACKING, None
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
         due = self._keyframe_is_due(gray, track, before)
@@ -329,6 +332,7 @@ class CameraFrontend:
     def _initialise(self, frame: Frame, gray: Gray, known: Map, busy: bool) -> FrontendStep:
         seen = self.masks.seen(frame, gray)
         mask, step = self._without_pose(frame, seen)
+        self.cause = None
         if not self._maps:
             return step
         reference = self._tracker.reference
@@ -343,14 +347,18 @@ class CameraFrontend:
         unfit = self.masks.fixed if seen.given is None else self.masks.fixed | seen.given
         self._initializer.add(untracked(frame), seen, replace(
             track, found=track.found & ~masked(track.pixels, unfit, gray)))
+        pair = self._initializer.first_pair(reference, self.rectifier.tracking_camera)
+        self.cause = self._image_cause(gray, unfit) or (Cause.ZOOM if pair.zoomed else (
+            of_initialisation(pair.shift, pair.overlap, self._initializer.rejected)))
         if busy:
             return step
         if known.number and self._is_recall_due(frame):
             return replace(step, request=self._request(Purpose.RECALL, frame, gray, mask))
+        if pair.zoomed and pair.overlap < RESTART_OVERLAP:
+            return replace(step, request=self._request(Purpose.START, frame, gray))
         if self._initializer.rejected and (
                 keyframes.sharpness(gray) > SHARPER * keyframes.sharpness(reference.gray)):
             return replace(step, request=self._request(Purpose.START, frame, gray))
-        pair = self._initializer.first_pair(reference, self.rectifier.tracking_camera)
         if not pair.worth_trying:
             return step
         return replace(step, request=replace(
@@ -369,6 +377,7 @@ class CameraFrontend:
         self._state = TrackingState.LOST
         mask, step = self._without_pose(frame, self.masks.seen(frame, gray))
         self._relocalizer.add(untracked(frame), gray)
+        self.cause = self._image_cause(gray, self.masks.fixed) or Cause.NOT_FOUND
         if busy or (others_tracked and self._relocalizer.waits):
             return step
         if self._relocalizer.in_vain and not others_tracked:
@@ -380,6 +389,7 @@ class CameraFrontend:
     def _leave_alone(self, frame: Frame, gray: Gray) -> FrontendStep:
         """Pass over a frame that is either a single bad one or the first of a new scene."""
         self._relocalizer.add(untracked(frame), gray)
+        self.cause = Cause.CUT
         return FrontendStep(unposed=replace(untracked(frame), mask=frame.mask))
 
     def _cut(self) -> None:
@@ -398,6 +408,10 @@ class CameraFrontend:
         return mask.known, FrontendStep(unposed=replace(
             untracked(frame), propagated=mask.propagated, objects=mask.objects,
             mask=None if mask.known is None else self.rectifier.mask_to_source(mask.known)))
+
+    def _image_cause(self, gray: Gray, unfit: Mask) -> Cause | None:
+        usual = float(np.median(self._sharpness)) if self._sharpness else 0.0
+        return of_image(gray, float(unfit.mean()), usual)
 
     def _keyframe_is_due(self, gray: Gray, track: Track, before: object) -> bool:
         """Whether a tracked frame should become a keyframe."""

@@ -51,11 +51,13 @@ class FirstPair:
     :param shift: median residual of keypoints after the best rotation, pixels
     :param overlap: share of keypoints that are tracked
     :param worth_trying: whether to predict the two
+    :param zoomed: whether a zoom explains the images as well
     """
 
     shift: float
     overlap: float
     worth_trying: bool
+    zoomed: bool = False
 
 
 class Initializer:
@@ -63,9 +65,11 @@ class Initializer:
     Pending frames of one camera, which has no depth yet.
 
     :param live: whether their poses are awaited, so that a first pair may have less parallax
+    :param calibrated: whether the focal length is known
     """
 
-    def __init__(self, live: bool = False) -> None:
+    def __init__(self, live: bool = False, calibrated: bool = True) -> None:
+        self._calibrated = calibrated
         self._share = keyframes.LIVE_SHIFT_SHARE if live else keyframes.FIRST_SHIFT_SHARE
         self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING)
         self._tried_shift = 0.0
@@ -134,8 +138,10 @@ class Initializer:
         if (len(self._pending) < keyframes.PATIENT_FRAMES
                 and overlap > keyframes.HURRIED_OVERLAP):
             least = max(least, self._share * camera.width)
-        return FirstPair(shift, overlap, shift > max(least, RETRY_GROWTH * self._tried_shift)
-                         or overlap <= keyframes.FIRST_OVERLAP)
+        zoomed = not self._calibrated and keyframes.is_zoom(track, reference, camera)
+        return FirstPair(shift, overlap, not zoomed and (
+            shift > max(least, RETRY_GROWTH * self._tried_shift)
+            or overlap <= keyframes.FIRST_OVERLAP), zoomed)
 
     def reject(self, shift: float) -> None:
         """

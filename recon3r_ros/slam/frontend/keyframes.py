@@ -31,6 +31,8 @@ STILL_PIXELS = 1.0
 MIN_TRACKED = 8
 #: Share of keypoints found again below which a first pair is tried whatever its parallax
 FIRST_OVERLAP = 0.5
+#: Share of the parallax that may be left where a zoom explains it, and iterations to find the zoom
+ZOOM_SHARE, ZOOM_ITERATIONS = 0.25, 4
 
 
 def sharpness(gray: NDArray[np.uint8]) -> float:
@@ -71,6 +73,38 @@ def first_shift(track: Track, reference: Reference, camera: Camera) -> float:
     """Median parallax (pixels) of keypoints, without the best rotation."""
     turn, angles = _turned(track, reference, camera)
     return 0.0 if turn is None else float(np.median(angles)) * camera.fx
+
+
+def is_zoom(track: Track, reference: Reference, camera: Camera) -> bool:
+    """
+    Whether a rotation and a change of the focal length explain what looks like parallax.
+
+    A zoom looks like an approach to a plane: images of unknown focal length cannot tell.
+    """
+    turn, angles = _turned(track, reference, camera)
+    if turn is None:
+        return False
+    shift = float(np.median(angles)) * camera.fx
+    return shift > STILL_PIXELS and _without_zoom(track, reference, camera, turn) < min(
+        STILL_PIXELS, ZOOM_SHARE * shift)
+
+
+def _without_zoom(track: Track, reference: Reference, camera: Camera, turn: Array) -> float:
+    """Median residual (pixels) of keypoints after the best rotation and change of focal length."""
+    rays_a = camera.unproject(reference.pixels[track.found])
+    b = camera.unproject(track.pixels[track.found])
+    zoom = 1.0
+    for _ in range(ZOOM_ITERATIONS):
+        predicted = rays_a @ turn.T
+        predicted /= predicted[:, 2:]
+        radius = np.linalg.norm(predicted[:, :2], axis=1)
+        use = radius > np.median(radius)
+        zoom = float(np.median(np.sum(b[use, :2] * predicted[use, :2], axis=1)
+                               / radius[use] ** 2))
+        if not 0.2 < zoom < 5:
+            return np.inf
+        turn = fit_rotation(rays_a, b / [zoom, zoom, 1.0], 2.0 / camera.fx)
+    return float(np.median(parallax(rays_a, b / [zoom, zoom, 1.0], turn))) * camera.fx
 
 
 def pure_rotation(track: Track, reference: Reference, camera: Camera) -> Array | None:
