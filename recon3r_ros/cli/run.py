@@ -104,6 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'no map and no poses')
     parser.add_argument('--masks', metavar='DIR', help='known dynamic masks NAME.png: dynamic '
                         'where not 0, of the size of the image NAME')
+    parser.add_argument('--mask', metavar='FILE', help='image that is not black where every image '
+                        "shows the robot's own body, or anything else that is fixed to the "
+                        'camera')
     parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
     parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
     parser.add_argument('--voxel', metavar='SIZE', type=positive, help='edge of the voxels, '
@@ -128,7 +131,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
     from recon3r_ros.io.calibrations import read_calibration
-    from recon3r_ros.io.masks import MaskedSequence
+    from recon3r_ros.io.masks import MaskedSequence, StaticMaskSequence
     from recon3r_ros.io.sequences import open_sequence
     from recon3r_ros.plugins import motion_config
     from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions
@@ -147,6 +150,8 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             tuple(arguments.camera_info_topic))
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
+        if arguments.mask is not None:
+            sequence = StaticMaskSequence(sequence, arguments.mask)
         report = reconstruct(sequence, arguments.output, options, interruption, process)
     for warning in report.warnings[len(sequence.notes):]:  # those have been logged already
         logger.warning('%s', warning)

@@ -393,6 +393,9 @@ class Session:
             frames_skipped=len(self._sequence.skipped),
             landmarks_median=median(self._landmarks) if self._landmarks else None,
             keyframes=found.keyframes, points=found.points, maps=parts, unposed=unposed,
+            fixed_percent=max((100 * float(self._system.fixed(name).mean())
+                               for name in self._first
+                               if self._system.lens(name) is not None), default=0.0),
             state=self._system.state.value, scale=found.scale,
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
-from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.base import Sequence, size_text
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.slam.types import Frame
 
@@ -23,25 +23,35 @@ _log = logging.getLogger(__name__)
 UNKNOWN = 127
 
 
-class MaskedSequence:
+def read_static_mask(path: str | Path) -> NDArray[np.bool_]:
     """
-    A sequence with the user's dynamic masks.
+    Read the mask (H, W) of what is fixed to a camera: white, or anything but 0.
 
-    :param sequence: the images
-    :param folder: masks NAME.png of the images' sizes, dynamic where neither 0 nor UNKNOWN;
-        they may be missing for some images
-    :raises InputError: where there is no such folder, or no mask in it
+    :param path: image file of the size of the camera's images
+    :raises InputError: naming the file
     """
+    try:
+        image = decode_image(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise InputError(f'{path}: no such mask') from None
+    except (InputError, OSError) as error:
+        raise InputError(f'{path}: {error}') from error
+    mask = image != 0
+    return np.asarray(mask.any(-1) if mask.ndim == 3 else mask)
 
-    def __init__(self, sequence: Sequence, folder: str | Path) -> None:
+
+def check_static_mask(path: str | Path, mask: NDArray[np.bool_], image: NDArray[np.uint8]) -> None:
+    """Raise InputError where a mask is not of the size of an image (H, W) or (H, W, 3)."""
+    if mask.shape != image.shape[:2]:
+        raise InputError(f'{path}: mask of {size_text(mask)} for images of {size_text(image)}: '
+                         "give a mask of the images' size")
+
+
+class _Wrapped:
+    """A sequence that adds something to the frames of another."""
+
+    def __init__(self, sequence: Sequence) -> None:
         self._sequence = sequence
-        self._folder = Path(folder)
-        if not self._folder.is_dir():
-            raise InputError(f'{folder}: no such folder of masks')
-        self._files = {path.stem: path for path in sorted(self._folder.glob('*.png'))}
-        if not self._files:
-            raise InputError(f'{folder}: holds no mask NAME.png')
-        self._damaged: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -62,6 +72,55 @@ class MaskedSequence:
         """Return the number of images expected, skipped ones included."""
         return len(self._sequence)
 
+    def file_name(self, frame: Frame) -> str:
+        """Return the name of the image file of a frame, for a COLMAP model."""
+        return self._sequence.file_name(frame)
+
+
+class StaticMaskSequence(_Wrapped):
+    """
+    A sequence with one mask of what is fixed to its camera.
+
+    :param sequence: the images
+    :param path: of the mask, see `read_static_mask`
+    """
+
+    def __init__(self, sequence: Sequence, path: str | Path) -> None:
+        super().__init__(sequence)
+        self._path = path
+        self._mask = read_static_mask(path)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """
+        Iterate over the frames.
+
+        :raises InputError: where the mask is not of the images' size
+        """
+        for frame in self._sequence:
+            check_static_mask(self._path, self._mask, frame.image)
+            yield replace(frame, static_mask=self._mask)
+
+
+class MaskedSequence(_Wrapped):
+    """
+    A sequence with the user's dynamic masks.
+
+    :param sequence: the images
+    :param folder: masks NAME.png of the images' sizes, dynamic where neither 0 nor UNKNOWN;
+        they may be missing for some images
+    :raises InputError: where there is no such folder, or no mask in it
+    """
+
+    def __init__(self, sequence: Sequence, folder: str | Path) -> None:
+        super().__init__(sequence)
+        self._folder = Path(folder)
+        if not self._folder.is_dir():
+            raise InputError(f'{folder}: no such folder of masks')
+        self._files = {path.stem: path for path in sorted(self._folder.glob('*.png'))}
+        if not self._files:
+            raise InputError(f'{folder}: holds no mask NAME.png')
+        self._damaged: set[str] = set()
+
     def __iter__(self) -> Iterator[Frame]:
         """
         Iterate over the frames.
@@ -76,10 +135,6 @@ class MaskedSequence:
         if not masked and not self._damaged:
             _log.warning('%s: no mask has the name of an image of %s; name them as the images, '
                          'with .png', self._folder, self.name)
-
-    def file_name(self, frame: Frame) -> str:
-        """Return the name of the image file of a frame, for a COLMAP model."""
-        return self._sequence.file_name(frame)
 
     def _mask(self, frame: Frame) -> NDArray[np.bool_] | None:
         """Read the mask (H, W) of a frame, if there is a readable one."""

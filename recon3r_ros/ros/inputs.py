@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from recon3r_ros.errors import InputError
+from recon3r_ros.io.masks import check_static_mask, read_static_mask
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.intrinsics import Intrinsics
@@ -94,6 +95,8 @@ class CameraInput:
         self._first_arrival_s: float | None = None
         self._last_stamp_ns: int | None = None
         self._arrivals: deque[float] = deque(maxlen=30)
+        self._static_mask = (
+            read_static_mask(config.static_mask) if config.static_mask else None)
         #: Where its camera_info goes
         self.intrinsics = Intrinsics(config, warn)
         self._depths: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
@@ -180,11 +183,14 @@ class CameraInput:
         else:
             pixels = conversions.image_from_message(arrival.message)
         image = self._tone_map(pixels)
+        if self._static_mask is not None:
+            check_static_mask(self._config.static_mask, self._static_mask, image)
         frame = Frame(
             image, arrival.stamp_ns, str(arrival.stamp_ns), self._index,
             self.intrinsics.camera(image.shape[1], image.shape[0]), self.name,
             None if depth is None else self._depth(depth),
-            None if mask is None else self._fitting(conversions.mask_from_message(mask), image))
+            None if mask is None else self._fitting(conversions.mask_from_message(mask), image),
+            static_mask=self._static_mask)
         self._index += 1
         return frame
 

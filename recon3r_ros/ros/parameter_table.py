@@ -162,6 +162,8 @@ CAMERA_PARAMETERS = (
               '--camera; empty: from <camera>/camera_info; none: the focal length is estimated.'),
     Parameter('rectified', False, 'Whether the images had their lens distortion removed: P of '
               'camera_info is used instead of K and D.'),
+    Parameter('static_mask', '', "Image of the size of the camera's, not black where it shows the "
+              "robot's own body, or anything else that is fixed to the camera."),
     Parameter('use_mask', False, 'Subscribe to <camera>/mask (mono8, not 0: dynamic).'),
     Parameter('use_depth', False, 'Subscribe to <camera>/depth (32FC1 metres or 16UC1 '
               'millimetres, registered to the image), for metric scale and dynamic points.'),

@@ -44,12 +44,14 @@ class CameraConfig:
 
     :param T_base_cam: (4, 4) from `extrinsics`, or None
     :param calibration: path, '' or 'none'
+    :param static_mask: path or ''
     """
 
     name: str
     T_base_cam: NDArray[np.float64] | None = None
     calibration: str = ''
     rectified: bool = False
+    static_mask: str = ''
     use_mask: bool = False
     use_depth: bool = False
 
@@ -240,6 +242,9 @@ def _camera(node: Node, name: str) -> CameraConfig:
     calibration = values['calibration']
     if calibration not in ('', 'none') and not Path(calibration).is_file():
         raise InputError(f'parameter {name}.calibration: there is no file {calibration}')
+    if values['static_mask'] and not Path(values['static_mask']).is_file():
+        raise InputError(f'parameter {name}.static_mask: there is no file '
+                         f'{values["static_mask"]}')
     return CameraConfig(name, _extrinsics(name, extrinsics), **values)
 
 

@@ -40,6 +40,8 @@ class Frame:
         in any size, or None
     :param mask: (H, W) True on dynamic objects that the user knows, or None
     :param T_odom_cam: (4, 4) pose of the camera by odometry, metres, or None
+    :param static_mask: (H, W) True on what the user knows to be fixed to the camera, the same for
+        all its images, or None
     :param focal_prior: focal length, pixels, that is refined where `camera` is None; None: guessed
     """
 
@@ -53,6 +55,7 @@ class Frame:
     mask: NDArray[np.bool_] | None = None
     T_odom_cam: NDArray[np.float64] | None = None
     focal_prior: float | None = None
+    static_mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from recon3r_ros.errors import InputError
-from recon3r_ros.io.masks import MaskedSequence
+from recon3r_ros.io.masks import MaskedSequence, read_static_mask, StaticMaskSequence
 from recon3r_ros.io.sequences import open_sequence
 
 
@@ -65,3 +65,26 @@ def test_masks_that_fit_nothing(folders: tuple[Path, Path], tmp_path: Path, capl
     cv2.imwrite(str(masks / '2.png'), np.zeros((12, 16), np.uint8))
     with pytest.raises(InputError, match='2.png: mask of 16x12 for an image of 32x24'):
         list(MaskedSequence(sequence, masks))
+
+
+def test_one_mask_for_all_images(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    sequence = StaticMaskSequence(MaskedSequence(open_sequence(images=images), masks),
+                                  masks / '1.png')
+    frames = list(sequence)
+    assert len(sequence) == len(frames) == 3 and sequence.file_name(frames[2]) == '2.png'
+    for frame in frames:
+        assert frame.static_mask is frames[0].static_mask and frame.static_mask.sum() == 4 * 17
+    assert frames[0].mask is not None and frames[2].mask is None, 'dynamic ones stay'
+
+
+def test_a_static_mask_that_cannot_be_used(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    images, masks = folders
+    with pytest.raises(InputError, match='no such mask'):
+        read_static_mask(tmp_path / 'none.png')
+    (tmp_path / 'text.png').write_text('no image')
+    with pytest.raises(InputError, match=r'text\.png'):
+        read_static_mask(tmp_path / 'text.png')
+    cv2.imwrite(str(tmp_path / 'small.png'), np.zeros((12, 16), np.uint8))
+    with pytest.raises(InputError, match='mask of 16x12 for images of 32x24'):
+        list(StaticMaskSequence(open_sequence(images=images), tmp_path / 'small.png'))

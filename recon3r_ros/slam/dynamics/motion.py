@@ -36,7 +36,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics import evidence
 from recon3r_ros.slam.dynamics.camera_fixed import CameraFixed
-from recon3r_ros.slam.dynamics.cells import CELL, Cells, FINE_CELL
+from recon3r_ros.slam.dynamics.cells import CELL, Cells, FINE_CELL, resized_mask
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
 from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion, RANDOM, SURE
 from recon3r_ros.slam.dynamics.inverse_search import flow, Level, pyramid
@@ -166,6 +166,7 @@ class MotionEvidence:
         self.cells = Cells.of_camera(camera, FINE_CELL if fine else CELL)
         self._lags = FINE_LAGS if fine else LAGS
         self._fixed = CameraFixed(self.cells.shape, self.cells.width)
+        self._static: Mask | None = None
         self.reset()
 
     def refocus(self, camera: Camera) -> None:
@@ -175,7 +176,7 @@ class MotionEvidence:
     @property
     def fixed(self) -> Mask:
         """Cells (rows, columns) that are fixed to the camera: nothing is said about them."""
-        return self._fixed.cells
+        return self._fixed.cells if self._static is None else self._fixed.cells | self._static
 
     def reset(self) -> None:
         """Drop all frames."""
@@ -206,6 +207,8 @@ class MotionEvidence:
             self.follow(frame.reference)
             T = frame.T_reference_cam
         image = self.cells.of_image(frame.gray)
+        self._static = (
+            None if frame.static is None else resized_mask(frame.static, self.cells.shape))
         self._step_to(frame.stamp_ns)
         seen = _Past.of(image, T)
         before = self._collect(image, seen) if self._past else self._everywhere()

@@ -171,7 +171,8 @@ def smoothed(frames: Iterable[Frame], lens: Lens, known: Map,
             T = np.eye(4) if reference is None else se3.normalized(
                 se3.inverse(reference.T_map_cam) @ T_map_cam)
             yield SeenFrame(frame.index, lens.tracking_image(frame), lens.colours(frame),
-                            reference, T, frame.stamp_ns, lens.given_mask(frame))
+                            reference, T, frame.stamp_ns, lens.given_mask(frame),
+                            lens.static_mask(frame))
 
     def collector() -> MotionEvidence:
         return MotionEvidence(lens.tracking_camera, True, lens.calibrated)

@@ -38,6 +38,10 @@ class Lens(Protocol):
         """Rectify the colours of a frame: (h, w, 3) RGB in mask pixels."""
         ...
 
+    def static_mask(self, frame: Frame) -> Mask | None:
+        """Rectify what the user knows to be fixed to the camera: (h, w) in mask pixels."""
+        ...
+
     def given_mask(self, frame: Frame) -> Mask | None:
         """Rectify the mask that came with a frame: (h, w) in mask pixels, or None."""
         ...
@@ -56,6 +60,7 @@ class SeenFrame:
     :param T_reference_cam: (4, 4) pose in the reference's camera frame, map units
     :param stamp_ns: of the frame
     :param given: (h, w) dynamic objects that the user knows, in mask pixels, or None
+    :param static: (h, w) what the user knows to be fixed to the camera, likewise
     """
 
     index: int
@@ -65,3 +70,4 @@ class SeenFrame:
     T_reference_cam: Array = field(default_factory=lambda: np.eye(4))
     stamp_ns: int = 0
     given: Mask | None = None
+    static: Mask | None = None

@@ -58,14 +58,18 @@ class FrameMasks:
         self._detector = MotionDetector(
             rectifier.tracking_camera, motion.rest_s, rectifier.calibrated)
         self._propagation = MaskPropagation()
-        self._left_out = self._detector.fixed
+        self._static = np.zeros(self._detector.shape, bool)
+        self._left_out = self.fixed
 
     def seen(self, frame: Frame, gray: Gray, reference: Keyframe | None = None,
              T_reference_cam: Array = np.eye(4)) -> SeenFrame:
         """Prepare a frame, whose tracking image (H, W) is `gray`: see `SeenFrame`."""
         colours = self._rectifier.colours(frame) if self._detects else _NO_COLOURS
+        static = self._rectifier.static_mask(frame)
+        if static is not None:
+            self._static = static
         return SeenFrame(frame.index, gray, colours, reference, T_reference_cam, frame.stamp_ns,
-                         self._rectifier.given_mask(frame))
+                         self._rectifier.given_mask(frame), static)
 
     def of(self, seen: SeenFrame, period: int) -> FrameMask:
         """
@@ -80,6 +84,8 @@ class FrameMasks:
             mask = moved if moved is not None else self._detector.detect(seen)
             if moved is None and mask is not None:
                 self._propagation.keep(seen.gray, mask)
+        if mask is not None and self._static.any():
+            mask = mask & ~self._static
         if seen.given is not None:
             mask = seen.given if mask is None else mask | seen.given
         return FrameMask(
@@ -97,7 +103,7 @@ class FrameMasks:
     @property
     def fixed(self) -> Mask:
         """Mask (h, w), in mask pixels, of what is fixed to the camera, as far as it is known."""
-        return self._detector.fixed
+        return self._detector.fixed | self._static
 
     def news_of_fixed(self) -> Mask | None:
         """Return `fixed` where it has grown since it was returned last; else None."""

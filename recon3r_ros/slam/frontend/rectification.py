@@ -41,6 +41,7 @@ class Rectifier:
         self._tracking_maps = self._maps
         self._mask_maps = self._maps
         self._colour_maps = self._maps
+        self._static: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
         small = mask_size(self.tracking_camera)
         self._averaging = Averaging.over((source.height, source.width), small[1], small[0])
         if not source.is_pinhole:
@@ -134,6 +135,15 @@ class Rectifier:
         """Rectify the mask that came with a frame: (h, w) in mask pixels, or None."""
         return None if frame.mask is None else self.mask_from_source(
             frame.mask, mask_size(self.tracking_camera)[::-1])
+
+    def static_mask(self, frame: Frame) -> NDArray[np.bool_] | None:
+        """Rectify what is fixed to the camera, once: (h, w) in mask pixels, or None."""
+        if frame.static_mask is None:
+            return None
+        if self._static is None or self._static[0] is not frame.static_mask:
+            self._static = frame.static_mask, self.mask_from_source(
+                frame.static_mask, mask_size(self.tracking_camera)[::-1])
+        return self._static[1]
 
     def labels_to_source(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         """Bring labels of any size on the rectified image to the source image's pixels."""

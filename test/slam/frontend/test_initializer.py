@@ -361,3 +361,52 @@ def test_frames_that_see_nothing_have_no_pose() -> None:
 
 def test_where_nothing_waited_nothing_is_posed() -> None:
     assert Initializer().turned(REFERENCE, TRACKING, 0) == []
+
+
+def zoomed(factor: float, turn: float = 0.0) -> Track:
+    """See the keypoints with another focal length, from the same place."""
+    T = se3.from_rt(se3.so3_exp([0, turn, 0]), np.zeros(3))
+    rays = TRACKING.unproject(PIXELS) @ T[:3, :3].T
+    pixels = TRACKING.K @ (rays / rays[:, 2:]).T
+    middle = np.array([TRACKING.cx, TRACKING.cy])
+    return Track(((pixels[:2].T - middle) * factor + middle).astype(np.float32), USABLE, None)
+
+
+@pytest.mark.parametrize('factor', [0.8, 1.1, 1.5])
+@pytest.mark.parametrize('turn', [0.0, 0.05])
+def test_a_zoom_is_no_parallax_where_the_focal_length_is_unknown(factor: float, turn: float
+                                                                 ) -> None:
+    for calibrated in (False, True):
+        known = Initializer(calibrated=calibrated)
+        known.start(frame(0), NOTHING, REFERENCE, USABLE)
+        known.add(frame(1), NOTHING, zoomed(factor, turn))
+        pair = known.first_pair(REFERENCE, TRACKING)
+        assert pair.zoomed == (not calibrated)
+        assert pair.worth_trying == calibrated
+
+
+def test_motion_is_no_zoom() -> None:
+    known = Initializer(calibrated=False)
+    known.start(frame(0), NOTHING, REFERENCE, USABLE)
+    for n, T in enumerate(STEPS, 1):
+        known.add(frame(n), NOTHING, seen_from(T))
+        assert not known.first_pair(REFERENCE, TRACKING).zoomed
+
+
+def test_rotations_are_chained_over_first_keyframes() -> None:
+    """The overlap ends, and another keyframe becomes the first: its own rotation is known."""
+    known = Initializer()
+    turns = [0.02 * n for n in range(1, 6)]
+    known.start(frame(0), NOTHING, REFERENCE, USABLE)
+    for n, turn in enumerate(turns, 1):
+        known.add(frame(n), NOTHING, zoomed(1.0, turn))
+    known.conclude(REFERENCE, TRACKING)
+    known.start(frame(5), NOTHING, REFERENCE, USABLE)
+    for n, turn in enumerate(turns, 6):
+        known.add(frame(n), NOTHING, zoomed(1.0, turn))
+    posed = known.turned(REFERENCE, TRACKING, 3)
+    assert [f.index for f in posed] == list(range(11)) and {f.keyframe for f in posed} == {3}
+    for f in posed:
+        expected = se3.so3_exp([0, -0.02 * f.index, 0])
+        error = se3.rotation_angle(expected.T @ f.T_keyframe_cam[:3, :3])
+        assert error < 2e-3
