@@ -34,6 +34,9 @@ JUMP, MIN_JUMP = 4.0, 0.02
 MIN_TRACKED, JUMP_ERROR = 0.5, 0.25
 #: Share of the usual motion that a frame replaces
 NEW_MOTION = 0.2
+#: Landmarks with which a pose is sure, and steps of the camera up to which none is a jump: share
+#: of the depth, and radians
+SURE, MIN_STEP = 2 * MIN_INLIERS, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,8 @@ class KeyframeTracker:
         self._last: _Tracked | None = None
         #: Median motion of the landmarks from frame to frame, pixels
         self._usual_motion = np.inf
+        #: Mean step of the camera from frame to frame: share of the depth, and radians
+        self._usual_step = np.inf
 
     @property
     def camera(self) -> Camera:
@@ -190,8 +195,9 @@ class KeyframeTracker:
     def _track(self, gray: Gray) -> Track:
         """Estimate a frame's pose; none where it jumps against the motion of the image."""
         track, last = self._tracker.track(gray), self._last
-        if track.pose is None or last is None or self._follows_image(
-                track, track.pose, last, gray):
+        if track.pose is None or last is None or (
+                self._follows_image(track, track.pose, last, gray)
+                and self._follows_path(track.pose, last)):
             return track
         self._tracker.resume(se3.inverse(last.T_keyframe_cam) @ self._T_keyframe_reference)
         return replace(track, pose=None)
@@ -218,6 +224,22 @@ class KeyframeTracker:
                 return False
         self._usual_motion = motion if np.isinf(self._usual_motion) else (
             self._usual_motion + NEW_MOTION * (motion - self._usual_motion))
+        return True
+
+    def _follows_path(self, pose: PnPResult, last: _Tracked) -> bool:
+        """
+        Verify a pose of few landmarks by the way from the frame before.
+
+        Half of them may agree on a wrong pose; such a pose lies off the path.
+        """
+        T = se3.inverse(last.T_keyframe_cam) @ self.T_keyframe_cam(pose)
+        depth = float(np.median(last.points[:, 2])) if len(last.points) else np.inf
+        step = (float(np.linalg.norm(T[:3, 3])) / depth
+                + float(se3.rotation_angle(T[:3, :3])))
+        if pose.inliers.sum() < SURE and step > max(JUMP * self._usual_step, MIN_STEP):
+            return False
+        self._usual_step = step if np.isinf(self._usual_step) else (
+            self._usual_step + NEW_MOTION * (step - self._usual_step))
         return True
 
     def locate(self, gray: Gray, T_cam_reference: Array) -> Track:
