@@ -381,8 +381,8 @@ class CameraFrontend:
         if busy or (others_tracked and self._relocalizer.waits):
             return step
         if self._relocalizer.in_vain and not others_tracked:
-            _log.warning('%s: frame %s is in no part of the map: another map is begun',
-                         self.name, frame.name)
+            _log.info('%s: frame %s is in no part of the map: another map is begun',
+                      self.name, frame.name)
             return replace(step, request=self._request(Purpose.START, frame, gray))
         return replace(step, request=self._request(Purpose.RELOCALISATION, frame, gray, mask))
 
