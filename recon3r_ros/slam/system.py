@@ -192,6 +192,8 @@ class System:
         """
         settled = self._settle_all()
         _, self.map = self._executor.call(Mapper.finish).result()
+        for frontend in self._frontends.values():
+            frontend.refocus(self.map.focal_factor)
         self._trajectory.place_anew(
             self.map, {n: f.rectifier.tracking_camera for n, f in self._frontends.items()})
         if self.map.started:
@@ -372,6 +374,7 @@ class System:
         if made is None:
             return self._reject(frontend, request)
         before, self.map = self.map, known
+        self._trajectory.add_keyframe(made)
         for other in self._frontends.values():
             if other is not frontend:
                 other.rescale(before, known)

@@ -41,6 +41,11 @@ class Trajectory:
         self._frames: dict[int, TrackedFrame] = {}
         self._next_serial = 0
         self._sightings: deque[_Sighting] = deque(maxlen=MAX_SIGHTINGS)
+        self._keyframes: set[int] = set()
+
+    def add_keyframe(self, i: int) -> None:
+        """Note that a keyframe was made of one of the frames: a map may have older ones."""
+        self._keyframes.add(i)
 
     def add(self, frame: TrackedFrame, pixels: NDArray[np.float32] | None = None,
             found: NDArray[np.bool_] | None = None) -> None:
@@ -78,6 +83,8 @@ class Trajectory:
         """
         Re-estimate the frames' poses from their keyframes' refined landmarks.
 
+        Frames that are keyframes themselves get those poses, which are more accurate.
+
         :param cameras: pinhole cameras of the tracking images by camera name
         """
         previous: TrackedFrame | None = None
@@ -104,6 +111,13 @@ class Trajectory:
                     tracked, T_keyframe_cam=se3.inverse(result.T_cam_world),
                     covariance=result.covariance, scale=known.scale_of(tracked.keyframe))
         self._sightings.clear()
+        own = {(k.camera_name, k.index): i for i, k in known.keyframes.items()
+               if i in self._keyframes}
+        for serial, frame in self._frames.items():
+            i = own.get((frame.camera_name, frame.index))
+            if i is not None:
+                self._frames[serial] = replace(frame, keyframe=i, T_keyframe_cam=np.eye(4),
+                                               scale=known.scale_of(i))
 
 
 def _refined(points: Array, pixels: NDArray[np.float32], camera: Camera, T_keyframe_cam: Array

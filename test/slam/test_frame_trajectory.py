@@ -155,6 +155,19 @@ def test_frames_are_placed_anew_by_the_landmarks_as_they_are_known_now() -> None
         assert f.scale == 1.3, 'it is not stretched once more'
 
 
+def test_a_frame_that_is_a_keyframe_gets_that_pose() -> None:
+    """It was tracked from the keyframe before; another session's keyframe has its number, too."""
+    known = Trajectory()
+    for n in range(3):
+        known.add(frame(10 * n, T_keyframe_cam=with_error(at_x(0.3 * n))))
+    known.add_keyframe(1)
+    final = Map({0: keyframe(0), 1: keyframe(1, at_x(0.3)), 2: keyframe(2, at_x(0.6))}, {1: 1.3})
+    known.place_anew(final, CAMERAS)
+    (first, _), (second, T_map_cam), (third, _) = known.poses(final)
+    assert (first.keyframe, second.keyframe, third.keyframe) == (0, 1, 0)
+    assert np.allclose(T_map_cam, at_x(0.3)) and second.scale == 1.3
+
+
 def test_the_covariance_is_that_of_the_new_pose() -> None:
     """Zero where pixels are exact, and as expected where they are not."""
     known = Trajectory()

@@ -14,6 +14,7 @@ from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.models.types import Encoding, Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend import appearance, pair_graph
+from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.learned import (
     in_scale_of,
     LearnedDepth,
@@ -284,6 +285,7 @@ class Mapper:
         ids = state.ids
         before = {i: state.keyframes[i].landmarks for i in ids}
         solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
+        refine_finely(state)
         # Older keyframes have no pairs any more: their depths are scaled as their landmarks
         for i in ids[:-WINDOW]:
             keyframe = state.keyframes[i]
