@@ -101,15 +101,13 @@ def _warp(source: Image, centre: Array, warp: Array, out: Array) -> bool:
 
 
 @compiled()
-def _aligned(image: Image, warped: Array, weights: Array, patch: Array, along_x: Array,
-             along_y: Array, seen: Array, position: Array) -> float:
+def _differentiate(warped: Array, weights: Array, patch: Array, along_x: Array, along_y: Array
+                   ) -> tuple[float, float, float, float, float, float]:
     """
-    Align one patch.
+    Take the patch out of its warped surroundings, and its derivatives, all of mean 0.
 
-    :param warped: the patch and the pixels around it
-    :param patch, along_x, along_y, seen: scratch
-    :param position: (2,) where to begin; takes what was found
-    :return: correlation, 0 where nothing was found
+    :return: weighted means of the derivatives' products xx, xy and yy, of the patch's square, and
+        of its products with the derivatives
     """
     mean, mean_x, mean_y = 0.0, 0.0, 0.0
     for i in range(_SIDE):
@@ -129,6 +127,52 @@ def _aligned(image: Image, warped: Array, weights: Array, patch: Array, along_x:
             y = along_y[i, j] = along_y[i, j] - mean_y
             xx, xy, yy = xx + w * x * x, xy + w * x * y, yy + w * y * y
             variance, by_x, by_y = variance + w * p * p, by_x + w * p * x, by_y + w * p * y
+    return xx, xy, yy, variance, by_x, by_y
+
+
+@compiled()
+def _compare(image: Image, u: float, v: float, weights: Array, patch: Array, along_x: Array,
+             along_y: Array, seen: Array) -> tuple[float, float, float, float]:
+    """
+    Compare a patch with an image around (u, v), inside of it.
+
+    :return: weighted means of the image's square, about its mean there, and of its products with
+        the patch and with the patch's derivatives
+    """
+    column, row = int(u) - RADIUS, int(v) - RADIUS
+    a, b = u - int(u), v - int(v)
+    w00, w01, w10, w11 = (1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b
+    mean = 0.0
+    for i in range(_SIDE):
+        for j in range(_SIDE):
+            r, c = row + i, column + j
+            s = seen[i, j] = (w00 * image[r, c] + w01 * image[r, c + 1]
+                              + w10 * image[r + 1, c] + w11 * image[r + 1, c + 1])
+            mean += weights[i, j] * s
+    power, common, x, y = 0.0, 0.0, 0.0, 0.0
+    for i in range(_SIDE):
+        for j in range(_SIDE):
+            s = seen[i, j] - mean
+            w = weights[i, j] * s
+            power += w * s
+            common += w * patch[i, j]
+            x += w * along_x[i, j]
+            y += w * along_y[i, j]
+    return power, common, x, y
+
+
+@compiled()
+def _aligned(image: Image, warped: Array, weights: Array, patch: Array, along_x: Array,
+             along_y: Array, seen: Array, position: Array) -> float:
+    """
+    Align one patch.
+
+    :param warped: the patch and the pixels around it
+    :param patch, along_x, along_y, seen: scratch
+    :param position: (2,) where to begin; takes what was found
+    :return: correlation, 0 where nothing was found
+    """
+    xx, xy, yy, variance, by_x, by_y = _differentiate(warped, weights, patch, along_x, along_y)
     if variance < _MIN_VARIANCE:
         return 0.0
     # The gain is eliminated; the offset is, because the means were subtracted
@@ -141,27 +185,9 @@ def _aligned(image: Image, warped: Array, weights: Array, patch: Array, along_x:
     u, v = position[0], position[1]
     final = False
     for _ in range(_ITERATIONS):
-        column, row = int(np.floor(u)) - RADIUS, int(np.floor(v)) - RADIUS
-        if column < 0 or row < 0 or column + _SIDE >= width or row + _SIDE >= height:
+        if not (RADIUS <= u < width - RADIUS - 1 and RADIUS <= v < height - RADIUS - 1):
             return 0.0
-        a, b = u - np.floor(u), v - np.floor(v)
-        w00, w01, w10, w11 = (1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b
-        mean = 0.0
-        for i in range(_SIDE):
-            for j in range(_SIDE):
-                r, c = row + i, column + j
-                s = seen[i, j] = (w00 * image[r, c] + w01 * image[r, c + 1]
-                                  + w10 * image[r + 1, c] + w11 * image[r + 1, c + 1])
-                mean += weights[i, j] * s
-        power, common, x, y = 0.0, 0.0, 0.0, 0.0
-        for i in range(_SIDE):
-            for j in range(_SIDE):
-                s = seen[i, j] - mean
-                w = weights[i, j] * s
-                power += w * s
-                common += w * patch[i, j]
-                x += w * along_x[i, j]
-                y += w * along_y[i, j]
+        power, common, x, y = _compare(image, u, v, weights, patch, along_x, along_y, seen)
         gain = common / variance
         if gain < _MIN_GAIN:
             return 0.0
