@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 #: Intervals that are named one by one
 NAMED = 5
+#: Cause of an image that was tracked, and has no pose any more
+DROPPED = 'few landmarks, and off the path of the images around it'
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,15 @@ def intervals(names: Mapping[int, str], posed: Collection[int], causes: Mapping[
 
     :param names: of all images, by their index, in order
     :param posed: indices of those with a pose
-    :param causes: why the others had none when they were processed
+    :param causes: why the others had none when they were processed; '' where they had one
     """
     found = []
     run: list[int] = []
 
     def close() -> None:
         if run:
-            cause, _ = Counter(causes.get(i) or 'unknown cause' for i in run).most_common(1)[0]
+            cause, _ = Counter(causes.get(i, 'unknown cause') or DROPPED for i in run
+                               ).most_common(1)[0]
             found.append(Interval(names[run[0]], names[run[-1]], len(run), cause))
             run.clear()
 

@@ -43,3 +43,8 @@ class ArchivedView:
         camera = replace(self.camera, fx=self.camera.fx * ratio, fy=self.camera.fy * ratio)
         image = cv2.imdecode(self.jpeg, cv2.IMREAD_UNCHANGED)
         return View(np.asarray(image, np.uint8), camera, self.calibrated)
+
+    def gray(self) -> NDArray[np.uint8]:
+        """Return the brightness (H, W), to be compared with that of other archived views."""
+        # Red and blue are exchanged in the file, and so are their weights
+        return np.asarray(cv2.imdecode(self.jpeg, cv2.IMREAD_GRAYSCALE), np.uint8)

@@ -209,6 +209,7 @@ class System:
             self._refocus(known)
             self._trajectory.place_anew(
                 known, {n: f.rectifier.tracking_camera for n, f in self._frontends.items()})
+            self._trajectory.drop_outliers(known)
         self._trajectory.settle()
         if self.map.started:
             return settled
@@ -425,6 +426,7 @@ class System:
             return self._reject(frontend, request)
         before = self.map
         self._atlas.take(known)
+        self._trajectory.add_keyframe(made)
         for each in self._frontends.values():
             # Its own keyframe is in the units of before, but for a map that was joined
             if each is not frontend or known.number != before.number:

@@ -23,6 +23,9 @@ Array = NDArray[np.float64]
 MAX_FRAMES = 100_000
 #: Newest frames whose poses are re-estimated at the end
 MAX_SIGHTINGS = 5000
+#: Landmarks with which a pose is sure; distance from the path of the neighbours beyond which a
+#: position is an outlier: a multiple of the median one, and a share of the depth
+SURE, OUTLIER, OUTLIER_DEPTH = 50, 8.0, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,11 @@ class Trajectory:
         self._frames: dict[int, TrackedFrame] = {}
         self._next_serial = 0
         self._sightings: deque[_Sighting] = deque(maxlen=MAX_SIGHTINGS)
+        self._keyframes: set[int] = set()
+
+    def add_keyframe(self, i: int) -> None:
+        """Note that a keyframe was made of one of the frames: a map may have older ones."""
+        self._keyframes.add(i)
 
     def add(self, frame: TrackedFrame, pixels: NDArray[np.float32] | None = None,
             found: NDArray[np.bool_] | None = None) -> None:
@@ -78,6 +86,8 @@ class Trajectory:
         """
         Re-estimate the poses of a map's frames from their keyframes' refined landmarks.
 
+        Frames that are keyframes themselves get those poses, which are more accurate.
+
         :param cameras: pinhole cameras of the tracking images by camera name
         """
         previous: TrackedFrame | None = None
@@ -103,10 +113,48 @@ class Trajectory:
                 previous = self._frames[sighting.serial] = replace(
                     tracked, T_keyframe_cam=se3.inverse(result.T_cam_world),
                     covariance=result.covariance, scale=known.scale_of(tracked.keyframe))
+        own = {(k.camera_name, k.index): i for i, k in known.keyframes.items()
+               if i in self._keyframes}
+        for serial, frame in self._frames.items():
+            i = own.get((frame.camera_name, frame.index))
+            if i is not None:
+                self._frames[serial] = replace(frame, keyframe=i, T_keyframe_cam=np.eye(4),
+                                               scale=known.scale_of(i))
+
+    def drop_outliers(self, known: Map) -> None:
+        """
+        Drop frames of few landmarks whose positions lie off the path of their neighbours.
+
+        Half of a few landmarks may agree on a wrong pose. It has no support by the frames around
+        it, and no pose is better than a wrong one.
+        """
+        cameras: dict[str, list[tuple[int, TrackedFrame, Array]]] = {}
+        for serial, frame in self._frames.items():
+            if frame.keyframe in known:
+                T = known.pose_in_map(frame.keyframe, frame.T_keyframe_cam, frame.scale)
+                cameras.setdefault(frame.camera_name, []).append((serial, frame, T[:3, 3]))
+        for path in cameras.values():
+            path.sort(key=lambda entry: entry[1].stamp_ns)
+            off = _off_path(np.stack([x for _, _, x in path]))
+            for n in np.flatnonzero(off > OUTLIER * np.median(off)):
+                serial, frame, _ = path[n]
+                if off[n] == off[max(n - 1, 0):n + 2].max() and 0 < frame.landmarks < SURE and (
+                        off[n] > OUTLIER_DEPTH * known.present(frame.keyframe).median_depth()
+                        and frame.index != known.present(frame.keyframe).index):
+                    del self._frames[serial]
 
     def settle(self) -> None:
         """Drop the observations with which poses are re-estimated."""
         self._sightings.clear()
+
+
+def _off_path(positions: Array) -> Array:
+    """Distance (N,) of each position to where those on both sides, or two on one, lead."""
+    if len(positions) < 3:
+        return np.zeros(len(positions))
+    middle = positions[1:-1] - (positions[:-2] + positions[2:]) / 2
+    ends = positions[[0, -1]] - (2 * positions[[1, -2]] - positions[[2, -3]])
+    return np.linalg.norm(np.concatenate([ends[:1], middle, ends[1:]]), axis=1)
 
 
 def _refined(points: Array, pixels: NDArray[np.float32], camera: Camera, T_keyframe_cam: Array

@@ -30,10 +30,13 @@ MAX_STEP = 0.1
 NOWHERE = 1e9
 
 
-def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Array]:
+def visible(anchor: Keyframe, observer: Keyframe, max_angle: float = MAX_ANGLE,
+            max_zoom: float = MAX_ZOOM) -> tuple[NDArray[np.int64], Array]:
     """
     Landmarks of one keyframe that should be visible in another.
 
+    :param max_angle: greatest angle between the two viewing rays of a landmark, radians
+    :param max_zoom: greatest ratio of its two distances
     :return: (n,) indices of landmarks, and (n, 2) their projections, pixels of the observer's grid
     """
     indices = np.empty(len(anchor.keypoints), np.int64)
@@ -44,15 +47,16 @@ def visible(anchor: Keyframe, observer: Keyframe) -> tuple[NDArray[np.int64], Ar
         dense(anchor.landmarks, np.float64),
         pinhole.parameters(anchor.camera, np.float64),
         se3.inverse(observer.T_map_cam) @ anchor.T_map_cam,
-        pinhole.parameters(other, np.float64), other.width, other.height, indices,
-        pixels)
+        pinhole.parameters(other, np.float64), other.width, other.height,
+        float(np.cos(max_angle)), max_zoom, indices, pixels)
     return indices[:count], pixels[:count]
 
 
-@compiled('i8(i4[:,::1], f8[::1], f8[::1], f8[:,::1], f8[::1], i8, i8, i8[::1], f8[:,::1])')
+@compiled('i8(i4[:,::1], f8[::1], f8[::1], f8[:,::1], f8[::1], i8, i8, f8, f8, i8[::1], '
+          'f8[:,::1])')
 def _find_visible(keypoints: NDArray[np.int32], inverse_depths: Array, K: Array, T: Array,
-                  K_observer: Array, width: int, height: int, indices: NDArray[np.int64],
-                  pixels: Array) -> int:
+                  K_observer: Array, width: int, height: int, min_cosine: float, max_zoom: float,
+                  indices: NDArray[np.int64], pixels: Array) -> int:
     """
     Find visible landmarks.
 
@@ -61,6 +65,8 @@ def _find_visible(keypoints: NDArray[np.int32], inverse_depths: Array, K: Array,
     :param K: (fx, fy, cx, cy) of the anchor
     :param T: (4, 4) from the anchor to the observer
     :param K_observer: (fx, fy, cx, cy)
+    :param min_cosine: of the angle between the two viewing rays of a landmark
+    :param max_zoom: greatest ratio of its two distances
     :param indices: (N,) takes the visible ones'
     :param pixels: (N, 2) takes their projections
     :return: how many there are
@@ -69,7 +75,7 @@ def _find_visible(keypoints: NDArray[np.int32], inverse_depths: Array, K: Array,
     centre_x = -(T[0, 0] * T[0, 3] + T[1, 0] * T[1, 3] + T[2, 0] * T[2, 3])
     centre_y = -(T[0, 1] * T[0, 3] + T[1, 1] * T[1, 3] + T[2, 1] * T[2, 3])
     centre_z = -(T[0, 2] * T[0, 3] + T[1, 2] * T[1, 3] + T[2, 2] * T[2, 3])
-    least, count = np.cos(MAX_ANGLE), 0
+    count = 0
     for n in range(len(keypoints)):
         if not inverse_depths[n] > 0:
             continue
@@ -85,7 +91,7 @@ def _find_visible(keypoints: NDArray[np.int32], inverse_depths: Array, K: Array,
         dx, dy, dz = x - centre_x, y - centre_y, z - centre_z
         near, far = np.sqrt(x * x + y * y + z * z), np.sqrt(dx * dx + dy * dy + dz * dz)
         cosine = (x * dx + y * dy + z * dz) / max(near * far, 1e-12)
-        if cosine > least and max(far / near, near / max(far, 1e-12)) < MAX_ZOOM:
+        if cosine > min_cosine and max(far / near, near / max(far, 1e-12)) < max_zoom:
             indices[count], pixels[count, 0], pixels[count, 1] = n, u, v
             count += 1
     return count

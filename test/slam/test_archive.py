@@ -27,6 +27,9 @@ def test_an_archived_view_is_nearly_the_same(channels: int) -> None:
     image = smooth(channels)
     archived = ArchivedView.of(View(image, WIDE), 1.0)
     assert archived.jpeg.nbytes < image.nbytes / 4
+    weights = [0.114, 0.587, 0.299] if channels == 3 else [1.0]
+    gray = image.reshape(120, 160, channels) @ np.array(weights)
+    assert np.abs(archived.gray() - gray).mean() < 2
     back = archived.view(1.0)
     assert back.image.shape == image.shape and back.image.dtype == np.uint8
     assert np.abs(back.image.astype(int) - image).mean() < 2

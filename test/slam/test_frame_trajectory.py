@@ -155,6 +155,19 @@ def test_frames_are_placed_anew_by_the_landmarks_as_they_are_known_now() -> None
         assert f.scale == 1.3, 'it is not stretched once more'
 
 
+def test_a_frame_that_is_a_keyframe_gets_that_pose() -> None:
+    """It was tracked from the keyframe before; another session's keyframe has its number, too."""
+    known = Trajectory()
+    for n in range(3):
+        known.add(frame(10 * n, T_keyframe_cam=with_error(at_x(0.3 * n))))
+    known.add_keyframe(1)
+    final = Map({0: keyframe(0), 1: keyframe(1, at_x(0.3)), 2: keyframe(2, at_x(0.6))}, {1: 1.3})
+    known.place_anew(final, CAMERAS)
+    (first, _), (second, T_map_cam), (third, _) = known.poses(final)
+    assert (first.keyframe, second.keyframe, third.keyframe) == (0, 1, 0)
+    assert np.allclose(T_map_cam, at_x(0.3)) and second.scale == 1.3
+
+
 def test_the_covariance_is_that_of_the_new_pose() -> None:
     """Zero where pixels are exact, and as expected where they are not."""
     known = Trajectory()
@@ -313,3 +326,19 @@ def test_frames_of_another_map_have_no_pose_in_this_one() -> None:
     known.add(replace(frame(1, T_keyframe_cam=TRUE), keyframe=5))
     assert [f.index for f, _ in known.poses(Map({0: keyframe(0)}))] == [0]
     assert [f.index for f, _ in known.poses(Map({5: keyframe(5)}, number=1))] == [1]
+
+
+@pytest.mark.parametrize('landmarks, dropped', [(30, True), (200, False)])
+@pytest.mark.parametrize('at', [0, 7, 19])
+def test_a_position_off_the_path_is_dropped_where_few_landmarks_support_it(
+        landmarks: int, dropped: bool, at: int) -> None:
+    known, final = Trajectory(), Map({0: keyframe(0)})
+    wander = np.random.default_rng(1).normal(0, 0.002, (20, 3))
+    for n in range(20):
+        T = se3.from_rt(np.eye(3), [0.05 * n, 0, 0] + wander[n])
+        if n == at:
+            T[:3, 3] += [0.1, 0.3, 0]
+        known.add(replace(frame(n + 1, T_keyframe_cam=T), landmarks=landmarks))
+    known.drop_outliers(final)
+    left = {f.index for f, _ in known.poses(final)}
+    assert left == set(range(1, 21)) - ({at + 1} if dropped else set())

@@ -39,14 +39,15 @@ def relative_scale(known: Keyframe, other: Keyframe) -> float | None:
     return float(np.exp(factor))
 
 
-def joined(base: MapState, addition: MapState, scale: float, T_base_addition: NDArray[np.float64]
-           ) -> MapState:
+def joined(base: MapState, addition: MapState, scale: float,
+           T_base_addition: NDArray[np.float64], link: tuple[int, int]) -> MapState:
     """
     Add all of a map to another; the newest keyframes are those of the addition.
 
     :param base: a fork; of a keyframe in both, its observations are kept, else the addition's
     :param scale: factor from the addition's units of length to the base's
     :param T_base_addition: (4, 4) in the base's units
+    :param link: keyframes of the base and of the addition at one place; may be the same
     """
     keyframes = dict(base.keyframes)
     for i, k in addition.keyframes.items():
@@ -65,7 +66,8 @@ def joined(base: MapState, addition: MapState, scale: float, T_base_addition: ND
     graph.extend(keyframes, {
         *(pair for state in (base, addition) for pair in _chain(state)),
         *((e.i, e.j) for e in edges if e.i in keyframes and e.j in keyframes
-          and (e.i in addition.keyframes) != (e.j in addition.keyframes))})
+          and (e.i in addition.keyframes) != (e.j in addition.keyframes)),
+        *((link,) if link[0] != link[1] else ())})
     return replace(
         addition.fork(), number=base.number, keyframes=keyframes, pairing=pairing, graph=graph,
         seen=Sightings(seen.values()), edges=edges, focal_factor=base.focal_factor,

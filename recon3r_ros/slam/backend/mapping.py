@@ -14,6 +14,7 @@ from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.models.types import Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.insertion import Added, insert, New, relocalised, tracked
 from recon3r_ros.slam.backend.joining import CHAINED, joined, relative_scale
 from recon3r_ros.slam.backend.learned import (
@@ -260,7 +261,7 @@ class Mapper:
         if scale is None:
             return False
         self._state = joined(added.state, addition, scale, here.T_map_cam @ se3.inverse(
-            se3.stretched(there.T_map_cam, scale)))
+            se3.stretched(there.T_map_cam, scale)), (added.number, number))
         refine(self._state, {p.partner for p in added.pairs})
         _log.info('maps %d and %d joined at keyframe %s', added.state.number, addition.number,
                   there.name)
@@ -331,6 +332,7 @@ class Mapper:
         ids = state.ids
         before = {i: state.keyframes[i].landmarks for i in ids}
         solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
+        refine_finely(state)
         # Older keyframes have no pairs any more: their depths are scaled as their landmarks
         for i in ids[:-WINDOW]:
             keyframe = state.keyframes[i]

@@ -4,12 +4,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.backend import bundle_adjustment, depth
+from recon3r_ros.slam.backend.bundle_adjustment import Observations, Solution
 from recon3r_ros.slam.backend.map_state import MapState
+from recon3r_ros.slam.types import Keyframe
+
+Array = NDArray[np.float64]
 
 #: Newest keyframes that are refined whenever one is added, and older ones that are held fixed
 WINDOW, ANCHORS = 7, 3
@@ -43,17 +50,7 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
     observations = state.seen.among(keyframes)
     if not observations:
         return 0.0  # a first keyframe alone
-    solution = bundle_adjustment.solve(bundle_adjustment.Problem(
-        T_cam_map=np.stack([se3.inverse(k.T_map_cam) for k in keyframes]),
-        fixed=np.array([i in fixed for i in ids]),
-        intrinsics=np.array([[k.camera.fx, k.camera.fy, k.camera.cx, k.camera.cy]
-                             for k in keyframes]),
-        pixels=tuple(k.keypoints.astype(float) for k in keyframes),
-        inverse_depths=tuple(k.landmarks for k in keyframes),
-        observations=tuple(observations),
-        focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
-        depth_priors=tuple(state.learned.prior(k, state.keyframes) for k in keyframes)),
-        iterations)
+    solution = adjusted(state, ids, fixed, observations, [k.camera for k in keyframes], iterations)
     for n, i in enumerate(ids):
         state.change(i, T_map_cam=se3.inverse(solution.T_cam_map[n]),
                      landmarks=solution.inverse_depths[n], information=np.maximum(
@@ -63,6 +60,36 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
     agreement = [good for o, good in zip(observations, solution.inliers)
                  if len(ids) - 1 in (o.anchor, o.observer)]
     return float(np.concatenate(agreement).mean()) if agreement else 0.0
+
+
+def adjusted(state: MapState, ids: list[int], fixed: set[int], observations: list[Observations],
+             cameras: list[Camera], iterations: int) -> Solution:
+    """
+    Adjust some keyframes as `solve` does, but change nothing.
+
+    :param observations: of their landmarks, by their positions; targets are pixels of the grid
+    :param cameras: of their views, in any size: errors are measured in their pixels
+    """
+    keyframes = [state.keyframes[i] for i in ids]
+    return bundle_adjustment.solve(bundle_adjustment.Problem(
+        T_cam_map=np.stack([se3.inverse(k.T_map_cam) for k in keyframes]),
+        fixed=np.array([i in fixed for i in ids]),
+        intrinsics=np.array([[c.fx, c.fy, c.cx, c.cy] for c in cameras]),
+        pixels=tuple(_pixels_in(c, k, k.keypoints) for c, k in zip(cameras, keyframes)),
+        inverse_depths=tuple(k.landmarks for k in keyframes),
+        observations=tuple(replace(o, targets=_pixels_in(
+            cameras[o.observer], keyframes[o.observer], o.targets)) for o in observations),
+        focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
+        depth_priors=tuple(state.learned.prior(k, state.keyframes) for k in keyframes)),
+        iterations)
+
+
+def _pixels_in(camera: Camera, keyframe: Keyframe, pixels: NDArray[np.int32] | Array) -> Array:
+    """Bring pixels (N, 2) of a keyframe's grid to those of another camera of the same view."""
+    if (camera.width, camera.height) == (keyframe.camera.width, keyframe.camera.height):
+        return pixels.astype(np.float64)
+    scale = [camera.width / keyframe.camera.width, camera.height / keyframe.camera.height]
+    return np.asarray((pixels + 0.5) * scale - 0.5)
 
 
 def densify(state: MapState, ids: list[int]) -> None:

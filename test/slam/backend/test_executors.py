@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from recon3r_ros.errors import Recon3rError
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.models.types import PosePrior
 from recon3r_ros.slam.backend import mapping
@@ -21,6 +22,7 @@ from recon3r_ros.slam.backend.executor import InProcessExecutor
 from recon3r_ros.slam.backend.map_delta import MapDelta
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
+from recon3r_ros.slam.frontend.rectification import GUESSED_FOCAL
 from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.saved_map import SavedMap
@@ -281,6 +283,20 @@ def test_a_rejected_keyframe_leaves_no_trace():
     after = mapper.snapshot()
     assert after.keyframes == before.keyframes and after.focal_factor == before.focal_factor
     assert list(mapper._state.pairing._focals) == focals
+
+
+def test_at_the_end_frames_are_placed_with_the_final_focal_length_and_keyframes_where_they_are():
+    system = System(GeometricPredictor())
+    for index in range(30):
+        system.add(replace(as_frame(SCENE, index), camera=None))
+    system.finish()
+    lens = system.lens('camera')
+    guess = Camera.guess(lens.source.width, lens.source.height, GUESSED_FOCAL)
+    assert lens.camera.fx == pytest.approx(guess.fx * system.map.focal_factor, rel=1e-9)
+    poses = {frame.index: T for frame, T in system.trajectory()}
+    keyframes = system.map.keyframes.values()
+    assert len(keyframes) > 1
+    assert all(np.allclose(poses[k.index], k.T_map_cam, atol=1e-6) for k in keyframes)
 
 
 def test_what_cameras_are_tracked_against_is_not_culled(monkeypatch):

@@ -56,7 +56,7 @@ def test_a_map_in_other_units_takes_its_place() -> None:
     assert scale == pytest.approx(2.0, rel=0.01)
     here, there = base.keyframes[2], addition.keyframes[2]
     both = joined(base, addition, scale, here.T_map_cam @ se3.inverse(
-        se3.stretched(there.T_map_cam, scale)))
+        se3.stretched(there.T_map_cam, scale)), (2, 2))
     assert both.number == 0 and both.ids == [0, 1, 2, 3, 4]
     for n, k in both.keyframes.items():
         true = keyframe(n, poses[n])
