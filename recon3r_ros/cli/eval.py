@@ -71,11 +71,14 @@ def execute(arguments: argparse.Namespace) -> int:
     :param arguments: as parsed
     :returns: the exit status
     """
-    from recon3r_ros.evaluation.results import evaluate  # needs an extra, unlike --help
+    from recon3r_ros.evaluation.results import (  # needs an extra, unlike --help
+        evaluate,
+        map_folders,
+    )
     evaluation = evaluate(arguments.output, arguments.truth, arguments.max_diff, arguments.offset)
     show(evaluation)
     maps = {}
-    for folder in sorted(Path(arguments.output).glob('map_*/')):
+    for folder in map_folders(Path(arguments.output)):
         own = evaluate(folder, arguments.truth, arguments.max_diff, arguments.offset)
         maps[folder.name] = replace(own, frames=evaluation.frames)
         console().rule(folder.name)

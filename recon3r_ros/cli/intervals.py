@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 #: Intervals that are named one by one
 NAMED = 5
-#: Cause of an image that was tracked, and has no pose any more
+#: Causes: of an image that had a pose and has none any more, and where none was measured
 DROPPED = 'few landmarks, and off the path of the images around it'
+UNKNOWN = 'unknown cause'
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,14 @@ def intervals(names: Mapping[int, str], posed: Collection[int], causes: Mapping[
 
     :param names: of all images, by their index, in order
     :param posed: indices of those with a pose
-    :param causes: why the others had none when they were processed; '' where they had one
+    :param causes: why the others had none when they were processed; '' where that is unknown
     """
     found = []
     run: list[int] = []
 
     def close() -> None:
         if run:
-            cause, _ = Counter(causes.get(i, 'unknown cause') or DROPPED for i in run
-                               ).most_common(1)[0]
+            cause, _ = Counter(causes.get(i) or UNKNOWN for i in run).most_common(1)[0]
             found.append(Interval(names[run[0]], names[run[-1]], len(run), cause))
             run.clear()
 

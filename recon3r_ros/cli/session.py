@@ -14,9 +14,10 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
-from recon3r_ros.cli.intervals import Interval, intervals, lines
+from recon3r_ros.cli.intervals import DROPPED, Interval, intervals, lines
 from recon3r_ros.cli.report import MapReport, RunReport, Timings
 from recon3r_ros.cli.results import write_results, write_trajectories
+from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import causes, Sequence
@@ -37,6 +38,7 @@ from recon3r_ros.slam.types import (
     PointCloud,
     StageTimes,
     TrackedFrame,
+    TrackingState,
     Update,
 )
 
@@ -76,6 +78,9 @@ class Session:
         self._finish_s = 0.0
         self._smooth_s = 0.0
         self._complete_s = 0.0
+        #: Of tracking after the last frame
+        self._state: TrackingState | None = None
+        self._posed: set[int] = set()
         self._causes: dict[int, str] = {}
         self._times: list[StageTimes] = []
         self._frame_s: list[float] = []
@@ -137,6 +142,8 @@ class Session:
                   *update.masked)
         if frame is not None:
             self._causes[frame.index] = update.cause
+        self._posed.update(tracked.index for tracked in update.frames)
+        if frame is not None:
             self._note(update)
             if all(f.mask is None for f in frames if f.index == frame.index):
                 self._writer.unknown_mask(frame.name, frame.image.shape[:2])
@@ -168,11 +175,14 @@ class Session:
         :param advance: called after each image that is read again
         """
         begin = perf_counter()
+        self.update(self._system.settle(), None)
+        self._state = self._system.state
         posed = 1
         while posed:  # a new keyframe may place others
             posed = 0
-            for known in self._system.maps:
-                self._system.activate(known.number)
+            for number in [known.number for known in self._system.maps]:
+                if not self._system.activate(number):
+                    continue
                 posed += sum(self._complete(name, stretches, advance)
                              for name, stretches in self._system.stretches().items() if stretches)
         self._complete_s = perf_counter() - begin
@@ -181,12 +191,13 @@ class Session:
                   ) -> int:
         """Pose images of some stretches of a camera; return how many got a pose."""
         needed = {i for stretch in stretches for i in stretch.needed}
+        last = max(needed)
 
         def again() -> Iterator[Frame]:
             for frame in self._sequence:
                 if frame.index in needed and frame.camera_name == camera_name:
                     yield frame
-                if frame.index >= max(needed):
+                if frame.index >= last:
                     return
                 advance()
 
@@ -246,6 +257,7 @@ class Session:
         :returns: the report, written last
         """
         begin = perf_counter()
+        self._state = self._state or self._system.state
         self._writer.images(self._images)
         sizes = {}
         for known in self._system.maps:
@@ -268,8 +280,9 @@ class Session:
                       f'{largest}, all are in map_N')
         posed = {f.index for known in self._system.maps or [self._system.map]
                  for f, _ in self._system.trajectory(known=known)}
-        unposed = intervals({i: image.file_name for i, image in self._images.items()}, posed,
-                            self._causes)
+        unposed = [] if self._masks_alone else intervals(
+            {i: image.file_name for i, image in self._images.items()}, posed,
+            {**self._causes, **dict.fromkeys(self._posed, DROPPED)})
         self._warn_if_poor(unposed, found.points)
         self._writer.close()
         report = self._report(
@@ -287,7 +300,10 @@ class Session:
             with ThreadPoolExecutor(1) as pool:
                 pending = pool.submit(self._driver.saved)
                 cloud = fuse(keyframes, self._voxel_size)
-                saved = pending.result()
+                try:
+                    saved = pending.result()
+                except Recon3rError as error:
+                    self.warn(f'no map.npz: {error}')
         write_results(writer, keyframes, trajectory, cloud, saved, self._metres)
         if colmap:
             self._write_colmap(writer.output, trajectory, cloud.scaled(self._metres))
@@ -396,7 +412,7 @@ class Session:
             fixed_percent=max((100 * float(self._system.fixed(name).mean())
                                for name in self._first
                                if self._system.lens(name) is not None), default=0.0),
-            state=self._system.state.value, scale=found.scale,
+            state=(self._state or self._system.state).value, scale=found.scale,
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
             peak_memory_mb=peak_memory_mb(self._mapping.pid), masks_alone=self._masks_alone,

@@ -94,6 +94,13 @@ class Evaluation:
         return self.tracked / self.frames if self.frames else 0.0
 
 
+def map_folders(output: Path) -> list[Path]:
+    """Return the folders of the maps of a run, where it has several."""
+    path = output / 'report.json'
+    report = _json(path, dict) if path.is_file() else {}
+    return [output / f'map_{part["number"]}' for part in report.get('maps', ())]
+
+
 def evaluate(output: str | Path, truth: str | Path,
              max_difference_s: float = MAX_STAMP_DIFFERENCE, offset_s: float = 0.0) -> Evaluation:
     """

@@ -51,7 +51,14 @@ class Atlas:
     def refine(self, others: Iterable[Map]) -> None:
         """Take over earlier maps as they are now."""
         for known in others:
-            self._earlier[known.number] = known, self._earlier[known.number][1]
+            if known.number in self._earlier:
+                self._earlier[known.number] = known, self._earlier[known.number][1]
+
+    def activate(self, number: int) -> None:
+        """Make an earlier map the present one, as it was known last."""
+        known, scale = self._earlier.pop(number)
+        self.set_aside()
+        self.map, self.scale = known, scale
 
     def earlier_metrics(self, source: str) -> dict[int, MetricScale | None]:
         """Metres per unit of the earlier maps, where known, by number; see `System.metric`."""

@@ -28,7 +28,7 @@ from recon3r_ros.slam.types import Frame, Keyframe, Map, TrackedFrame
 Array = NDArray[np.float64]
 
 #: Frames of a stretch that are kept at once; a longer one is completed part by part
-MAX_STRETCH = 150
+MAX_STRETCH = 60
 #: Frames before a stretch to which its brightness is relative
 EXPOSURE_FRAMES = 10
 #: Attempts to make a keyframe in a stretch, and keyframes that look similar to try for each
@@ -202,7 +202,7 @@ class Completion:
         self._attempts -= 1
         request = self._frontend.relocalisation(unposed.frame, unposed.gray)
         number, known = self._executor.call(
-            Mapper.add, untracked(unposed.frame), request.view, request.gray, (), 1.0,
+            Mapper.complete, untracked(unposed.frame), request.view, request.gray,
             CANDIDATES).result()
         if number is None:
             return None

@@ -15,6 +15,7 @@ from time import perf_counter, thread_time
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import PosePrior, Predictor
 from recon3r_ros.slam.atlas import Atlas
@@ -173,7 +174,8 @@ class System:
 
     def stretches(self) -> dict[str, list[Stretch]]:
         """Frames without a pose, by camera."""
-        return {name: stretches(self._seen[name], self._trajectory.posed(name), frontend.cut_at)
+        return {name: stretches(self._trajectory.missing(name, self._seen.get(name, ())),
+                                self._trajectory.posed(name), frontend.cut_at)
                 for name, frontend in self._frontends.items()}
 
     def complete(self, frames: Iterable[Frame], camera_name: str = 'camera') -> Update:
@@ -211,6 +213,7 @@ class System:
                 known, {n: f.rectifier.tracking_camera for n, f in self._frontends.items()})
             self._trajectory.drop_outliers(known)
         self._trajectory.settle()
+        self._refocus(self.map)
         if self.map.started:
             return settled
         turned = [replace(frame, scale=self.map.scale_of(frame.keyframe))
@@ -219,14 +222,26 @@ class System:
             self._trajectory.add(frame)
         return Update(self.state, tuple(turned), None)
 
-    def activate(self, number: int) -> None:
-        """Make another map the present one; cameras are lost in it."""
+    def settle(self) -> Update:
+        """Take over all that is pending; waits until it is finished."""
+        return self._settle_all()
+
+    def activate(self, number: int) -> bool:
+        """
+        Make another map the present one; cameras are lost in it.
+
+        :return: whether it can be changed; an earlier map cannot, whose mapping process has ended
+        """
+        self._settle_all()
+        _, known = self._executor.call(Mapper.activate, number).result()
         if number != self.map.number:
-            self._settle_all()
-            self._set_aside()
-            _, known = self._executor.call(Mapper.activate, number).result()
+            self._atlas.activate(number)
+            for frontend in self._frontends.values():
+                frontend.leave_map()
+            self._refocus(self.map)
+        if known.number == number:
             self._atlas.take(known)
-            self._refocus(known)
+        return known.number == number
 
     def smooth_motion(self, frames: Iterable[Frame], camera_name: str = 'camera'
                       ) -> dict[int, NDArray[np.bool_]]:
@@ -277,6 +292,9 @@ class System:
         """
         self._settle_all()
         saved, known = self._executor.call(Mapper.saved, metric).result()
+        if known.number != self.map.number:
+            raise Recon3rError(f'map {self.map.number} cannot be saved to be continued: its '
+                               'mapping process has ended')
         self._atlas.take(known)
         return saved
 
@@ -310,6 +328,7 @@ class System:
         if pending is not None and pending.frontend.name == camera_name:
             self._settle_all()
         self._frontends.pop(camera_name, None)
+        self._seen.pop(camera_name, None)
         if not self.map.started and not self.maps:
             self.reset()
 
@@ -431,8 +450,8 @@ class System:
             # Its own keyframe is in the units of before, but for a map that was joined
             if each is not frontend or known.number != before.number:
                 each.rescale(before, known)
-        if known.number != before.number and request.T_reference_cam is not None:
-            assert frontend.reference is not None
+        if (known.number != before.number and request.T_reference_cam is not None
+                and frontend.reference is not None):
             request = replace(request, T_reference_cam=se3.stretched(
                 request.T_reference_cam, known.scale_of(frontend.reference)
                 / before.scale_of(frontend.reference)))
@@ -447,7 +466,8 @@ class System:
                 and frontend.state is not TrackingState.TRACKING):
             found.append(self._record_keyframe(keyframe))
         found += [self._record(frontend, p)
-                  for p in frontend.take_over(request, keyframe, before)]
+                  for p in frontend.take_over(
+                      request, keyframe, before if known.number == before.number else known)]
         return Update(frontend.state, tuple(found), keyframe)
 
     def _set_aside(self) -> None:

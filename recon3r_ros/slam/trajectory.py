@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +43,8 @@ class Trajectory:
     def __init__(self) -> None:
         self._frames: dict[int, TrackedFrame] = {}
         self._next_serial = 0
+        #: Cameras and indices of all frames that ever had a pose
+        self._known: set[tuple[str, int]] = set()
         self._sightings: deque[_Sighting] = deque(maxlen=MAX_SIGHTINGS)
         self._keyframes: set[int] = set()
 
@@ -62,6 +64,7 @@ class Trajectory:
         if pixels is not None and found is not None:
             self._sightings.append(_Sighting(self._next_serial, pixels, found))
         self._frames[self._next_serial] = replace(frame, mask=None)
+        self._known.add((frame.camera_name, frame.index))
         self._next_serial += 1
         if len(self._frames) > MAX_FRAMES:
             for serial in list(self._frames)[1:len(self._frames) // 2:2]:
@@ -82,6 +85,11 @@ class Trajectory:
         """Return the frames of one camera, by index."""
         return {f.index: f for f in self._frames.values() if f.camera_name == camera_name}
 
+    def missing(self, camera_name: str, seen: Iterable[int]) -> list[int]:
+        """Of frames of one camera, by index, leave out those that were thinned out."""
+        posed = self.posed(camera_name)
+        return [i for i in seen if i in posed or (camera_name, i) not in self._known]
+
     def place_anew(self, known: Map, cameras: Mapping[str, Camera]) -> None:
         """
         Re-estimate the poses of a map's frames from their keyframes' refined landmarks.
@@ -100,7 +108,8 @@ class Trajectory:
             if use.sum() < MIN_INLIERS:
                 continue
             camera = cameras[tracked.camera_name]
-            result = _refined(points[use], sighting.pixels[use], camera, tracked.T_keyframe_cam)
+            result = _refined(points[use], sighting.pixels[use], camera, se3.stretched(
+                tracked.T_keyframe_cam, known.scale_of(tracked.keyframe) / tracked.scale))
             if previous is not None and previous.keyframe == tracked.keyframe and (
                     result is None or result.inliers.mean() < PLAUSIBLE_SHARE):
                 # Its pose may come from wrong depths; the one before it is already re-estimated

@@ -10,7 +10,7 @@ NAMES = {i: f'{i:03d}.png' for i in range(0, 40, 2)}
 
 
 def test_intervals_have_the_most_frequent_cause() -> None:
-    causes = {0: 'blur', 2: 'blur', 4: 'contrast', 20: 'lost'}
+    causes = {0: 'blur', 2: 'blur', 4: 'contrast', 20: 'lost', 38: ''}
     posed = set(NAMES) - {0, 2, 4, 20, 38}
     assert intervals(NAMES, posed, causes) == [
         Interval('000.png', '004.png', 3, 'blur'), Interval('020.png', '020.png', 1, 'lost'),

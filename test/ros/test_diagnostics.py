@@ -73,7 +73,8 @@ def test_a_healthy_camera_in_figures():
     status = camera()
     assert (status.level, status.message) == (OK, 'tracking')
     assert values(status) == {
-        'state': 'tracking', 'images received': '300', 'images posed': '290',
+        'state': 'tracking', 'no pose because': '',
+        'images received': '300', 'images posed': '290',
         'images dropped': '4', 'images rejected': '2', 'last reason': 'step is 5',
         'intrinsics': '', 'queue': '1', 'rate': '30.0 Hz',
         'stamp to pose': '21 ms', 'last image': '0.0 s ago'}

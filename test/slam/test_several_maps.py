@@ -10,9 +10,12 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.sim import SimulatedSequence
+from recon3r_ros.slam.backend.executor import InProcessExecutor
+from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Map, Update
@@ -125,3 +128,19 @@ def test_a_sink_withdraws_the_map_before_another_one() -> None:
     assert set(record.events[:before]) == {'keyframe of map 0'}
     assert record.events[before + 1] == 'keyframe of map 1'
     assert len(driver.saved_earlier()) == 1
+
+
+def test_an_earlier_map_outlives_its_mapper() -> None:
+    """A mapper that is started again has the present map alone; what was known stays."""
+    mapper = Mapper(GeometricPredictor())
+    system = System(executor=InProcessExecutor(mapper))
+    for frame in frames(AWAY):
+        system.add(frame)
+    assert [known.number for known in system.maps] == [0, 1]
+    mapper.recover(mapper.snapshot(), mapper.views)
+    system.finish()
+    assert [known.number for known in system.maps] == [0, 1]
+    assert not system.activate(0) and len(system.trajectory()) > 15
+    with pytest.raises(Recon3rError, match='mapping process has ended'):
+        system.saved()
+    assert system.activate(1) and system.saved().map.keyframes

@@ -50,9 +50,11 @@ def joined(base: MapState, addition: MapState, scale: float,
     :param link: keyframes of the base and of the addition at one place; may be the same
     """
     keyframes = dict(base.keyframes)
+    focal = base.focal_factor / addition.focal_factor
     for i, k in addition.keyframes.items():
         keyframes[i] = replace(
-            k, T_map_cam=se3.normalized(T_base_addition @ se3.stretched(k.T_map_cam, scale)),
+            k, camera=replace(k.camera, fx=k.camera.fx * focal, fy=k.camera.fy * focal),
+            T_map_cam=se3.normalized(T_base_addition @ se3.stretched(k.T_map_cam, scale)),
             landmarks=k.landmarks / scale,
             inverse_depth=k.inverse_depth / np.float32(scale))
     keyframes = {i: keyframes[i] for i in sorted(keyframes)}
@@ -69,7 +71,8 @@ def joined(base: MapState, addition: MapState, scale: float,
           and (e.i in addition.keyframes) != (e.j in addition.keyframes)),
         *((link,) if link[0] != link[1] else ())})
     return replace(
-        addition.fork(), number=base.number, keyframes=keyframes, pairing=pairing, graph=graph,
+        addition.fork(), number=base.number, next_id=max(base.next_id, addition.next_id),
+        keyframes=keyframes, pairing=pairing, graph=graph,
         seen=Sightings(seen.values()), edges=edges, focal_factor=base.focal_factor,
         retired={**base.retired, **addition.retired},
         model_scale=base.model_scale.copy())

@@ -91,9 +91,9 @@ class Mapper:
         return [state.snapshot() for state in self._others]
 
     def activate(self, number: int) -> None:
-        """Continue in an earlier map."""
-        if number != self._state.number:
-            state = next(s for s in self._others if s.number == number)
+        """Continue in an earlier map, unless that was lost with a mapper."""
+        state = next((s for s in self._others if s.number == number), None)
+        if state is not None:
             self._others = [s for s in (*self._others, self._state)
                             if s is not state and s.started]
             self._state = state
@@ -146,6 +146,7 @@ class Mapper:
         state.retired = dict(known.retired)
         state.model_scale = ModelScale(known.metric)
         state.calibrated = all(v.calibrated for v in views.values())
+        state.number = known.number
         self._take_in(known, views)
 
     def _take_in(self, known: Map, views: Mapping[int, ArchivedView]) -> None:
@@ -187,8 +188,7 @@ class Mapper:
         return max((state.next_id for state in kept), default=0)
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
-            in_use: Collection[int] = (), overlap: float = 1.0,
-            candidates: int = pair_graph.LOST_CANDIDATES) -> int | None:
+            in_use: Collection[int] = (), overlap: float = 1.0) -> int | None:
         """
         Add a keyframe: predict it with its partners, estimate its pose, refine the window.
 
@@ -196,19 +196,36 @@ class Mapper:
         :param gray: (H', W') uint8 tracking image
         :param in_use: keyframes that cameras are tracked against, which are not culled
         :param overlap: of a first pair, see `begin`
-        :param candidates: similar keyframes to try as partners, where its pose is unknown
         :return: its id, or None where no partner shows the same scene with enough parallax, or
             where too few of its observations agree with the map
         """
         state = self._state
         new = New.of(state, max(state.next_id, self._next_id), frame, view, gray, overlap)
         needed = self.options.min_agreement
-        added = (relocalised(state, new, candidates, needed)
+        added = (relocalised(state, new, pair_graph.LOST_CANDIDATES, needed)
                  if view.pose is None and state.started else tracked(state, new, needed))
         if added is None:
             return None
-        self._commit(added, in_use)
+        self._commit(added)
+        self._cull(self._state, in_use)
         self._join(new)
+        return added.number
+
+    def complete(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8], candidates: int
+                 ) -> int | None:
+        """
+        Relocalise a keyframe after the last frame; nothing is culled or joined, see `take_back`.
+
+        :param view: with its dynamic mask
+        :param gray: (H', W') uint8 tracking image
+        :param candidates: similar keyframes to try as partners
+        :return: its id, or None where it is not in the map
+        """
+        new = New.of(self._state, max(self._state.next_id, self._next_id), frame, view, gray)
+        added = relocalised(self._state, new, candidates, self.options.min_agreement)
+        if added is None:
+            return None
+        self._commit(added)
         return added.number
 
     def recall(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]) -> int | None:
@@ -225,18 +242,17 @@ class Mapper:
                 other, new, pair_graph.LOST_CANDIDATES, self.options.min_agreement)
             if added is not None:
                 self.activate(other.number)
-                self._commit(added, ())
+                self._commit(added)
                 return added.number
         return None
 
-    def _commit(self, added: Added, in_use: Collection[int]) -> None:
+    def _commit(self, added: Added) -> None:
         state, number = added.state, added.number
         densify(state, state.ids[-1 if len(state.keyframes) > 2 else -2:])
         self._compare_scale(state, state.ids[-WINDOW:])
         self._state = state
         self._close(state, number, added.pairs, added.loop)
         self._leave_window(state)
-        self._cull(state, in_use)
 
     def _join(self, new: New) -> None:
         """Join the present map with an earlier one in which its new keyframe is relocalised."""
@@ -334,7 +350,7 @@ class Mapper:
         solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
         refine_finely(state)
         # Older keyframes have no pairs any more: their depths are scaled as their landmarks
-        for i in ids[:-WINDOW]:
+        for i in ids:
             keyframe = state.keyframes[i]
             known = (before[i] > 0) & (keyframe.landmarks > 0)
             if known.any():

@@ -57,8 +57,13 @@ class MotionDetector:
         self.evidence.refocus(camera)
 
     def reset(self) -> None:
-        """Drop all frames."""
+        """Drop all frames, and what is fixed to the camera."""
         self.evidence.reset()
+        self.restart()
+
+    def restart(self) -> None:
+        """Drop all frames: the next ones have poses in another map."""
+        self.evidence.restart()
         self._histograms: Map | None = None
         self._weight = np.float32(0)
         self._objects.reset()

@@ -179,8 +179,12 @@ class MotionEvidence:
         return self._fixed.cells if self._static is None else self._fixed.cells | self._static
 
     def reset(self) -> None:
-        """Drop all frames."""
+        """Drop all frames, and what is fixed to the camera."""
         self._fixed.reset()
+        self.restart()
+
+    def restart(self) -> None:
+        """Drop all frames."""
         self._past: deque[_Past] = deque(maxlen=max(self._lags))
         self._reference: Keyframe | None = None
         self._surface: BoundedSurface | None = None

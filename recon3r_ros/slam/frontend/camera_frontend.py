@@ -204,6 +204,7 @@ class CameraFrontend:
             self.rectifier.tracking_camera, self._options.tracked_landmarks)
         self._initializer.clear()
         self._relocalizer.clear()
+        self.masks.restart()
         self._recalled_ns = None
         self._state = TrackingState.INITIALISING
 
@@ -340,6 +341,8 @@ class CameraFrontend:
         if not known.keyframes or (own and reference is None and not busy):
             # The very first frame, or the first one after a cut
             return replace(step, request=self._request(Purpose.START, frame, gray))
+        if reference is None and known.number and not busy and self._is_recall_due(frame):
+            return replace(step, request=self._request(Purpose.RECALL, frame, gray, mask))
         if reference is None:
             return step  # another camera begins the map, or a pair from before a cut is pending
         track = self._tracker.track(gray)
@@ -400,6 +403,7 @@ class CameraFrontend:
         self._tracker = KeyframeTracker(
             self.rectifier.tracking_camera, self._options.tracked_landmarks)
         self.masks.reset()
+        self._exposure = Exposure()
         self._sharpness.clear()
 
     def _without_pose(self, frame: Frame, seen: SeenFrame) -> tuple[Mask | None, FrontendStep]:

@@ -53,12 +53,13 @@ class Exposure:
         :param found: blocks of it that were found in the frame before
         :return: the frame and its tracking image; as they are where their brightness is steady
         """
-        self._gain += _step(found)
+        self._gain = float(np.clip(
+            self._gain + _step(found), -np.log(LARGEST), np.log(LARGEST)))
         self._gain -= float(np.clip(self._gain, -FOLLOWS, FOLLOWS))
         taken = self._gain - float(np.clip(self._gain, -TOLERATED, TOLERATED))
         if taken == 0.0:
             return frame, gray
-        factor = float(np.clip(np.exp(-taken), 1 / LARGEST, LARGEST))
+        factor = float(np.exp(-taken))
         return replace(frame, image=_scaled(frame.image, factor)), _scaled(gray, factor)
 
 

@@ -121,6 +121,11 @@ class FrameMasks:
         self._detector.reset()
         self._propagation.reset()
 
+    def restart(self) -> None:
+        """Forget all frames, but not what is fixed to the camera: another map begins."""
+        self._detector.restart()
+        self._propagation.reset()
+
     def mark(self) -> None:
         """See `MotionDetector.mark`."""
         self._detector.mark()
