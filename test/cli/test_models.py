@@ -22,7 +22,7 @@ from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch
 
 #: Images of the sequence that are used: networks take seconds for each
-COUNT = 5
+COUNT = 3
 
 
 @pytest.fixture(scope='module')

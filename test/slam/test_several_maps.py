@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -31,14 +30,30 @@ def frames(way: Way) -> list[Frame]:
             for i, (scene, n) in enumerate(way)]
 
 
-@lru_cache
-def run(way: tuple[tuple[SimulatedSequence, int], ...]) -> System:
-    """Process a video, and finish."""
-    system = System(GeometricPredictor())
+class Record:
+    """A sink that remembers what happened, in order."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.events: list[str] = []
+
+    def update(self, update: Update, frame: Frame | None) -> None:
+        """Take note of a keyframe's map."""
+        if update.keyframe is not None:
+            self.events.append(f'keyframe of map {self.system.map.number}')
+
+    def reset(self) -> None:
+        """Take note."""
+        self.events.append('reset')
+
+
+def run(way: Way) -> tuple[Driver, Record]:
+    """Process a video."""
+    record = Record(System(GeometricPredictor()))
+    driver = Driver(record.system, record)
     for frame in frames(way):
-        system.add(frame)
-    system.finish()
-    return system
+        driver.add(frame)
+    return driver, record
 
 
 def error(system: System, known: Map, way: Way) -> float:
@@ -57,7 +72,9 @@ BACK = (*AWAY, *((HERE, n) for n in range(20, 60)))
 
 
 def test_another_place_is_another_map() -> None:
-    system = run(AWAY)
+    driver, _ = run(AWAY)
+    system = driver.system
+    driver.finish()
     first, second = system.maps
     assert (first.number, second.number) == (0, 1)
     assert not set(first.keyframes) & set(second.keyframes), 'ids are unique'
@@ -65,10 +82,20 @@ def test_another_place_is_another_map() -> None:
         assert error(system, known, AWAY) < 0.02
         assert {f.index for f, _ in system.trajectory()} <= set(inside)
         assert len(system.trajectory()) > 15
+        assert set(driver.saved().map.keyframes) == set(known.keyframes)
+        assert len(driver.saved_earlier()) == 1
+    driver.reset()
+    assert system.maps == [] and not system.map.keyframes
 
 
 def test_back_in_the_first_place_its_map_goes_on() -> None:
-    system = run(BACK)
+    driver, record = run(BACK)
+    assert record.events.count('reset') in (1, 2), 'to the second map, and perhaps back'
+    before = record.events.index('reset')
+    assert set(record.events[:before]) == {'keyframe of map 0'}
+    assert record.events[before + 1] == 'keyframe of map 1'
+    driver.finish()
+    system = driver.system
     first, second = system.maps
     assert error(system, first, BACK) < 0.02
     seen = {f.index for f, _ in system.trajectory()}
@@ -77,57 +104,12 @@ def test_back_in_the_first_place_its_map_goes_on() -> None:
     assert error(system, second, BACK) < 0.02
 
 
-@pytest.mark.parametrize('number', [0, 1])
-def test_every_map_can_be_saved(number: int) -> None:
-    system = run(AWAY)
-    system.activate(number)
-    assert set(system.saved().map.keyframes) == set(system.maps[number].keyframes)
-
-
 def test_a_short_interruption_begins_no_map() -> None:
-    """A second of something else: the map is found again."""
-    way = tuple([(HERE, n) for n in range(40)] + [(THERE, n) for n in range(10)]
-                + [(HERE, n) for n in range(36, 60)])
-    assert [known.number for known in run(way).maps] == [0]
-
-
-def test_reset_forgets_all_maps() -> None:
-    system = System(GeometricPredictor())
-    for frame in frames(AWAY):
-        system.add(frame)
-    system.reset()
-    assert system.maps == [] and not system.map.keyframes
-
-
-class Record:
-    """A sink that remembers what happened, in order."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.system: System | None = None
-
-    def update(self, update: Update, frame: Frame | None) -> None:
-        """Take note of a keyframe's map."""
-        assert self.system is not None
-        if update.keyframe is not None:
-            self.events.append(f'keyframe of map {self.system.map.number}')
-
-    def reset(self) -> None:
-        """Take note."""
-        self.events.append('reset')
-
-
-def test_a_sink_withdraws_the_map_before_another_one() -> None:
-    record = Record()
-    system = record.system = System(GeometricPredictor())
-    driver = Driver(system, record)
-    for frame in frames(BACK):
-        driver.add(frame)
-    assert record.events.count('reset') in (1, 2), 'to the second map, and perhaps back'
-    before = record.events.index('reset')
-    assert set(record.events[:before]) == {'keyframe of map 0'}
-    assert record.events[before + 1] == 'keyframe of map 1'
-    assert len(driver.saved_earlier()) == 1
+    """A third of a second of something else: the map is found again."""
+    way = ([(HERE, n) for n in range(40)] + [(THERE, n) for n in range(10)]
+           + [(HERE, n) for n in range(36, 60)])
+    driver, _ = run(way)
+    assert [known.number for known in driver.system.maps] == [0]
 
 
 def test_an_earlier_map_outlives_its_mapper() -> None:
