@@ -41,6 +41,13 @@ class Match:
 
 def thumbnail(gray: Gray) -> Gray:
     """Reduce an image (H, W) to blocks of pixels."""
+    # By a whole number first, which is four times as fast
+    height, width = gray.shape
+    factor = max(1, min(width // (2 * COLUMNS * BLOCK), height // (2 * ROWS * BLOCK)))
+    if factor > 1:
+        rows, columns = height // factor, width // factor
+        gray = cv2.resize(gray[:rows * factor, :columns * factor], (columns, rows),
+                          interpolation=cv2.INTER_AREA)
     return cv2.resize(gray, (COLUMNS * BLOCK, ROWS * BLOCK), interpolation=cv2.INTER_AREA)
 
 
