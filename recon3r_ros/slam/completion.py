@@ -31,8 +31,9 @@ Array = NDArray[np.float64]
 MAX_STRETCH = 60
 #: Frames before a stretch to which its brightness is relative
 EXPOSURE_FRAMES = 10
-#: Attempts to make a keyframe in a stretch, and keyframes that look similar to try for each
-MAX_ATTEMPTS, CANDIDATES = 12, 20
+#: Attempts to make a keyframe in a stretch and in all, and keyframes that look similar to try for
+#: each: an attempt takes up to two seconds
+MAX_ATTEMPTS, MAX_IN_ALL, CANDIDATES = 8, 24, 10
 #: Time between images, seconds, up to which one is tracked from the other
 NEIGHBOURS_S = 0.5
 #: Difference of a relocalised pose from a tracked one: share of the depth, and degrees
@@ -130,7 +131,7 @@ class Completion:
     def __init__(self, frontend: CameraFrontend, executor: Executor, known: Map) -> None:
         self._frontend = frontend
         self._executor = executor
-        self._attempts = 0
+        self._attempts, self._left = 0, MAX_IN_ALL
         #: The map as it is now
         self.map = known
 
@@ -155,7 +156,7 @@ class Completion:
 
     def _completed(self, stretch: Stretch, unposed: list[Unposed]
                    ) -> Iterator[Placed | Keyframe]:
-        self._attempts = MAX_ATTEMPTS
+        self._attempts = min(MAX_ATTEMPTS, self._left)
         start, end = (None if f is None else Start.at(f, self.map)
                       for f in (stretch.before, stretch.after))
         forward = self._tracked(unposed, start)
@@ -200,6 +201,7 @@ class Completion:
         if not self._attempts:
             return None
         self._attempts -= 1
+        self._left -= 1
         request = self._frontend.relocalisation(unposed.frame, unposed.gray)
         number, known = self._executor.call(
             Mapper.complete, untracked(unposed.frame), request.view, request.gray,

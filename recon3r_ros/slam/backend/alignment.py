@@ -130,6 +130,8 @@ class PoseGraph:
         :param initial: S_map_keyframe (4, 4) of new keyframes; the very first one is fixed
         :param edges: measurements; one between the same keyframes replaces an older one
         :return: S_map_keyframe (4, 4) of all keyframes
+        :raises GeometryError: where the system is too poorly conditioned to be solved; the graph
+            cannot be used any more
         """
         import gtsam
         graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
@@ -153,7 +155,10 @@ class PoseGraph:
             graph.add(gtsam.BetweenFactorSimilarity3(
                 edge.i, edge.j, _to_gtsam(edge.S_i_j), noise))
             keys.append(key)
-        result = self._isam.update(graph, values, replaced)
+        try:
+            result = self._isam.update(graph, values, replaced)
+        except RuntimeError as error:
+            raise GeometryError('the pose graph is indeterminate') from error
         for added, index in zip(keys, result.getNewFactorsIndices()):
             if added is not None:
                 self._factors[added] = index

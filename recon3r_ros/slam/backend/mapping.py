@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 import logging
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.models.types import Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
@@ -206,7 +208,8 @@ class Mapper:
                  if view.pose is None and state.started else tracked(state, new, needed))
         if added is None:
             return None
-        self._commit(added)
+        if not self._commit(added):
+            return None
         self._cull(self._state, in_use)
         self._join(new)
         return added.number
@@ -223,10 +226,7 @@ class Mapper:
         """
         new = New.of(self._state, max(self._state.next_id, self._next_id), frame, view, gray)
         added = relocalised(self._state, new, candidates, self.options.min_agreement)
-        if added is None:
-            return None
-        self._commit(added)
-        return added.number
+        return None if added is None or not self._commit(added) else added.number
 
     def recall(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]) -> int | None:
         """
@@ -242,17 +242,36 @@ class Mapper:
                 other, new, pair_graph.LOST_CANDIDATES, self.options.min_agreement)
             if added is not None:
                 self.activate(other.number)
-                self._commit(added)
-                return added.number
+                return added.number if self._commit(added) else None
         return None
 
-    def _commit(self, added: Added) -> None:
-        state, number = added.state, added.number
+    def _commit(self, added: Added) -> bool:
+        """Take over a map with a new keyframe, unless the pose graph cannot take the keyframe."""
+        state, number, before = added.state, added.number, self._state
         densify(state, state.ids[-1 if len(state.keyframes) > 2 else -2:])
         self._compare_scale(state, state.ids[-WINDOW:])
         self._state = state
-        self._close(state, number, added.pairs, added.loop)
+        try:
+            self._close(state, number, added.pairs, added.loop)
+        except GeometryError as error:
+            _log.info('keyframe %s rejected: %s, its depths are degenerate',
+                      state.keyframes[number].name, error)
+            self._state = before
+            self._rebuild_graph(before)
+            return False
         self._leave_window(state)
+        return True
+
+    @staticmethod
+    def _rebuild_graph(state: MapState) -> None:
+        """Make the pose graph anew, from the present poses."""
+        graph, state.graph = state.graph, MapGraph()
+        state.graph.scales = {i: s for i, s in graph.scales.items()
+                              if i in state.keyframes or i in state.retired}
+        ids = state.ids
+        with suppress(GeometryError):
+            state.graph.extend(state.keyframes, [
+                (i, j) for n, i in enumerate(ids) for j in ids[n + 1:n + 1 + CHAINED]])
 
     def _join(self, new: New) -> None:
         """Join the present map with an earlier one in which its new keyframe is relocalised."""
@@ -276,8 +295,12 @@ class Mapper:
         scale = relative_scale(here, there)
         if scale is None:
             return False
-        self._state = joined(added.state, addition, scale, here.T_map_cam @ se3.inverse(
-            se3.stretched(there.T_map_cam, scale)), (added.number, number))
+        T_base_addition = here.T_map_cam @ se3.inverse(se3.stretched(there.T_map_cam, scale))
+        try:
+            self._state = joined(
+                added.state, addition, scale, T_base_addition, (added.number, number))
+        except GeometryError:
+            return False
         refine(self._state, {p.partner for p in added.pairs})
         _log.info('maps %d and %d joined at keyframe %s', added.state.number, addition.number,
                   there.name)

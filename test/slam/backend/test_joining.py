@@ -6,17 +6,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 from keyframes_by_hand import at_x, keyframe
 import numpy as np
 import pytest
+from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.models.types import View
 from recon3r_ros.slam.backend.joining import joined, relative_scale
+from recon3r_ros.slam.backend.map_graph import MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
+from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
-from recon3r_ros.slam.types import Keyframe
+from recon3r_ros.slam.types import Keyframe, TrackedFrame
+from simulated import as_frame, still_scene
 
 
 def state(number: int, *keyframes: Keyframe) -> MapState:
@@ -66,3 +72,22 @@ def test_a_map_in_other_units_takes_its_place() -> None:
         assert np.allclose(k.landmarks, true.landmarks, rtol=2e-2)
     # Frames tracked in the units of before are stretched by this
     assert both.graph.scales[4] == pytest.approx(1.2 * scale) and both.graph.scales[0] == 1.0
+
+
+def test_a_keyframe_that_the_pose_graph_cannot_take_changes_nothing(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = still_scene(1, 60)
+    mapper = Mapper(GeometricPredictor())
+    views = [View(as_frame(scene, n).image, scene.camera) for n in (0, 30, 40)]
+    grays = [cv2.cvtColor(v.image, cv2.COLOR_RGB2GRAY) for v in views]
+    mapper.start(TrackedFrame('0', 0, 0), views[0], grays[0])
+    assert mapper.add(TrackedFrame('1', 1, 12), views[1], grays[1]) is not None
+    before = mapper.snapshot()
+
+    def indeterminate(*_: object) -> None:
+        raise GeometryError('the pose graph is indeterminate')
+    with monkeypatch.context() as broken:
+        broken.setattr(MapGraph, 'extend', indeterminate)
+        assert mapper.add(TrackedFrame('2', 2, 24), views[2], grays[2]) is None
+    assert mapper.snapshot().keyframes == before.keyframes
+    assert mapper.add(TrackedFrame('2', 2, 24), views[2], grays[2]) is not None
