@@ -87,6 +87,8 @@ class System:
         self._trajectory = Trajectory()
         #: Indices of the frames of each camera
         self._seen: dict[str, list[int]] = {}
+        #: Cameras and indices of frames posed after the last one
+        self._late: set[tuple[str, int]] = set()
         self._atlas = Atlas(ScaleSources())
         self._ordered: Ordered | None = None
         self._begun: Begun | None = None
@@ -195,6 +197,7 @@ class System:
             found.append(self._record_keyframe(posed) if isinstance(posed, Keyframe)
                          else self._record(frontend, posed))
         self._atlas.take(completion.map)
+        self._late |= {(f.camera_name, f.index) for f in found}
         return replace(settled, frames=(*settled.frames, *found))
 
     def finish(self) -> Update:
@@ -254,8 +257,11 @@ class System:
         """
         frontend = self._frontends[camera_name]
         lens = frontend.rectifier
+        # Poses found afterwards are no evidence for masks: tracking had lost the map
+        posed = [(f, T) for f, T in self.trajectory()
+                 if (f.camera_name, f.index) not in self._late]
         return smoothed((frame for frame, _ in steadied(frames, lens)), lens, self.map,
-                        self.trajectory() if self.map.started else [], frontend.cut_at)
+                        posed if self.map.started else [], frontend.cut_at)
 
     def fixed(self, camera_name: str) -> Mask:
         """Mask what is fixed to a camera that frames have come from, as far as it is known."""
@@ -384,6 +390,7 @@ class System:
         self._frontends.clear()
         self._trajectory = Trajectory()
         self._seen.clear()
+        self._late.clear()
         self._atlas = Atlas(scale)
 
     def _order(self, frontend: CameraFrontend, request: KeyframeRequest | None) -> Update:
