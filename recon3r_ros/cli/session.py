@@ -259,25 +259,11 @@ class Session:
         begin = perf_counter()
         self._state = self._state or self._system.state
         self._writer.images(self._images)
-        sizes = {}
-        for known in self._system.maps:
-            self._system.activate(known.number)
-            sizes[known.number] = len(self._system.trajectory())
-        largest = max(sizes, key=lambda n: (sizes[n], -n), default=0)
-        parts = []
-        if len(sizes) > 1:
-            for number in sizes:
-                self._system.activate(number)
-                with ResultWriter(self._writer.output / f'map_{number}', masks=False) as writer:
-                    writer.images(self._images)
-                    parts.append(self._write_map(writer, colmap))
-        if sizes:
-            self._system.activate(largest)
-        found = self._write_map(self._writer, colmap)
+        found, parts = self._write_maps(colmap)
         if parts:
             self.warn(f'{len(parts)} maps, which are not connected: images of several places, or '
                       'tracking was lost for long; results are those of map '
-                      f'{largest}, all are in map_N')
+                      f'{found.number}, all are in map_N')
         posed = {f.index for known in self._system.maps or [self._system.map]
                  for f, _ in self._system.trajectory(known=known)}
         unposed = [] if self._masks_alone else intervals(
@@ -290,8 +276,31 @@ class Session:
         self._writer.report(report)
         return report
 
-    def _write_map(self, writer: ResultWriter, colmap: bool) -> MapReport:
-        """Write the present map and its trajectory."""
+    def _write_maps(self, colmap: bool) -> tuple[MapReport, list[MapReport]]:
+        """
+        Write all maps; the largest becomes the present one.
+
+        :return: the largest, and all of them where there are several
+        """
+        sizes = {known.number: len(self._system.trajectory(known=known))
+                 for known in self._system.maps}
+        smallest_first = sorted(sizes, key=lambda n: (sizes[n], -n))
+        if len(sizes) < 2:
+            for number in sizes:
+                self._system.activate(number)
+            return self._write_map([self._writer], colmap), []
+        parts = []
+        for number in smallest_first:
+            self._system.activate(number)
+            with ResultWriter(self._writer.output / f'map_{number}', masks=False) as writer:
+                writer.images(self._images)
+                largest = number == smallest_first[-1]
+                parts.append(self._write_map(
+                    [writer, self._writer] if largest else [writer], colmap))
+        return parts[-1], sorted(parts, key=lambda part: part.number)
+
+    def _write_map(self, writers: list[ResultWriter], colmap: bool) -> MapReport:
+        """Write the present map and its trajectory, to one or more folders."""
         keyframes = self._keyframes()
         trajectory = self._system.trajectory()
         cloud, saved = PointCloud.empty(), None
@@ -304,9 +313,10 @@ class Session:
                     saved = pending.result()
                 except Recon3rError as error:
                     self.warn(f'no map.npz: {error}')
-        write_results(writer, keyframes, trajectory, cloud, saved, self._metres)
-        if colmap:
-            self._write_colmap(writer.output, trajectory, cloud.scaled(self._metres))
+        for writer in writers:
+            write_results(writer, keyframes, trajectory, cloud, saved, self._metres)
+            if colmap:
+                self._write_colmap(writer.output, trajectory, cloud.scaled(self._metres))
         names = [self._images[i].file_name for i in sorted({f.index for f, _ in trajectory})]
         return MapReport(
             self._system.map.number, len(names), len(keyframes), len(cloud), self._scale(),

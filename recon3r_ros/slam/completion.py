@@ -10,7 +10,7 @@ becomes a keyframe, from which tracking goes on. Nothing is tracked across a cut
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,13 +85,13 @@ class Stretch:
         return range(max(0, self.indices[0] - EXPOSURE_FRAMES), self.indices[-1] + 1)
 
 
-def stretches(seen: Sequence[int], posed: Mapping[int, TrackedFrame], cut_at: Iterable[int]
+def stretches(unposed: Iterable[int], posed: Mapping[int, TrackedFrame], cut_at: Iterable[int]
               ) -> list[Stretch]:
     """
-    Find the frames without a pose.
+    Group the frames of a camera that have no pose.
 
-    :param seen: indices of all frames of a camera, ascending
-    :param posed: those with a pose, by index
+    :param unposed: their indices
+    :param posed: frames with a pose, by index
     :param cut_at: indices of frames that begin a new scene
     """
     cuts, found = set(cut_at), []
@@ -103,7 +103,7 @@ def stretches(seen: Sequence[int], posed: Mapping[int, TrackedFrame], cut_at: It
             found.append(Stretch(tuple(run), before, after))
             run.clear()
 
-    for i in seen:
+    for i in sorted({*unposed, *posed}):
         if i in cuts:
             close(None)
             before = None

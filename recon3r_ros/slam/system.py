@@ -85,8 +85,9 @@ class System:
         self._effort = Effort()
         self._frontends: dict[str, CameraFrontend] = {}
         self._trajectory = Trajectory()
-        #: Indices of the frames of each camera
-        self._seen: dict[str, list[int]] = {}
+        #: Indices of each camera's frames without a pose, in order; none where poses are awaited:
+        #: nothing is completed then
+        self._unposed: dict[str, dict[int, None]] = {}
         #: Cameras and indices of frames posed after the last one
         self._late: set[tuple[str, int]] = set()
         self._atlas = Atlas(ScaleSources())
@@ -133,7 +134,8 @@ class System:
         """
         begin, begin_cpu = perf_counter(), thread_time()
         frontend = self._frontend_of(frame)
-        self._seen.setdefault(frontend.name, []).append(frame.index)
+        if not self._live:
+            self._unposed.setdefault(frontend.name, {})[frame.index] = None
         if self._lag is not None:
             self._lag.count_frame()
         settled = self._completed(self.poll())
@@ -176,8 +178,8 @@ class System:
 
     def stretches(self) -> dict[str, list[Stretch]]:
         """Frames without a pose, by camera."""
-        return {name: stretches(self._trajectory.missing(name, self._seen.get(name, ())),
-                                self._trajectory.posed(name), frontend.cut_at)
+        return {name: stretches(self._unposed.get(name, ()), self._trajectory.posed(name),
+                                frontend.cut_at)
                 for name, frontend in self._frontends.items()}
 
     def complete(self, frames: Iterable[Frame], camera_name: str = 'camera') -> Update:
@@ -186,7 +188,7 @@ class System:
 
         :param frames: at least those that its stretches need, in order
         """
-        settled = self._settle_all()
+        settled = self.settle()
         if not self.map.started:
             return settled
         frontend = self._frontends[camera_name]
@@ -206,7 +208,7 @@ class System:
 
         A camera that only rotated has no map, but rotations relative to its first frame.
         """
-        settled = self._settle_all()
+        settled = self.settle()
         _, known = self._executor.call(Mapper.finish).result()
         self._atlas.take(known)
         self._atlas.refine(self._executor.call(Mapper.others).result()[0])
@@ -225,22 +227,17 @@ class System:
             self._trajectory.add(frame)
         return Update(self.state, tuple(turned), None)
 
-    def settle(self) -> Update:
-        """Take over all that is pending; waits until it is finished."""
-        return self._settle_all()
-
     def activate(self, number: int) -> bool:
         """
         Make another map the present one; cameras are lost in it.
 
         :return: whether it can be changed; an earlier map cannot, whose mapping process has ended
         """
-        self._settle_all()
+        self.settle()
         _, known = self._executor.call(Mapper.activate, number).result()
         if number != self.map.number:
             self._atlas.activate(number)
-            for frontend in self._frontends.values():
-                frontend.leave_map()
+            self._leave_map()
             self._refocus(self.map)
         if known.number == number:
             self._atlas.take(known)
@@ -296,7 +293,7 @@ class System:
 
         :param metric: scale to keep with it
         """
-        self._settle_all()
+        self.settle()
         saved, known = self._executor.call(Mapper.saved, metric).result()
         if known.number != self.map.number:
             raise Recon3rError(f'map {self.map.number} cannot be saved to be continued: its '
@@ -310,7 +307,7 @@ class System:
 
         :param source: of the scale to keep with each, see `metric`
         """
-        self._settle_all()
+        self.settle()
         return self._executor.call(
             Mapper.saved_earlier, self._atlas.earlier_metrics(source)).result()[0]
 
@@ -332,9 +329,9 @@ class System:
         """
         pending = self._begun or self._ordered
         if pending is not None and pending.frontend.name == camera_name:
-            self._settle_all()
+            self.settle()
         self._frontends.pop(camera_name, None)
-        self._seen.pop(camera_name, None)
+        self._unposed.pop(camera_name, None)
         if not self.map.started and not self.maps:
             self.reset()
 
@@ -389,7 +386,7 @@ class System:
         self._begun = None
         self._frontends.clear()
         self._trajectory = Trajectory()
-        self._seen.clear()
+        self._unposed.clear()
         self._late.clear()
         self._atlas = Atlas(scale)
 
@@ -422,7 +419,8 @@ class System:
 
     def _start(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
         if self.map.started:
-            self._set_aside()
+            self._atlas.set_aside()
+            self._leave_map()
         made, known = self._executor.call(
             Mapper.start, untracked(request.frame), request.view, request.gray).result()
         self._atlas.take(known)
@@ -432,7 +430,7 @@ class System:
             return Update(frontend.state, (), None)
         return Update(frontend.state, (self._record_keyframe(keyframe),), keyframe)
 
-    def _settle_all(self) -> Update:
+    def settle(self) -> Update:
         """Take over all that is pending; waits until it is finished."""
         return self._completed(
             Update(self.state, (), None) if self._ordered is None else self._settle())
@@ -477,9 +475,8 @@ class System:
                       request, keyframe, before if known.number == before.number else known)]
         return Update(frontend.state, tuple(found), keyframe)
 
-    def _set_aside(self) -> None:
-        """Keep the present map as an earlier one; no camera is tracked in it any more."""
-        self._atlas.set_aside()
+    def _leave_map(self) -> None:
+        """Track no camera in the map of before any more."""
         for frontend in self._frontends.values():
             frontend.leave_map()
 
@@ -530,14 +527,19 @@ class System:
             keyframe.name, keyframe.stamp_ns, keyframe.index, keyframe.id,
             covariance=landmark_covariance(keyframe), scale=self.map.scale_of(keyframe.id),
             camera_name=keyframe.camera_name)
-        self._trajectory.add(frame)
+        self._add(frame)
         return frame
+
+    def _add(self, frame: TrackedFrame, pixels: NDArray[np.float32] | None = None,
+             found: Mask | None = None) -> None:
+        self._trajectory.add(frame, pixels, found)
+        self._unposed.get(frame.camera_name, {}).pop(frame.index, None)
 
     def _record(self, frontend: CameraFrontend, placed: Placed) -> TrackedFrame:
         frame = replace(placed.frame, scale=self.map.scale_of(placed.frame.keyframe),
                         covariance=placed.pose.covariance,
                         landmarks=int(placed.pose.inliers.sum()))
-        self._trajectory.add(frame, placed.pixels, placed.found)
+        self._add(frame, placed.pixels, placed.found)
         if placed.mask is None:
             return frame
         return replace(frame, mask=frontend.rectifier.mask_to_source(placed.mask),

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult, refine_pnp
-from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIERS
+from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIERS, SURE_INLIERS
 from recon3r_ros.slam.options import PLAUSIBLE_SHARE
 from recon3r_ros.slam.types import Map, TrackedFrame
 
@@ -23,9 +23,9 @@ Array = NDArray[np.float64]
 MAX_FRAMES = 100_000
 #: Newest frames whose poses are re-estimated at the end
 MAX_SIGHTINGS = 5000
-#: Landmarks with which a pose is sure; distance from the path of the neighbours beyond which a
-#: position is an outlier: a multiple of the median one, and a share of the depth
-SURE, OUTLIER, OUTLIER_DEPTH = 50, 8.0, 0.02
+#: Distance from the path of the neighbours beyond which a position is an outlier: a multiple of
+#: the median one, and a share of the depth
+OUTLIER, OUTLIER_DEPTH = 8.0, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,6 @@ class Trajectory:
     def __init__(self) -> None:
         self._frames: dict[int, TrackedFrame] = {}
         self._next_serial = 0
-        #: Cameras and indices of all frames that ever had a pose
-        self._known: set[tuple[str, int]] = set()
         self._sightings: deque[_Sighting] = deque(maxlen=MAX_SIGHTINGS)
         self._keyframes: set[int] = set()
 
@@ -64,7 +62,6 @@ class Trajectory:
         if pixels is not None and found is not None:
             self._sightings.append(_Sighting(self._next_serial, pixels, found))
         self._frames[self._next_serial] = replace(frame, mask=None)
-        self._known.add((frame.camera_name, frame.index))
         self._next_serial += 1
         if len(self._frames) > MAX_FRAMES:
             for serial in list(self._frames)[1:len(self._frames) // 2:2]:
@@ -84,11 +81,6 @@ class Trajectory:
     def posed(self, camera_name: str) -> dict[int, TrackedFrame]:
         """Return the frames of one camera, by index."""
         return {f.index: f for f in self._frames.values() if f.camera_name == camera_name}
-
-    def missing(self, camera_name: str, seen: Iterable[int]) -> list[int]:
-        """Of frames of one camera, by index, leave out those that were thinned out."""
-        posed = self.posed(camera_name)
-        return [i for i in seen if i in posed or (camera_name, i) not in self._known]
 
     def place_anew(self, known: Map, cameras: Mapping[str, Camera]) -> None:
         """
@@ -147,9 +139,10 @@ class Trajectory:
             off = _off_path(np.stack([x for _, _, x in path]))
             for n in np.flatnonzero(off > OUTLIER * np.median(off)):
                 serial, frame, _ = path[n]
-                if off[n] == off[max(n - 1, 0):n + 2].max() and 0 < frame.landmarks < SURE and (
-                        off[n] > OUTLIER_DEPTH * known.present(frame.keyframe).median_depth()
-                        and frame.index != known.present(frame.keyframe).index):
+                keyframe = known.present(frame.keyframe)
+                if (0 < frame.landmarks < SURE_INLIERS and frame.index != keyframe.index
+                        and off[n] > OUTLIER_DEPTH * keyframe.median_depth()
+                        and off[n] == off[max(n - 1, 0):n + 2].max()):
                     del self._frames[serial]
 
     def settle(self) -> None:

@@ -9,13 +9,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
-from recon3r_ros.slam.backend.map_graph import MapGraph
+from recon3r_ros.slam.backend.map_graph import chain, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.types import at, Keyframe
 
-#: Keyframes this close to each other get an edge of the graph from their refined poses
-CHAINED = 2
 #: Landmarks whose depths must be known in both maps, and spread (logarithm) of their ratio
 MIN_COMMON, MAX_SPREAD = 20, 0.15
 
@@ -50,11 +48,11 @@ def joined(base: MapState, addition: MapState, scale: float,
     :param link: keyframes of the base and of the addition at one place; may be the same
     """
     keyframes = dict(base.keyframes)
-    focal = base.focal_factor / addition.focal_factor
+    addition = addition.fork()
+    addition.refocus(base.focal_factor / addition.focal_factor)
     for i, k in addition.keyframes.items():
         keyframes[i] = replace(
-            k, camera=replace(k.camera, fx=k.camera.fx * focal, fy=k.camera.fy * focal),
-            T_map_cam=se3.normalized(T_base_addition @ se3.stretched(k.T_map_cam, scale)),
+            k, T_map_cam=se3.normalized(T_base_addition @ se3.stretched(k.T_map_cam, scale)),
             landmarks=k.landmarks / scale,
             inverse_depth=k.inverse_depth / np.float32(scale))
     keyframes = {i: keyframes[i] for i in sorted(keyframes)}
@@ -66,18 +64,13 @@ def joined(base: MapState, addition: MapState, scale: float,
     seen = {(o.anchor, o.observer): o for state in (addition, base) for o in state.seen.saved()}
     edges = list(dict.fromkeys((*base.edges, *addition.edges)))
     graph.extend(keyframes, {
-        *(pair for state in (base, addition) for pair in _chain(state)),
+        *(pair for state in (base, addition) for pair in chain(state.ids)),
         *((e.i, e.j) for e in edges if e.i in keyframes and e.j in keyframes
           and (e.i in addition.keyframes) != (e.j in addition.keyframes)),
         *((link,) if link[0] != link[1] else ())})
     return replace(
-        addition.fork(), number=base.number, next_id=max(base.next_id, addition.next_id),
+        addition, number=base.number, next_id=max(base.next_id, addition.next_id),
         keyframes=keyframes, pairing=pairing, graph=graph,
         seen=Sightings(seen.values()), edges=edges, focal_factor=base.focal_factor,
         retired={**base.retired, **addition.retired},
         model_scale=base.model_scale.copy())
-
-
-def _chain(state: MapState) -> list[tuple[int, int]]:
-    ids = state.ids
-    return [(i, j) for n, i in enumerate(ids) for j in ids[n + 1:n + 1 + CHAINED]]

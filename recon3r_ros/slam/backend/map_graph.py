@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import logging
 
 import numpy as np
@@ -18,6 +18,15 @@ Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 #: Uncertainty of edges between keyframes refined jointly (radians, relative to depth)
 _REFINED_SIGMA = 0.002
+
+
+#: Keyframes this close to each other get an edge of the graph from their refined poses
+CHAINED = 2
+
+
+def chain(ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Links of keyframes that were refined jointly, as far as that follows from their order."""
+    return [(i, j) for n, i in enumerate(ids) for j in ids[n + 1:n + 1 + CHAINED]]
 
 
 class MapGraph:

@@ -18,11 +18,11 @@ from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend import pair_graph
 from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.insertion import Added, insert, New, relocalised, tracked
-from recon3r_ros.slam.backend.joining import CHAINED, joined, relative_scale
+from recon3r_ros.slam.backend.joining import joined, relative_scale
 from recon3r_ros.slam.backend.learned import (
     LearnedDepths,
 )
-from recon3r_ros.slam.backend.map_graph import MapGraph
+from recon3r_ros.slam.backend.map_graph import chain, CHAINED, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.placement import begin_alone
@@ -158,10 +158,8 @@ class Mapper:
         state.next_id = max(state.keyframes) + 1
         state.pairing.archive = dict(views)
         state.edges = list(known.edges)
-        ids = state.ids
         # Depths of a saved map include the factors of loop closures
-        state.graph.extend(state.keyframes, [(i, j) for n, i in enumerate(ids)
-                                             for j in ids[n + 1:n + 1 + CHAINED]])
+        state.graph.extend(state.keyframes, chain(state.ids))
 
     def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]) -> int:
         """
@@ -169,10 +167,10 @@ class Mapper:
 
         :return: the keyframe's id; it has depth if one view suffices
         """
-        number = self._next_id
         if self._state.started:
             self._others.append(self._state)
         self._state = state = self._empty()
+        number = self._next_id
         state.number = 1 + max((other.number for other in self._others), default=-1)
         new = New.of(state, number, frame, view, gray)
         state.calibrated = view.calibrated
@@ -185,9 +183,8 @@ class Mapper:
 
     @property
     def _next_id(self) -> int:
-        """Return the id of the next keyframe of any map; a beginning that failed leaves none."""
-        kept = (*self._others, *((self._state,) if self._state.started else ()))
-        return max((state.next_id for state in kept), default=0)
+        """Return the id of the next keyframe: they are unique in all maps."""
+        return max(state.next_id for state in (self._state, *self._others))
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
             in_use: Collection[int] = (), overlap: float = 1.0) -> int | None:
@@ -202,7 +199,7 @@ class Mapper:
             where too few of its observations agree with the map
         """
         state = self._state
-        new = New.of(state, max(state.next_id, self._next_id), frame, view, gray, overlap)
+        new = New.of(state, self._next_id, frame, view, gray, overlap)
         needed = self.options.min_agreement
         added = (relocalised(state, new, pair_graph.LOST_CANDIDATES, needed)
                  if view.pose is None and state.started else tracked(state, new, needed))
@@ -224,7 +221,7 @@ class Mapper:
         :param candidates: similar keyframes to try as partners
         :return: its id, or None where it is not in the map
         """
-        new = New.of(self._state, max(self._state.next_id, self._next_id), frame, view, gray)
+        new = New.of(self._state, self._next_id, frame, view, gray)
         added = relocalised(self._state, new, candidates, self.options.min_agreement)
         return None if added is None or not self._commit(added) else added.number
 
@@ -236,7 +233,7 @@ class Mapper:
         :param gray: (H', W') uint8 tracking image
         :return: its id, or None where it is in none of them
         """
-        new = New.of(self._state, max(self._state.next_id, self._next_id), frame, view, gray)
+        new = New.of(self._state, self._next_id, frame, view, gray)
         for other in self._others:
             added = relocalised(
                 other, new, pair_graph.LOST_CANDIDATES, self.options.min_agreement)
@@ -268,10 +265,8 @@ class Mapper:
         graph, state.graph = state.graph, MapGraph()
         state.graph.scales = {i: s for i, s in graph.scales.items()
                               if i in state.keyframes or i in state.retired}
-        ids = state.ids
         with suppress(GeometryError):
-            state.graph.extend(state.keyframes, [
-                (i, j) for n, i in enumerate(ids) for j in ids[n + 1:n + 1 + CHAINED]])
+            state.graph.extend(state.keyframes, chain(state.ids))
 
     def _join(self, new: New) -> None:
         """Join the present map with an earlier one in which its new keyframe is relocalised."""

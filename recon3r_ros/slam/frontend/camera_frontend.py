@@ -87,8 +87,7 @@ class CameraFrontend:
         self.rectifier = Rectifier.of(frame)
         self._motion = motion
         self._maps = mapping
-        self._tracker = KeyframeTracker(
-            self.rectifier.tracking_camera, options.tracked_landmarks)
+        self._tracker = self._new_tracker()
         #: Dynamic masks of its frames
         self.masks = FrameMasks(self.rectifier, motion)
         self._initializer = Initializer(live, self.rectifier.calibrated)
@@ -200,8 +199,7 @@ class CameraFrontend:
 
     def leave_map(self) -> None:
         """Begin anew: another map is to be begun."""
-        self._tracker = KeyframeTracker(
-            self.rectifier.tracking_camera, self._options.tracked_landmarks)
+        self._tracker = self._new_tracker()
         self._initializer.clear()
         self._relocalizer.clear()
         self.masks.restart()
@@ -330,6 +328,9 @@ class CameraFrontend:
         return self._initializer.turned(
             reference, self.rectifier.tracking_camera, self.reference)
 
+    def _new_tracker(self) -> KeyframeTracker:
+        return KeyframeTracker(self.rectifier.tracking_camera, self._options.tracked_landmarks)
+
     def _initialise(self, frame: Frame, gray: Gray, known: Map, busy: bool) -> FrontendStep:
         seen = self.masks.seen(frame, gray)
         mask, step = self._without_pose(frame, seen)
@@ -400,8 +401,7 @@ class CameraFrontend:
         first = self._relocalizer.restart()
         _log.warning('cut in the video at frame %s: nothing is tracked across it', first.name)
         self._cut_at.append(first.index)
-        self._tracker = KeyframeTracker(
-            self.rectifier.tracking_camera, self._options.tracked_landmarks)
+        self._tracker = self._new_tracker()
         self.masks.reset()
         self._exposure = Exposure()
         self._sharpness.clear()

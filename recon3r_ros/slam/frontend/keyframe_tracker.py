@@ -17,7 +17,14 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.frontend.bridging import corners
-from recon3r_ros.slam.frontend.tracking import MIN_INLIERS, Reference, step, Track, Tracker
+from recon3r_ros.slam.frontend.tracking import (
+    MIN_INLIERS,
+    Reference,
+    step,
+    SURE_INLIERS,
+    Track,
+    Tracker,
+)
 from recon3r_ros.slam.options import FrontendOptions, TRACKED_INFORMATION
 from recon3r_ros.slam.types import Keyframe
 from recon3r_ros.slam.visibility import Surface
@@ -34,9 +41,8 @@ JUMP, MIN_JUMP = 4.0, 0.02
 MIN_TRACKED, JUMP_ERROR = 0.5, 0.25
 #: Share of the usual motion that a frame replaces
 NEW_MOTION = 0.2
-#: Landmarks with which a pose is sure, and steps of the camera up to which none is a jump: share
-#: of the depth, and radians
-SURE, MIN_STEP = 2 * MIN_INLIERS, 0.02
+#: Step of the camera up to which none is a jump: share of the depth, and radians
+MIN_STEP = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,8 +228,7 @@ class KeyframeTracker:
             error = np.linalg.norm(seen - now, axis=1)[sure]
             if sure.mean() > MIN_TRACKED and np.median(error) > JUMP_ERROR * motion:
                 return False
-        self._usual_motion = motion if np.isinf(self._usual_motion) else (
-            self._usual_motion + NEW_MOTION * (motion - self._usual_motion))
+        self._usual_motion = _usual(self._usual_motion, motion)
         return True
 
     def _follows_path(self, pose: PnPResult, last: _Tracked) -> bool:
@@ -236,10 +241,9 @@ class KeyframeTracker:
         depth = float(np.median(last.points[:, 2])) if len(last.points) else np.inf
         step = (float(np.linalg.norm(T[:3, 3])) / depth
                 + float(se3.rotation_angle(T[:3, :3])))
-        if pose.inliers.sum() < SURE and step > max(JUMP * self._usual_step, MIN_STEP):
+        if pose.inliers.sum() < SURE_INLIERS and step > max(JUMP * self._usual_step, MIN_STEP):
             return False
-        self._usual_step = step if np.isinf(self._usual_step) else (
-            self._usual_step + NEW_MOTION * (step - self._usual_step))
+        self._usual_step = _usual(self._usual_step, step)
         return True
 
     def locate(self, gray: Gray, T_cam_reference: Array) -> Track:
@@ -272,3 +276,8 @@ class KeyframeTracker:
         found = np.zeros(self._count, bool)
         pixels[self._landmarks[seen]], found[self._landmarks[seen]] = track.pixels[seen], True
         return pixels, found
+
+
+def _usual(before: float, newest: float) -> float:
+    """Mean over the recent frames; infinite before the first one."""
+    return newest if np.isinf(before) else before + NEW_MOTION * (newest - before)

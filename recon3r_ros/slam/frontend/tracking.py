@@ -27,6 +27,8 @@ _STOP = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.02)
 _NEAR_LEVELS, _FAR_LEVELS = 2, 4
 #: A pose needs this many inliers, and this share of the points that were found
 MIN_INLIERS = 25
+#: Landmarks with which a pose is sure: half of fewer may agree on a wrong one
+SURE_INLIERS = 2 * MIN_INLIERS
 MIN_INLIER_SHARE = 0.5
 #: Reprojection error of an inlier, pixels of the tracking image
 MAX_ERROR = 2.0
