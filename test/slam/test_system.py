@@ -471,6 +471,20 @@ def test_keyframes_come_as_often_as_the_user_wants(walk: SimulatedSequence) -> N
     assert keyframes(keyframe_parallax=45.0, keyframe_overlap=0.1) < usual
 
 
+def test_a_near_static_object_is_not_masked_for_long_after_the_map_begins() -> None:
+    """A box enters below while the map begins: its parallax looked like motion until then."""
+    scene = SimulatedSequence(SceneConfig(
+        seed=5, frames=34, width=480, height=360, moving_objects=0))
+    reconstruction, masked = System(GeometricPredictor()), {}
+    for index in range(34):
+        update = reconstruction.add(as_frame(scene, index))
+        frames = update.frames if update.unposed is None else (*update.frames, update.unposed)
+        masked |= {f.index: float(f.mask.mean()) for f in frames if f.mask is not None}
+    begun = min(reconstruction.map.keyframes[1].index, 30)
+    assert max(masked.values()) > 0.01, 'it is masked at first'
+    assert np.mean([masked[i] for i in range(begun + 3, 34)]) < 0.005
+
+
 def test_what_the_camera_carries_is_left_out_of_all_keyframes(walk: SimulatedSequence) -> None:
     """Of those before it was found, too."""
     reconstruction = System(GeometricPredictor())

@@ -70,6 +70,15 @@ class MotionDetector:
         self._newest_index = -1
         self._marked: MarkedFrame | None = None
 
+    def take_over(self, evidence: MotionEvidence) -> None:
+        """
+        Continue with the evidence of frames that had no poses until now.
+
+        :param evidence: of the same camera, up to the newest frame
+        """
+        evidence.add_unposed(self.evidence)
+        self.evidence = evidence
+
     def rescale(self, reference: Keyframe, factor: float) -> None:
         """See `MotionEvidence.rescale`."""
         self.evidence.rescale(reference, factor)

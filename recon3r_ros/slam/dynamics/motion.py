@@ -18,7 +18,8 @@ The two are weighted by how much of the image they leave unexplained: the map, a
 alone, in a frame's cells of known depth if there are enough. Where the scene has parallax, the map
 explains more, and decides. Where it has none, both explain as much, and a map with a wrong focal
 length, or of dynamic objects, explains less: the homography, which has eight parameters and
-no memory, has the greater weight. A map of a guessed focal length must explain clearly more.
+no memory, has the greater weight. A map of a guessed focal length must explain clearly more. The
+weights also decide where the previous frame saw a cell: by the flow, or by the map's static scene.
 
 Evidence is collected over time in a score per pixel that moves with the flow: log odds in spirit.
 """
@@ -70,13 +71,16 @@ SLOW_S, STILLS_S, STILL_WEIGHT = 0.1, 0.9, 3.0
 STILL_WAY = 0.01
 #: Share of the cells that must have trusted flow and a known depth to be compared alone
 MIN_KNOWN = 0.05
-#: The map and the dominant motion have the same weight where the map leaves this share unexplained
-#: of what the homography does: of a calibrated camera, and of one with a guessed focal length,
-#: whose map is distorted
-MAP_LEAD, GUESSED_LEAD = 1.0, 0.15
+#: The map and the dominant motion have the same weight where the homography leaves so many times
+#: the share of the image unexplained that the map does: of a calibrated camera, and of one with a
+#: guessed focal length, whose map is distorted
+MAP_LEAD, GUESSED_LEAD = 1.0, 1 / 0.15
 #: Power of that ratio that the ratio of the weights is; share of the image that counts as
 #: unexplained in any case
 MAP_POWER, UNEXPLAINED = 4.0, 0.005
+#: Time constant of the ratio, seconds: on a short way the two explain the same, on the next one,
+#: which is longer, they differ
+LEAD_MEMORY_S = 0.15
 #: The flow of a static scene is measured in one of so many cells along rows and columns
 WAY_STEP = 6
 #: Flow and grey value beyond an image's border, which agree with nothing
@@ -162,7 +166,7 @@ class MotionEvidence:
     """
 
     def __init__(self, camera: Camera, fine: bool = False, calibrated: bool = True) -> None:
-        self._lead = MAP_LEAD if calibrated else GUESSED_LEAD
+        self._needed = math.log(MAP_LEAD if calibrated else GUESSED_LEAD)
         self.cells = Cells.of_camera(camera, FINE_CELL if fine else CELL)
         self._lags = FINE_LAGS if fine else LAGS
         self._fixed = CameraFixed(self.cells.shape, self.cells.width)
@@ -194,6 +198,8 @@ class MotionEvidence:
         self._step_s, self._is_still, self._weight = USUAL_STEP_S, False, np.float32(1)
         self._speed = 0.0
         self._agreement = RANDOM
+        self._lead: float | None = None
+        self._map_weight = np.float32(0)
         #: Whether there has been any evidence
         self.known = False
         #: Evidence (rows, columns) for motion in the newest frame, and what it says by itself
@@ -228,6 +234,19 @@ class MotionEvidence:
         self._step_s = min(step_s, SLOW_S) if step_s and not self._is_still else USUAL_STEP_S
         self._weight = np.float32(np.interp(step_s, (SLOW_S, STILLS_S), (1, STILL_WEIGHT)))
 
+    def add_unposed(self, other: MotionEvidence) -> None:
+        """
+        Add what was found in the same frames while their poses were unknown.
+
+        It counts as far as the map does not explain the newest frame. What is fixed to the camera
+        is taken from there, too.
+
+        :param other: up to the same frame
+        """
+        self.score = other.score + self._map_weight * (self.score - other.score)
+        self.known |= other.known
+        self._fixed = other._fixed
+
     def vote(self, votes: Map) -> None:
         """Add votes (rows, columns) of another source to the newest frame's score."""
         self.score = np.clip(self.score + votes, -evidence.SCORE_LIMIT, evidence.SCORE_LIMIT)
@@ -245,11 +264,12 @@ class MotionEvidence:
                 self._agreement = by_image.agreement
             evidence.image_votes(by_image.residual, self._differences(frame, flow, by_image),
                                  flow.length, flow.valid, votes)
+        before = self._moved(flow)
         if by_map is not None:
-            weight = np.float32(_weight_of_map(flow, by_map, by_image, self._lead))
-            votes += weight * (by_map.votes - votes)
+            self._weigh_map(_lead_of_map(flow, by_map, by_image))
+            votes += self._map_weight * (by_map.votes - votes)
+            before += self._map_weight * (by_map.before - before)
         self.known |= by_image is not None or by_map is not None
-        before = self._moved(flow) if by_map is None else by_map.before
         evidence.interpolate(
             cv2.copyMakeBorder(self.score, *evidence.BORDER, cv2.BORDER_REPLICATE), before, score)
         self._fixed.add(image, flow.length, flow.trusted, flow.lag,
@@ -260,6 +280,17 @@ class MotionEvidence:
         score[self.fixed] = 0
         self.score, self.votes = score, votes
         return before
+
+    def _weigh_map(self, lead: float) -> None:
+        """
+        Weigh the map's votes by the newest frames.
+
+        :param lead: of the newest one, see `_lead_of_map`
+        """
+        memory = 0.0 if self._lead is None else math.exp(-self._step_s / LEAD_MEMORY_S)
+        self._lead = memory * (self._lead or 0.0) + (1 - memory) * lead
+        self._map_weight = np.float32(
+            1 / (1 + math.exp(MAP_POWER * (self._needed - self._lead))))
 
     def _measure(self, image: Image, frame: _Past) -> _Flow:
         """Measure flow to an earlier frame: less far back, the faster the image moves."""
@@ -366,21 +397,20 @@ def _static_way(positions: Map, inverse_depth: Map, P: Map) -> float:
         ) if ahead.any() else 0.0
 
 
-def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None, lead: float
-                   ) -> float:
+def _lead_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None) -> float:
     """
-    Weight of the map's votes in [0, 1], by the shares of the image that are explained.
+    Logarithm of the share of the image that a homography leaves unexplained over the map's.
 
-    :param lead: see MAP_LEAD
+    Where there is no dominant motion, no homography explains anything.
     """
-    if by_image is None:
-        return 1.0
     used = flow.valid & by_map.known
     if used.mean() < MIN_KNOWN:
         used = flow.valid  # epipolar lines of the pose are known nevertheless
-    of_map, of_plane = (1 - evidence.explained(residual, flow.length, used) + UNEXPLAINED
-                        for residual in (by_map.likely, by_image.plane))
-    return 1 / (1 + (of_map / (lead * of_plane)) ** MAP_POWER)
+    of_map, of_plane = (
+        UNEXPLAINED + (1.0 if residual is None else 1 - evidence.explained(
+            residual, flow.length, used))
+        for residual in (by_map.likely, None if by_image is None else by_image.plane))
+    return math.log(of_plane / of_map)
 
 
 def _flow_of_cells(frame: _Past, other: _Past, cells: Cells) -> Map:

@@ -227,8 +227,11 @@ class CameraFrontend:
         """
         if not self._motion.detect:
             return placed
-        return self._initializer.with_masks(
-            placed, first, self.rectifier.tracking_camera, self.rectifier.calibrated)
+        evidence = self.masks.new_evidence()
+        masked = self._initializer.with_masks(placed, first, evidence, self.masks.new_evidence)
+        if any(p.frame.index == self._initializer.newest and p.mask is not None for p in masked):
+            self.masks.take_over(evidence)
+        return masked
 
     def begin(self, first: Keyframe, second: Keyframe, placed: list[Placed]) -> None:
         """

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.dynamics.detector import MotionDetector
+from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.propagation import MaskPropagation
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
@@ -115,6 +116,15 @@ class FrameMasks:
                          100 * fixed.mean())
         self._left_out = fixed
         return fixed
+
+    def new_evidence(self) -> MotionEvidence:
+        """Make evidence for the same camera that is independent of these masks."""
+        return MotionEvidence(
+            self._rectifier.tracking_camera, calibrated=self._rectifier.calibrated)
+
+    def take_over(self, evidence: MotionEvidence) -> None:
+        """See `MotionDetector.take_over`."""
+        self._detector.take_over(evidence)
 
     def reset(self) -> None:
         """Forget all frames: the next one shows another scene."""

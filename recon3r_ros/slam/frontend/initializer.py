@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -176,18 +177,15 @@ class Initializer:
                 pending.track.pixels, use, result))
         return placed if np.median(shares or [1.0]) >= PLAUSIBLE_SHARE else None
 
-    def with_masks(self, placed: list[Placed], first: Keyframe, camera: Camera,
-                   calibrated: bool = True) -> list[Placed]:
+    def with_masks(self, placed: list[Placed], first: Keyframe, forward: MotionEvidence,
+                   backward: Callable[[], MotionEvidence]) -> list[Placed]:
         """
         Detect dynamic objects in the pending frames that still have their images.
 
         :param placed: some of them
-        :param camera: pinhole camera of the tracking images
-        :param calibrated: whether its intrinsics are known
+        :param forward: collects the evidence of the frames in order, from none
+        :param backward: makes another one
         """
-        def collector() -> MotionEvidence:
-            return MotionEvidence(camera, calibrated=calibrated)
-
         images = {p.frame.index: p.seen for p in self._pending}
         seen = []
         for p in placed:
@@ -195,7 +193,7 @@ class Initializer:
             if image is not None:
                 seen.append(replace(
                     image, reference=first, T_reference_cam=p.frame.T_keyframe_cam))
-        masks = dict(smooth(seen, collector(), collector))
+        masks = dict(smooth(seen, forward, backward))
         return [replace(p, mask=masks.get(p.frame.index)) for p in placed]
 
     def turned(self, reference: Reference, camera: Camera, keyframe: int) -> list[TrackedFrame]:

@@ -13,6 +13,7 @@ import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.sim import SceneConfig, SimulatedFrame, SimulatedSequence
+from recon3r_ros.slam.dynamics import motion
 from recon3r_ros.slam.dynamics.cells import mask_size
 from recon3r_ros.slam.dynamics.detector import keyframe_mask, MotionDetector
 from recon3r_ros.slam.dynamics.motion import MotionEvidence
@@ -395,3 +396,22 @@ def test_a_pose_may_be_missing_in_between():
         masks.append(found(detector, seen(
             frame.image, scene.camera, None if lost else reference, T)))
     assert iou(scene, masks) > 0.6
+
+
+@pytest.mark.parametrize('seed, moving, backwards', [(3, 2, False), (1, 0, True)])
+def test_a_distorted_map_alone_must_explain_most_of_the_image(
+        monkeypatch: pytest.MonkeyPatch, seed: int, moving: int, backwards: bool) -> None:
+    """No dominant motion is found, as on water, and the focal length is guessed."""
+    monkeypatch.setattr(motion, 'dominant_motion', lambda *_: None)
+    scene = clip(seed, moving)
+    detector = MotionDetector(scene.camera, calibrated=False)
+    reference, masks = keyframe(0, scene.frames[0], scene.camera), []
+    for frame in scene.frames[1:]:
+        T = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
+        if backwards:
+            T[:3, 3] *= -1
+        masks.append(found(detector, seen(frame.image, scene.camera, reference, T)))
+    if moving:
+        assert iou(scene, masks) > 0.6, 'the map explains all but the objects'
+    else:
+        assert share(masks) < 0.005, 'the map explains nothing'

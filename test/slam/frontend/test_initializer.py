@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.dynamics.cells import mask_size
+from recon3r_ros.slam.dynamics.motion import MotionEvidence
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.frontend import initializer, keyframes
 from recon3r_ros.slam.frontend.initializer import (
@@ -44,6 +45,11 @@ REFERENCE = Reference(np.zeros((TRACKING.height, TRACKING.width), np.uint8), PIX
                       np.full((COUNT, 3), np.nan))
 USABLE = np.ones(COUNT, bool)
 NOTHING = SeenFrame(0, np.zeros((1, 1), np.uint8), np.zeros((1, 1, 3), np.uint8))
+
+
+def new_evidence() -> MotionEvidence:
+    """Evidence without any frame."""
+    return MotionEvidence(TRACKING)
 
 
 def seen_from(T_first_cam: Array) -> Track:
@@ -304,7 +310,7 @@ def test_dynamic_objects_are_found_in_the_frames_that_waited() -> None:
     placed = known.placed(FIRST, TRACKING)
     assert placed is not None
     textured = replace(FIRST, gray=tracking_image(np.eye(4)))
-    masked = known.with_masks(placed, textured, TRACKING)
+    masked = known.with_masks(placed, textured, new_evidence(), new_evidence)
     assert [p.frame for p in masked] == [p.frame for p in placed]
     for p in masked[5:]:
         assert p.mask is not None
@@ -323,7 +329,7 @@ def test_in_a_static_room_nothing_moves_and_old_frames_are_not_searched(
     placed = known.placed(FIRST, TRACKING)
     assert placed is not None and len(placed) == 9
     textured = replace(FIRST, gray=tracking_image(np.eye(4)))
-    masked = known.with_masks(placed, textured, TRACKING)
+    masked = known.with_masks(placed, textured, new_evidence(), new_evidence)
     assert [p.mask is None for p in masked] == [True] * 6 + [False] * 3
     assert all(p.mask is not None and not p.mask.any() for p in masked[6:])
 
