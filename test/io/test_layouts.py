@@ -3,7 +3,9 @@
 """Folders as data sets arrange them."""
 
 import logging
+import shutil
 
+from calibration_files import euroc_sensor
 import numpy as np
 import pytest
 from recon3r_ros.errors import InputError
@@ -37,20 +39,7 @@ def tum(tmp_path, pictures):
     return folder
 
 
-SENSOR = """\
-#General sensor definitions.
-sensor_type: camera
-T_BS:
-  cols: 4
-  rows: 4
-  data: [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-rate_hz: 20
-resolution: [64, 48]
-camera_model: pinhole
-intrinsics: [50.5, 51.5, 30.5, 23.5] #fu, fv, cu, cv
-distortion_model: radial-tangential
-distortion_coefficients: [-0.28, 0.07, 0.0002, 1.7e-05]
-"""
+SENSOR = euroc_sensor((64, 48), (50.5, 51.5, 30.5, 23.5), (-0.28, 0.07, 0.0002, 1.7e-05))
 
 
 @pytest.fixture
@@ -145,6 +134,18 @@ def test_kitti_odometry(kitti, part, focal):
     assert frames[0].camera == Camera(64, 48, focal, focal, 31, 23)
 
 
+@pytest.mark.parametrize('part, focal', [('.', 50), ('image_0', 50)])
+def test_kitti_calibration_without_times(kitti, part, focal):
+    """The grey images and their calibration, as some copy them."""
+    (kitti / 'times.txt').unlink()
+    for number in (1, 2, 3):
+        shutil.rmtree(kitti / f'image_{number}')
+    frames = list(open_image_folder(kitti / part, fps=10.0))
+    assert [f.stamp_ns for f in frames] == [0, 100000000, 200000000]
+    assert frames[0].camera == Camera(64, 48, focal, focal, 31, 23)
+    assert next(iter(open_image_folder(kitti / part, calibrated=False))).camera is None
+
+
 def test_kitti_odometry_grey_alone(kitti):
     for number in (2, 3):
         (kitti / f'image_{number}').rename(kitti / f'other_{number}')
@@ -226,7 +227,7 @@ def test_scannet(tmp_path, pictures):
     assert [f.name for f in frames] == ['0', '1', '2', '10']
     assert frames[0].camera == Camera(64, 48, 60.5, 61.5, 32.5, 24.5)
     (tmp_path / 'intrinsic' / 'intrinsic_color.txt').write_text('60.5 0\n0 61.5\n')
-    with pytest.raises(InputError, match='intrinsic_color.txt: expected a matrix'):
+    with pytest.raises(InputError, match='intrinsic_color.txt: principal point 0.0, 61.5'):
         open_image_folder(tmp_path)
 
 
