@@ -28,6 +28,7 @@ class GeometryError(Recon3rError):
 OPTIONAL_PACKAGES = {
     'torch': 'networks', 'safetensors': 'networks', 'skimage': 'networks',
     'evo': 'eval', 'matplotlib': 'eval',
+    'pi_heif': 'heic',
 }
 
 

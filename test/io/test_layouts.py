@@ -262,12 +262,12 @@ def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path, pictures, caplog
     folder = tmp_path / 'phone'
     folder.mkdir()
     for i in range(5):
-        (folder / f'IMG_{i}.HEIC').write_text('x')
-    with pytest.raises(InputError, match='its 5 images end in .heic, .* convert them to JPEG'):
+        (folder / f'IMG_{i}.DNG').write_text('x')
+    with pytest.raises(InputError, match='its 5 images end in .dng, .* convert them to JPEG'):
         open_image_folder(folder)
     pictures(folder, 'a.png')
     assert len(open_image_folder(folder)) == 1
-    assert '5 files (IMG_0.HEIC, IMG_1.HEIC, IMG_2.HEIC, ...) cannot be read: convert them to ' \
+    assert '5 files (IMG_0.DNG, IMG_1.DNG, IMG_2.DNG, ...) cannot be read: convert them to ' \
         'JPEG' in caplog.text
 
 
