@@ -19,6 +19,10 @@ evaluation = [
     'evo',
     'matplotlib>=3.7',
 ]
+# HEIC images. The binding is BSD-3; its wheels contain libheif and libde265, which are LGPL.
+heic = [
+    'pi-heif',
+]
 test_requires = [
     'hypothesis',
     'pytest',
@@ -87,8 +91,10 @@ setup(
         'networks': networks,
         'eval': evaluation,
         'demo': [*networks, *evaluation],
-        'test': [*test_requires, *networks, *evaluation],
-        'dev': [*test_requires, *networks, *evaluation, 'mypy', 'pre-commit', 'ruff'],
+        # images of phones
+        'heic': heic,
+        'test': [*test_requires, *networks, *evaluation, *heic],
+        'dev': [*test_requires, *networks, *evaluation, *heic, 'mypy', 'pre-commit', 'ruff'],
     },
     entry_points={
         'console_scripts': [

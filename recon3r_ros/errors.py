@@ -28,6 +28,7 @@ class GeometryError(Recon3rError):
 OPTIONAL_PACKAGES = {
     'torch': 'networks', 'safetensors': 'networks', 'skimage': 'networks',
     'evo': 'eval', 'matplotlib': 'eval',
+    'pi_heif': 'heic',
 }
 
 
@@ -44,6 +45,14 @@ def missing_package(error: ModuleNotFoundError, what: str) -> Recon3rError:
                         f'pip install {wanted}')
 
 
-def one_line(error: BaseException) -> str:
-    """Return an exception's message in one line; its type where it has none."""
-    return ' '.join(str(error).split()) or type(error).__name__
+def one_line(error: BaseException, with_type: bool = False) -> str:
+    """
+    Return an exception's message in one line; its type where it has none.
+
+    :param with_type: precede it by its type, for exceptions of other libraries, which may say
+        little more than a key
+    """
+    name, message = type(error).__name__, ' '.join(str(error).split())
+    if not message:
+        return name
+    return f'{name}: {message}' if with_type else message

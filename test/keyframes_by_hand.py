@@ -123,6 +123,12 @@ def keyframe(i: int, T_map_cam: Array | None = None, scale: float = 1.0,
         np.zeros(shape, bool), camera_name)
 
 
+@lru_cache(maxsize=None)
+def anchor() -> Keyframe:
+    """Make a keyframe with an image, at the origin."""
+    return keyframe(0, textured=True)
+
+
 def correspondence(anchor: Keyframe, observer: Keyframe) -> Correspondence:
     """Say exactly where an anchor's pixels are seen; both have their true poses in metres."""
     grid = pixel_grid(anchor.camera.height, anchor.camera.width)

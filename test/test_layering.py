@@ -74,7 +74,7 @@ LAYERS = {
     'slam.products': layer('slam.types geometry compiled concurrency', 'numpy cv2'),
     'plugins': layer('slam', '*'),
     'io': layer('__version__ slam.types slam.archive slam.saved_map geometry',
-                'numpy cv2 open3d PIL rosbags yaml lz4 backports compression'),
+                'numpy cv2 open3d PIL rosbags yaml lz4 backports compression pi_heif'),
     'sim': layer('geometry', 'numpy scipy torch'),
     'ros': layer('*', '*'),
     'evaluation': layer('*', '*'),
@@ -240,7 +240,7 @@ def loaded(program: str) -> set[str]:
 
 #: What one option, one part of the work or one format alone needs
 ON_DEMAND = {'torch', 'gtsam', 'scipy.optimize', 'scipy.spatial', 'scipy.interpolate',
-             'scipy.sparse', 'open3d', 'skimage', 'matplotlib', 'evo', 'rosbags'}
+             'scipy.sparse', 'open3d', 'skimage', 'matplotlib', 'evo', 'rosbags', 'pi_heif'}
 
 
 def test_the_node_loads_what_it_needs_alone():

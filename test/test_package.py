@@ -27,7 +27,7 @@ SOURCES = sorted((ROOT / PACKAGE).rglob('*.py'))
 
 # Distributions whose name is not that of the module they install.
 DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'skimage': 'scikit-image',
-                 'yaml': 'pyyaml', 'backports': 'backports-zstd',
+                 'pi_heif': 'pi-heif', 'yaml': 'pyyaml', 'backports': 'backports-zstd',
                  'compression': 'backports-zstd'}  # the standard library's from Python 3.14 on
 # Modules that come with ROS and are declared in package.xml.
 ROS_MODULES = re.compile(
@@ -182,7 +182,7 @@ def test_the_geometric_model_needs_no_networks(without, tmp_path):
     wall = cv2.GaussianBlur(rng.integers(0, 256, (300, 600), np.uint8), (0, 0), 2)
     for i in range(8):  # a wall that is passed: too flat for a map, but not for a run
         cv2.imwrite(str(images / f'{i}.png'), wall[20:260, 20 + 8 * i:340 + 8 * i])
-    for package in ('torch', 'safetensors', 'skimage', 'evo', 'matplotlib'):
+    for package in ('torch', 'safetensors', 'skimage', 'evo', 'matplotlib', 'pi_heif'):
         without(package)
     result = run('run', '--images', str(images), '--output', str(tmp_path / 'out'), cwd=tmp_path)
     assert result.returncode in (0, 1), result.stderr

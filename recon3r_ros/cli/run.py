@@ -40,11 +40,11 @@ Images of another size than most are skipped.
 A video must be progressive: deinterlace others first, with ffmpeg -vf bwdif.
 
 --camera FILE is recognised by its content: camera.json, ROS camera_calibration or printed
-CameraInfo, Kalibr camchain, EuRoC sensor.yaml, OpenCV FileStorage, ORB-SLAM or VINS settings,
-COLMAP cameras.txt, Nerfstudio transforms.json, Open3D intrinsics, or a matrix K. camera.json holds
-width, height, fx, fy, cx, cy (pixels), distortion, a list of OpenCV's coefficients, and model. A
-calibration for another resolution is scaled. Without intrinsics the focal length is estimated,
-from that in the EXIF data of photographs where there is one.
+CameraInfo, Kalibr camchain, EuRoC sensor.yaml, KITTI calib.txt, OpenCV FileStorage, ORB-SLAM or
+VINS settings, COLMAP cameras.txt, Nerfstudio transforms.json, Open3D intrinsics, or a matrix K.
+camera.json holds width, height, fx, fy, cx, cy (pixels), distortion, a list of OpenCV's
+coefficients, and model. A calibration for another resolution is scaled. Without intrinsics the
+focal length is estimated, from that in the EXIF data of photographs where there is one.
 
 A bag is a recording of ROS 2 (folder, .mcap or .db3, also with .zstd behind, finished or cut off)
 or ROS 1 (.bag). With several --image-topic, their images are merged by their stamps into one map,

@@ -237,11 +237,13 @@ def _decoded(reader: Reader, topic: str, stamped: bool) -> Iterator[_Decoded]:
 def _first_image(path: Path, reader: Reader, topic: Topic) -> NDArray[np.uint8]:
     """Return the first image that can be read, which has the size of those that are used."""
     first = ''
-    with suppress(BagDamagedError):
+    try:
         for decoded in _decoded(reader, topic.name, True):
             if not isinstance(decoded.image, InputError):
                 return decoded.image
             first = first or f'; the first: {topic.name} at {decoded.stamp_ns}: {decoded.image}'
+    except BagDamagedError as error:
+        first = first or f': {error}'
     raise InputError(f'{path} {topic.name}: none of {topic.count} images can be read{first}')
 
 

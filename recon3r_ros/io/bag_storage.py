@@ -16,8 +16,13 @@ import tempfile
 from typing import Any, BinaryIO, Protocol, TYPE_CHECKING
 import weakref
 
-from recon3r_ros.errors import InputError
-from recon3r_ros.io.mcap_stream import lacks_index, McapStream, zstd_module
+from recon3r_ros.errors import InputError, one_line
+from recon3r_ros.io.mcap_stream import (
+    lacks_index,
+    McapStream,
+    unknown_compression,
+    zstd_module,
+)
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
@@ -108,7 +113,7 @@ class Recording:
                 except Exception as error:  # damaged bytes raise exceptions of several libraries
                     remedy = '; try rosbag reindex' if self.path.suffix == '.bag' else ''
                     raise InputError(f'{self.path}: cannot be read as a recording: '
-                                     f'{_one_line(error)}{remedy}') from error
+                                     f'{one_line(error, with_type=True)}{remedy}') from error
                 stack.callback(storage.close)
                 storages.append(storage)
             yield Reader(storages)
@@ -148,6 +153,11 @@ class Recording:
             return partial(rosbag1.Reader, file)
         if file.suffix == _ZSTD:
             return self._storage(self._decompressed(file), source)
+        for part in file.glob('*.mcap') if file.is_dir() else [file]:
+            if compression := unknown_compression(part):
+                raise InputError(
+                    f'{source}: its messages are compressed with {compression!r}, which is '
+                    'neither lz4 nor zstd: convert it with what has recorded it')
         if file.suffix == '.mcap' and lacks_index(file):
             return self._stream(file, source)
         return partial(rosbag2.Reader, file)
@@ -173,7 +183,8 @@ class Recording:
             raise InputError(f'{file}: cannot be decompressed into {folder}: '
                              f'{error.strerror or error}; {remedy}') from None
         except Exception as error:
-            raise InputError(f'{file}: cannot be decompressed: {_one_line(error)}') from error
+            raise InputError(f'{file}: cannot be decompressed: '
+                             f'{one_line(error, with_type=True)}') from error
         if not is_whole:
             if target.stat().st_size == 0:
                 raise InputError(f'{file}: is cut off before anything can be decompressed')
@@ -225,7 +236,7 @@ class Reader:
                     raw = zstd_module().decompress(raw)
                 message = typestore.deserialize_cdr(raw, connection.msgtype)
             except Exception as error:
-                message = InputError(f'cannot be deserialised: {_one_line(error)}')
+                message = InputError(f'cannot be deserialised: {one_line(error, with_type=True)}')
             yield recorded_ns, message
 
     def _raw(self, topic: str) -> Iterator[tuple[Connection, int, bytes]]:
@@ -238,7 +249,7 @@ class Reader:
                 # The part of the bag before the damage stays usable.
                 yield from storage.messages(connections)
             except Exception as error:
-                raise BagDamagedError(_one_line(error)) from error
+                raise BagDamagedError(one_line(error, with_type=True)) from error
 
 
 def _decompress(packed: BinaryIO, plain: BinaryIO) -> bool:
@@ -250,7 +261,3 @@ def _decompress(packed: BinaryIO, plain: BinaryIO) -> bool:
             piece, decompressor = decompressor.unused_data, zstd_module().ZstdDecompressor()
             plain.write(decompressor.decompress(piece))
     return bool(decompressor.eof)
-
-
-def _one_line(error: BaseException) -> str:
-    return ' '.join(f'{type(error).__name__}: {error}'.split())

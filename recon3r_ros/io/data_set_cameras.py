@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.calibrations import Calibration
+from recon3r_ros.io.calibrations import Calibration, read_calibration
 from recon3r_ros.io.listing import read_lines
 
 #: From the size of the images, (width, height), to their intrinsics; None for images without
@@ -58,13 +58,11 @@ def scannet_camera(path: Path) -> CameraOfSize:
     """
     Return the reader of an intrinsic_color.txt of ScanNet.
 
-    :param path: the file, with a matrix of 4 or 3 rows
+    :param path: the file, with a matrix of 4x4 or 3x3
     """
-    def camera(width: int, height: int) -> Camera | None:
-        rows = [_numbers(path, line) for line in read_lines(path) if line.strip()]
-        if len(rows) < 3 or any(len(row) not in (3, 4) for row in rows):
-            raise InputError(f'{path}: expected a matrix of 3x3 or 4x4 numbers')
-        return _pinhole(path, width, height, rows[0][0], rows[1][1], rows[0][2], rows[1][2])
+    def camera(width: int, height: int) -> Camera:
+        found = read_calibration(path)
+        return _pinhole(path, width, height, found.fx, found.fy, found.cx, found.cy)
     return camera
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from recon3r_ros.errors import InputError
+from recon3r_ros.io import heif
 from recon3r_ros.io.encodings import Buffer
 
 _JPEG_START = b'\xff\xd8\xff'
@@ -34,11 +35,13 @@ def decode_image(data: bytes, upright: bool = True) -> NDArray[np.generic]:
     """
     Return RGB (H, W, 3) or grey (H, W), uint8 or uint16, of an image file.
 
-    :param data: the whole file: JPEG, PNG, TIFF, BMP, WebP, PNM or JPEG 2000
-    :param upright: apply the EXIF orientation (TIFF: always applied)
+    :param data: the whole file: JPEG, PNG, TIFF, BMP, WebP, PNM, JPEG 2000 or HEIC
+    :param upright: apply the EXIF orientation (TIFF: always applied; HEIC: by its boxes, always)
     :raises InputError: the error does not name the file
     """
     check_complete(data)
+    if heif.is_heif(data):
+        return heif.decode(data)
     flags = _FLAGS if upright else _FLAGS | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image: NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -61,6 +64,9 @@ def size_in_header(path: Path) -> tuple[int, int] | None:
     :returns: None where the header cannot be read
     """
     try:
+        with path.open('rb') as file:
+            if heif.is_heif(file.read(heif.START)):
+                return heif.size(path)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # very large images
             with Image.open(path) as image:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from recon3r_ros.io import heif
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +41,7 @@ def focal_prior(path: Path, width: int, height: int) -> float | None:
     :returns: pixels; None where the file has no focal length, an implausible one, or was cropped
     """
     try:
-        with Image.open(path) as image:
-            tags = dict(image.getexif().get_ifd(_EXIF))
+        tags = _tags(path)
     except Exception as error:  # Pillow raises many kinds on damaged EXIF data
         _log.debug('%s: no EXIF data: %r', path, error)
         return None
@@ -57,6 +57,17 @@ def focal_prior(path: Path, width: int, height: int) -> float | None:
         if _PLAUSIBLE[0] <= focal / sides[0] <= _PLAUSIBLE[1]:
             return focal
     return None
+
+
+def _tags(path: Path) -> Mapping[int, Any]:
+    """Return the tags of a photograph's EXIF data that describe how it was taken."""
+    with path.open('rb') as file:
+        if heif.is_heif(file.read(heif.START)):
+            exif = Image.Exif()
+            exif.load(heif.exif(path))
+            return exif.get_ifd(_EXIF)
+    with Image.open(path) as image:
+        return image.getexif().get_ifd(_EXIF)
 
 
 def _sensor_focal(tags: Mapping[int, Any]) -> float:

@@ -12,14 +12,15 @@ from pathlib import Path
 import re
 
 from recon3r_ros.errors import InputError
+from recon3r_ros.io import heif
 from recon3r_ros.io.stamps import NS_PER_S, parse_seconds, stamp_at_rate
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.webp', '.pgm', '.ppm', '.pnm',
-            '.jp2')
-# Pictures that OpenCV does not decode
-_FOREIGN_SUFFIXES = ('.heic', '.heif', '.avif', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.gif')
+            '.jp2', *heif.SUFFIXES)
+# Pictures that are not decoded
+_FOREIGN_SUFFIXES = ('.avif', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.gif')
 # Words in the names of images that lie beside camera images and are none
 _NO_PICTURE = re.compile(r'(?<![a-z])(depths?|disp|disparity|masks?)(?![a-z])', re.IGNORECASE)
 _NAMED = 3
@@ -44,11 +45,15 @@ def images_of(folder: Path) -> list[Path]:
     """
     Return the images of a folder in natural order: img2 before img10.
 
-    Depth images and masks beside camera images, as in frame-000000.depth.png, are left out.
+    Depth images and masks beside camera images, as in frame-000000.depth.png, are left out, and
+    HEIC images that have been converted: beside another one of the same name.
 
     :param folder: an existing folder; an unreadable one raises InputError
     """
     images = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
+    converted = {path.stem for path in images if path.suffix.lower() not in heif.SUFFIXES}
+    images = [path for path in images
+              if path.suffix.lower() not in heif.SUFFIXES or path.stem not in converted]
     pictures = [path for path in images if is_picture(path.stem)]
     return sorted(pictures or images, key=lambda path: natural_key(path.name))
 

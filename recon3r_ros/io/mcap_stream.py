@@ -35,6 +35,10 @@ _FILE_END = struct.Struct('<BQQQI8s')
 _LONGEST = 1 << 31
 #: Bytes decompressed at once, so that what precedes damage is kept
 _PIECE = 1 << 14
+#: Compressions of chunks that the specification knows
+_COMPRESSIONS = ('', 'lz4', 'zstd')
+#: Bytes of a compression's name above which it is taken for damage
+_LONGEST_NAME = 64
 
 
 class _Decompressor(Protocol):
@@ -74,6 +78,31 @@ def lacks_index(path: Path) -> bool:
         file.seek(-_FILE_END.size, 2)
         kind, _, summary_start, _, _, magic = _FILE_END.unpack(file.read(_FILE_END.size))
     return magic != _MAGIC or kind != _FOOTER or summary_start == 0
+
+
+def unknown_compression(path: Path) -> str:
+    """
+    Return the compression of an MCAP's chunks where it is none that is read here, else ''.
+
+    A file has one compression: that of its first chunk. Where a later chunk has another one, or
+    this is no name, the file is damaged, and is read up to there.
+    """
+    with path.open('rb') as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            return ''
+        while len(start := file.read(_RECORD_START.size)) == _RECORD_START.size:
+            kind, length = _RECORD_START.unpack(start)
+            if kind == _CHUNK:
+                break
+            if kind in (0, _MESSAGE) or length > _LONGEST:
+                return ''
+            file.seek(length, 1)
+        chunk = file.read(_CHUNK_START.size + 4 + _LONGEST_NAME)
+    try:
+        compression, _ = _text(chunk, _CHUNK_START.size)
+    except ValueError:
+        return ''
+    return '' if compression in _COMPRESSIONS or not compression.isprintable() else compression
 
 
 class McapStream:

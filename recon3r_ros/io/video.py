@@ -20,6 +20,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import check_fps, fitted, PrefetchedSequence
 from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.interlacing import FieldOrder
+from recon3r_ros.io.refused_frames import RefusedFrames
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.slam.types import Frame
 
@@ -29,8 +30,6 @@ _REFUSED = b'interlaced'
 _STDERR = 2
 # Frames decoded at first, to look for interlacing
 _FIRST = 20
-# Of so many rows, one is compared with the frame before
-_ROWS = 16
 # Share of the stated frames, or of their time, that a whole file has
 _ENOUGH = 0.95
 # Seconds that the sound may last longer
@@ -86,19 +85,17 @@ class Video(PrefetchedSequence):
     def _frames(self) -> Generator[Frame, None, None]:
         capture = _open(self._path)
         fields = FieldOrder()
-        previous: NDArray[np.uint8] | None = None
-        is_repeated = False
+        refused = RefusedFrames(lambda: _open(self._path))
         try:
             index = 0
             stamp_ns = -1
-            while (image := self._next(capture, is_repeated)) is not None:
+            while (image := _read(capture)) is not None:
                 if not (self._is_checked or fields.is_decided):
                     fields.add(image)
                     if fields.is_interlaced:
                         raise _interlaced(self._path)
-                rows = image[::_ROWS]
-                is_repeated = previous is not None and np.array_equal(rows, previous)
-                previous = rows
+                if refused.add(image, index, capture.get(cv2.CAP_PROP_POS_MSEC)):
+                    raise _interlaced(self._path)
                 stamp_ns = self._stamp(capture, index, stamp_ns)
                 yield Frame(image, stamp_ns, f'{index:06d}', index, self._camera)
                 index += 1
@@ -106,21 +103,6 @@ class Video(PrefetchedSequence):
             capture.release()
         if self._is_short(index, stamp_ns):
             self._skip(f'{self._path}: ends after {index} of {self._count} frames')
-
-    def _next(self, capture: cv2.VideoCapture, is_repeated: bool) -> NDArray[np.uint8] | None:
-        """
-        Return the next frame, or None at the end.
-
-        :param is_repeated: whether the one before seems equal to its predecessor, as they are
-            where a part of the file is flagged as interlaced
-        """
-        if not is_repeated:
-            return _read(capture)
-        with _native_messages() as messages:
-            image = _read(capture)
-            if _REFUSED in messages():
-                raise _interlaced(self._path)
-        return image
 
     def _is_short(self, index: int, last_ns: int) -> bool:
         """
@@ -169,6 +151,8 @@ def _interlaced(path: Path) -> InputError:
 def _native_messages() -> Iterator[Callable[[], bytes]]:
     """
     Hold back what libraries write to standard error until the end; after an error it is dropped.
+
+    It is that of the whole process: not for use beside other threads.
 
     :returns: a function that returns it so far
     """

@@ -344,8 +344,7 @@ class Recon3rNode(LifecycleNode):
 
 def _described(error: Exception) -> str:
     """Return an exception in one line, with its type where it is not one of ours."""
-    known = isinstance(error, Recon3rError)
-    return one_line(error) if known else f'{type(error).__name__}: {one_line(error)}'
+    return one_line(error, with_type=not isinstance(error, Recon3rError))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -54,7 +54,8 @@ class Pipeline:
         self.publication = Publication(
             config, self._system, outputs, tree, extrinsics, self.odometry,
             self.statistics, self._log, warn)
-        self._driver = Driver(self._system, self.publication, config.scale_source, warn)
+        self._driver = Driver(self._system, self.publication, config.scale_source, warn,
+                              config.mapping.max_keyframes)
 
     @property
     def map(self) -> Map:

@@ -150,9 +150,7 @@ class Services:
             try:
                 result = parts[number][1](given)
             except Exception as error:
-                known = isinstance(error, Recon3rError)
-                answer(False, one_line(error) if known
-                       else f'{type(error).__name__}: {one_line(error)}')
+                answer(False, one_line(error, with_type=not isinstance(error, Recon3rError)))
                 return
             if number + 1 < len(parts):
                 parts[number + 1][0](lambda: attempt(number + 1, result))

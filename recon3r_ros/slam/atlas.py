@@ -60,6 +60,22 @@ class Atlas:
         self.set_aside()
         self.map, self.scale = known, scale
 
+    def forget_smallest(self, most: int) -> list[Map]:
+        """
+        Forget earlier maps, the smallest first and of equal ones the oldest, until few are left.
+
+        :param most: keyframes that the rest has together, unless one map alone has more
+        :return: those that are forgotten
+        """
+        sizes = {number: len(known.keyframes) for number, (known, _) in self._earlier.items()}
+        forgotten = []
+        for number in sorted(sizes, key=lambda n: (sizes[n], n))[:-1]:
+            if sum(sizes.values()) <= most:
+                break
+            del sizes[number]
+            forgotten.append(self._earlier.pop(number)[0])
+        return forgotten
+
     def earlier_metrics(self, source: str) -> dict[int, MetricScale | None]:
         """Metres per unit of the earlier maps, where known, by number; see `System.metric`."""
         return {number: scale.metric(source, known.metric)

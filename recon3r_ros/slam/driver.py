@@ -41,14 +41,18 @@ class Driver:
     :param sink: of the updates
     :param scale_source: see `System.metric`
     :param warn: takes warnings, one line each
+    :param most_earlier: keyframes that earlier maps may have together, else the smallest ones are
+        forgotten; None keeps all
     """
 
     def __init__(self, system: System, sink: Sink, scale_source: str = 'auto',
-                 warn: Callable[[str], None] = _log.warning) -> None:
+                 warn: Callable[[str], None] = _log.warning, most_earlier: int | None = None
+                 ) -> None:
         self.system = system
         self._sink = sink
         self._scale_source = scale_source
         self._warn = warn
+        self._most_earlier = most_earlier
         self._unlike: dict[str, int] = {}
         self._map_number = 0
 
@@ -131,7 +135,17 @@ class Driver:
         if known.started and known.number != self._map_number:
             self._map_number = known.number
             self._sink.reset()
+            self._bound_earlier()
         self._sink.update(update, frame)
+
+    def _bound_earlier(self) -> None:
+        """Forget the smallest earlier maps, where there are too many keyframes in them."""
+        if self._most_earlier is None:
+            return
+        for known in self.system.forget_earlier(self._most_earlier):
+            self._warn(f'map {known.number} with {len(known.keyframes)} keyframes is forgotten: '
+                       f'earlier maps have more than {self._most_earlier} together '
+                       '(max_keyframes); ~/save_map writes all maps that there are')
 
     def _check(self, frame: Frame) -> None:
         """Reject images of another size or camera; if they persist, replace the camera."""

@@ -41,7 +41,8 @@ class MappingOptions:
 
     max_keyframes: int = option(
         500, 'Most keyframes of the map; the most redundant ones are culled. Each takes about '
-        '1.5 MB.', 'keyframes', 20, 100000)
+        '1.5 MB. Earlier maps have as many together in the node, which forgets the smallest.',
+        'keyframes', 20, 100000)
     min_agreement: float = option(
         0.5, 'Share of the observations of a new keyframe that must agree with the map; with '
         'fewer it is rejected.', '', 0.1, 0.95)

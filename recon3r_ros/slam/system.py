@@ -243,6 +243,18 @@ class System:
             self._atlas.take(known)
         return known.number == number
 
+    def forget_earlier(self, most: int) -> list[Map]:
+        """
+        Forget the smallest of the earlier maps, so that their number is bounded.
+
+        :param most: keyframes that the others have together, unless one map alone has more
+        :return: those that are forgotten
+        """
+        forgotten = self._atlas.forget_smallest(most)
+        for known in forgotten:
+            self._executor.call(Mapper.forget_map, known.number)
+        return forgotten
+
     def smooth_motion(self, frames: Iterable[Frame], camera_name: str = 'camera'
                       ) -> dict[int, NDArray[np.bool_]]:
         """

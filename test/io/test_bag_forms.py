@@ -129,6 +129,29 @@ def test_a_chunk_that_is_not_what_was_written(tmp_path, mcaps):
         assert McapStream(file).message_count == count
 
 
+@pytest.mark.parametrize('size', [None, -40])
+def test_compression_that_is_not_known(tmp_path, mcaps, size):
+    """It is named as what it is, not as damage, whether or not there is an index."""
+    file = tmp_path / 'a.mcap'
+    name = (4).to_bytes(4, 'little')
+    file.write_bytes(mcaps['zstd'].replace(name + b'zstd', name + b'brot')[:size])
+    with pytest.raises(InputError, match="a.mcap: its messages are compressed with 'brot', .*: "
+                                         'convert it'):
+        open_bag(file)
+    file.write_bytes(mcaps['zstd'].replace(name + b'zstd', name + b'\0\1\2\3')[:size])
+    with pytest.raises(InputError, match='no images|none of 12 images'):
+        open_bag(file)
+
+
+def test_compression_of_a_folder_with_metadata(tmp_path, mcaps):
+    folder = tmp_path / 'bag'
+    write_bag(folder, TOPICS)
+    name = (4).to_bytes(4, 'little')
+    bare_file(folder).write_bytes(mcaps['zstd'].replace(name + b'zstd', name + b'brot'))
+    with pytest.raises(InputError, match="its messages are compressed with 'brot'"):
+        open_bag(folder)
+
+
 def test_complete_mcap_without_an_index(tmp_path, mcaps):
     """As the recorder's profile for fast writing makes it."""
     footer = b'\x0f' + (4).to_bytes(8, 'little') + bytes(4)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 
+from calibration_files import euroc_sensor
 import cv2
 import numpy as np
 import pytest
@@ -80,21 +81,9 @@ cam0:
 """
 KALIBR_FISHEYE = KALIBR.replace('radtan', 'equi').replace(
     '[-0.3, 0.1, 0.001, -0.002]', '[-0.03, 0.01, -0.002, 0.0003]')
-EUROC = """\
-# General sensor definitions.
-sensor_type: camera
-comment: VI-Sensor cam0
-T_BS:
-  cols: 4
-  rows: 4
-  data: [1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
-rate_hz: 20
-resolution: [640, 480]
-camera_model: pinhole
-intrinsics: [500, 510, 319.5, 239.5] #fu, fv, cu, cv
-distortion_model: radial-tangential
-distortion_coefficients: [-0.3, 0.1, 0.001, -0.002]
-"""
+EUROC = euroc_sensor((640, 480), (500, 510, 319.5, 239.5), (-0.3, 0.1, 0.001, -0.002))
+KITTI = ''.join(
+    f'P{i}: 5.00e+02 0 3.195e+02 {-90 * i} 0 510 239.5 0 0 0 1 {i}\n' for i in range(4))
 ORB_SLAM2 = """\
 %YAML:1.0
 
@@ -293,6 +282,7 @@ def test_file_storage_of_opencv(tmp_path, suffix):
     ('500 510 319.5 239.5 -0.3 0.1 0.001 -0.002 0.05', BENT_5),
     (ORB_SLAM2.replace('Camera.width: 640\nCamera.height: 480\n', ''), BENT_5),
     (json.dumps({key: OURS[key] for key in ('fx', 'fy', 'cx', 'cy')}), PINHOLE),
+    (KITTI + 'Tr: 1 0 0 0 0 1 0 0 0 0 1 0\n', PINHOLE),
 ])
 def test_without_a_size_it_is_that_of_the_images(read, text, expected):
     calibration = read(text)
@@ -347,6 +337,9 @@ def test_without_a_size_it_is_that_of_the_images(read, text, expected):
     (colmap('PINHOLE', 500, 510, 320, 'x'), "camera 1: cy: got 'x'"),
     (colmap('PINHOLE', 500, 510, 320, 240) + '2 PINHOLE 640 480 300 510 320 240\n',
      'cameras 1 and 2 differ .focal lengths 500 and 300.*keep the line'),
+    (KITTI.replace('P2: 5.00', 'P2: 7.00'),
+     'the cameras P0, P1, P2, P3 differ: .* leave --camera out'),
+    (KITTI.replace(' 510', ''), 'P0: got 11 numbers, expected a matrix'),
 ])
 def test_what_cannot_be_used(read, text, words):
     with pytest.raises(InputError, match=words) as error:

@@ -3,7 +3,9 @@
 """Folders as data sets arrange them."""
 
 import logging
+import shutil
 
+from calibration_files import euroc_sensor
 import numpy as np
 import pytest
 from recon3r_ros.errors import InputError
@@ -37,20 +39,7 @@ def tum(tmp_path, pictures):
     return folder
 
 
-SENSOR = """\
-#General sensor definitions.
-sensor_type: camera
-T_BS:
-  cols: 4
-  rows: 4
-  data: [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-rate_hz: 20
-resolution: [64, 48]
-camera_model: pinhole
-intrinsics: [50.5, 51.5, 30.5, 23.5] #fu, fv, cu, cv
-distortion_model: radial-tangential
-distortion_coefficients: [-0.28, 0.07, 0.0002, 1.7e-05]
-"""
+SENSOR = euroc_sensor((64, 48), (50.5, 51.5, 30.5, 23.5), (-0.28, 0.07, 0.0002, 1.7e-05))
 
 
 @pytest.fixture
@@ -145,6 +134,18 @@ def test_kitti_odometry(kitti, part, focal):
     assert frames[0].camera == Camera(64, 48, focal, focal, 31, 23)
 
 
+@pytest.mark.parametrize('part, focal', [('.', 50), ('image_0', 50)])
+def test_kitti_calibration_without_times(kitti, part, focal):
+    """The grey images and their calibration, as some copy them."""
+    (kitti / 'times.txt').unlink()
+    for number in (1, 2, 3):
+        shutil.rmtree(kitti / f'image_{number}')
+    frames = list(open_image_folder(kitti / part, fps=10.0))
+    assert [f.stamp_ns for f in frames] == [0, 100000000, 200000000]
+    assert frames[0].camera == Camera(64, 48, focal, focal, 31, 23)
+    assert next(iter(open_image_folder(kitti / part, calibrated=False))).camera is None
+
+
 def test_kitti_odometry_grey_alone(kitti):
     for number in (2, 3):
         (kitti / f'image_{number}').rename(kitti / f'other_{number}')
@@ -226,7 +227,7 @@ def test_scannet(tmp_path, pictures):
     assert [f.name for f in frames] == ['0', '1', '2', '10']
     assert frames[0].camera == Camera(64, 48, 60.5, 61.5, 32.5, 24.5)
     (tmp_path / 'intrinsic' / 'intrinsic_color.txt').write_text('60.5 0\n0 61.5\n')
-    with pytest.raises(InputError, match='intrinsic_color.txt: expected a matrix'):
+    with pytest.raises(InputError, match='intrinsic_color.txt: principal point 0.0, 61.5'):
         open_image_folder(tmp_path)
 
 
@@ -261,12 +262,12 @@ def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path, pictures, caplog
     folder = tmp_path / 'phone'
     folder.mkdir()
     for i in range(5):
-        (folder / f'IMG_{i}.HEIC').write_text('x')
-    with pytest.raises(InputError, match='its 5 images end in .heic, .* convert them to JPEG'):
+        (folder / f'IMG_{i}.DNG').write_text('x')
+    with pytest.raises(InputError, match='its 5 images end in .dng, .* convert them to JPEG'):
         open_image_folder(folder)
     pictures(folder, 'a.png')
     assert len(open_image_folder(folder)) == 1
-    assert '5 files (IMG_0.HEIC, IMG_1.HEIC, IMG_2.HEIC, ...) cannot be read: convert them to ' \
+    assert '5 files (IMG_0.DNG, IMG_1.DNG, IMG_2.DNG, ...) cannot be read: convert them to ' \
         'JPEG' in caplog.text
 
 

@@ -114,6 +114,11 @@ class Scripted:
         """Forget all."""
         self._log.events.append(('reset',))
 
+    def forget_earlier(self, most: int) -> list[Map]:
+        """Forget map 3."""
+        self._log.events.append(('forgot maps above', most))
+        return [Map({i: keyframe(i) for i in range(4)}, number=3)]
+
     def restore(self, saved: SavedMap) -> None:
         """Go on in a map."""
         self._log.events.append(('restored', saved))
@@ -389,3 +394,30 @@ def test_a_system_that_was_reset_takes_any_camera() -> None:
     assert driver.system.map.keyframes == {} and driver.system.lens('camera') is None
     driver.add(seen(1, TRACKING.resized(128, 96)))
     assert driver.system.map.newest.index == 1
+
+
+@pytest.mark.parametrize('most', [None, 7])
+def test_when_another_map_has_begun_earlier_ones_are_bounded(most: int | None) -> None:
+    """Where that is asked for; the user is told which was forgotten."""
+    log, warnings = Log(), []  # type: Log, list[str]
+    system = Scripted(log)
+    driver = Driver(cast(System, system), log, warn=warnings.append, most_earlier=most)
+    system.map = Map({i: keyframe(i) for i in range(2)}, number=0)
+    driver.add(frame(0))
+    assert [e[0] for e in log.take()] == ['added', 'told']
+    system.map = Map(number=1)  # no depth yet
+    driver.add(frame(1))
+    assert [e[0] for e in log.take()] == ['added', 'told']
+    system.map = Map({i: keyframe(i) for i in (4, 5)}, number=1)
+    for n, expected in ((2, ['added', 'sink reset', 'forgot maps above', 'told']),
+                        (3, ['added', 'told'])):
+        driver.add(frame(n))
+        assert [e[0] for e in log.take()] == [
+            e for e in expected if most is not None or e != 'forgot maps above']
+    if most is None:
+        assert warnings == []
+    else:
+        warning, = warnings
+        assert warning.startswith('map 3 with 4 keyframes is forgotten: earlier maps have more '
+                                  'than 7 together')
+        assert '~/save_map' in warning

@@ -7,20 +7,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models.geometric import GeometricPredictor
+from recon3r_ros.models.types import View
 from recon3r_ros.sim import SimulatedSequence
 from recon3r_ros.slam.backend.executor import InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.system import System
-from recon3r_ros.slam.types import Frame, Map, Update
+from recon3r_ros.slam.types import Frame, Map, TrackedFrame, Update
 from simulated import as_frame, render, still_scene
 
-HERE, THERE = still_scene(1, 60), still_scene(4, 60)
+HERE, THERE, ELSEWHERE = (still_scene(seed, 60) for seed in (1, 4, 2))
 Way = Sequence[tuple[SimulatedSequence, int]]
 
 
@@ -126,3 +128,30 @@ def test_an_earlier_map_outlives_its_mapper() -> None:
     with pytest.raises(Recon3rError, match='mapping process has ended'):
         system.saved()
     assert system.activate(1) and system.saved().map.keyframes
+
+
+def test_what_was_forgotten_lends_its_number_and_ids_to_no_other_map() -> None:
+    """Frames may still refer to its keyframes, and what was saved of it has its number."""
+    mapper = Mapper(GeometricPredictor())
+
+    def begin(scene: SimulatedSequence) -> int:
+        for count, n in enumerate((0, 30)):
+            image = as_frame(scene, n).image
+            view, gray = View(image, scene.camera), cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            frame = TrackedFrame(f'{n}', n, n)
+            assert (mapper.start if count == 0 else mapper.add)(frame, view, gray) is not None
+        return mapper.snapshot().number
+
+    assert [begin(scene) for scene in (HERE, THERE, ELSEWHERE)] == [0, 1, 2]
+    ids = set(mapper.keyframes).union(*(known.keyframes for known in mapper.others()))
+    assert len(ids) == 6
+    mapper.activate(0)
+    mapper.forget_map(2)
+    mapper.forget_map(2)  # it is gone
+    mapper.forget_map(0)  # it goes on
+    assert mapper.snapshot().number == 0
+    assert [known.number for known in mapper.others()] == [1]
+    assert begin(ELSEWHERE) == 3
+    assert min(mapper.keyframes) > max(ids)
+    mapper.clear()
+    assert begin(HERE) == 0

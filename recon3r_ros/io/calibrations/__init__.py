@@ -17,6 +17,7 @@ from recon3r_ros.io.calibrations.camera_json import CAMERA_JSON
 from recon3r_ros.io.calibrations.colmap import COLMAP
 from recon3r_ros.io.calibrations.document import parse
 from recon3r_ros.io.calibrations.kalibr import KALIBR
+from recon3r_ros.io.calibrations.kitti import KITTI
 from recon3r_ros.io.calibrations.matrices import MATRICES
 from recon3r_ros.io.calibrations.nerfstudio import NERFSTUDIO
 from recon3r_ros.io.calibrations.plain_numbers import PLAIN_NUMBERS
@@ -25,7 +26,8 @@ from recon3r_ros.io.calibrations.slam_settings import SLAM_SETTINGS
 __all__ = ['Calibration', 'FORMATS', 'read_calibration']
 
 #: The first that recognises a file reads it
-FORMATS = (COLMAP, KALIBR, SLAM_SETTINGS, NERFSTUDIO, MATRICES, CAMERA_JSON, PLAIN_NUMBERS)
+FORMATS = (COLMAP, KALIBR, SLAM_SETTINGS, NERFSTUDIO, KITTI, MATRICES, CAMERA_JSON,
+           PLAIN_NUMBERS)
 
 
 def read_calibration(path: str | Path) -> Calibration:

@@ -75,6 +75,8 @@ class Mapper:
         """Forget all keyframes."""
         self._state = self._empty()
         self._others: list[MapState] = []
+        #: What maps that were forgotten have not used: frames may still refer to their keyframes
+        self._free_id = self._free_number = 0
 
     def _empty(self) -> MapState:
         return MapState(Pairing(self._predictor), KeyframeMotion(self._motion_config))
@@ -99,6 +101,14 @@ class Mapper:
             self._others = [s for s in (*self._others, self._state)
                             if s is not state and s.started]
             self._state = state
+
+    def forget_map(self, number: int) -> None:
+        """Drop an earlier map, unless that was lost with a mapper, or goes on by now."""
+        for state in self._others:
+            if state.number == number:
+                self._free_id = max(self._free_id, state.next_id)
+                self._free_number = max(self._free_number, number + 1)
+        self._others = [state for state in self._others if state.number != number]
 
     @property
     def views(self) -> dict[int, ArchivedView]:
@@ -171,7 +181,7 @@ class Mapper:
             self._others.append(self._state)
         self._state = state = self._empty()
         number = self._next_id
-        state.number = 1 + max((other.number for other in self._others), default=-1)
+        state.number = max(self._free_number, *(other.number + 1 for other in self._others), 0)
         new = New.of(state, number, frame, view, gray)
         state.calibrated = view.calibrated
         insert(state, new.keyframe, new.encoding)
@@ -184,7 +194,7 @@ class Mapper:
     @property
     def _next_id(self) -> int:
         """Return the id of the next keyframe: they are unique in all maps."""
-        return max(state.next_id for state in (self._state, *self._others))
+        return max(self._free_id, *(s.next_id for s in (self._state, *self._others)))
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
             in_use: Collection[int] = (), overlap: float = 1.0) -> int | None:

@@ -214,7 +214,7 @@ class SubprocessExecutor:
             # The two maps differ from now on: only a new process is consistent
             self._process.kill()
             raise _Ended('the answer of the mapping process cannot be read '
-                         f'({type(broken).__name__}: {one_line(broken)})') from broken
+                         f'({one_line(broken, with_type=True)})') from broken
         self._served = True
         if call.method is Mapper.add:
             self.keyframe_times.append(time)

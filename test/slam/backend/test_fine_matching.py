@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from keyframes_by_hand import (
+    anchor,
     at_x,
     CAMERA,
     keyframe,
@@ -33,12 +34,6 @@ ASIDE = at_x(1.9, 0.2, 1.2, yaw=-0.7)
 FLAT = np.zeros((len(keypoints()), 2))
 #: Seen from the front and close by, at most this far off, pixels of the grid
 EXACT = 0.015
-
-
-@lru_cache(maxsize=None)
-def anchor() -> Keyframe:
-    """Make a keyframe with an image, at the origin."""
-    return keyframe(0, textured=True)
 
 
 @lru_cache(maxsize=None)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from keyframes_by_hand import (
+    anchor,
     at_x,
     CAMERA,
     FINER,
@@ -26,12 +27,6 @@ from recon3r_ros.slam.types import Keyframe
 Array = NDArray[np.float64]
 PLACE = at_x(0.25, 0.05, 0.1, yaw=0.05)
 AWAY = at_x(0, yaw=np.pi)
-
-
-@lru_cache(maxsize=None)
-def anchor() -> Keyframe:
-    """Make a keyframe with an image, at the origin."""
-    return keyframe(0, textured=True)
 
 
 @lru_cache(maxsize=None)
