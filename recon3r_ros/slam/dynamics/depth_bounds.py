@@ -26,6 +26,8 @@ Mask = NDArray[np.bool_]
 DEPTH_SIGMAS, MIN_DEPTH_SIGMA = 2.0, 0.03
 #: Nearest depth where none is known, relative to the nearest known depths
 NEAREST = 0.5
+#: The same of the nearest possible depth where an object may have entered the image
+ENTERED_NEAREST = 0.025
 #: An unknown depth is likely similar to those within this share of the image's height
 SURROUNDINGS = 1 / 8
 #: Inverse depth of cells without any
@@ -54,7 +56,7 @@ class BoundedSurface:
     :param rays: (N, 3)
     :param inverse_depths: (N, 4): the points', their lower and upper bounds, and the bound of
         objects in front, which is the upper one where the keyframe was static
-    :param nearest: bound anywhere
+    :param nearest: bound of unknown inverse depths
     """
 
     rays: Map
@@ -113,17 +115,21 @@ class BoundedSurface:
         return replace(self, rays=np.concatenate([self.rays, older.rays[chosen]]),
                        inverse_depths=np.concatenate([self.inverse_depths, added]))
 
-    def seen(self, T_cam_ref: Array, cells: Cells) -> DepthBounds:
+    def seen(self, T_cam_ref: Array, cells: Cells, entered: Mask | None = None) -> DepthBounds:
         """
         Bound the inverse depths of a frame's cells.
 
         :param T_cam_ref: (4, 4) from the surface's frame to that one
+        :param entered: (rows, columns) where an object may be in front of the surface, because it
+            has not been in the image for long
         """
         surface = self._rendered(T_cam_ref, cells)
         around = np.ones((2 * round(SURROUNDINGS * cells.rows) + 1,) * 2, np.uint8)
         values = np.empty((4, *cells.shape), np.float32)
         bound(surface, cv2.erode(surface[0], around), cv2.dilate(surface[1], around),
               self.nearest, values)
+        if entered is not None:
+            values[1, entered] = self.nearest * NEAREST / ENTERED_NEAREST
         return DepthBounds(values, surface[1] > 0)
 
     def _rendered(self, T_cam_ref: Array, cells: Cells) -> Map:

@@ -28,6 +28,9 @@ _TINY = f4(1e-9)
 MIN_NOISE, RELATIVE_NOISE = f4(0.35), f4(0.05)
 #: Residual over noise beyond which a pixel speaks for motion: 99.7 % of a normal distribution
 MOVING = f4(3.0)
+#: The same up to which a model of the static scene explains a cell: 95 %. The image's dominant
+#: motion votes for motion not far below: what it calls motion, it must not count as explained
+EXPLAINED = f4(2.0)
 #: Round trips that end farther away (mask pixels, and share of the way) lead over an occlusion
 ROUND_TRIP, ROUND_TRIP_SHARE = f4(0.5), f4(0.1)
 #: Share of pixels with valid flow below which a frame says nothing
@@ -322,7 +325,7 @@ def explained(residual: Map, length: Map, used: Mask) -> float:
     distances, lengths, useds = residual.ravel(), length.ravel(), used.ravel()
     count, agree = 0, 0
     for n in range(used.size):
-        limit = MOVING * max(MIN_NOISE, RELATIVE_NOISE * lengths[n])
+        limit = EXPLAINED * max(MIN_NOISE, RELATIVE_NOISE * lengths[n])
         count += useds[n]
         agree += useds[n] & (distances[n] < limit)
     return agree / max(count, 1)

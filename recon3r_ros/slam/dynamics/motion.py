@@ -9,7 +9,8 @@ for moving where the two differ. Here there are two predictions of a static scen
 The map's, where the frame has a pose. A pixel's depth is known to lie between two bounds, so a
 static point must be seen between the bounds' projections, on a piece of its epipolar line. Where
 nothing is known the interval reaches from infinity to very near. An error of the depth inside its
-bounds is thus never motion, nor is parallax at depth edges.
+bounds is thus never motion, nor is parallax at depth edges. What entered the image recently was
+never seen against the map: it may be anywhere in front of the surface that the map shows there.
 
 The image's dominant motion, always: see `image_motion`. It needs neither intrinsics nor a map, but
 near static things have parallax to it, and objects that fill the image can be it.
@@ -78,9 +79,9 @@ MAP_LEAD, GUESSED_LEAD = 1.0, 1 / 0.15
 #: Power of that ratio that the ratio of the weights is; share of the image that counts as
 #: unexplained in any case
 MAP_POWER, UNEXPLAINED = 4.0, 0.005
-#: Time constant of the ratio, seconds: on a short way the two explain the same, on the next one,
-#: which is longer, they differ
-LEAD_MEMORY_S = 0.15
+#: Time constant, seconds, and share that is left, of the time for which a cell counts as one that
+#: entered the image recently: a keyframe shows it by then
+ENTERED_S, ENTERED = 3.0, 0.2
 #: The flow of a static scene is measured in one of so many cells along rows and columns
 WAY_STEP = 6
 #: Flow and grey value beyond an image's border, which agree with nothing
@@ -143,14 +144,15 @@ class _MapMotion:
     What a frame's pose and the map say.
 
     :param votes: (rows, columns)
-    :param likely: (rows, columns) distance of flow to where a static cell likely is
+    :param residual: (rows, columns) distance of flow to where a static cell likely is, or can be
+        where it entered the image recently
     :param known: (rows, columns) where depth is known
     :param before: (2, rows, columns) where the previous frame saw the cells, in cells
     :param way: median length of a static scene's flow, mask pixels; not more than that
     """
 
     votes: Map
-    likely: Map
+    residual: Map
     known: Mask
     before: Map
     way: float
@@ -166,7 +168,7 @@ class MotionEvidence:
     """
 
     def __init__(self, camera: Camera, fine: bool = False, calibrated: bool = True) -> None:
-        self._needed = math.log(MAP_LEAD if calibrated else GUESSED_LEAD)
+        self._lead = MAP_LEAD if calibrated else GUESSED_LEAD
         self.cells = Cells.of_camera(camera, FINE_CELL if fine else CELL)
         self._lags = FINE_LAGS if fine else LAGS
         self._fixed = CameraFixed(self.cells.shape, self.cells.width)
@@ -198,8 +200,9 @@ class MotionEvidence:
         self._step_s, self._is_still, self._weight = USUAL_STEP_S, False, np.float32(1)
         self._speed = 0.0
         self._agreement = RANDOM
-        self._lead: float | None = None
         self._map_weight = np.float32(0)
+        #: (rows, columns) how recently cells entered the image, 1 for now
+        self._entered = np.zeros(self.cells.shape, np.float32)
         #: Whether there has been any evidence
         self.known = False
         #: Evidence (rows, columns) for motion in the newest frame, and what it says by itself
@@ -246,6 +249,7 @@ class MotionEvidence:
         self.score = other.score + self._map_weight * (self.score - other.score)
         self.known |= other.known
         self._fixed = other._fixed
+        self._entered = np.maximum(self._entered, other._entered)
 
     def vote(self, votes: Map) -> None:
         """Add votes (rows, columns) of another source to the newest frame's score."""
@@ -253,6 +257,8 @@ class MotionEvidence:
 
     def _collect(self, image: Image, frame: _Past) -> Map:
         flow = self._measure(image, frame)
+        before = self._moved(flow)
+        self._note_entered(before)
         by_map = self._compare_with_map(image, frame, flow)
         elsewhere = self._is_still and self._speed * flow.lag > STILL_WAY * self.cells.width
         by_image = dominant_motion(
@@ -264,9 +270,8 @@ class MotionEvidence:
                 self._agreement = by_image.agreement
             evidence.image_votes(by_image.residual, self._differences(frame, flow, by_image),
                                  flow.length, flow.valid, votes)
-        before = self._moved(flow)
         if by_map is not None:
-            self._weigh_map(_lead_of_map(flow, by_map, by_image))
+            self._map_weight = np.float32(_weight_of_map(flow, by_map, by_image, self._lead))
             votes += self._map_weight * (by_map.votes - votes)
             before += self._map_weight * (by_map.before - before)
         self.known |= by_image is not None or by_map is not None
@@ -281,16 +286,16 @@ class MotionEvidence:
         self.score, self.votes = score, votes
         return before
 
-    def _weigh_map(self, lead: float) -> None:
+    def _note_entered(self, before: Map) -> None:
         """
-        Weigh the map's votes by the newest frames.
+        Follow what has entered the image.
 
-        :param lead: of the newest one, see `_lead_of_map`
+        :param before: (2, rows, columns) where the previous frame saw the cells, in cells
         """
-        memory = 0.0 if self._lead is None else math.exp(-self._step_s / LEAD_MEMORY_S)
-        self._lead = memory * (self._lead or 0.0) + (1 - memory) * lead
-        self._map_weight = np.float32(
-            1 / (1 + math.exp(MAP_POWER * (self._needed - self._lead))))
+        entered = np.empty_like(self._entered)
+        evidence.interpolate(cv2.copyMakeBorder(
+            self._entered, *evidence.BORDER, cv2.BORDER_CONSTANT, value=1), before, entered)
+        self._entered = entered * np.float32(math.exp(-self._step_s / ENTERED_S))
 
     def _measure(self, image: Image, frame: _Past) -> _Flow:
         """Measure flow to an earlier frame: less far back, the faster the image moves."""
@@ -316,7 +321,8 @@ class MotionEvidence:
         P = self.cells.projections(np.stack([
             se3.inverse(T_earlier) @ frame.T_ref_cam, se3.inverse(T_last) @ frame.T_ref_cam,
             frame.T_ref_cam]))
-        bounds = self._surface.seen(se3.inverse(frame.T_ref_cam), self.cells)
+        entered = self._entered > ENTERED
+        bounds = self._surface.seen(se3.inverse(frame.T_ref_cam), self.cells, entered)
         positions, shape = self.cells.positions, self.cells.shape
         residual, before, then = np.empty((3, 2, *shape), np.float32)
         look, votes = np.empty((2, *shape), np.float32)
@@ -325,7 +331,7 @@ class MotionEvidence:
         evidence.interpolate(self._appearance, then, look)
         difference = cv2.blur(cv2.absdiff(_look(image), look), (3, 3))
         evidence.map_votes(residual, flow.length, flow.valid, difference, bounds.known, votes)
-        return _MapMotion(votes, residual[1], bounds.known, before,
+        return _MapMotion(votes, np.where(entered, residual[0], residual[1]), bounds.known, before,
                           _static_way(positions, bounds.values[2], P[0]))
 
     def _differences(self, frame: _Past, flow: _Flow, by_image: ImageMotion) -> Map:
@@ -397,11 +403,14 @@ def _static_way(positions: Map, inverse_depth: Map, P: Map) -> float:
         ) if ahead.any() else 0.0
 
 
-def _lead_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None) -> float:
+def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None, lead: float
+                   ) -> float:
     """
-    Logarithm of the share of the image that a homography leaves unexplained over the map's.
+    Weight of the map's votes in [0, 1], by the shares of the image that are explained.
 
     Where there is no dominant motion, no homography explains anything.
+
+    :param lead: see MAP_LEAD
     """
     used = flow.valid & by_map.known
     if used.mean() < MIN_KNOWN:
@@ -409,8 +418,8 @@ def _lead_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None) 
     of_map, of_plane = (
         UNEXPLAINED + (1.0 if residual is None else 1 - evidence.explained(
             residual, flow.length, used))
-        for residual in (by_map.likely, None if by_image is None else by_image.plane))
-    return math.log(of_plane / of_map)
+        for residual in (by_map.residual, None if by_image is None else by_image.plane))
+    return 1 / (1 + (lead * of_map / of_plane) ** MAP_POWER)
 
 
 def _flow_of_cells(frame: _Past, other: _Past, cells: Cells) -> Map:

@@ -206,5 +206,5 @@ def test_shares_that_are_explained():
     used[:, :CELLS.columns // 4] = False
     assert evidence.explained(residual, NONE, used) == 1
     assert evidence.explained(residual, NONE, ~used) == 0
-    long = np.full(CELLS.shape, 50.0, np.float32)
+    long = np.full(CELLS.shape, 60.0, np.float32)
     assert evidence.explained(residual, long, ~used) == 1, 'long flow is less exact'

@@ -33,12 +33,13 @@ class Clip:
 
 
 @cache
-def clip(seed: int, moving: int, frames: int = 32) -> Clip:
+def clip(seed: int, moving: int, frames: int = 32, **more) -> Clip:
     """Render a scene."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more of them wait for each other on a busy machine
     try:
-        sequence = SimulatedSequence(SceneConfig(seed=seed, frames=frames, moving_objects=moving))
+        sequence = SimulatedSequence(SceneConfig(
+            seed=seed, frames=frames, moving_objects=moving, **more))
         return Clip(sequence.camera, tuple(sequence))
     finally:
         torch.set_num_threads(threads)
@@ -415,3 +416,17 @@ def test_a_distorted_map_alone_must_explain_most_of_the_image(
         assert iou(scene, masks) > 0.6, 'the map explains all but the objects'
     else:
         assert share(masks) < 0.005, 'the map explains nothing'
+
+
+@pytest.mark.parametrize('seed', [3, 4])
+def test_a_static_post_that_enters_the_image_is_not_masked(seed: int) -> None:
+    """Its flow lies on the epipolar lines, in front of a wall whose depth is known."""
+    scene = clip(seed, 0, 90, width=320, height=240, trajectory='sweep', post=True)
+    detector = MotionDetector(scene.camera)
+    reference, masks = keyframe(0, scene.frames[0], scene.camera), []
+    for frame in scene.frames[1:50]:
+        T = se3.inverse(reference.T_map_cam) @ frame.T_world_cam
+        masks.append(found(detector, seen(frame.image, scene.camera, reference, T)))
+    near = [f.depth < 0.5 * np.median(f.depth) for f in scene.frames[30:50]]
+    assert share(near) > 0.05, 'the post is large'
+    assert share(masks) < 0.005
