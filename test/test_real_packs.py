@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.models.geometric import GeometricPredictor
@@ -69,6 +70,28 @@ def test_handheld(shared_data: SharedData) -> None:
     assert len(reconstruction.trajectory()) >= 0.9 * count
     error, _ = compare(shared_data, name, reconstruction)
     assert error <= 0.03
+
+
+def test_a_depth_camera(shared_data: SharedData) -> None:
+    """Depth of every tenth image: metres from the first image on."""
+    pack = shared_data.pack('sevenscenes_redkitchen')
+    system = System(GeometricPredictor())
+    for index, frame in enumerate(open_sequence(images=pack, depth=pack / 'depth')):
+        update = system.add(frame)
+        assert update.frames and system.metric() is not None, 'no image waits for its pose'
+        if index == 59:
+            break
+    system.finish()
+    metric = system.metric()
+    assert metric is not None and metric.source == 'depth'
+    _, truth = read_tum(pack / 'groundtruth.txt')
+    tracked = system.trajectory()
+    true = np.stack([truth[f.index, :3, 3] for f, _ in tracked])
+    estimated = metric.value * np.stack([T[:3, 3] for _, T in tracked])
+    S = weighted_procrustes(estimated, true, np.ones(len(true)), with_scale=False)
+    distances = np.linalg.norm(se3.transform(S, estimated) - true, axis=1)
+    # The way is 0.3 m; poses of the truth are off by some millimetres themselves
+    assert np.sqrt(np.mean(distances ** 2)) <= 0.02
 
 
 @pytest.mark.slow

@@ -104,6 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'no map and no poses')
     parser.add_argument('--masks', metavar='DIR', help='known dynamic masks NAME.png: dynamic '
                         'where not 0, of the size of the image NAME')
+    parser.add_argument('--depth', metavar='DIR', help='measured depth NAME.png of the images '
+                        'NAME, where there is one: 16-bit millimetres along the optical axis, '
+                        '0 where unknown, registered to the image. It starts the map at once and '
+                        'gives metres. That of TUM RGB-D is found by itself')
     parser.add_argument('--mask', metavar='FILE', help='image that is not black where every image '
                         "shows the robot's own body, or anything else that is fixed to the "
                         'camera')
@@ -147,7 +151,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,
             not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
-            tuple(arguments.camera_info_topic))
+            tuple(arguments.camera_info_topic), arguments.depth)
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
         if arguments.mask is not None:

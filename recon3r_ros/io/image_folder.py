@@ -16,6 +16,7 @@ from recon3r_ros.io.base import check_fps, fitted, PrefetchedSequence, size_text
 from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.data_set_cameras import CameraOfSize
 from recon3r_ros.io.decode import decode_image, size_in_header
+from recon3r_ros.io.depths import DepthImages
 from recon3r_ros.io.exif import focal_prior
 from recon3r_ros.io.layouts import find_images
 from recon3r_ros.io.listing import Entry
@@ -34,7 +35,8 @@ class ImageFolder(PrefetchedSequence):
     as in the stamps.
     """
 
-    def __init__(self, name: str, folder: Path, entries: list[Entry], tone_map: ToneMap) -> None:
+    def __init__(self, name: str, folder: Path, entries: list[Entry], tone_map: ToneMap,
+                 depths: DepthImages | None = None) -> None:
         """
         Prepare to decode.
 
@@ -42,12 +44,14 @@ class ImageFolder(PrefetchedSequence):
         :param folder: base of the relative names in messages
         :param entries: images in the order of their stamps
         :param tone_map: 16 to 8 bits for the whole sequence
+        :param depths: measured, where there are any
         """
         super().__init__(name)
         self._folder = folder
         self._entries = entries
         self._file_names = {entry.index: entry.path.name for entry in entries}
         self._tone_map = tone_map
+        self._depths = depths
         self._camera: Camera | None = None
         self._focal_prior: float | None = None
         self._size: tuple[int, ...] = ()
@@ -108,7 +112,8 @@ class ImageFolder(PrefetchedSequence):
                 )
                 continue
             yield Frame(image, entry.stamp_ns, entry.path.stem, entry.index, self._camera,
-                        focal_prior=self._focal_prior)
+                        focal_prior=self._focal_prior, depth=None if self._depths is None
+                        else self._depths.of(entry.path.stem))
 
     def _decode(self, entry: Entry) -> NDArray[np.uint8] | None:
         """Return the pixels, or None after recording the reason."""
@@ -131,6 +136,7 @@ def open_image_folder(
     camera: Camera | Calibration | None = None,
     calibrated: bool = True,
     fps: float = 30.0,
+    depth: str | Path | None = None,
 ) -> ImageFolder:
     """
     Open a folder of images, a pack, or a sequence of a data set; see `layouts`.
@@ -140,6 +146,8 @@ def open_image_folder(
     :param calibrated: False ignores intrinsics that come with the images, and focal lengths in
         EXIF data
     :param fps: rate that gives stamps where there are none
+    :param depth: folder of depth images, see `DepthImages.named`, instead of those that come with
+        the images
     :raises InputError: where there is nothing to read or the parts are inconsistent
     """
     check_fps(fps)
@@ -151,7 +159,13 @@ def open_image_folder(
     entries = found.entries()
     if not entries:
         raise InputError(f'{found.stamps}: lists no images')
-    sequence = ImageFolder(str(path), found.folder, entries, ToneMap())
+    depths = None if depth is None else DepthImages.named(depth)
+    if depths is None and found.depths is not None:
+        listed = found.depths()
+        depths = DepthImages.by_stamps(entries, listed) if listed else None
+    if depths is not None:
+        depths.check([entry.path.stem for entry in entries])
+    sequence = ImageFolder(str(path), found.folder, entries, ToneMap(), depths)
     if camera is not None:
         given = camera
         sequence.settle(lambda width, height: given, 'the camera given')

@@ -59,6 +59,7 @@ class ImageSet:
     :param stamps: file of the stamps; None where there is none
     :param calibration: file of the intrinsics; None where there is none
     :param camera: reads it
+    :param depths: lists depth images in the order of their stamps; None where there are none
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class ImageSet:
     stamps: Path | None = None
     calibration: Path | None = None
     camera: CameraOfSize | None = None
+    depths: Callable[[], list[Entry]] | None = None
 
 
 Layout = Callable[[Path, float], Iterator[ImageSet]]
@@ -173,11 +175,14 @@ def _of_any_size(path: Path) -> CameraOfSize:
 
 
 def tum_rgbd(folder: Path, fps: float) -> Iterator[ImageSet]:
-    """Find rgb/ and rgb.txt, which has a stamp in seconds and a path a line."""
+    """Find rgb/ and rgb.txt, which has a stamp in seconds and a path a line; so has depth.txt."""
+    depth, depths = folder / 'depth', folder / 'depth.txt'
+    measured = (partial(listed, depths, depth) if depths.is_file() and depth.is_dir() else None)
     for name in ('rgb', 'color'):
         images, listing = folder / name, folder / f'{name}.txt'
         if listing.is_file() and images.is_dir():
-            yield ImageSet(folder, images, partial(listed, listing, images), listing)
+            yield ImageSet(folder, images, partial(listed, listing, images), listing,
+                           depths=measured)
 
 
 def euroc(folder: Path, fps: float) -> Iterator[ImageSet]:

@@ -24,6 +24,7 @@ def open_sequence(
     fps: float = 30.0,
     image_topics: tuple[str, ...] = (),
     camera_info_topics: tuple[str, ...] = (),
+    depth: str | Path | None = None,
 ) -> Sequence:
     """
     Open exactly one of a folder of images, a video and a bag.
@@ -38,6 +39,7 @@ def open_sequence(
         one
     :param camera_info_topics: topics of their intrinsics in the bag, in the same order; none to
         take those that belong to the images
+    :param depth: folder of depth images NAME.png, for a folder of images
     :raises InputError: where the input cannot be used
     """
     given = [source for source in (images, video, bag) if source is not None]
@@ -47,7 +49,9 @@ def open_sequence(
             'a bag'
         )
     if images is not None:
-        return open_image_folder(images, camera, calibrated, fps)
+        return open_image_folder(images, camera, calibrated, fps, depth)
+    if depth is not None:
+        raise InputError(f'{depth}: depth images need a folder of images, and {given[0]} is none')
     if video is not None:
         return open_video(video, camera, fps)
     return open_bag(given[0], image_topics, camera_info_topics, camera, calibrated)

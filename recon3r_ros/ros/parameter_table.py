@@ -166,5 +166,6 @@ CAMERA_PARAMETERS = (
               "robot's own body, or anything else that is fixed to the camera."),
     Parameter('use_mask', False, 'Subscribe to <camera>/mask (mono8, not 0: dynamic).'),
     Parameter('use_depth', False, 'Subscribe to <camera>/depth (32FC1 metres or 16UC1 '
-              'millimetres, registered to the image), for metric scale and dynamic points.'),
+              'millimetres, registered to the image): it starts the map with the first image, in '
+              'metres, and gives dynamic points.'),
 )

@@ -436,6 +436,7 @@ class System:
         made, known = self._executor.call(
             Mapper.start, untracked(request.frame), request.view, request.gray).result()
         self._atlas.take(known)
+        self._atlas.scale.add_depth(made, request.view.depth, known)
         keyframe = self.map.keyframes[made]
         frontend.start(keyframe, request.frame, self.map)
         if not self.map.started:

@@ -228,7 +228,8 @@ class Map:
     """
     An immutable snapshot of the keyframes.
 
-    :param keyframes: by id, oldest first; a single first one has depth only from a network
+    :param keyframes: by id, oldest first; a single first one has depth only where that was
+        measured or predicted
     :param scales: factor of each keyframe's depths by loop closures since it was added
     :param edges: which keyframes were processed jointly
     :param focal_factor: true over initial focal length of an uncalibrated camera

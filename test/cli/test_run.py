@@ -4,6 +4,7 @@
 
 from dataclasses import replace
 import json
+import shutil
 
 import numpy as np
 from PIL import Image
@@ -172,6 +173,22 @@ def test_masks_of_the_user_count(recon3r, pack, tmp_path):
             depth = file['depth']
         rows = depth.shape[0] * 40 // len(mask)
         assert np.isnan(depth[-rows + 1:]).all() and np.isfinite(depth[:-rows]).any()
+
+
+def test_measured_depth_gives_metres_from_the_first_image_on(recon3r, pack, tmp_path):
+    """Depth of every fifth image; the trajectory is in metres, as the truth is."""
+    folder = tmp_path / 'depth'
+    folder.mkdir()
+    for path in sorted((pack / 'depth').iterdir())[::5]:
+        shutil.copy(path, folder)
+    outcome = recon3r('run', '--images', pack, '--depth', folder, '--output', tmp_path / 'o')
+    assert outcome.status == 0, outcome.err
+    report = json.loads((tmp_path / 'o' / 'report.json').read_text())
+    assert 'metres, from the depth' in report['scale'] and report['frames_tracked'] == 25
+    estimated, true = (np.loadtxt(file)[:, 1:4] for file in (
+        tmp_path / 'o' / 'trajectory.txt', pack / 'groundtruth.txt'))
+    way, true_way = (np.linalg.norm(p[-1] - p[0]) for p in (estimated, true))
+    assert way == pytest.approx(true_way, rel=0.02)
 
 
 @pytest.mark.parametrize('arguments, words', [

@@ -83,6 +83,8 @@ class Problem:
         focal lengths; None where they are known
     :param depth_priors: per keyframe, prior inverse depths (L,), and the inverse variances (L,) of
         these relative depths, 0 where there is none; None without priors
+    :param scale_known: whether depth priors are in map units, rather than in a unit that was
+        estimated from the landmarks
     """
 
     T_cam_map: Array
@@ -93,6 +95,7 @@ class Problem:
     observations: tuple[Observations, ...]
     focal_prior: tuple[float, float] | None = None
     depth_priors: tuple[tuple[Array, Array], ...] | None = None
+    scale_known: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +240,7 @@ def solve(problem: Problem, iterations: int = 8) -> Solution:
         state, found, damping = candidate, new_found, max(damping / 10, 1e-8)
         if iteration >= 2 and cost - new_cost < _CONVERGED * cost:
             break
-    if problem.fixed.sum() == 1:
+    if problem.fixed.sum() == 1 and not problem.scale_known:
         state = _keep_scale(problem, flat, state)
     return _solution(problem, flat, state, found)
 

@@ -57,9 +57,9 @@ class TriangulatedVote:
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedVote:
+class ImageVote:
     """
-    Depth that a network predicted from the keyframe's image.
+    Depth of the keyframe's own image: predicted by a network, or measured.
 
     :param inverse_depth: (H, W) in map units
     :param confidence: (H, W)

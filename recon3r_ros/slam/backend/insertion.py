@@ -83,11 +83,16 @@ class Added:
     loop: int | None = None
 
 
-def insert(state: MapState, keyframe: Keyframe, encoding: Encoding) -> None:
-    """Put a keyframe into a map, without its relations to others."""
+def insert(state: MapState, keyframe: Keyframe, new: New) -> None:
+    """
+    Put a keyframe into a map, without its relations to others.
+
+    :param keyframe: the new one, with its pose
+    """
     state.keyframes[keyframe.id] = keyframe
-    state.pairing.insert(keyframe.id, encoding)
-    state.motion.give(keyframe, encoding.features)
+    state.pairing.insert(keyframe.id, new.encoding)
+    state.motion.give(keyframe, new.encoding.features)
+    state.measured.add(keyframe, new.view)
     state.next_id = keyframe.id + 1
 
 
@@ -134,13 +139,14 @@ def _added(state: MapState, new: New, pairs: list[Pair], loop: int | None, neede
         T_map_cam = place(state, keyframe, pairs, T_map_cam)
     if T_map_cam is None:
         return None
-    insert(state, replace(keyframe, T_map_cam=T_map_cam), new.encoding)
+    insert(state, replace(keyframe, T_map_cam=T_map_cam), new)
     pairs = _mask_movers(state, pairs, keyframe.id)
     for pair in pairs:
         _connect(state, pair, keyframe.id)
     _scale(state, pairs, keyframe.id)
     for i in state.ids[-WINDOW:]:
         state.change(i, landmarks=state.seen.triangulated(state.keyframes[i], state.keyframes))
+        state.change(i, landmarks=state.measured.completed(state.keyframes[i]))
     others = [k for i, k in state.keyframes.items() if i != keyframe.id]
     partners = {p.partner for p in pairs} | state.seen.reobserve(
         state.keyframes[keyframe.id], others)

@@ -73,4 +73,5 @@ def joined(base: MapState, addition: MapState, scale: float,
         keyframes=keyframes, pairing=pairing, graph=graph,
         seen=Sightings(seen.values()), edges=edges, focal_factor=base.focal_factor,
         retired={**base.retired, **addition.retired},
+        measured=base.measured.joined(addition.measured, scale),
         model_scale=base.model_scale.copy())

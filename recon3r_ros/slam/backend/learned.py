@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import Prediction
-from recon3r_ros.slam.backend.depth import LearnedVote, Vote
+from recon3r_ros.slam.backend.depth import ImageVote, Vote
 from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.types import at, Keyframe
 
@@ -162,7 +162,7 @@ class LearnedDepths:
         for learned, length in scaled:
             inverse = 1 / (length * np.where(learned.depth > 0, learned.depth, np.inf))
             # As for the prior: together they have the confidence of one
-            votes.append(LearnedVote(inverse.astype(np.float32),
+            votes.append(ImageVote(inverse.astype(np.float32),
                                      learned.confidence / np.float32(len(scaled))))
         return votes
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.slam.backend.learned import LearnedDepths
 from recon3r_ros.slam.backend.map_graph import MapGraph
+from recon3r_ros.slam.backend.measured import MeasuredDepths
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
@@ -41,6 +42,7 @@ class MapState:
     :param seen: observations of landmarks
     :param dense: correspondences of the window's pairs, by anchor and observer
     :param learned: depths that networks predicted
+    :param measured: depths that a depth camera measured
     :param vanished: votes of newer keyframes on vanished objects
     :param model_scale: metres by networks that predict them
     :param graph: Sim(3) graph of the keyframes. Its solver cannot be copied: a keyframe is added
@@ -59,6 +61,7 @@ class MapState:
     seen: Sightings = field(default_factory=Sightings)
     dense: PairTable[Correspondence] = field(default_factory=PairTable)
     learned: LearnedDepths = field(default_factory=LearnedDepths)
+    measured: MeasuredDepths = field(default_factory=MeasuredDepths)
     vanished: Vanished = field(default_factory=Vanished)
     model_scale: ModelScale = field(default_factory=ModelScale)
     graph: MapGraph = field(default_factory=MapGraph)
@@ -70,9 +73,9 @@ class MapState:
         return replace(
             self, pairing=self.pairing.copy(), motion=self.motion.copy(),
             keyframes=dict(self.keyframes), seen=self.seen.copy(), dense=self.dense.copy(),
-            learned=self.learned.copy(), vanished=self.vanished.copy(),
-            model_scale=self.model_scale.copy(), edges=list(self.edges),
-            retired=dict(self.retired))
+            learned=self.learned.copy(), measured=self.measured.copy(),
+            vanished=self.vanished.copy(), model_scale=self.model_scale.copy(),
+            edges=list(self.edges), retired=dict(self.retired))
 
     def snapshot(self) -> Map:
         """Return the map as it is now."""
@@ -115,6 +118,7 @@ class MapState:
         self.seen.forget(i)
         self.dense.forget(i)
         self.learned.forget(i)
+        self.measured.forget(i)
         self.motion.forget(i)
         self.vanished.forget(i)
         self.edges = [e for e in self.edges if i not in (e.i, e.j)]

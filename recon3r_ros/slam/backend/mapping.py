@@ -25,7 +25,7 @@ from recon3r_ros.slam.backend.learned import (
 from recon3r_ros.slam.backend.map_graph import chain, CHAINED, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
-from recon3r_ros.slam.backend.placement import begin_alone
+from recon3r_ros.slam.backend.placement import begin_alone, begin_measured
 from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve, WINDOW
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
@@ -184,8 +184,9 @@ class Mapper:
         state.number = max(self._free_number, *(other.number + 1 for other in self._others), 0)
         new = New.of(state, number, frame, view, gray)
         state.calibrated = view.calibrated
-        insert(state, new.keyframe, new.encoding)
-        if self._predictor.single_view and begin_alone(state, number):
+        insert(state, new.keyframe, new)
+        if begin_measured(state, number) or (
+                self._predictor.single_view and begin_alone(state, number)):
             densify(state, [number])
             self._compare_scale(state, [number])
         state.pairing.archive[number] = ArchivedView.of(view, state.focal_factor)
@@ -346,6 +347,8 @@ class Mapper:
         state.next_id = first.id + 1
         state.seen, state.dense, state.edges = Sightings(), PairTable(), []
         state.learned = LearnedDepths()
+        for i in state.measured.ids - {first.id}:
+            state.measured.forget(i)
         state.change(first.id, mask=state.motion.given(first.id))
         state.motion = KeyframeMotion(self._motion_config)
         state.motion.give(state.keyframes[first.id], state.pairing.features(first.id))
@@ -433,6 +436,7 @@ class Mapper:
         state.pairing.keep(recent, state.keyframes)
         state.dense.keep_any(recent)
         state.learned.keep(recent)
+        state.measured.keep(recent)
         state.motion.keep(recent)
 
     def _drop_vanished(self, state: MapState, new_id: int) -> None:

@@ -51,6 +51,27 @@ def begin_alone(state: MapState, i: int) -> bool:
     return True
 
 
+def begin_measured(state: MapState, i: int) -> bool:
+    """
+    Initialise the first keyframe with measured depth; its median becomes the unit of length.
+
+    With a guessed focal length it is left to a pair, which estimates that: in metres, a wrong
+    focal length would not show.
+
+    :return: whether enough of its static keypoints have measured depth
+    """
+    keyframe = state.keyframes[i]
+    static = ~at(keyframe.mask, keyframe.keypoints)
+    depths = state.measured.of_landmarks(keyframe)
+    known = depths > 0
+    if not state.calibrated or known.sum() < max(MIN_PLACED, MIN_FIRST_SHARE * static.sum()):
+        return False
+    state.measured.metre = 1 / float(np.median(depths[known]))
+    inverse_depths, information = state.measured.prior(keyframe)
+    state.change(i, landmarks=np.where(known, inverse_depths, 0.0), information=information)
+    return True
+
+
 def begin(state: MapState, pair: Pair, overlap: float) -> Array | None:
     """
     Pose the second keyframe; the first one's median depth becomes the unit of length.

@@ -80,8 +80,18 @@ def adjusted(state: MapState, ids: list[int], fixed: set[int], observations: lis
         observations=tuple(replace(o, targets=_pixels_in(
             cameras[o.observer], keyframes[o.observer], o.targets)) for o in observations),
         focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
-        depth_priors=tuple(state.learned.prior(k, state.keyframes) for k in keyframes)),
+        depth_priors=tuple(_prior(state, k) for k in keyframes),
+        scale_known=state.measured.fix_scale(ids)),
         iterations)
+
+
+def _prior(state: MapState, keyframe: Keyframe) -> tuple[Array, Array]:
+    """Prior of a keyframe's landmarks: measured where possible, elsewhere predicted."""
+    measured = state.measured.prior(keyframe)
+    predicted = state.learned.prior(keyframe, state.keyframes)
+    known = measured[1] > 0
+    return (np.where(known, measured[0], predicted[0]),
+            np.where(known, measured[1], predicted[1]))
 
 
 def _pixels_in(camera: Camera, keyframe: Keyframe, pixels: NDArray[np.int32] | Array) -> Array:
@@ -107,10 +117,11 @@ def densify(state: MapState, ids: list[int]) -> None:
 
 def _votes(state: MapState, i: int) -> list[depth.Vote]:
     keyframe = state.keyframes[i]
+    measured = state.measured.votes(keyframe)
     learned = state.learned.votes(keyframe, state.keyframes)
     if learned:
-        return learned
-    return [depth.TriangulatedVote(
+        return [*measured, *learned]
+    return [*measured, *(depth.TriangulatedVote(
         se3.inverse(state.keyframes[observer].T_map_cam) @ keyframe.T_map_cam,
         state.keyframes[observer].camera, c.targets, c.confidence)
-        for observer, c in state.dense.of(i)]
+        for observer, c in state.dense.of(i))]

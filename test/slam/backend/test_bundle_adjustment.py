@@ -408,3 +408,20 @@ def test_landmarks_far_away_do_no_harm(rng: np.random.Generator) -> None:
     assert all(np.isfinite(d).all() for d in solution.inverse_depths)
     assert np.concatenate(solution.inverse_depths).min() > 0.9e-3 * np.median(depths)
     assert np.abs(solution.T_cam_map - exact.T_cam_map).max() < 0.03
+
+
+@pytest.mark.parametrize('known', [False, True])
+def test_depths_in_map_units_give_the_scale(known: bool) -> None:
+    """Without them the first depths decide on it, as everything may be scaled."""
+    true = truth(np.random.default_rng(5))
+    fixed = np.zeros(len(true.fixed), bool)
+    fixed[0] = True
+    poses = true.T_cam_map @ se3.inverse(true.T_cam_map[0])
+    wrong = poses.copy()
+    wrong[:, :3, 3] *= 1.1
+    solution = solve(replace(
+        true, T_cam_map=wrong, fixed=fixed, scale_known=known,
+        inverse_depths=tuple(d / 1.1 for d in true.inverse_depths),
+        depth_priors=tuple((d, np.full(len(d), 1e4)) for d in true.inverse_depths)), 15)
+    length = np.linalg.norm(solution.T_cam_map[-1, :3, 3]) / np.linalg.norm(poses[-1, :3, 3])
+    assert length == pytest.approx(1.0 if known else 1.1, rel=1e-3)

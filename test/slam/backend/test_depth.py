@@ -13,7 +13,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.slam.backend import depth
 from recon3r_ros.slam.backend.compiled_depth import MIN_CONFIDENCE
-from recon3r_ros.slam.backend.depth import LearnedVote, TriangulatedVote
+from recon3r_ros.slam.backend.depth import ImageVote, TriangulatedVote
 
 CAMERA = Camera(40, 30, 32.0, 33.0, 19.0, 14.5)
 RAYS = CAMERA.unproject(pixel_grid(30, 40)).astype(np.float32)
@@ -100,7 +100,7 @@ def test_a_vote_without_baseline_has_no_depth() -> None:
 
 def test_votes_of_both_kinds_count_alike() -> None:
     triangulated = vote(POSES[0], 300.0)
-    learned = LearnedVote((1 / (1.05 * DEPTH)).astype(np.float32), np.full((30, 40), 100.0,
+    learned = ImageVote((1 / (1.05 * DEPTH)).astype(np.float32), np.full((30, 40), 100.0,
                                                                           np.float32))
     inverse_depth, _ = depth.fuse(RAYS, [learned, triangulated])
     assert np.allclose(1 / inverse_depth / DEPTH, np.exp(np.log(1.05) / 4), atol=2e-3)
