@@ -125,6 +125,23 @@ def test_lengths_are_held_back_until_they_are_metres(ros_node, spawn, tf_message
     assert 'held back' in child.output and 'scale: ' in child.output
 
 
+def test_measured_depth_of_one_image_is_enough(ros_node, spawn):
+    """The camera stands, and there is no second image: a pose, metres, and a cloud."""
+    camera = LiveCamera(ros_node)
+    scale = Collector(ros_node, DiagnosticStatus, '/recon3r/scale', qos.LATCHED)
+    cloud = Collector(ros_node, PointCloud2, '/recon3r/camera/points', qos.POSES)
+    spawn(*NODE, *WITH_DEPTH)
+    camera.with_depth = True
+    camera.connect()
+    cloud.wait_for_matched()
+    camera.play(1)
+    assert len(camera.poses.wait(1)) == 1 and camera.count == 1
+    points = conversions.cloud_from_message(cloud.wait(1)[0]).points
+    wait_for(lambda: scale.messages[-1].level == DiagnosticStatus.OK, what='a known scale')
+    true = np.nanmedian(render(still_scene(3, 40), walk_index(0)).depth)
+    assert np.median(points[:, 2]) == pytest.approx(true, rel=0.02)
+
+
 def test_a_bare_camera_goes_on_in_map_units(ros_node, spawn):
     camera = LiveCamera(ros_node)
     scale = Collector(ros_node, DiagnosticStatus, '/recon3r/scale', qos.LATCHED)
