@@ -504,3 +504,26 @@ def test_what_the_camera_carries_is_left_out_of_all_keyframes(walk: SimulatedSeq
         strip = slice(int(0.78 * len(keyframe.mask)), None)
         assert keyframe.mask[strip].mean() > 0.9
         assert keyframe.mask[:len(keyframe.mask) // 2].mean() < 0.05
+
+
+def test_the_map_has_no_points_of_a_time_stamp() -> None:
+    """Neither has it those of keyframes before it was found; some of its digits change."""
+    scene, reconstruction = still_scene(3, frames=150), System(GeometricPredictor())
+    where = np.zeros((240, 320), np.uint8)
+    for index in range(0, 150, 3):
+        frame = as_frame(scene, index)
+        image = frame.image.copy()
+        for level, thickness in ((0, 4), (255, 1)):
+            for canvas, colour in ((image, (level,) * 3), (where, (1,))):
+                cv2.putText(canvas, f'12:00:{index // 30:02d}', (20, 220), cv2.FONT_HERSHEY_SIMPLEX,
+                            0.6, colour, thickness)
+        reconstruction.add(replace(frame, image=image))
+    reconstruction.finish()
+    fixed = cv2.resize(reconstruction.fixed(frame.camera_name).astype(np.uint8), (320, 240)) > 0
+    assert fixed[where > 0].mean() > 0.95 and fixed[:160].mean() < 0.01
+    assert reconstruction.state is TrackingState.TRACKING
+    for keyframe in reconstruction.map.keyframes.values():
+        stamp = cv2.resize(where, keyframe.mask.shape[::-1]) > 0
+        assert (keyframe.inverse_depth[stamp] > 0).mean() < 0.05
+        on_it = stamp[keyframe.keypoints[:, 1], keyframe.keypoints[:, 0]]
+        assert not (keyframe.information[on_it] > 0).any()

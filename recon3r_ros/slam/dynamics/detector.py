@@ -136,7 +136,7 @@ class MotionDetector:
 
         :return: (H // 3, W // 3), at least 16 each
         """
-        return self._of_pixels(self.evidence.fixed)
+        return self._of_pixels(self.evidence.fixed) | self.evidence.overlays
 
     def unsettled(self) -> Mask:
         """

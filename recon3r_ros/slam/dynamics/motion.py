@@ -42,6 +42,7 @@ from recon3r_ros.slam.dynamics.cells import CELL, Cells, FINE_CELL, resized_mask
 from recon3r_ros.slam.dynamics.depth_bounds import BoundedSurface
 from recon3r_ros.slam.dynamics.image_motion import dominant_motion, ImageMotion, RANDOM, SURE
 from recon3r_ros.slam.dynamics.inverse_search import flow, Level, pyramid
+from recon3r_ros.slam.dynamics.overlays import Overlays, static_flow
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.types import Keyframe
 
@@ -82,7 +83,7 @@ MAP_POWER, UNEXPLAINED = 4.0, 0.005
 #: Time constant, seconds, and share that is left, of the time for which a cell counts as one that
 #: entered the image recently: a keyframe shows it by then
 ENTERED_S, ENTERED = 3.0, 0.2
-#: The flow of a static scene is measured in one of so many cells along rows and columns
+#: The length of a static scene's flow is that of one of so many cells along rows and columns
 WAY_STEP = 6
 #: Flow and grey value beyond an image's border, which agree with nothing
 NO_FLOW, NO_GREY = 1e3, -1e3
@@ -148,13 +149,15 @@ class _MapMotion:
         where it entered the image recently
     :param known: (rows, columns) where depth is known
     :param before: (2, rows, columns) where the previous frame saw the cells, in cells
-    :param way: median length of a static scene's flow, mask pixels; not more than that
+    :param static: (2, rows, columns) a static scene's flow, mask pixels
+    :param way: its median length
     """
 
     votes: Map
     residual: Map
     known: Mask
     before: Map
+    static: Map
     way: float
 
 
@@ -172,6 +175,7 @@ class MotionEvidence:
         self.cells = Cells.of_camera(camera, FINE_CELL if fine else CELL)
         self._lags = FINE_LAGS if fine else LAGS
         self._fixed = CameraFixed(self.cells.shape, self.cells.width)
+        self._overlays = Overlays(camera, self.cells)
         self._static: Mask | None = None
         self.reset()
 
@@ -182,11 +186,18 @@ class MotionEvidence:
     @property
     def fixed(self) -> Mask:
         """Cells (rows, columns) that are fixed to the camera: nothing is said about them."""
-        return self._fixed.cells if self._static is None else self._fixed.cells | self._static
+        fixed = self._fixed.cells | self._overlays.cells
+        return fixed if self._static is None else fixed | self._static
+
+    @property
+    def overlays(self) -> Mask:
+        """What lies over the images: (h, w) in mask pixels, see `Overlays`."""
+        return self._overlays.mask
 
     def reset(self) -> None:
         """Drop all frames, and what is fixed to the camera."""
         self._fixed.reset()
+        self._overlays.reset()
         self.restart()
 
     def restart(self) -> None:
@@ -224,7 +235,7 @@ class MotionEvidence:
             None if frame.static is None else resized_mask(frame.static, self.cells.shape))
         self._step_to(frame.stamp_ns)
         seen = _Past.of(image, T)
-        before = self._collect(image, seen) if self._past else self._everywhere()
+        before = self._collect(frame, image, seen) if self._past else self._everywhere()
         self._past.append(seen)
         self._count += 1
         return before
@@ -248,14 +259,14 @@ class MotionEvidence:
         """
         self.score = other.score + self._map_weight * (self.score - other.score)
         self.known |= other.known
-        self._fixed = other._fixed
+        self._fixed, self._overlays = other._fixed, other._overlays
         self._entered = np.maximum(self._entered, other._entered)
 
     def vote(self, votes: Map) -> None:
         """Add votes (rows, columns) of another source to the newest frame's score."""
         self.score = np.clip(self.score + votes, -evidence.SCORE_LIMIT, evidence.SCORE_LIMIT)
 
-    def _collect(self, image: Image, frame: _Past) -> Map:
+    def _collect(self, source: SeenFrame, image: Image, frame: _Past) -> Map:
         flow = self._measure(image, frame)
         before = self._moved(flow)
         self._note_entered(before)
@@ -279,10 +290,15 @@ class MotionEvidence:
             cv2.copyMakeBorder(self.score, *evidence.BORDER, cv2.BORDER_REPLICATE), before, score)
         self._fixed.add(image, flow.length, flow.trusted, flow.lag,
                         None if by_map is None else by_map.way)
-        votes[self.fixed] = 0
+        static = self._static_flow(by_map, by_image)
+        if static is not None:
+            self._overlays.add(
+                source.gray, source.stamp_ns, static, flow.lag, self._fixed.cells)
+        fixed = self.fixed
+        votes[fixed] = 0
         votes *= self._weight
         evidence.accumulate(votes, math.exp(-self._step_s / MEMORY_S), score)
-        score[self.fixed] = 0
+        score[fixed] = 0
         self.score, self.votes = score, votes
         return before
 
@@ -331,8 +347,21 @@ class MotionEvidence:
         evidence.interpolate(self._appearance, then, look)
         difference = cv2.blur(cv2.absdiff(_look(image), look), (3, 3))
         evidence.map_votes(residual, flow.length, flow.valid, difference, bounds.known, votes)
+        static = np.empty((2, *shape), np.float32)
+        static_flow(positions, bounds.values[2], P[0], static)
         return _MapMotion(votes, np.where(entered, residual[0], residual[1]), bounds.known, before,
-                          _static_way(positions, bounds.values[2], P[0]))
+                          static, _way(static))
+
+    def _static_flow(self, by_map: _MapMotion | None, by_image: ImageMotion | None) -> Map | None:
+        """Flow (2, rows, columns) of a static scene, as far as anything is known of it."""
+        if by_map is not None:
+            return by_map.static
+        if by_image is None:
+            return None
+        out = np.empty((2, *self.cells.shape), np.float32)
+        static_flow(self.cells.positions, np.zeros(self.cells.shape, np.float32),
+                    np.pad(by_image.H, ((0, 0), (0, 1))), out)
+        return out
 
     def _differences(self, frame: _Past, flow: _Flow, by_image: ImageMotion) -> Map:
         """Differences of grey values by the dominant motion and by the flow, averaged a little."""
@@ -386,21 +415,10 @@ class MotionEvidence:
         self._appearance = _bordered(_look(gray), NO_GREY)
 
 
-def _static_way(positions: Map, inverse_depth: Map, P: Map) -> float:
-    """
-    Median length of the flow of a static scene, mask pixels.
-
-    :param positions: (2, rows, columns) of the cells
-    :param inverse_depth: (rows, columns)
-    :param P: (3, 4) to the other frame
-    """
-    some = np.s_[WAY_STEP // 2::WAY_STEP, WAY_STEP // 2::WAY_STEP]
-    here = np.stack([p[some].ravel() for p in positions])
-    u, v, w = P[:, :2] @ here + P[:, 2:3] + P[:, 3:] * inverse_depth[some].ravel()
-    ahead = w > 0
-    return float(np.median(np.hypot(
-        u[ahead] / w[ahead] - here[0, ahead], v[ahead] / w[ahead] - here[1, ahead]))
-        ) if ahead.any() else 0.0
+def _way(flow: Map) -> float:
+    """Median length of flow (2, rows, columns)."""
+    step = slice(WAY_STEP // 2, None, WAY_STEP)
+    return float(np.median(np.hypot(*flow[:, step, step])))
 
 
 def _weight_of_map(flow: _Flow, by_map: _MapMotion, by_image: ImageMotion | None, lead: float

@@ -24,8 +24,9 @@ Mask = NDArray[np.bool_]
 
 _log = logging.getLogger(__name__)
 
-#: Share of the image that must become fixed to the camera for earlier keyframes to leave it out
-FIXED_NEWS = 0.005
+#: Share of the image that must become fixed to the camera for earlier keyframes to leave it out:
+#: a dot on the lens, with the tracker's window around it
+FIXED_NEWS = 0.002
 #: Of frames in which nothing is detected
 _NO_COLOURS = np.zeros((0, 0, 3), np.uint8)
 
