@@ -91,8 +91,8 @@ class RunReport:
     :param points: number of points in the map
     :param maps: all maps, where there are several; keyframes, points and scale are the largest's
     :param unposed: images in a row without a pose, and why
-    :param fixed_percent: of the image that is fixed to the camera, and left out; the most of
-        several cameras
+    :param fixed_percent: of the image that is fixed to the camera or lies over it, as a time
+        stamp does, and is left out; the most of several cameras
     :param state: of the tracker at the end: initialising, tracking or lost
     :param scale: the map's unit; 'unknown' for a monocular map
     :param focal_pixels: focal length fx of the source images, of the first of several cameras;
@@ -151,7 +151,7 @@ class RunReport:
             + (f', {self.frames_skipped} skipped' if self.frames_skipped else ''),
             f'keyframes  {self.keyframes}',
             f'map        {self.points} points, scale {self.scale}',
-            *((f'left out   {self.fixed_percent:.0f} % of the image: fixed to the camera',)
+            *((f'left out   {self.fixed_percent:.1f} % of the image: fixed to the camera',)
               if self.fixed_percent else ()),
             *(f'map {part.number:<7}{part.frames} images ({part.first} to {part.last}), '
               f'{part.points} points' for part in self.maps),

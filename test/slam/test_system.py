@@ -515,8 +515,8 @@ def test_the_map_has_no_points_of_a_time_stamp() -> None:
         image = frame.image.copy()
         for level, thickness in ((0, 4), (255, 1)):
             for canvas, colour in ((image, (level,) * 3), (where, (1,))):
-                cv2.putText(canvas, f'12:00:{index // 30:02d}', (20, 220), cv2.FONT_HERSHEY_SIMPLEX,
-                            0.6, colour, thickness)
+                cv2.putText(canvas, f'12:00:{index // 30:02d}', (20, 220),
+                            cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, thickness)
         reconstruction.add(replace(frame, image=image))
     reconstruction.finish()
     fixed = cv2.resize(reconstruction.fixed(frame.camera_name).astype(np.uint8), (320, 240)) > 0

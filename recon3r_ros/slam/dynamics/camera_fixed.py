@@ -11,7 +11,7 @@ zero, and its appearance changes. A cell is fixed where, while the image moves,
 - its detail (grey value less that of its neighbourhood) stays what it is on average: shadows and
   exposure change grey values, but not detail, and
 - it belongs to a region that reaches the image's border: a zoom and a drive straight ahead leave
-  the centre of an image in its place.
+  the centre of an image in its place. `overlays` finds what lies elsewhere.
 
 Flow says nothing where there is no texture. A region of constant grey value is fixed where the
 edge around it is: by its flow or, if the region is black as the surround of a lens is, by its

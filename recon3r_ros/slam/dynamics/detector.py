@@ -132,7 +132,7 @@ class MotionDetector:
     @property
     def fixed(self) -> Mask:
         """
-        Mask what is fixed to the camera, as far as that is known.
+        Mask what is fixed to the camera or lies over its images, as far as that is known.
 
         :return: (H // 3, W // 3), at least 16 each
         """

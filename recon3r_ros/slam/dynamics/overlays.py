@@ -44,7 +44,7 @@ MOST_PIXELS = 120_000
 WAY = 0.02
 #: Seconds between samples, and how many a cell needs: what a camera follows by hand moves in its
 #: image by more than an edge is wide sooner than in two seconds
-PERIOD_S, ENOUGH = 0.2, 12
+PERIOD_S, ENOUGH = 0.2, 10
 #: Samples remembered, and new ones after which overlays are looked for, which takes longer
 SAMPLES, NEWS = 25, 2.0
 #: Gradients, grey levels a pixel: their limit, so that no strong edge of the scene outweighs all

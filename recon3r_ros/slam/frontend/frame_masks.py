@@ -113,7 +113,7 @@ class FrameMasks:
         if (fixed & ~self._left_out).mean() < FIXED_NEWS:
             return None
         if not self._left_out.any():
-            _log.warning('%.0f %% of the image are fixed to the camera: left out of the map',
+            _log.warning('%.1f %% of the image are fixed to the camera: left out of the map',
                          100 * fixed.mean())
         self._left_out = fixed
         return fixed
