@@ -292,8 +292,7 @@ class MotionEvidence:
                         None if by_map is None else by_map.way)
         static = self._static_flow(by_map, by_image)
         if static is not None:
-            self._overlays.add(
-                source.gray, source.stamp_ns, static, flow.lag, self._fixed.cells)
+            self._overlays.add(source.gray, source.stamp_ns, static, flow.lag)
         fixed = self.fixed
         votes[fixed] = 0
         votes *= self._weight

@@ -104,7 +104,7 @@ class Overlays:
         self.mask = np.zeros(self._masks, bool)
         self.cells = np.zeros(self._cells, bool)
 
-    def add(self, gray: Image, stamp_ns: int, flow: Map, lag: int, known: Mask) -> None:
+    def add(self, gray: Image, stamp_ns: int, flow: Map, lag: int) -> None:
         """
         Take note of a frame.
 
@@ -112,7 +112,6 @@ class Overlays:
         :param stamp_ns: of the frame
         :param flow: (2, rows, columns) of a static scene to an earlier frame, mask pixels
         :param lag: how many frames ago that was
-        :param known: (rows, columns) what hides the scene, and needs no samples
         """
         self._moved += flow / np.float32(lag)
         if self._sampled_ns is not None and abs(stamp_ns - self._sampled_ns) < PERIOD_S * 1e9:
@@ -120,7 +119,7 @@ class Overlays:
         self._sampled_ns = stamp_ns
         directions = np.zeros_like(self._moved)
         due = np.zeros(self._cells, bool)
-        _visit(self._moved, known, self._way, self._places, self._total, due, directions)
+        _visit(self._moved, self._way, self._places, self._total, due, directions)
         if not due.any():
             return
         self._sample(gray, due, directions)
@@ -179,14 +178,13 @@ class Overlays:
         return np.asarray(begun[regions])
 
 
-@compiled('void(f4[:,:,::1], b1[:,::1], f8, f4[:,:,:,::1], i4[:,::1], b1[:,::1], f4[:,:,::1])')
-def _visit(moved: Map, known: Mask, way: float, places: Map, total: Indices, due: Mask,
-           directions: Map) -> None:
+@compiled('void(f4[:,:,::1], f8, f4[:,:,:,::1], i4[:,::1], b1[:,::1], f4[:,:,::1])')
+def _visit(moved: Map, way: float, places: Map, total: Indices, due: Mask, directions: Map
+           ) -> None:
     """
     Find the cells (rows, columns) whose scene is at a new place, other than the first.
 
     :param moved: (2, rows, columns) how far it has moved
-    :param known: cells that need no samples
     :param way: least distance to all remembered places
     :param places: (SAMPLES, 2, rows, columns) these; takes the new one
     :param total: number of places so far; takes the new one
@@ -198,7 +196,7 @@ def _visit(moved: Map, known: Mask, way: float, places: Map, total: Indices, due
     for r in range(rows):
         for c in range(columns):
             count = total[r, c]
-            new = not known[r, c]
+            new = True
             for i in range(min(count, SAMPLES)):
                 x = moved[0, r, c] - places[i, 0, r, c]
                 y = moved[1, r, c] - places[i, 1, r, c]

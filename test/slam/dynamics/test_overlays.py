@@ -22,7 +22,6 @@ from test_motion import seen
 
 SIZE = (180, 240)
 CELLS = Cells.of_camera(CAMERA)
-NOTHING = np.zeros(CELLS.shape, bool)
 FRAMES = 60
 #: Seconds between frames
 STEP_S = 0.1
@@ -138,7 +137,7 @@ def test_only_what_moves_along_a_gradient_tells() -> None:
     flow = np.zeros((2, *CELLS.shape), np.float32)
     flow[0] = 3
     for n in range(20):
-        overlays.add(image, n * 10**9, flow, 1, NOTHING)
+        overlays.add(image, n * 10**9, flow, 1)
     assert overlays.mask[40, 20] and not overlays.mask[30, 45:60].any()
 
 
@@ -148,11 +147,11 @@ def test_samples_are_taken_where_the_scene_has_moved_on() -> None:
     flow = np.zeros((2, *CELLS.shape), np.float32)
     for n in range(100):
         flow[:, :, 40:] = 2 * (-1) ** n
-        overlays.add(marked(n % 2, 1.0), n * 10**8, flow, 1, NOTHING)
+        overlays.add(marked(n % 2, 1.0), n * 10**8, flow, 1)
     assert not overlays.mask.any()
     flow[:, :, 40:] = 2
     for n in range(100, 150):
-        overlays.add(marked(n, 1.0), n * 10**8, flow, 1, NOTHING)
+        overlays.add(marked(n, 1.0), n * 10**8, flow, 1)
     assert overlays.mask[:, 45:].any() and not overlays.mask[:, :35].any()
 
 
