@@ -17,9 +17,9 @@ Around the focus of expansion, where a scene hardly moves, there are no samples.
 
 A constant gradient explains the share R^2 of what the samples have. It is judged by the number n
 of samples, weighted by their squared cosines to g: others would not show it. Of random gradients,
-n R^2 has a mean of about 1; the greatest of neighbourhoods of 5 x 5 pixels was 3 to 5.6 in clean
-images of 14 unrelated sequences, and 7 to 11 where a camera follows a car. What is followed stays
-at its pixels, too, for a while: hence samples are rare, and many are needed.
+n R^2 has a mean of about 1; the greatest of neighbourhoods of 5 x 5 pixels was 2 to 5 in clean
+images of 14 unrelated sequences. What a camera follows stays at its pixels, too, for a while: up
+to 11 with many samples a second, hence they are rare.
 """
 
 from __future__ import annotations
