@@ -270,6 +270,8 @@ class Session:
             {i: image.file_name for i, image in self._images.items()}, posed,
             {**self._causes, **dict.fromkeys(self._posed, DROPPED)})
         self._warn_if_poor(unposed, found.points)
+        if self._system.calibration_notice:
+            self.warn(self._system.calibration_notice)
         self._writer.close()
         report = self._report(
             len(posed), found, tuple(parts), tuple(unposed), perf_counter() - begin)

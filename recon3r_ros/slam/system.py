@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.calibration_checks import contradicted
 from recon3r_ros.models.types import PosePrior, Predictor
 from recon3r_ros.slam.atlas import Atlas
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
@@ -364,6 +365,16 @@ class System:
     def unmasked(self) -> int | None:
         """Id of a first pair's second keyframe until it has masks, in the map but no update."""
         return None if self._begun is None else self._begun.made
+
+    @property
+    def calibration_notice(self) -> str:
+        """Say how the images of the present map contradict their intrinsics; '' if they do not."""
+        found = self.map.focal_contradiction
+        if found is None:
+            return ''
+        names = {k.camera_name for k in self.map.keyframes.values()} & self._frontends.keys()
+        focals = [self._frontends[name].rectifier.source.fx for name in names]
+        return contradicted(focals, found.factor, found.sigma) if focals else ''
 
     def state_of(self, camera_name: str) -> TrackingState | None:
         """State of one camera's tracking; None before its first frame."""

@@ -15,7 +15,7 @@ from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.models.types import Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend import pair_graph, self_calibration
 from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.insertion import Added, insert, New, relocalised, tracked
 from recon3r_ros.slam.backend.joining import joined, relative_scale
@@ -268,6 +268,8 @@ class Mapper:
             self._rebuild_graph(before)
             return False
         self._leave_window(state)
+        if len(state.keyframes) == self_calibration.KEYFRAMES:
+            self_calibration.check(state)
         return True
 
     @staticmethod
@@ -379,7 +381,7 @@ class Mapper:
         ids = state.ids
         before = {i: state.keyframes[i].landmarks for i in ids}
         solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
-        refine_finely(state)
+        self_calibration.check_finely(state, refine_finely(state))
         # Older keyframes have no pairs any more: their depths are scaled as their landmarks
         for i in ids:
             keyframe = state.keyframes[i]
