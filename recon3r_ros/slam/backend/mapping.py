@@ -198,7 +198,8 @@ class Mapper:
         return max(self._free_id, *(s.next_id for s in (self._state, *self._others)))
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
-            in_use: Collection[int] = (), overlap: float = 1.0) -> int | None:
+            in_use: Collection[int] = (), overlap: float = 1.0, zoomed: bool = False
+            ) -> int | None:
         """
         Add a keyframe: predict it with its partners, estimate its pose, refine the window.
 
@@ -206,11 +207,12 @@ class Mapper:
         :param gray: (H', W') uint8 tracking image
         :param in_use: keyframes that cameras are tracked against, which are not culled
         :param overlap: of a first pair, see `begin`
+        :param zoomed: whether the focal length is to be verified, of one without a pose
         :return: its id, or None where no partner shows the same scene with enough parallax, or
             where too few of its observations agree with the map
         """
         state = self._state
-        new = New.of(state, self._next_id, frame, view, gray, overlap)
+        new = replace(New.of(state, self._next_id, frame, view, gray, overlap), zoomed=zoomed)
         needed = self.options.min_agreement
         added = (relocalised(state, new, pair_graph.LOST_CANDIDATES, needed)
                  if view.pose is None and state.started else tracked(state, new, needed))
@@ -334,6 +336,23 @@ class Mapper:
     def take_back(self, i: int) -> None:
         """Drop a keyframe that others do not refer to: its pose has been found to be wrong."""
         self._state.forget(i)
+
+    def withdraw(self, camera_name: str, index: int, in_use: Collection[int]) -> None:
+        """
+        Drop the keyframes of a camera from a frame on, and adjust the window without them.
+
+        :param index: of the frame
+        :param in_use: keyframes that other cameras are tracked against, which stay
+        """
+        state = self._state
+        kept = {*state.ids[:2], *in_use, *(r.keyframe for r in state.retired.values())}
+        dropped = [i for i, k in state.keyframes.items()
+                   if k.camera_name == camera_name and k.index >= index and i not in kept]
+        for i in dropped:
+            state.forget(i)
+        if dropped:
+            self._rebuild_graph(state)
+            refine(state, set())
 
     def take_back_first_pair(self) -> None:
         """Drop the second keyframe and the first one's depths."""
