@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,6 +94,24 @@ def test_a_depth_camera(shared_data: SharedData) -> None:
     distances = np.linalg.norm(se3.transform(S, estimated) - true, axis=1)
     # The way is 0.3 m; poses of the truth are off by some millimetres themselves
     assert np.sqrt(np.mean(distances ** 2)) <= 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('factor', [0.8, 1.0])
+def test_a_given_focal_length_that_the_images_contradict(shared_data: SharedData, factor: float
+                                                        ) -> None:
+    system = System(GeometricPredictor())
+    for frame in open_sequence(images=shared_data.pack('strecha_fountain_p11')):
+        assert frame.camera is not None
+        true = frame.camera.fx
+        system.add(replace(frame, camera=replace(
+            frame.camera, fx=factor * true, fy=factor * frame.camera.fy)))
+    system.finish()
+    assert (system.calibration_notice == '') == (factor == 1.0)
+    if system.calibration_notice:
+        given, best = re.findall(r'[\d.]+', system.calibration_notice)[:2]
+        assert float(given) == pytest.approx(factor * true, rel=0.001)
+        assert float(best) == pytest.approx(true, rel=0.01)
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.completion import Stretch
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner, refined
+from recon3r_ros.slam.frontend.causes import Cause
 from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
@@ -268,8 +269,11 @@ class Session:
                  for f, _ in self._system.trajectory(known=known)}
         unposed = [] if self._masks_alone else intervals(
             {i: image.file_name for i, image in self._images.items()}, posed,
-            {**self._causes, **dict.fromkeys(self._posed, DROPPED)})
+            {**self._causes, **dict.fromkeys(self._posed, DROPPED),
+             **dict.fromkeys(self._system.zoomed, Cause.ZOOMED.value)})
         self._warn_if_poor(unposed, found.points)
+        if self._system.calibration_notice:
+            self.warn(self._system.calibration_notice)
         self._writer.close()
         report = self._report(
             len(posed), found, tuple(parts), tuple(unposed), perf_counter() - begin)

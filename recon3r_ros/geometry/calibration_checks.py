@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 import math
 
 import numpy as np
@@ -20,6 +21,8 @@ UNUSUAL_RATIO = 1.5
 #: Distance of the principal point from the middle, in image sizes. Lenses are mounted within a few
 #: hundredths; a calibration for half the resolution is a quarter off
 UNUSUAL_OFFSET = 0.2
+#: What to do
+CHECK = 'check that the calibration is of these images'
 #: Horizontal field of view of a pinhole, degrees
 NARROWEST, WIDEST = 3.0, 150.0
 #: Horizontal field of view of an equidistant camera, degrees
@@ -57,8 +60,30 @@ def unusual(camera: Camera) -> tuple[str, ...]:
         found.append(f'{_focal(camera)} differ by a factor of {_ratio(camera):.2f}: pixels are '
                      'nearly square in most cameras')
     found += _fisheye(camera) if camera.model == 'equidistant' else _perspective(camera)
-    return tuple(f'{line}; check that the calibration is of these images' for line in found
-                 if line)
+    return tuple(f'{line}; {CHECK}' for line in found if line)
+
+
+def contradicted(focals: Collection[float], factor: float, sigma: float) -> str:
+    """
+    Say that images contradict the focal lengths that were given for them.
+
+    :param focals: fx of each camera of the map, pixels
+    :param factor: that the images agree best with
+    :param sigma: standard deviation of its logarithm
+    :returns: a line, with the numbers
+    """
+    given = sorted({f'{focal:.4g}' for focal in focals}, key=float)
+    if len(given) == 1:
+        best = factor * min(focals)
+        return (f'a focal length of {given[0]} pixels was given; the images agree best with '
+                f'{best:.4g} +- {_rounded(sigma * best)}: {CHECK}')
+    return (f'focal lengths of {", ".join(given)} pixels were given; the images agree best with '
+            f'{factor:.3g} +- {_rounded(sigma * factor)} times these: {CHECK}')
+
+
+def _rounded(value: float) -> str:
+    """Return a value with one digit, never with an exponent of ten."""
+    return f'{float(f"{value:.1g}"):g}'
 
 
 def middle_offset(camera: Camera) -> tuple[float, float]:

@@ -193,3 +193,47 @@ def refined(points: Array, pixels: Array, weights: Array, valid: NDArray[np.bool
         # A good initial pose lacks the bias that outliers gave the fit to all points
         T = _polished(points, pixels, weights, valid, K, threshold, guess)
     return T, _within(points, pixels, valid, K, T, threshold)
+
+
+@compiled('Tuple((f8, f8))(f8[:,::1], f8[:,::1], f8[::1], f8[:,::1], i8)')
+def focal_change(points: Array, pixels: Array, K: Array, T: Array, iterations: int
+                 ) -> tuple[float, float]:
+    """
+    Estimate pose and focal length together, with Cauchy's kernel, from a pose T.
+
+    :return: logarithm of the focal length over that of K, and the inverse of its variance; 0
+        where it is not determined
+    """
+    H, g, row_u, row_v = np.empty((7, 7)), np.empty(7), np.empty(7), np.empty(7)
+    log_focal, information = 0.0, 0.0
+    for i in range(iterations + 1):
+        factor = np.exp(log_focal)
+        scaled = np.array([K[0] * factor, K[1] * factor, K[2], K[3]])
+        lengths = _unclipped(distances(points, pixels, scaled, T))
+        sigma = max(np.median(lengths) / _RAYLEIGH_MEDIAN, _MIN_SIGMA)
+        H[:], g[:] = 0.0, 0.0
+        for n in range(len(points)):
+            u, v, seen = _linearise(points[n], pixels[n], scaled, T, row_u, row_v)
+            if not seen:
+                continue
+            row_u[6] = u + pixels[n, 0] - K[2]
+            row_v[6] = v + pixels[n, 1] - K[3]
+            weight = 1 / (1 + (lengths[n] / (_CAUCHY * sigma)) ** 2)
+            for a in range(7):
+                by_u, by_v = weight * row_u[a], weight * row_v[a]
+                g[a] += by_u * u + by_v * v
+                for b in range(a + 1):
+                    H[a, b] += by_u * row_u[b] + by_v * row_v[b]
+        for a in range(7):
+            for b in range(a):
+                H[b, a] = H[a, b]
+        if i == iterations:
+            unit = np.zeros(7)
+            unit[6] = -1.0
+            variance = damped_step(H, unit, 1e-9)[6]
+            information = 1 / (sigma ** 2 * variance) if variance > 0 else 0.0
+        else:
+            step = damped_step(H, g, 1e-9)
+            T = left_update(step[:6], T)
+            log_focal = min(max(log_focal + step[6], -1.0), 1.0)
+    return log_focal, information

@@ -13,11 +13,20 @@ from recon3r_ros.compiled import dense
 from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.compiled_pnp import distances, MIN_INLIERS, normal_equations, refined
+from recon3r_ros.geometry.compiled_pnp import (
+    distances,
+    MIN_INLIERS,
+    normal_equations,
+    refined,
+)
+from recon3r_ros.geometry.compiled_pnp import (
+    focal_change as compiled_focal_change,
+)
 
 Array = NDArray[np.float64]
 
 _RANSAC_ITERATIONS = 500
+_FOCAL_ITERATIONS = 5
 _SINGULAR = 1e-12  # smallest over largest eigenvalue of the scaled normal matrix
 
 
@@ -114,6 +123,32 @@ def refine_pnp(
     """
     problem, valid = _checked(points_world, pixels, camera, threshold_px, weights)
     return _refine(problem, valid, se3.as_array(T_cam_world_init, (4, 4), 'T_cam_world_init'))
+
+
+def focal_change(
+    points_world: ArrayLike, pixels: ArrayLike, camera: Camera, T_cam_world: ArrayLike
+) -> tuple[float, float]:
+    """
+    Change of a camera's focal length that explains its observations best, with another pose.
+
+    Points at different depths tell a zoom from an approach. Robust against some outliers.
+
+    :param points_world: points (N, 3), metres
+    :param pixels: their observations (N, 2)
+    :param camera: the observing camera, a pinhole, as it was before
+    :param T_cam_world: (4, 4), pose by the focal length as it was before
+    :returns: logarithm of the new focal length over the camera's, and its standard deviation;
+        infinite where it is not determined
+    :raises GeometryError: if the arguments' shapes do not fit together, or for a camera with
+        distortion
+    """
+    problem, valid = _checked(points_world, pixels, camera, 1.0, None)
+    if valid.sum() < MIN_INLIERS:
+        return 0.0, np.inf
+    change, information = compiled_focal_change(
+        problem.points[valid], problem.pixels[valid], problem.K,
+        dense(se3.as_array(T_cam_world, (4, 4), 'T_cam_world')), _FOCAL_ITERATIONS)
+    return change, 1 / float(np.sqrt(information)) if information > 0 else np.inf
 
 
 def expected_covariance(

@@ -332,7 +332,8 @@ class Recon3rNode(LifecycleNode):
                      for stage, times in list(statistics.latencies.items())}
         health = Health(
             self.get_fully_qualified_name().lstrip('/'), tuple(cameras), self._paused,
-            self._error, self._notice() or pipeline.publication.notice,
+            self._error, self._notice() or pipeline.publication.notice
+            or pipeline.calibration_notice,
             len(pipeline.map.keyframes), pipeline.publication.metric,
             pipeline.shedding.description, latencies,
             sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.mapping_pid)))

@@ -56,6 +56,9 @@ class Pipeline:
             self.statistics, self._log, warn)
         self._driver = Driver(self._system, self.publication, config.scale_source, warn,
                               config.mapping.max_keyframes)
+        self._warn = warn
+        #: How the images contradict their intrinsics; '' if they do not
+        self.calibration_notice = ''
 
     @property
     def map(self) -> Map:
@@ -109,6 +112,7 @@ class Pipeline:
             return
         finally:
             self.publication.latched()
+            self._warn_of_calibration()
             self.statistics.published(camera.name, arrival.stamp_ns, arrival.arrival_s)
             end = time.monotonic()
             self.statistics.note('image', end - begin)
@@ -146,6 +150,13 @@ class Pipeline:
     def close(self) -> None:
         """Free everything."""
         self._executor.close()
+
+    def _warn_of_calibration(self) -> None:
+        """Warn once of a contradiction."""
+        notice = self._system.calibration_notice
+        if notice and notice != self.calibration_notice:
+            self._warn(notice)
+        self.calibration_notice = notice
 
     @staticmethod
     def _period(camera: CameraInput) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.calibration_checks import contradicted
 from recon3r_ros.models.types import PosePrior, Predictor
 from recon3r_ros.slam.atlas import Atlas
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
@@ -30,6 +31,7 @@ from recon3r_ros.slam.frontend.exposure import steadied
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, untracked
 from recon3r_ros.slam.frontend.tracking import landmark_covariance
+from recon3r_ros.slam.frontend.zoom import Zoom
 from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.pending import Begun, Ordered
@@ -88,6 +90,8 @@ class System:
         #: Indices of each camera's frames without a pose, in order; none where poses are awaited:
         #: nothing is completed then
         self._unposed: dict[str, dict[int, None]] = {}
+        #: Indices of frames whose focal length is not that of the map, under the same condition
+        self._zoomed: set[int] = set()
         #: Cameras and indices of frames posed after the last one
         self._late: set[tuple[str, int]] = set()
         self._atlas = Atlas(ScaleSources())
@@ -143,6 +147,11 @@ class System:
             f.state is TrackingState.TRACKING for f in self._frontends.values()
             if f is not frontend))
         tracked_at = perf_counter()
+        if step.zoom is not None:
+            settled = replace(settled, frames=(
+                *settled.frames, *self._withdraw(frontend, step.zoom).frames))
+        if frontend.zoomed:
+            self._leave_unposed(frontend.name, frame.index)
         own: tuple[TrackedFrame, ...] = ()
         if step.placed is not None:
             own = (self._record(frontend, step.placed),)
@@ -365,6 +374,21 @@ class System:
         """Id of a first pair's second keyframe until it has masks, in the map but no update."""
         return None if self._begun is None else self._begun.made
 
+    @property
+    def zoomed(self) -> frozenset[int]:
+        """Indices of the frames whose focal length is not that of the map."""
+        return frozenset(self._zoomed)
+
+    @property
+    def calibration_notice(self) -> str:
+        """Say how the images of the present map contradict their intrinsics; '' if they do not."""
+        found = self.map.focal_contradiction
+        if found is None:
+            return ''
+        names = {k.camera_name for k in self.map.keyframes.values()} & self._frontends.keys()
+        focals = [self._frontends[name].rectifier.source.fx for name in names]
+        return contradicted(focals, found.factor, found.sigma) if focals else ''
+
     def state_of(self, camera_name: str) -> TrackingState | None:
         """State of one camera's tracking; None before its first frame."""
         frontend = self._frontends.get(camera_name)
@@ -399,6 +423,7 @@ class System:
         self._frontends.clear()
         self._trajectory = Trajectory()
         self._unposed.clear()
+        self._zoomed.clear()
         self._late.clear()
         self._atlas = Atlas(scale)
 
@@ -425,7 +450,7 @@ class System:
         else:
             in_use = [f.reference for f in self._frontends.values() if f.reference is not None]
             made = self._executor.call(
-                Mapper.add, frame, view, gray, in_use, request.overlap)
+                Mapper.add, frame, view, gray, in_use, request.overlap, request.zoomed)
         self._ordered = Ordered(frontend, request, made)
         return self.poll()
 
@@ -488,6 +513,30 @@ class System:
                       request, keyframe, before if known.number == before.number else known)]
         return Update(frontend.state, tuple(found), keyframe)
 
+    def _withdraw(self, frontend: CameraFrontend, zoom: Zoom) -> Update:
+        """
+        Take back the poses and keyframes of a camera since it zooms.
+
+        :return: of a keyframe that was pending, frames of other cameras
+        """
+        settled = self.settle()
+        dropped = self._trajectory.withdraw(frontend.name, zoom.first)
+        in_use = [f.reference for f in self._frontends.values()
+                  if f is not frontend and f.reference is not None]
+        self._atlas.take(self._executor.call(
+            Mapper.withdraw, frontend.name, zoom.first, in_use).result()[1])
+        frontend.lose_to_zoom(zoom, dropped[0].name if dropped else str(zoom.first))
+        for frame in dropped:
+            self._leave_unposed(frontend.name, frame.index)
+        return replace(settled, frames=tuple(
+            f for f in settled.frames if f.camera_name != frontend.name))
+
+    def _leave_unposed(self, camera_name: str, index: int) -> None:
+        """Note that a frame is zoomed, and has no place in the map."""
+        if not self._live:
+            self._unposed[camera_name].pop(index, None)
+            self._zoomed.add(index)
+
     def _leave_map(self) -> None:
         """Track no camera in the map of before any more."""
         for frontend in self._frontends.values():
@@ -547,6 +596,7 @@ class System:
              found: Mask | None = None) -> None:
         self._trajectory.add(frame, pixels, found)
         self._unposed.get(frame.camera_name, {}).pop(frame.index, None)
+        self._zoomed.discard(frame.index)
 
     def _record(self, frontend: CameraFrontend, placed: Placed) -> TrackedFrame:
         frame = replace(placed.frame, scale=self.map.scale_of(placed.frame.keyframe),

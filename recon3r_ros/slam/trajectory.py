@@ -82,6 +82,19 @@ class Trajectory:
         """Return the frames of one camera, by index."""
         return {f.index: f for f in self._frames.values() if f.camera_name == camera_name}
 
+    def withdraw(self, camera_name: str, index: int) -> list[TrackedFrame]:
+        """
+        Drop the frames of a camera from one on.
+
+        :param index: of the first one
+        :return: the dropped ones, in order
+        """
+        dropped = {serial: f for serial, f in self._frames.items()
+                   if f.camera_name == camera_name and f.index >= index}
+        for serial in dropped:
+            del self._frames[serial]
+        return sorted(dropped.values(), key=lambda f: f.index)
+
     def place_anew(self, known: Map, cameras: Mapping[str, Camera]) -> None:
         """
         Re-estimate the poses of a map's frames from their keyframes' refined landmarks.

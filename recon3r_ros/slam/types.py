@@ -223,6 +223,19 @@ class Retired:
     scale: float
 
 
+@dataclass(frozen=True)
+class FocalEstimate:
+    """
+    A factor of given focal lengths that the images agree best with.
+
+    :param factor: estimated over given focal length
+    :param sigma: standard deviation of its logarithm
+    """
+
+    factor: float
+    sigma: float
+
+
 @dataclass(frozen=True, eq=False)
 class Map:
     """
@@ -237,6 +250,7 @@ class Map:
     :param metric: scale of the map, where predictions are metric
     :param number: of the map, in the order of their beginning: another one begins where tracking
         is lost for long. Ids of keyframes are unique in all of them
+    :param focal_contradiction: what the images say where they contradict given focal lengths
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -246,6 +260,7 @@ class Map:
     retired: Mapping[int, Retired] = field(default_factory=dict)
     metric: MetricScale | None = None
     number: int = 0
+    focal_contradiction: FocalEstimate | None = None
 
     def __contains__(self, keyframe: int) -> bool:
         """Whether a keyframe is in the map, or was and has been replaced."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import re
 
 import pytest
-from recon3r_ros.geometry.calibration_checks import impossible, unusual
+from recon3r_ros.geometry.calibration_checks import contradicted, impossible, unusual
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.calibrations import read_calibration
 
@@ -66,3 +66,19 @@ def test_every_lens_of_the_other_tests_is_usual(camera):
 def test_real_cameras_are_usual(shared_data, name):
     camera = read_calibration(shared_data.pack(name) / 'camera.json').camera()
     assert unusual(camera) == ()
+
+
+@pytest.mark.parametrize('focals, words', [
+    ([525.0], 'a focal length of 525 pixels was given; the images agree best with 420 +- 3: '
+     'check that the calibration is of these images'),
+    ([525.0, 525.0], 'a focal length of 525 pixels was given; the images agree best with 420 +- '
+     '3: check that the calibration is of these images'),
+    ([1380.2, 525.0], 'focal lengths of 525, 1380 pixels were given; the images agree best with '
+     '0.8 +- 0.006 times these: check that the calibration is of these images'),
+])
+def test_a_contradiction_names_what_was_given_and_what_fits(focals, words):
+    assert contradicted(focals, 0.8, 0.0075) == words
+
+
+def test_a_large_deviation_is_written_without_an_exponent():
+    assert ' 420 +- 30:' in contradicted([525.0], 0.8, 0.08)

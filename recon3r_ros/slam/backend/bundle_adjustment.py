@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from recon3r_ros.compiled import dense
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import compiled_adjustment
+from recon3r_ros.slam.types import FocalEstimate
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -44,6 +45,8 @@ _COARSE_SIGMAS = 4.0
 #: infinity
 _FARTHEST = 1e-3
 _CONVERGED = 1e-3
+#: Relative damping of a system whose unit of length is free: so little that it constrains nothing
+_GAUGE_DAMPING = 1e-9
 #: Unknowns of a large system
 _LARGE = 300
 
@@ -219,6 +222,40 @@ class _System:
 def solve(problem: Problem, iterations: int = 8) -> Solution:
     """Levenberg-Marquardt with iteratively re-weighted residuals."""
     flat = _flatten(problem)
+    state, found = _minimised(problem, flat, iterations)
+    if problem.fixed.sum() == 1 and not problem.scale_known:
+        state = _keep_scale(problem, flat, state)
+    return _solution(problem, flat, state, found)
+
+
+def estimate_focal(problem: Problem, iterations: int = 8) -> FocalEstimate:
+    """
+    Estimate the focal length, and how well the observations determine it.
+
+    The variance is that of the marginal: the last entry of the inverse of the normal equations
+    without the depths, times the variance of the residuals.
+
+    :param problem: with a prior of the focal length, and initial values near the solution
+    :return: the standard deviation holds for residuals that are independent of each other
+    """
+    flat = _flatten(problem)
+    state, found = _minimised(problem, flat, iterations)
+    system = _normal_equations(problem, flat, state, found, _CAUCHY_SIGMAS * found.noise)
+    matrix = _reduced(flat, state, found, system, _GAUGE_DAMPING, 0.0, True)[0]
+    of_focal = np.zeros(flat.size)
+    of_focal[-1] = 1.0
+    try:
+        variance = float(np.linalg.solve(matrix, of_focal)[-1])
+    except np.linalg.LinAlgError:
+        variance = np.inf
+    # Rounding may leave nothing of what observations hardly determine
+    sigma = np.sqrt(variance) if variance > 0 else np.inf
+    return FocalEstimate(float(np.exp(state.log_focal)),
+                         float(max(found.sigma, _FINEST_SIGMA) * sigma))
+
+
+def _minimised(problem: Problem, flat: _Flat, iterations: int) -> tuple[_State, _Reprojection]:
+    """Minimise the cost from the initial values."""
     state = _State(dense(problem.T_cam_map, np.float64),
                    np.concatenate(problem.inverse_depths), 0.0)
     damping = _INITIAL_DAMPING
@@ -240,9 +277,7 @@ def solve(problem: Problem, iterations: int = 8) -> Solution:
         state, found, damping = candidate, new_found, max(damping / 10, 1e-8)
         if iteration >= 2 and cost - new_cost < _CONVERGED * cost:
             break
-    if problem.fixed.sum() == 1 and not problem.scale_known:
-        state = _keep_scale(problem, flat, state)
-    return _solution(problem, flat, state, found)
+    return state, found
 
 
 def _flatten(problem: Problem) -> _Flat:
@@ -372,11 +407,8 @@ def _step(problem: Problem, flat: _Flat, state: _State, found: _Reprojection, sy
           damping: float) -> _State:
     rho, focal_free = state.inverse_depths, problem.focal_prior is not None
     columns = flat.begin[flat.pairs]
-    matrix, gradient, inverse = compiled_adjustment.reduced(
-        flat.first, flat.pair, flat.ends, flat.first_pair, columns, found.relative,
-        system.hessian, system.gradient, system.by_focal, system.of_focal, system.depth_by_pose,
-        system.depth_by_focal, system.depth_hessian, system.depth_gradient, rho, damping,
-        _FINEST_SIGMA, flat.size, focal_free)
+    matrix, gradient, inverse = _reduced(
+        flat, state, found, system, damping, _FINEST_SIGMA, focal_free)
     if flat.size > _LARGE:
         step = np.asarray(np.linalg.solve(matrix, -gradient), np.float64)
     else:  # LAPACK's threads would wait for each other for longer than this takes
@@ -386,3 +418,13 @@ def _step(problem: Problem, flat: _Flat, state: _State, found: _Reprojection, sy
         system.depth_by_focal, inverse, system.depth_gradient, step, flat.begin, state.T_cam_map,
         rho, _FARTHEST * _median(rho[rho > 0]), focal_free)
     return _State(poses, depths, state.log_focal + (step[-1] if focal_free else 0.0))
+
+
+def _reduced(flat: _Flat, state: _State, found: _Reprojection, system: _System, damping: float,
+             sigma: float, focal_free: bool) -> tuple[Array, Array, Array]:
+    """See `compiled_adjustment.reduced`."""
+    return compiled_adjustment.reduced(
+        flat.first, flat.pair, flat.ends, flat.first_pair, flat.begin[flat.pairs], found.relative,
+        system.hessian, system.gradient, system.by_focal, system.of_focal, system.depth_by_pose,
+        system.depth_by_focal, system.depth_hessian, system.depth_gradient, state.inverse_depths,
+        damping, sigma, flat.size, focal_free)

@@ -17,10 +17,10 @@ from recon3r_ros.compiled import dense
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import compiled_patches
-from recon3r_ros.slam.backend.bundle_adjustment import Observations, Solution
+from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, Solution
 from recon3r_ros.slam.backend.fine_matching import finest_size, Levels, levels_of, match, overlap
 from recon3r_ros.slam.backend.map_state import MapState
-from recon3r_ros.slam.backend.refinement import adjusted
+from recon3r_ros.slam.backend.refinement import adjusted, problem_of
 from recon3r_ros.slam.backend.sightings import MIN_CORRESPONDENCES
 from recon3r_ros.slam.types import Keyframe
 
@@ -33,8 +33,13 @@ _ITERATIONS = 30
 _IMAGES = 48
 
 
-def refine_finely(state: MapState) -> None:
-    """Refine all keyframes, whose poses and depths are nearly right."""
+def refine_finely(state: MapState) -> Problem | None:
+    """
+    Refine all keyframes, whose poses and depths are nearly right.
+
+    :return: the last adjustment, at its solution; None where nothing was found
+    """
+    last = None
     archive = state.pairing.archive
     ids = [i for i in state.ids if i in archive]
     sizes = {i: finest_size(archive[i].camera.width, archive[i].camera.height) for i in ids}
@@ -45,10 +50,13 @@ def refine_finely(state: MapState) -> None:
         found = [o for n in range(len(ids))
                  for o in _observed(keyframes, n, partners[n], images, levels)]
         if not found:
-            return
+            break
         found += _bridges(state, keyframes, found)
         cameras = [k.camera.resized(*sizes[k.id]) for k in keyframes]
         _apply(state, ids, found, adjusted(state, ids, {ids[0]}, found, cameras, _ITERATIONS))
+        last = problem_of(state, ids, {ids[0]}, found, [
+            state.keyframes[i].camera.resized(*sizes[i]) for i in ids])
+    return last
 
 
 def _partners(keyframes: list[Keyframe]) -> list[list[int]]:

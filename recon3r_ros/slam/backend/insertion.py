@@ -20,7 +20,7 @@ from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend import appearance
 from recon3r_ros.slam.backend.learned import in_scale_of, LearnedDepth
 from recon3r_ros.slam.backend.map_state import MapState
-from recon3r_ros.slam.backend.placement import begin, place
+from recon3r_ros.slam.backend.placement import begin, has_same_focal, place
 from recon3r_ros.slam.backend.refinement import refine, solve, WINDOW
 from recon3r_ros.slam.types import Keyframe, MapEdge, Pair, TrackedFrame
 
@@ -38,12 +38,14 @@ class New:
     :param keyframe: without pose and depth
     :param view: with its pose where tracking knows it
     :param overlap: of a first pair, see `begin`
+    :param zoomed: whether its focal length may not be that of the map
     """
 
     keyframe: Keyframe
     encoding: Encoding
     view: View
     overlap: float = 1.0
+    zoomed: bool = False
 
     @classmethod
     def of(cls, state: MapState, number: int, frame: TrackedFrame, view: View,
@@ -137,7 +139,8 @@ def _added(state: MapState, new: New, pairs: list[Pair], loop: int | None, neede
         T_map_cam = begin(state, pairs[0], new.overlap)
     else:
         T_map_cam = place(state, keyframe, pairs, T_map_cam)
-    if T_map_cam is None:
+    if T_map_cam is None or (
+            new.zoomed and not has_same_focal(state, keyframe, pairs, T_map_cam)):
         return None
     insert(state, replace(keyframe, T_map_cam=T_map_cam), new)
     pairs = _mask_movers(state, pairs, keyframe.id)

@@ -23,7 +23,15 @@ from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.vanished import Vanished
 from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.scale import ModelScale
-from recon3r_ros.slam.types import at, Correspondence, Keyframe, Map, MapEdge, Retired
+from recon3r_ros.slam.types import (
+    at,
+    Correspondence,
+    FocalEstimate,
+    Keyframe,
+    Map,
+    MapEdge,
+    Retired,
+)
 
 
 @dataclass
@@ -37,6 +45,7 @@ class MapState:
     :param keyframes: by id, oldest first
     :param focal_factor: true over initial focal length of an uncalibrated camera
     :param calibrated: whether the focal length is known
+    :param focal_contradiction: see `Map`
     :param number: of the map, in the order of their beginning
     :param next_id: of the next keyframe
     :param seen: observations of landmarks
@@ -56,6 +65,7 @@ class MapState:
     keyframes: dict[int, Keyframe] = field(default_factory=dict)
     focal_factor: float = 1.0
     calibrated: bool = True
+    focal_contradiction: FocalEstimate | None = None
     number: int = 0
     next_id: int = 0
     seen: Sightings = field(default_factory=Sightings)
@@ -80,7 +90,8 @@ class MapState:
     def snapshot(self) -> Map:
         """Return the map as it is now."""
         return Map(dict(self.keyframes), dict(self.graph.scales), tuple(self.edges),
-                   self.focal_factor, dict(self.retired), self.model_scale.estimate, self.number)
+                   self.focal_factor, dict(self.retired), self.model_scale.estimate, self.number,
+                   self.focal_contradiction)
 
     @property
     def started(self) -> bool:

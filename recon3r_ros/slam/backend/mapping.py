@@ -15,7 +15,7 @@ from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.models.types import Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend import pair_graph, self_calibration
 from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.insertion import Added, insert, New, relocalised, tracked
 from recon3r_ros.slam.backend.joining import joined, relative_scale
@@ -198,7 +198,8 @@ class Mapper:
         return max(self._free_id, *(s.next_id for s in (self._state, *self._others)))
 
     def add(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8],
-            in_use: Collection[int] = (), overlap: float = 1.0) -> int | None:
+            in_use: Collection[int] = (), overlap: float = 1.0, zoomed: bool = False
+            ) -> int | None:
         """
         Add a keyframe: predict it with its partners, estimate its pose, refine the window.
 
@@ -206,11 +207,12 @@ class Mapper:
         :param gray: (H', W') uint8 tracking image
         :param in_use: keyframes that cameras are tracked against, which are not culled
         :param overlap: of a first pair, see `begin`
+        :param zoomed: whether the focal length is to be verified, of one without a pose
         :return: its id, or None where no partner shows the same scene with enough parallax, or
             where too few of its observations agree with the map
         """
         state = self._state
-        new = New.of(state, self._next_id, frame, view, gray, overlap)
+        new = replace(New.of(state, self._next_id, frame, view, gray, overlap), zoomed=zoomed)
         needed = self.options.min_agreement
         added = (relocalised(state, new, pair_graph.LOST_CANDIDATES, needed)
                  if view.pose is None and state.started else tracked(state, new, needed))
@@ -268,6 +270,8 @@ class Mapper:
             self._rebuild_graph(before)
             return False
         self._leave_window(state)
+        if len(state.keyframes) == self_calibration.KEYFRAMES:
+            self_calibration.check(state)
         return True
 
     @staticmethod
@@ -333,6 +337,23 @@ class Mapper:
         """Drop a keyframe that others do not refer to: its pose has been found to be wrong."""
         self._state.forget(i)
 
+    def withdraw(self, camera_name: str, index: int, in_use: Collection[int]) -> None:
+        """
+        Drop the keyframes of a camera from a frame on, and adjust the window without them.
+
+        :param index: of the frame
+        :param in_use: keyframes that other cameras are tracked against, which stay
+        """
+        state = self._state
+        kept = {*state.ids[:2], *in_use, *(r.keyframe for r in state.retired.values())}
+        dropped = [i for i, k in state.keyframes.items()
+                   if k.camera_name == camera_name and k.index >= index and i not in kept]
+        for i in dropped:
+            state.forget(i)
+        if dropped:
+            self._rebuild_graph(state)
+            refine(state, set())
+
     def take_back_first_pair(self) -> None:
         """Drop the second keyframe and the first one's depths."""
         state = self._state
@@ -379,7 +400,7 @@ class Mapper:
         ids = state.ids
         before = {i: state.keyframes[i].landmarks for i in ids}
         solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
-        refine_finely(state)
+        self_calibration.check_finely(state, refine_finely(state))
         # Older keyframes have no pairs any more: their depths are scaled as their landmarks
         for i in ids:
             keyframe = state.keyframes[i]

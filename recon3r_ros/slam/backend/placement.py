@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3, sim3
-from recon3r_ros.geometry.pnp import solve_pnp
+from recon3r_ros.geometry.pnp import focal_change, solve_pnp
 from recon3r_ros.slam.backend import alignment
 from recon3r_ros.slam.backend.learned import LearnedDepth, MAX_INFORMATION
 from recon3r_ros.slam.backend.map_state import MapState
@@ -16,6 +18,7 @@ from recon3r_ros.slam.types import at, Keyframe, Pair
 
 Array = NDArray[np.float64]
 
+_log = logging.getLogger(__name__)
 #: Least correspondences of keypoints to estimate a keyframe's pose
 MIN_PLACED = 25
 #: Share of a first pair's static keypoints that must have depth, and with what confidence (inverse
@@ -26,6 +29,8 @@ MIN_FIRST_SHARE, SURE = 0.25, 900.0
 LITTLE_OVERLAP, LEAST_FIRST_SHARE = 0.5, 0.15
 #: Reprojection error of PnP on the partners' landmarks, grid pixels
 PLACING_ERROR = 2.0
+#: Change of the logarithm of the focal length up to which it is the same
+SAME_FOCAL = 0.05
 
 
 def begin_alone(state: MapState, i: int) -> bool:
@@ -103,6 +108,29 @@ def place(state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array | 
     :param T_map_cam: (4, 4) by tracking, where it is known
     :return: (4, 4); that by tracking where too few landmarks are observed
     """
+    result = solve_pnp(*_observed(state, pairs), new.camera,
+                       None if T_map_cam is None else se3.inverse(T_map_cam), PLACING_ERROR)
+    if result is None or result.inliers.sum() < MIN_PLACED:
+        return T_map_cam
+    return se3.inverse(result.T_cam_world)
+
+
+def has_same_focal(state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array) -> bool:
+    """
+    Verify that a new keyframe's focal length is that of the map, before it is adjusted.
+
+    :param T_map_cam: (4, 4) by `place`
+    """
+    change, sigma = focal_change(*_observed(state, pairs), new.camera, se3.inverse(T_map_cam))
+    if abs(change) + 2 * sigma < SAME_FOCAL:
+        return True
+    _log.info('keyframe %s rejected: it does not have the focal length of the map, or it cannot '
+              'be told', new.name)
+    return False
+
+
+def _observed(state: MapState, pairs: list[Pair]) -> tuple[Array, Array]:
+    """Landmarks of a new keyframe's partners (N, 3), map frame, and its pixels (N, 2) of them."""
     points, pixels = [], []
     for pair in pairs:
         partner = state.keyframes[pair.partner]
@@ -110,8 +138,4 @@ def place(state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array | 
             partner.information > TRACKED_INFORMATION)
         points.append(se3.transform(partner.T_map_cam, partner.landmark_points()[known]))
         pixels.append(at(pair.of_partner.targets, partner.keypoints)[known])
-    result = solve_pnp(np.concatenate(points), np.concatenate(pixels), new.camera,
-                       None if T_map_cam is None else se3.inverse(T_map_cam), PLACING_ERROR)
-    if result is None or result.inliers.sum() < MIN_PLACED:
-        return T_map_cam
-    return se3.inverse(result.T_cam_world)
+    return np.concatenate(points), np.concatenate(pixels)

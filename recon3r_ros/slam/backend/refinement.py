@@ -12,7 +12,7 @@ from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.backend import bundle_adjustment, depth
-from recon3r_ros.slam.backend.bundle_adjustment import Observations, Solution
+from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, Solution
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.types import Keyframe
 
@@ -70,8 +70,15 @@ def adjusted(state: MapState, ids: list[int], fixed: set[int], observations: lis
     :param observations: of their landmarks, by their positions; targets are pixels of the grid
     :param cameras: of their views, in any size: errors are measured in their pixels
     """
+    return bundle_adjustment.solve(
+        problem_of(state, ids, fixed, observations, cameras), iterations)
+
+
+def problem_of(state: MapState, ids: list[int], fixed: set[int], observations: list[Observations],
+               cameras: list[Camera]) -> Problem:
+    """Make the bundle adjustment of some keyframes; see `adjusted`."""
     keyframes = [state.keyframes[i] for i in ids]
-    return bundle_adjustment.solve(bundle_adjustment.Problem(
+    return Problem(
         T_cam_map=np.stack([se3.inverse(k.T_map_cam) for k in keyframes]),
         fixed=np.array([i in fixed for i in ids]),
         intrinsics=np.array([[c.fx, c.fy, c.cx, c.cy] for c in cameras]),
@@ -81,8 +88,7 @@ def adjusted(state: MapState, ids: list[int], fixed: set[int], observations: lis
             cameras[o.observer], keyframes[o.observer], o.targets)) for o in observations),
         focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
         depth_priors=tuple(_prior(state, k) for k in keyframes),
-        scale_known=state.measured.fix_scale(ids)),
-        iterations)
+        scale_known=state.measured.fix_scale(ids))
 
 
 def _prior(state: MapState, keyframe: Keyframe) -> tuple[Array, Array]:

@@ -40,6 +40,7 @@ from recon3r_ros.slam.frontend.steps import (
     untracked,
 )
 from recon3r_ros.slam.frontend.tracking import masked, Track
+from recon3r_ros.slam.frontend.zoom import Zoom, ZoomDetector
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.types import (
     at,
@@ -59,7 +60,8 @@ _log = logging.getLogger(__name__)
 
 #: Share of the first keyframe's keypoints still tracked below which initialisation restarts
 RESTART_OVERLAP = 0.25
-#: Seconds of images between two attempts to recall an earlier map, while another one begins
+#: Seconds of images between two attempts to recall an earlier map, while another one begins, or
+#: to relocalise a zoomed camera: both may go on for long
 RECALL_PERIOD_S = 1.0
 #: How much sharper a frame must be to replace the first keyframe, where no pair was accepted
 SHARPER = 3.0
@@ -101,6 +103,8 @@ class CameraFrontend:
         #: When an earlier map was recalled last
         self._recalled_ns: int | None = None
         self._state = TrackingState.INITIALISING
+        self._zooms = ZoomDetector()
+        self._zoomed = False
 
     @property
     def state(self) -> TrackingState:
@@ -157,9 +161,12 @@ class CameraFrontend:
         keyframe = known.keyframes[self.reference]
         before = self._tracker.reference
         track = self._tracker.track(gray, keyframe)
+        zoom = self._zoom_of(frame, track)
         tracked_at, track_cpu = perf_counter(), thread_time() - begin_cpu
         if track.pose is None:
             return self._lose(frame, gray, busy, others_tracked)
+        if zoom is not None:
+            return replace(self._without_pose(frame, self.masks.seen(frame, gray))[1], zoom=zoom)
         self._state, self.cause = TrackingState.TRACKING, None
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
@@ -175,6 +182,26 @@ class CameraFrontend:
             *self._tracker.observations(track), track.pose, mask.known, mask.objects)
         request = self._mapping(frame, gray, track, mask, keyframe, busy) if due else None
         return FrontendStep(placed, request, times)
+
+    def lose_to_zoom(self, zoom: Zoom, name: str) -> None:
+        """
+        Lose tracking: the camera has been zooming for some frames.
+
+        :param name: of the first of them
+        """
+        _log.warning('%s: the lens zooms from frame %s on: the focal length has changed by a '
+                     'factor of %.2f; frames are left without a pose until it is the old one '
+                     'again', self.name, name, zoom.factor)
+        self._tracker = self._new_tracker()
+        self._relocalizer.clear()
+        self._zooms.clear()
+        self._zoomed, self._recalled_ns = True, None
+        self._state, self.cause = TrackingState.LOST, Cause.ZOOMED
+
+    @property
+    def zoomed(self) -> bool:
+        """Whether the focal length is not that of the map."""
+        return self._zoomed
 
     def start(self, keyframe: Keyframe, frame: Frame, known: Map) -> None:
         """
@@ -202,6 +229,8 @@ class CameraFrontend:
         self._tracker = self._new_tracker()
         self._initializer.clear()
         self._relocalizer.clear()
+        self._zooms.clear()
+        self._zoomed = False
         self.masks.restart()
         self._recalled_ns = None
         self._state = TrackingState.INITIALISING
@@ -268,6 +297,8 @@ class CameraFrontend:
             # Tracking recovered in the meantime
             T_cam_ref = (se3.inverse(keyframe.T_map_cam)
                          @ before.keyframes[self.reference].T_map_cam)
+        if self._zoomed:
+            self._relocalizer.clear()  # what it has of before is zoomed
         self._follow(keyframe, T_cam_ref)
         if self._state is TrackingState.TRACKING:
             return []
@@ -373,7 +404,7 @@ class CameraFrontend:
             shift=pair.shift, overlap=pair.overlap))
 
     def _is_recall_due(self, frame: Frame) -> bool:
-        """Whether to relocalise in an earlier map, while another one begins."""
+        """Whether to try again to relocalise, where that may be in vain for long."""
         if self._recalled_ns is not None and (
                 frame.stamp_ns - self._recalled_ns < RECALL_PERIOD_S * 1e9):
             return False
@@ -383,15 +414,29 @@ class CameraFrontend:
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
         mask, step = self._without_pose(frame, self.masks.seen(frame, gray))
-        self._relocalizer.add(untracked(frame), gray)
-        self.cause = self._image_cause(gray, self.masks.fixed) or Cause.NOT_FOUND
+        if self._zoomed:
+            self.cause = Cause.ZOOMED
+        else:
+            self._relocalizer.add(untracked(frame), gray)
+            self.cause = self._image_cause(gray, self.masks.fixed) or Cause.NOT_FOUND
         if busy or (others_tracked and self._relocalizer.waits):
             return step
-        if self._relocalizer.in_vain and not others_tracked:
+        if self._zoomed and not self._is_recall_due(frame):
+            return step
+        if self._relocalizer.in_vain and not others_tracked and not self._zoomed:
             _log.info('%s: frame %s is in no part of the map: another map is begun',
                       self.name, frame.name)
             return replace(step, request=self._request(Purpose.START, frame, gray))
-        return replace(step, request=self._request(Purpose.RELOCALISATION, frame, gray, mask))
+        return replace(step, request=replace(
+            self._request(Purpose.RELOCALISATION, frame, gray, mask), zoomed=self._zoomed))
+
+    def _zoom_of(self, frame: Frame, track: Track) -> Zoom | None:
+        """Return a zoom that a tracked frame establishes; an unknown focal length says nothing."""
+        reference = self._tracker.reference
+        if not self.rectifier.calibrated or track.pose is None or reference is None:
+            return None
+        return self._zooms.add(
+            frame.index, reference, track, track.pose, self.rectifier.tracking_camera)
 
     def _leave_alone(self, frame: Frame, gray: Gray) -> FrontendStep:
         """Pass over a frame that is either a single bad one or the first of a new scene."""
@@ -408,6 +453,8 @@ class CameraFrontend:
         self.masks.reset()
         self._exposure = Exposure()
         self._sharpness.clear()
+        self._zooms.clear()
+        self._zoomed = False
 
     def _without_pose(self, frame: Frame, seen: SeenFrame) -> tuple[Mask | None, FrontendStep]:
         """Detect dynamic objects in a frame without a pose: its mask, and the step so far."""
@@ -462,3 +509,6 @@ class CameraFrontend:
     def _follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:
         self._tracker.follow(keyframe, T_cam_old)
         self.masks.follow(keyframe, T_cam_old)
+        self._zoomed = False
+        assert self._tracker.reference is not None
+        self._zooms.follow(self._tracker.reference, keyframe.index)

@@ -28,6 +28,7 @@ class Cause(Enum):
     UNCHANGED = 'static camera: the images do not change'
     NO_PARALLAX = 'no parallax: the camera only turns, or hardly moves'
     ZOOM = 'a zoom, or an approach to a plane, which looks the same without intrinsics'
+    ZOOMED = 'zoom: the focal length is no more that of the map'
     FEW_MATCHES = 'few matches: too little overlap or texture'
     LITTLE_DEPTH = 'parallax, but too little depth agrees: moving objects, blur or a wrong camera'
     NOT_FOUND = 'lost: the image does not match the map'

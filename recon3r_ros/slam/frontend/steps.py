@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.models.types import View
+from recon3r_ros.slam.frontend.zoom import Zoom
 from recon3r_ros.slam.types import Frame, StageTimes, TrackedFrame
 
 
@@ -57,6 +58,7 @@ class KeyframeRequest:
     :param covariance: (6, 6) of that pose, see `TrackedFrame`
     :param shift: parallax of a first pair, pixels
     :param overlap: share of the first keyframe's keypoints that it observes, for a first pair
+    :param zoomed: whether the camera was zoomed, so that the focal length is to be verified
     """
 
     purpose: Purpose
@@ -68,6 +70,7 @@ class KeyframeRequest:
     covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
     shift: float = 0.0
     overlap: float = 1.0
+    zoomed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +82,14 @@ class FrontendStep:
     :param request: where it should become a keyframe
     :param times: run times of tracking and dynamic mask
     :param unposed: the frame with its dynamic mask, where it has no pose
+    :param zoom: that this frame establishes: it and others since have no pose any more
     """
 
     placed: Placed | None = None
     request: KeyframeRequest | None = None
     times: StageTimes = StageTimes()
     unposed: TrackedFrame | None = None
+    zoom: Zoom | None = None
 
 
 def untracked(frame: Frame) -> TrackedFrame:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import bundle_adjustment
-from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, solve
+from recon3r_ros.slam.backend.bundle_adjustment import estimate_focal, Observations, Problem, solve
 from simulated import degrees_between
 
 Array = NDArray[np.float64]
@@ -425,3 +425,39 @@ def test_depths_in_map_units_give_the_scale(known: bool) -> None:
         depth_priors=tuple((d, np.full(len(d), 1e4)) for d in true.inverse_depths)), 15)
     length = np.linalg.norm(solution.T_cam_map[-1, :3, 3]) / np.linalg.norm(poses[-1, :3, 3])
     assert length == pytest.approx(1.0 if known else 1.1, rel=1e-3)
+
+
+def test_an_estimated_focal_length_is_off_by_its_standard_deviation(rng) -> None:
+    """Over many draws of the noise, and whatever focal length was given."""
+    problem = replace(truth(rng), focal_prior=(0.0, 1.0))
+    given = replace(problem, intrinsics=problem.intrinsics * [0.9, 0.9, 1, 1])
+    found = [estimate_focal(noisy(rng, given, 0.3)[0], 15) for _ in range(20)]
+    errors = np.array([np.log(0.9 * f.factor) for f in found])
+    sigmas = np.array([f.sigma for f in found])
+    assert 0.7 < np.sqrt(np.mean((errors / sigmas) ** 2)) < 1.4
+    assert np.ptp(sigmas) < 0.3 * sigmas.mean() and sigmas.max() < 0.02
+
+
+def sliding_along_a_plane(rng: np.random.Generator) -> Problem:
+    """Cameras that look straight at a plane and slide along it: any focal length explains that."""
+    problem = truth(rng)
+    poses = np.stack([se3.from_rt(np.eye(3), [-0.4 * k, 0.0, 0.0])
+                      for k in range(len(problem.fixed))])
+    depths = tuple(np.full(len(d), 1 / 4.0) for d in problem.inverse_depths)
+    observations = []
+    for o in problem.observations:
+        targets = project(poses[o.observer] @ se3.inverse(poses[o.anchor]),
+                          problem.pixels[o.anchor], depths[o.anchor], INTRINSICS)
+        seen = np.flatnonzero(np.all((targets > 0) & (targets < [WIDTH, HEIGHT]), axis=1))
+        observations.append(replace(o, landmarks=seen, targets=targets[seen],
+                                    weights=np.ones(len(seen))))
+    return replace(problem, T_cam_map=poses, inverse_depths=depths,
+                   observations=tuple(observations))
+
+
+def test_the_standard_deviation_says_where_a_focal_length_is_not_observable(rng) -> None:
+    seen = [estimate_focal(replace(noisy(rng, problem, 0.3)[0], focal_prior=(0.0, 1.0)))
+            for problem in (truth(rng), sliding_along_a_plane(rng))]
+    assert seen[0].sigma < 0.02
+    assert seen[1].sigma > 10 * seen[0].sigma
+    assert abs(np.log(seen[1].factor)) < 3 * seen[1].sigma

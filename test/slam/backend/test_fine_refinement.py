@@ -20,6 +20,7 @@ from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.refinement import solve
+from recon3r_ros.slam.backend.self_calibration import check, check_finely
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
@@ -45,7 +46,7 @@ def true_keyframe(i: int) -> Keyframe:
     return keyframe(i, pose(i), step=4, textured=True)
 
 
-def observations() -> list[SavedObservations]:
+def observations(bias: float = BIAS) -> list[SavedObservations]:
     """Observe landmarks in the keyframes before and after, all of a pair off alike."""
     rng = np.random.default_rng(3)
     found = []
@@ -56,18 +57,18 @@ def observations() -> list[SavedObservations]:
                     pose(j), CAMERA, points_in_map(pose(i), CAMERA, true_keyframe(i).keypoints))
                 which = np.flatnonzero(seen)
                 found.append(SavedObservations(
-                    i, j, which, pixels[which] + rng.normal(0, BIAS, 2)))
+                    i, j, which, pixels[which] + rng.normal(0, bias, 2)))
     return found
 
 
-def mapped() -> MapState:
+def mapped(bias: float = BIAS) -> MapState:
     """Make a map as mapping leaves it: adjusted to observations that err."""
     predictor: Any = None  # nothing is predicted here
     state = MapState(Pairing(predictor), KeyframeMotion(MotionConfig(refiner=None)))
     for i in range(COUNT):
         state.keyframes[i] = true_keyframe(i)
         state.pairing.archive[i] = ArchivedView.of(View(true_keyframe(i).gray, TRACKING), 1.0)
-    state.seen = Sightings(observations())
+    state.seen = Sightings(observations(bias))
     solve(state, state.ids, {0}, 15)
     return state
 
@@ -188,3 +189,49 @@ def test_a_keyframe_is_a_value() -> None:
     landmarks, T = kept.landmarks.copy(), kept.T_map_cam.copy()
     refine_finely(state)
     assert (kept.landmarks == landmarks).all() and (kept.T_map_cam == T).all()
+
+
+def mapped_with(factor: float, bias: float = BIAS) -> MapState:
+    """Make a map with a given focal length, `factor` times the true one."""
+    state = mapped(bias)
+    state.refocus(factor)
+    state.focal_factor = 1.0
+    solve(state, state.ids, {0}, 15)
+    return state
+
+
+@pytest.mark.parametrize('factor', [0.6, 0.8, 1.25, 1.6])
+def test_a_given_focal_length_that_the_images_contradict_is_found_and_kept(factor: float) -> None:
+    state = mapped_with(factor)
+    check_finely(state, refine_finely(state))
+    found = state.focal_contradiction
+    assert found is not None and factor * found.factor == pytest.approx(1.0, abs=0.03)
+    assert found.sigma < 0.05
+    assert state.calibrated and state.focal_factor == 1.0
+    assert state.keyframes[0].camera.fx == pytest.approx(factor * CAMERA.fx)
+    assert state.snapshot().focal_contradiction == found
+
+
+@pytest.mark.parametrize('factor', [1.0, 0.97, 1.05])
+def test_nothing_is_said_of_a_focal_length_that_is_nearly_right(factor: float) -> None:
+    state = mapped_with(factor)
+    check_finely(state, refine_finely(state))
+    assert state.focal_contradiction is None
+
+
+def test_nothing_is_said_of_an_unknown_focal_length() -> None:
+    state = mapped()
+    state.calibrated = False
+    state.refocus(0.7)
+    check_finely(state, refine_finely(state))
+    assert state.focal_contradiction is None
+
+
+@pytest.mark.parametrize('factor, found', [(0.6, True), (1.0, False)])
+def test_a_map_that_goes_on_is_checked_by_what_mapping_observed(factor: float, found: bool
+                                                               ) -> None:
+    state = mapped_with(factor, bias=0.01)
+    before = dict(state.keyframes)
+    check(state)
+    assert (state.focal_contradiction is not None) == found
+    assert all(state.keyframes[i] is k for i, k in before.items()), 'the map stays as it is'
