@@ -27,12 +27,12 @@ _SMOOTH = 1.03
 
 @lru_cache(maxsize=None)
 def still_scene(seed: int, frames: int = 60, trajectory: str = 'handheld', width: int = 320,
-                height: int = 240) -> SimulatedSequence:
+                height: int = 240, fps: float = 30.0) -> SimulatedSequence:
     """Make a scene in which only the camera moves."""
     torch.set_num_threads(1)
     return SimulatedSequence(SceneConfig(
         seed=seed, frames=frames, width=width, height=height, trajectory=trajectory,
-        moving_objects=0))
+        fps=fps, moving_objects=0))
 
 
 @lru_cache(maxsize=200)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 #: Intervals that are named one by one
 NAMED = 5
 #: Causes: of an image that had a pose and has none any more, and where none was measured
-DROPPED = 'few landmarks, and off the path of the images around it'
+DROPPED = 'its pose disagreed with the other images in the end'
 UNKNOWN = 'unknown cause'
 
 

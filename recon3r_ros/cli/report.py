@@ -103,6 +103,7 @@ class RunReport:
     :param peak_memory_mb: largest resident set of the process so far, megabytes of 10^6 bytes
     :param masks_alone: whether neither map nor poses were asked for
     :param interrupted: whether the run was stopped by Ctrl-C
+    :param reordered: whether the images had no order and were processed in another one
     :param skipped: one line for each cause of unusable images, with the names of the first
     :param warnings: one line each
     """
@@ -128,6 +129,7 @@ class RunReport:
     peak_memory_mb: float
     masks_alone: bool
     interrupted: bool
+    reordered: bool
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -149,6 +151,8 @@ class RunReport:
         return '\n'.join((
             f'frames     {self.frames_tracked} of {self.frames_read} tracked'
             + (f', {self.frames_skipped} skipped' if self.frames_skipped else ''),
+            *(('order      none: images were processed by their similarity',)
+              if self.reordered else ()),
             f'keyframes  {self.keyframes}',
             f'map        {self.points} points, scale {self.scale}',
             *((f'left out   {self.fixed_percent:.1f} % of the image: fixed to the camera',)

@@ -35,7 +35,8 @@ DIR is one of
   - a sequence of TUM RGB-D, EuRoC, KITTI (odometry or raw), 7-Scenes or ScanNet, as it is
     published, or its folder of images. Of several cameras the first is taken, of KITTI the left
     one in colour; give the folder of another. Stamps and intrinsics that come with it are used.
-Images of another size than most are skipped.
+Images of another size than most are skipped. Images without order, up to 1000 photographs, are
+processed by their similarity; results keep the order of the input.
 
 A video must be progressive: deinterlace others first, with ffmpeg -vf bwdif.
 
@@ -134,7 +135,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
+    from recon3r_ros.cli.stills import ordered
     from recon3r_ros.io.calibrations import read_calibration
+    from recon3r_ros.io.image_folder import ImageFolder
     from recon3r_ros.io.masks import MaskedSequence, StaticMaskSequence
     from recon3r_ros.io.sequences import open_sequence
     from recon3r_ros.plugins import motion_config
@@ -152,6 +155,8 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             arguments.images, arguments.video, arguments.bag, camera,
             not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
             tuple(arguments.camera_info_topic), arguments.depth)
+        if isinstance(sequence, ImageFolder):
+            sequence = ordered(sequence)
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
         if arguments.mask is not None:

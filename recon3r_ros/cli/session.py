@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +38,15 @@ from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
     Frame,
     Keyframe,
+    Map,
     PointCloud,
     StageTimes,
     TrackedFrame,
     TrackingState,
     Update,
 )
+
+_Stamped = TypeVar('_Stamped', TrackedFrame, Keyframe)
 
 #: Number of frames whose user masks are kept, for frames that get a pose later
 MAX_GIVEN = 100
@@ -91,8 +96,8 @@ class Session:
         self._count = 0
         self._finished = False
         self._first: dict[str, Frame] = {}  # by camera, in the order of their first images
-        self._last_stamp_ns = 0
         self._alike = True
+        #: By the index in the order in which they are processed
         self._images: dict[int, ImageRecord] = {}
         self._given_masks: dict[int, NDArray[np.bool_]] = {}
 
@@ -129,8 +134,9 @@ class Session:
             self._given_masks[frame.index] = frame.mask
             while len(self._given_masks) > MAX_GIVEN:
                 del self._given_masks[next(iter(self._given_masks))]
-        self._last_stamp_ns = frame.stamp_ns
-        self._images[frame.index] = ImageRecord(frame.stamp_ns, self._sequence.file_name(frame))
+        given = self._sequence.original(frame)
+        self._images[frame.index] = ImageRecord(
+            given.stamp_ns, self._sequence.file_name(frame), given.index)
         self._driver.add(frame)
 
     def update(self, update: Update, frame: Frame | None) -> None:
@@ -259,18 +265,19 @@ class Session:
         """
         begin = perf_counter()
         self._state = self._state or self._system.state
-        self._writer.images(self._images)
+        self._writer.images(self._in_order.values())
         found, parts = self._write_maps(colmap)
         if parts:
             self.warn(f'{len(parts)} maps, which are not connected: images of several places, or '
                       'tracking was lost for long; results are those of map '
                       f'{found.number}, all are in map_N')
         posed = {f.index for known in self._system.maps or [self._system.map]
-                 for f, _ in self._system.trajectory(known=known)}
+                 for f, _ in self._trajectory(known)}
+        causes_of = {**self._causes, **dict.fromkeys(self._posed, DROPPED),
+                     **dict.fromkeys(self._system.zoomed, Cause.ZOOMED.value)}
         unposed = [] if self._masks_alone else intervals(
-            {i: image.file_name for i, image in self._images.items()}, posed,
-            {**self._causes, **dict.fromkeys(self._posed, DROPPED),
-             **dict.fromkeys(self._system.zoomed, Cause.ZOOMED.value)})
+            {i: image.file_name for i, image in self._in_order.items()}, posed,
+            {self._images[i].index: cause for i, cause in causes_of.items()})
         self._warn_if_poor(unposed, found.points)
         if self._system.calibration_notice:
             self.warn(self._system.calibration_notice)
@@ -297,7 +304,7 @@ class Session:
         for number in smallest_first:
             self._system.activate(number)
             with ResultWriter(self._writer.output / f'map_{number}', masks=False) as writer:
-                writer.images(self._images)
+                writer.images(self._in_order.values())
                 largest = number == smallest_first[-1]
                 parts.append(self._write_map(
                     [writer, self._writer] if largest else [writer], colmap))
@@ -306,7 +313,7 @@ class Session:
     def _write_map(self, writers: list[ResultWriter], colmap: bool) -> MapReport:
         """Write the present map and its trajectory, to one or more folders."""
         keyframes = self._keyframes()
-        trajectory = self._system.trajectory()
+        trajectory = self._trajectory()
         cloud, saved = PointCloud.empty(), None
         if keyframes:
             # The mapping process makes the one meanwhile
@@ -317,23 +324,46 @@ class Session:
                     saved = pending.result()
                 except Recon3rError as error:
                     self.warn(f'no map.npz: {error}')
+        if saved is not None:
+            saved = replace(saved, map=replace(saved.map, keyframes={
+                i: self._as_given(k) for i, k in saved.map.keyframes.items()}))
         for writer in writers:
-            write_results(writer, keyframes, trajectory, cloud, saved, self._metres)
+            write_results(writer, [self._as_given(k) for k in keyframes], trajectory, cloud,
+                          saved, self._metres)
             if colmap:
                 self._write_colmap(writer.output, trajectory, cloud.scaled(self._metres))
-        names = [self._images[i].file_name for i in sorted({f.index for f, _ in trajectory})]
+        images = self._in_order
+        names = [images[i].file_name for i in sorted({f.index for f, _ in trajectory})]
         return MapReport(
             self._system.map.number, len(names), len(keyframes), len(cloud), self._scale(),
             names[0] if names else '', names[-1] if names else '')
 
     def write_trajectory_alone(self) -> None:
         """Write only the paths of the cameras, without the writer, which has failed."""
-        trajectory = self._system.trajectory()
+        trajectory = self._trajectory()
         if trajectory:
             write_trajectories(
                 lambda stamps_ns, poses, name: write_tum(
                     self._writer.output / trajectory_file(name), stamps_ns, poses),
                 trajectory, self._metres)
+
+    @property
+    def _in_order(self) -> dict[int, ImageRecord]:
+        """The images in the order of the input, by their index in it."""
+        images = sorted(self._images.values(), key=lambda image: image.index)
+        return {image.index: image for image in images}
+
+    def _as_given(self, item: _Stamped) -> _Stamped:
+        """Return a frame or keyframe with its index and stamp in the input."""
+        image = self._images[item.index]
+        if (image.index, image.stamp_ns) == (item.index, item.stamp_ns):
+            return item
+        return replace(item, index=image.index, stamp_ns=image.stamp_ns)
+
+    def _trajectory(self, known: Map | None = None
+                    ) -> list[tuple[TrackedFrame, NDArray[np.float64]]]:
+        """Return the frames of a map, as in the input, with their poses."""
+        return [(self._as_given(f), T) for f, T in self._system.trajectory(known=known)]
 
     def _keyframes(self) -> list[Keyframe]:
         """Return the keyframes, none while there is no depth."""
@@ -353,11 +383,11 @@ class Session:
         if not all(camera is None or is_representable(camera) for camera in cameras.values()):
             self.warn('no COLMAP model: COLMAP has none of lenses with thin prism or tilt')
             return
-        images = []
+        images, given = [], self._in_order
         for index, (frame, T) in sorted({f.index: (f, T) for f, T in trajectory}.items()):
             camera = cameras[frame.camera_name]
             if camera is not None:
-                images.append(ColmapImage(self._images[index].file_name, camera,
+                images.append(ColmapImage(given[index].file_name, camera,
                                           se3.stretched(T, self._metres)))
         write_colmap(output / 'colmap', images, cloud)
 
@@ -404,7 +434,7 @@ class Session:
     def _report(self, poses: int, found: MapReport, parts: tuple[MapReport, ...],
                 unposed: tuple[Interval, ...], write_s: float) -> RunReport:
         camera, estimated = self._source_camera()
-        first_ns = min((f.stamp_ns for f in self._first.values()), default=self._last_stamp_ns)
+        stamps_ns = [image.stamp_ns for image in self._images.values()] or [0]
         timings = Timings(
             total_s=perf_counter() - self._begin, read_s=self._read_s,
             track_median_ms=_median_ms([t.track for t in self._times]),
@@ -428,9 +458,10 @@ class Session:
                                if self._system.lens(name) is not None), default=0.0),
             state=(self._state or self._system.state).value, scale=found.scale,
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
-            sequence_s=(self._last_stamp_ns - first_ns) / NS_PER_S, timings=timings,
+            sequence_s=(max(stamps_ns) - min(stamps_ns)) / NS_PER_S, timings=timings,
             peak_memory_mb=peak_memory_mb(self._mapping.pid), masks_alone=self._masks_alone,
             interrupted=self.interrupted,
+            reordered=any(image.index != i for i, image in self._images.items()),
             skipped=tuple(causes(self._sequence.skipped)),
             warnings=(*self._sequence.notes, *self._warnings))
 

@@ -51,6 +51,10 @@ class Sequence(Protocol):
         """Return the name of the image file of a frame, for a COLMAP model."""
         ...
 
+    def original(self, frame: Frame) -> Frame:
+        """Return a frame with its index and stamp in the input, which may have another order."""
+        ...
+
 
 class PrefetchedSequence(ABC):
     """
@@ -87,6 +91,10 @@ class PrefetchedSequence(ABC):
     def file_name(self, frame: Frame) -> str:
         """Return the name of the image file of a frame, for a COLMAP model."""
         return f'{frame.name}.png'
+
+    def original(self, frame: Frame) -> Frame:
+        """Return a frame with its index and stamp in the input."""
+        return frame
 
     def note(self, text: str) -> None:
         """Log a warning, which the report gets as well."""

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,12 @@ from recon3r_ros.io.depths import DepthImages
 from recon3r_ros.io.exif import focal_prior
 from recon3r_ros.io.layouts import find_images
 from recon3r_ros.io.listing import Entry
+from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame
 
+#: Time between images without order: one says nothing about where the next was taken
+APART_NS = 10 * NS_PER_S
 # Headers read to find the size of most images
 _SAMPLE = 1000
 
@@ -50,6 +55,7 @@ class ImageFolder(PrefetchedSequence):
         self._folder = folder
         self._entries = entries
         self._file_names = {entry.index: entry.path.name for entry in entries}
+        self._originals: dict[int, Entry] = {}
         self._tone_map = tone_map
         self._depths = depths
         self._camera: Camera | None = None
@@ -64,6 +70,26 @@ class ImageFolder(PrefetchedSequence):
     def file_name(self, frame: Frame) -> str:
         """Return the name of the image file of a frame."""
         return self._file_names[frame.index]
+
+    def original(self, frame: Frame) -> Frame:
+        """Return a frame with its index and stamp before `rearranged`."""
+        entry = self._originals.get(frame.index)
+        return frame if entry is None else replace(
+            frame, index=entry.index, stamp_ns=entry.stamp_ns)
+
+    def rearranged(self, order: Sequence[int]) -> ImageFolder:
+        """
+        Return images in another order, as if each had been taken `APART_NS` after the one before.
+
+        :param order: their indices
+        """
+        entries = {entry.index: entry for entry in self._entries}
+        other = copy(self)
+        other._originals = {n: entries[i] for n, i in enumerate(order)}
+        other._entries = [replace(entry, index=n, stamp_ns=n * APART_NS)
+                          for n, entry in other._originals.items()]
+        other._file_names = {entry.index: entry.path.name for entry in other._entries}
+        return other
 
     def settle(self, camera: CameraOfSize | None, camera_source: str, exif: bool = False) -> None:
         """

@@ -76,6 +76,10 @@ class _Wrapped:
         """Return the name of the image file of a frame, for a COLMAP model."""
         return self._sequence.file_name(frame)
 
+    def original(self, frame: Frame) -> Frame:
+        """Return a frame with its index and stamp in the input."""
+        return self._sequence.original(frame)
+
 
 class StaticMaskSequence(_Wrapped):
     """

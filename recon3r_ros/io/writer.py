@@ -61,10 +61,12 @@ class ImageRecord:
 
     :param stamp_ns: integer nanoseconds
     :param file_name: of the image
+    :param index: position in the sequence
     """
 
     stamp_ns: int
     file_name: str
+    index: int
 
 
 class ResultWriter:
@@ -180,16 +182,12 @@ class ResultWriter:
         name = trajectory_file(camera_name)
         write_tum(self.output / name, stamps_ns, poses_T_world_cam)
 
-    def images(self, images: Mapping[int, ImageRecord]) -> None:
-        """
-        Write frames.txt, a line for each image: stamp in seconds, file name, index.
-
-        :param images: by their positions in the sequence
-        """
+    def images(self, images: Iterable[ImageRecord]) -> None:
+        """Write frames.txt, a line for each image: stamp in seconds, file name, index."""
         self._worker.check()
         lines = ['# stamp image index\n'] + [
-            f'{format_seconds(image.stamp_ns)} {image.file_name} {index}\n'
-            for index, image in images.items()]
+            f'{format_seconds(image.stamp_ns)} {image.file_name} {image.index}\n'
+            for image in images]
         write_bytes(self.output / 'frames.txt', ''.join(lines).encode())
 
     def cloud(self, cloud: PointCloud) -> None:

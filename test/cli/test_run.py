@@ -117,7 +117,7 @@ def test_results_survive_an_error_on_the_way(pack, tmp_path):
     sequence = open_sequence(images=pack)
 
     class Breaking:
-        name, file_name = sequence.name, sequence.file_name
+        name, file_name, original = sequence.name, sequence.file_name, sequence.original
         skipped, notes = sequence.skipped, sequence.notes
 
         def __len__(self):
@@ -203,7 +203,7 @@ def test_motion_options_that_cannot_be_used(recon3r, pack, tmp_path, arguments, 
 def test_report_is_empty_without_pose_and_map():
     times = Timings(1.0, 0.1, None, None, None, None, 0.0, 0.0, 0.0, 0.1, None, None, None, None)
     report = RunReport('0', 'm', 'in', 3, 0, 0, None, 0, 0, (), (), 0.0, 'lost', 'unknown', None,
-                       True, 0.1, times, 99.0, False, False, (), ())
+                       True, 0.1, times, 99.0, False, False, False, (), ())
     assert report.is_empty
     assert replace(report, frames_read=1, frames_tracked=1).is_empty
     assert not replace(report, frames_tracked=1).is_empty

@@ -282,7 +282,7 @@ def line(tmp_path):
     poses = se3.from_rt(np.eye(3), np.arange(12.0)[:, None] ** 2 * [0, 0, 1.0])
     with ResultWriter(tmp_path / 'out') as writer:
         writer.trajectory(stamps[1:], poses[1:])
-        writer.images({i: ImageRecord(int(s), f'{i:06d}.png') for i, s in enumerate(stamps)})
+        writer.images(ImageRecord(int(s), f'{i:06d}.png', i) for i, s in enumerate(stamps))
         writer.report({'frames_read': 12, 'frames_skipped': 0})
     return tmp_path / 'out', poses
 
@@ -364,7 +364,7 @@ def test_field(shared_data, tmp_path, name, offset_s):
     stamps, poses = stamps[:120], poses[:120]
     with ResultWriter(tmp_path / 'out') as writer:
         writer.trajectory(stamps[20:80], moved(poses, 0.5, [0, 0, 1], [1, 2, 3])[20:80])
-        writer.images({i: ImageRecord(int(s), f'{i}.png') for i, s in enumerate(stamps)})
+        writer.images(ImageRecord(int(s), f'{i}.png', i) for i, s in enumerate(stamps))
         writer.report({'frames_read': 120, 'frames_skipped': 0})
     truth = shared_data.field('groundtruth') / name
     if offset_s:

@@ -11,8 +11,9 @@ import pytest
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.calibrations import read_calibration
-from recon3r_ros.io.image_folder import open_image_folder
+from recon3r_ros.io.image_folder import APART_NS, open_image_folder
 from recon3r_ros.io.listing import natural_key
+from recon3r_ros.io.masks import MaskedSequence
 from recon3r_ros.io.sequences import open_sequence
 
 pytestmark = pytest.mark.usefixtures('no_new_threads')
@@ -51,6 +52,30 @@ def test_pack(pack, block_image):
     assert np.abs(frames[0].image.astype(int) - block_image()).mean() < 5
     assert sequence.skipped == []
     assert [f.name for f in sequence] == ['0', '1', '2', '3']
+
+
+def test_in_another_order_the_place_in_the_input_is_remembered(pack):
+    given = open_image_folder(pack)
+    sequence = MaskedSequence(given.rearranged([2, 0, 3]), masks_beside(pack))
+    frames = list(sequence)
+    assert [f.name for f in frames] == ['2', '0', '3'] and len(sequence) == 3
+    assert [f.index for f in frames] == [0, 1, 2]
+    assert (np.diff([f.stamp_ns for f in frames]) == APART_NS).all()
+    assert [sequence.file_name(f) for f in frames] == ['2.jpg', '0.jpg', '3.png']
+    before = {f.name: f for f in given}
+    assert [f.name for f in before.values()] == ['0', '1', '2', '3'], 'the other one stays'
+    for frame in frames:
+        original = sequence.original(frame)
+        assert (original.index, original.stamp_ns) == (
+            before[frame.name].index, before[frame.name].stamp_ns)
+        assert given.original(before[frame.name]) is before[frame.name]
+
+
+def masks_beside(pack):
+    """Write a mask of an image of a pack; return the folder."""
+    (pack / 'masks').mkdir()
+    cv2.imwrite(str(pack / 'masks' / '0.png'), np.zeros((48, 64), np.uint8))
+    return pack / 'masks'
 
 
 def test_camera_given_or_ignored(pack):

@@ -106,6 +106,19 @@ def test_back_in_the_first_place_its_map_goes_on() -> None:
     assert error(system, second, BACK) < 0.02
 
 
+def test_stills_of_another_place_begin_a_map() -> None:
+    """Seconds apart, each is recalled in the first map before it is tried in a first pair."""
+    system = System(GeometricPredictor())
+    for frame in frames(AWAY):
+        system.add(replace(frame, stamp_ns=frame.index * 10**9))
+    system.finish()
+    assert len(system.maps) == 2
+    for known, inside in zip(system.maps, (range(40), range(40, 100))):
+        assert error(system, known, AWAY) < 0.02
+        posed = {f.index for f, _ in system.trajectory()}
+        assert len(posed) > 15 and posed <= set(inside)
+
+
 def test_a_short_interruption_begins_no_map() -> None:
     """A third of a second of something else: the map is found again."""
     way = ([(HERE, n) for n in range(40)] + [(THERE, n) for n in range(10)]

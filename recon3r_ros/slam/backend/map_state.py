@@ -122,6 +122,17 @@ class MapState:
             self.change(i, camera=replace(k.camera, fx=k.camera.fx * factor,
                                           fy=k.camera.fy * factor))
 
+    def drop(self, i: int) -> None:
+        """Remove a keyframe whose pose is wrong, and those that were culled beside it."""
+        self.forget(i)
+        lost = {i}
+        while True:
+            beside = {j for j, r in self.retired.items() if r.keyframe in lost}
+            if not beside:
+                return
+            self.retired = {j: r for j, r in self.retired.items() if j not in beside}
+            lost |= beside
+
     def forget(self, i: int) -> Keyframe:
         """Remove a keyframe with all its data; return it."""
         keyframe = self.keyframes.pop(i)

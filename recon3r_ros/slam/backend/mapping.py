@@ -400,7 +400,14 @@ class Mapper:
         ids = state.ids
         before = {i: state.keyframes[i].landmarks for i in ids}
         solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
-        self_calibration.check_finely(state, refine_finely(state))
+        refined = refine_finely(state)
+        if refined is not None:
+            self_calibration.check_finely(state, refined.problem)
+            for i in refined.wrong:
+                _log.info('keyframe %s dropped: its observations disagree with the map',
+                          state.keyframes[i].name)
+                state.drop(i)
+            ids = state.ids
         # Older keyframes have no pairs any more: their depths are scaled as their landmarks
         for i in ids:
             keyframe = state.keyframes[i]

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 OFFSETS = (1, 3)
 #: Partners of a keyframe whose pose is unknown
 LOST_RECENT, LOST_CANDIDATES = 2, 5
+#: Time from the nearest keyframe, nanoseconds, after which a camera may be anywhere
+ANYWHERE_NS = 5_000_000_000
 
 
 def window_partners(count: int) -> list[int]:
@@ -65,7 +67,7 @@ def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]], ages: 
     Partners for the newest keyframe where its pose is unknown: near in time, and similar ones.
 
     :param descriptors: one unit vector (D,) per keyframe, oldest first
-    :param ages: time from each of the others to the newest
+    :param ages: nanoseconds from each of the others to the newest
     :param similar: how many of the similar ones
     :return: groups of indices, most promising first
     """
@@ -75,8 +77,11 @@ def relocalisation_candidates(descriptors: Sequence[NDArray[np.float32]], ages: 
     recent = sorted(range(newest), key=lambda n: (ages[n], -n))[:LOST_RECENT]
     similarity = np.stack(descriptors[:newest]) @ descriptors[newest]
     alike = [int(i) for i in np.argsort(-similarity, kind='stable') if int(i) not in recent]
-    return [recent, *(alike[n:min(n + LOST_CANDIDATES, similar)]
-                      for n in range(0, min(similar, len(alike)), LOST_CANDIDATES))]
+    groups = [recent, *(alike[n:min(n + LOST_CANDIDATES, similar)]
+                        for n in range(0, min(similar, len(alike)), LOST_CANDIDATES))]
+    if ages[recent[0]] > ANYWHERE_NS:
+        groups.sort(key=lambda group: -float(similarity[group].max()))
+    return groups
 
 
 def looks_known(others: Sequence[NDArray[np.float32]], own: Sequence[NDArray[np.float32]]

@@ -65,7 +65,7 @@ def check_finely(state: MapState, problem: Problem | None, rounds: int = _ROUNDS
         again = refine_finely(copy)
         if again is None:
             return
-        problem = again
+        problem = again.problem
     found = FocalEstimate(copy.focal_factor / state.focal_factor, _estimate(problem).sigma)
     if _contradicts(found):
         state.focal_contradiction = found

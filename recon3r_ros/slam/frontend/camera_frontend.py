@@ -311,7 +311,8 @@ class CameraFrontend:
         Take note that a requested keyframe was rejected.
 
         :param known: the map
-        :return: a request to restart, where the overlap with the first keyframe is too small
+        :return: what to request instead: to restart, where the overlap with the first keyframe is
+            too small, or a first pair of a frame that no earlier map shows
         """
         if request.purpose is Purpose.RELOCALISATION:
             self._relocalizer.reject(request.begin)
@@ -319,6 +320,9 @@ class CameraFrontend:
             # Against a temporary reference the next one is not due at once
             assert self.reference is not None
             self._tracker.follow_newest(known.keyframes[self.reference])
+        if request.purpose is Purpose.RECALL and request.shift and self.reference is not None:
+            # Stills are so far apart in time that each is recalled first
+            return replace(request, purpose=Purpose.FIRST_PAIR)
         if request.purpose is not Purpose.FIRST_PAIR:
             return None
         self._initializer.reject(request.shift)
@@ -391,7 +395,9 @@ class CameraFrontend:
         if busy:
             return step
         if known.number and self._is_recall_due(frame):
-            return replace(step, request=self._request(Purpose.RECALL, frame, gray, mask))
+            return replace(step, request=replace(
+                self._request(Purpose.RECALL, frame, gray, mask),
+                shift=pair.shift if pair.worth_trying else 0.0, overlap=pair.overlap))
         if pair.zoomed and pair.overlap < RESTART_OVERLAP:
             return replace(step, request=self._request(Purpose.START, frame, gray))
         if self._initializer.rejected and (

@@ -122,9 +122,17 @@ class CutDetector:
         return jump if smooth and not _overlap(self._recent[-1], view) else None
 
 
+def similarity(then: Gray, now: Gray) -> float:
+    """
+    Similarity of two thumbnails: 1 for equal ones, 0 where nothing correlates.
+
+    :param now: textured, or nothing of it can be found
+    """
+    return float(np.quantile([m.correlation for m in matches(then, now)] or [0.0], QUANTILE))
+
+
 def _difference(then: Gray, now: Gray) -> float:
-    """Difference of two thumbnails: 0 for equal ones, 1 where nothing correlates."""
-    return 1 - float(np.quantile([m.correlation for m in matches(then, now)], QUANTILE))
+    return 1 - similarity(then, now)
 
 
 def _overlap(then: Gray, now: Gray) -> bool:

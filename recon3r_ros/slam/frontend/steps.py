@@ -56,8 +56,9 @@ class KeyframeRequest:
     :param begin: when it was requested (time.perf_counter)
     :param T_reference_cam: (4, 4) its pose in its camera's reference keyframe, for MAPPING
     :param covariance: (6, 6) of that pose, see `TrackedFrame`
-    :param shift: parallax of a first pair, pixels
-    :param overlap: share of the first keyframe's keypoints that it observes, for a first pair
+    :param shift: parallax of a first pair, pixels; of a recall, where a first pair is worth trying
+        if it fails, else 0
+    :param overlap: share of the first keyframe's keypoints that it observes, of these two
     :param zoomed: whether the camera was zoomed, so that the focal length is to be verified
     """
 

@@ -16,7 +16,7 @@ from recon3r_ros import concurrency
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.backend.fine_refinement import refine_finely
+from recon3r_ros.slam.backend.fine_refinement import refine_finely, Refined
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.refinement import solve
@@ -92,6 +92,13 @@ def depth_error(state: MapState, i: int) -> float:
     return float(np.median(np.abs(ratio / np.median(ratio) - 1)))
 
 
+def refined(state: MapState) -> Refined:
+    """Refine a map in which something is found."""
+    result = refine_finely(state)
+    assert result is not None
+    return result
+
+
 def test_poses_and_depths_become_many_times_more_accurate() -> None:
     state = mapped()
     before, depth_before = pose_errors(state), depth_error(state, 3)
@@ -99,6 +106,18 @@ def test_poses_and_depths_become_many_times_more_accurate() -> None:
     assert before.max(axis=0)[0] > 0.01
     assert (pose_errors(state).max(axis=0) < 0.1 * before.max(axis=0)).all()
     assert depth_error(state, 3) < 0.2 * depth_before
+
+
+def test_a_keyframe_that_no_pose_fits_is_named() -> None:
+    """Its image looks alike, but blocks of it lie where no camera would see all of them."""
+    assert refined(mapped()).wrong == []
+    state, image = mapped(), true_keyframe(3).gray
+    shifts = ((4, 0), (-4, 0), (0, 4), (0, -4))
+    moved = [np.roll(image, shift, (1, 0)) for shift in shifts]
+    block = np.add.outer(np.arange(image.shape[0]) // 60, np.arange(image.shape[1]) // 60) % 4
+    mixed = np.choose(block, moved)
+    state.pairing.archive[3] = ArchivedView.of(View(mixed, TRACKING), 1.0)
+    assert refined(state).wrong == [3]
 
 
 def test_scale_and_origin_of_the_map_stay() -> None:
@@ -203,7 +222,7 @@ def mapped_with(factor: float, bias: float = BIAS) -> MapState:
 @pytest.mark.parametrize('factor', [0.6, 0.8, 1.25, 1.6])
 def test_a_given_focal_length_that_the_images_contradict_is_found_and_kept(factor: float) -> None:
     state = mapped_with(factor)
-    check_finely(state, refine_finely(state))
+    check_finely(state, refined(state).problem)
     found = state.focal_contradiction
     assert found is not None and factor * found.factor == pytest.approx(1.0, abs=0.03)
     assert found.sigma < 0.05
@@ -215,7 +234,7 @@ def test_a_given_focal_length_that_the_images_contradict_is_found_and_kept(facto
 @pytest.mark.parametrize('factor', [1.0, 0.97, 1.05])
 def test_nothing_is_said_of_a_focal_length_that_is_nearly_right(factor: float) -> None:
     state = mapped_with(factor)
-    check_finely(state, refine_finely(state))
+    check_finely(state, refined(state).problem)
     assert state.focal_contradiction is None
 
 
@@ -223,7 +242,7 @@ def test_nothing_is_said_of_an_unknown_focal_length() -> None:
     state = mapped()
     state.calibrated = False
     state.refocus(0.7)
-    check_finely(state, refine_finely(state))
+    check_finely(state, refined(state).problem)
     assert state.focal_contradiction is None
 
 

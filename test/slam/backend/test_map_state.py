@@ -255,6 +255,14 @@ def test_a_snapshot_stays_what_it_was(state: MapState) -> None:
     assert content(taken) == before
 
 
+def test_with_a_keyframe_goes_what_was_culled_beside_it(state: MapState) -> None:
+    beside = {6: 1, 7: 6, 8: 0}
+    state.retired = {i: Retired(j, np.eye(4), 1.0, 1.0) for i, j in beside.items()}
+    state.drop(1)
+    assert list(state.keyframes) == [0, 2] and list(state.retired) == [8]
+    assert state.snapshot().edges == (MapEdge(0, 2),)
+
+
 def test_a_snapshot_knows_metres_where_predictions_do(state: MapState) -> None:
     assert state.snapshot().metric is None
     state.model_scale.add(0, [2.0])

@@ -91,6 +91,15 @@ def test_relocalisation_begins_near_in_time_and_may_try_everything() -> None:
     assert len(pair_graph.relocalisation_candidates(descriptors(angles), ages, 3)[1]) == 3
 
 
+def test_after_a_long_time_relocalisation_begins_with_what_looks_most_alike() -> None:
+    angles, ages = [0.1 * i for i in range(9)] + [0.12], [(9 - i) * 10**9 for i in range(9)]
+    soon = pair_graph.relocalisation_candidates(descriptors(angles), ages, 5)
+    late = pair_graph.relocalisation_candidates(
+        descriptors(angles), [age + pair_graph.ANYWHERE_NS for age in ages], 5)
+    assert soon[0] == [8, 7] and soon[1][0] == 1
+    assert late == [soon[1], soon[0]]
+
+
 def poses(xs: list[float], yaws: list[float]) -> NDArray[np.float64]:
     """T_map_cam (N, 4, 4) of cameras along a line that look to a side, radians."""
     return np.stack([se3.from_rt(se3.so3_exp([0, yaw, 0]), [x, 0, 0])
