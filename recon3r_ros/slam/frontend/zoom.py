@@ -35,7 +35,8 @@ SURE, UNUSUAL, USUAL = 5.0, 3.0, 0.9
 MIN_HISTORY, MAX_HISTORY, CONFIRMED = 15, 150, 5
 #: Share of the change at which the zoom is said to begin
 BEGIN = 0.1
-#: Pixels by which a landmark must have moved: others may be fixed to the camera
+#: Pixels by which a landmark must have moved: a camera at rest tells nothing of the map's errors,
+#: nor does what is fixed to a camera
 MOVED = 1.0
 
 
