@@ -26,8 +26,9 @@ from recon3r_ros.slam.frontend.tracking import MIN_INLIERS, Reference, Track
 
 #: Tracked frames within which the focal length must change, two seconds of a video
 WINDOW = 60
-#: Least change of its logarithm
-LEAST = 0.1
+#: Least change of its logarithm: where few landmarks are left, errors of their depths have looked
+#: like a change of 0.11, and tracking would be lost for nothing
+LEAST = 0.2
 #: Standard deviations by which it must change, and multiples of what this share of the estimates
 #: was within before
 SURE, UNUSUAL, USUAL = 5.0, 3.0, 0.9
