@@ -11,17 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from recon3r_ros.compiled import dense
 from recon3r_ros.errors import GeometryError
-from recon3r_ros.geometry import pinhole, se3
+from recon3r_ros.geometry import compiled_pnp, pinhole, se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.compiled_pnp import (
-    distances,
-    MIN_INLIERS,
-    normal_equations,
-    refined,
-)
-from recon3r_ros.geometry.compiled_pnp import (
-    focal_change as compiled_focal_change,
-)
+from recon3r_ros.geometry.compiled_pnp import distances, MIN_INLIERS, normal_equations, refined
 
 Array = NDArray[np.float64]
 
@@ -145,7 +137,7 @@ def focal_change(
     problem, valid = _checked(points_world, pixels, camera, 1.0, None)
     if valid.sum() < MIN_INLIERS:
         return 0.0, np.inf
-    change, information = compiled_focal_change(
+    change, information = compiled_pnp.focal_change(
         problem.points[valid], problem.pixels[valid], problem.K,
         dense(se3.as_array(T_cam_world, (4, 4), 'T_cam_world')), _FOCAL_ITERATIONS)
     return change, 1 / float(np.sqrt(information)) if information > 0 else np.inf

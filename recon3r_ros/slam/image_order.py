@@ -12,7 +12,6 @@ before it, and the images of one place come together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,6 +21,7 @@ from recon3r_ros.slam.frontend.cuts import similarity
 from recon3r_ros.slam.frontend.thumbnails import thumbnail
 
 Array = NDArray[np.float64]
+Descriptor = NDArray[np.float32]
 
 #: Images at the beginning that tell whether there is an order: where there is none, hardly any of
 #: so many follows a neighbour
@@ -36,62 +36,55 @@ MIN_SHARE = 0.6
 PIXELS = 640 * 480
 
 
-@dataclass(frozen=True, eq=False)
-class Appearance:
+def descriptor(image: NDArray[np.uint8]) -> Descriptor:
     """
-    Appearance of an image.
+    Describe an image (H, W) or (H, W, 3).
 
-    :param descriptor: (D,) global descriptor, unit length
-    :param thumbnail: of it
+    :return: (D,), unit length
     """
-
-    descriptor: NDArray[np.float32]
-    thumbnail: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, image: NDArray[np.uint8]) -> Appearance:
-        """
-        Describe an image.
-
-        :param image: (H, W) or (H, W, 3)
-        """
-        gray = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        scale = (PIXELS / gray.size) ** 0.5
-        if scale < 1:
-            gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        return cls(describe_place(gray), thumbnail(gray))
+    return describe_place(_small(image))
 
 
-def has_order(first: Sequence[Appearance]) -> bool:
+def has_order(first: Sequence[NDArray[np.uint8]]) -> bool:
     """
     Whether images follow each other, as in a video or along a camera's path.
 
-    :param first: the first ones, up to `SAMPLE`
+    :param first: the first ones, (H, W) or (H, W, 3), up to `SAMPLE`
     """
     if len(first) < 3:
         return True
-    in_a_row = list(zip(first, first[1:]))
-    if np.median([similarity(a.thumbnail, b.thumbnail) for a, b in in_a_row]) >= TRACKABLE:
+    small = [_small(image) for image in first]
+    thumbnails = [thumbnail(gray) for gray in small]
+    if np.median(list(map(similarity, thumbnails, thumbnails[1:]))) >= TRACKABLE:
         return True
-    likeness = _likeness(first)
+    likeness = _likeness([describe_place(gray) for gray in small])
     usual = float(np.median(likeness[np.triu_indices(len(first), 1)]))
     row = float(np.mean(np.diag(likeness, 1)))
     _, links = _spanning_tree(likeness)
     return row - usual >= MIN_SHARE * (float(np.mean(links)) - usual)
 
 
-def in_good_order(images: Sequence[Appearance]) -> list[int]:
+def in_good_order(images: Sequence[Descriptor]) -> list[int]:
     """
     Begin with the two most similar images, and go on with the one most similar to any before.
 
+    :param images: their descriptors
     :return: their indices
     """
     return _spanning_tree(_likeness(images))[0] if len(images) > 1 else list(range(len(images)))
 
 
-def _likeness(images: Sequence[Appearance]) -> Array:
+def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image in grey, with `PIXELS` at most."""
+    gray = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    scale = (PIXELS / gray.size) ** 0.5
+    return gray if scale >= 1 else cv2.resize(
+        gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def _likeness(images: Sequence[Descriptor]) -> Array:
     """Similarity (N, N) of images by their descriptors, 1 for equal ones."""
-    descriptors = np.stack([image.descriptor for image in images]).astype(float)
+    descriptors = np.stack(images).astype(float)
     return descriptors @ descriptors.T
 
 

@@ -149,7 +149,7 @@ class System:
         tracked_at = perf_counter()
         if step.zoom is not None:
             settled = replace(settled, frames=(
-                *settled.frames, *self._withdraw(frontend, step.zoom).frames))
+                *settled.frames, *self._withdraw(frontend, step.zoom)))
         if frontend.zoomed:
             self._leave_unposed(frontend.name, frame.index)
         own: tuple[TrackedFrame, ...] = ()
@@ -513,7 +513,7 @@ class System:
                       request, keyframe, before if known.number == before.number else known)]
         return Update(frontend.state, tuple(found), keyframe)
 
-    def _withdraw(self, frontend: CameraFrontend, zoom: Zoom) -> Update:
+    def _withdraw(self, frontend: CameraFrontend, zoom: Zoom) -> tuple[TrackedFrame, ...]:
         """
         Take back the poses and keyframes of a camera since it zooms.
 
@@ -528,8 +528,7 @@ class System:
         frontend.lose_to_zoom(zoom, dropped[0].name if dropped else str(zoom.first))
         for frame in dropped:
             self._leave_unposed(frontend.name, frame.index)
-        return replace(settled, frames=tuple(
-            f for f in settled.frames if f.camera_name != frontend.name))
+        return tuple(f for f in settled.frames if f.camera_name != frontend.name)
 
     def _leave_unposed(self, camera_name: str, index: int) -> None:
         """Note that a frame is zoomed, and has no place in the map."""

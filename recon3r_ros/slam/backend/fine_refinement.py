@@ -65,19 +65,22 @@ def refine_finely(state: MapState) -> Refined | None:
     partners = _partners([state.keyframes[i] for i in ids])
     for levels in ROUNDS:
         keyframes = [state.keyframes[i] for i in ids]
-        found = [o for n in range(len(ids))
-                 for o in _observed(keyframes, n, partners[n], images, levels)]
-        if not found:
+        precise = [o for n in range(len(ids))
+                   for o in _observed(keyframes, n, partners[n], images, levels)]
+        if not precise:
             break
-        observations = [*found, *_bridges(state, keyframes, found)]
+        observations = [*precise, *_bridges(state, keyframes, precise)]
         cameras = [k.camera.resized(*sizes[k.id]) for k in keyframes]
         solution = adjusted(state, ids, {ids[0]}, observations, cameras, _ITERATIONS)
         _apply(state, ids, observations, solution)
-        last = Refined(
-            problem_of(state, ids, {ids[0]}, observations,
-                       [state.keyframes[i].camera.resized(*sizes[i]) for i in ids]),
-            [ids[n] for n in _disagreeing(found, solution, len(ids))])
-    return last
+        last = precise, observations, solution
+    if last is None:
+        return None
+    precise, observations, solution = last
+    return Refined(
+        problem_of(state, ids, {ids[0]}, observations,
+                   [state.keyframes[i].camera.resized(*sizes[i]) for i in ids]),
+        [ids[n] for n in _disagreeing(precise, solution, len(ids))])
 
 
 def _partners(keyframes: list[Keyframe]) -> list[list[int]]:

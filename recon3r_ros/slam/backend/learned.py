@@ -163,7 +163,7 @@ class LearnedDepths:
             inverse = 1 / (length * np.where(learned.depth > 0, learned.depth, np.inf))
             # As for the prior: together they have the confidence of one
             votes.append(ImageVote(inverse.astype(np.float32),
-                                     learned.confidence / np.float32(len(scaled))))
+                                   learned.confidence / np.float32(len(scaled))))
         return votes
 
     def metres(self, keyframe: Keyframe, keyframes: Mapping[int, Keyframe] = NOTHING

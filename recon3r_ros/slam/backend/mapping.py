@@ -19,9 +19,7 @@ from recon3r_ros.slam.backend import pair_graph, self_calibration
 from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.insertion import Added, insert, New, relocalised, tracked
 from recon3r_ros.slam.backend.joining import joined, relative_scale
-from recon3r_ros.slam.backend.learned import (
-    LearnedDepths,
-)
+from recon3r_ros.slam.backend.learned import LearnedDepths
 from recon3r_ros.slam.backend.map_graph import chain, CHAINED, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
