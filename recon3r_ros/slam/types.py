@@ -26,6 +26,23 @@ F = TypeVar('F', bound=np.floating)
 
 
 @dataclass(frozen=True, eq=False)
+class StereoView:
+    """
+    The image of a rig's second camera, of the same instant as a frame of the first one.
+
+    :param image: (H, W, 3) RGB or (H, W) grey, uint8
+    :param camera: intrinsics and distortion of `image`
+    :param T_cam_other: (4, 4) pose of the second camera in the first one's frame, metres
+    :param camera_name: which camera took it
+    """
+
+    image: NDArray[np.uint8]
+    camera: Camera
+    T_cam_other: NDArray[np.float64]
+    camera_name: str = 'right'
+
+
+@dataclass(frozen=True, eq=False)
 class Frame:
     """
     One source image.
@@ -43,6 +60,7 @@ class Frame:
     :param static_mask: (H, W) True on what the user knows to be fixed to the camera, the same for
         all its images, or None
     :param focal_prior: focal length, pixels, that is refined where `camera` is None; None: guessed
+    :param stereo: what the second camera of a stereo rig saw at the same instant, or None
     """
 
     image: NDArray[np.uint8]
@@ -56,6 +74,7 @@ class Frame:
     T_odom_cam: NDArray[np.float64] | None = None
     focal_prior: float | None = None
     static_mask: NDArray[np.bool_] | None = None
+    stereo: StereoView | None = None
 
 
 @dataclass(frozen=True, eq=False)
