@@ -198,6 +198,20 @@ def log(T: ArrayLike) -> Array:
     return np.concatenate([w, (V_inverse @ T[..., :3, 3:])[..., 0]], axis=-1)
 
 
+def adjoint(T: ArrayLike) -> Array:
+    """
+    Adjoint of a rigid motion: T exp(xi) = exp(Ad xi) T (Eade, 'Lie groups', section 3).
+
+    :param T: (4, 4)
+    :returns: (6, 6), for tangent vectors [omega, v]
+    """
+    T = as_array(T, (4, 4), 'T')
+    out = np.zeros((6, 6))
+    out[:3, :3] = out[3:, 3:] = T[:3, :3]
+    out[3:, :3] = hat(T[:3, 3]) @ T[:3, :3]
+    return out
+
+
 def normalized(T: ArrayLike) -> Array:
     """
     Nearest rigid motion: restores a proper rotation after rounding errors.

@@ -43,6 +43,19 @@ class StereoView:
 
 
 @dataclass(frozen=True, eq=False)
+class RigMount:
+    """
+    How a camera is mounted on a rig, and at which instant of the rig it took an image.
+
+    :param T_rig_cam: (4, 4) pose of the camera on the rig, metres
+    :param instant_ns: stamp of the instant, the same for all cameras' images of it
+    """
+
+    T_rig_cam: NDArray[np.float64]
+    instant_ns: int
+
+
+@dataclass(frozen=True, eq=False)
 class Frame:
     """
     One source image.
@@ -61,6 +74,7 @@ class Frame:
         all its images, or None
     :param focal_prior: focal length, pixels, that is refined where `camera` is None; None: guessed
     :param stereo: what the second camera of a stereo rig saw at the same instant, or None
+    :param mount: of its camera, where that is one of several on a rig, or None
     """
 
     image: NDArray[np.uint8]
@@ -75,6 +89,7 @@ class Frame:
     focal_prior: float | None = None
     static_mask: NDArray[np.bool_] | None = None
     stereo: StereoView | None = None
+    mount: RigMount | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +152,7 @@ class Keyframe:
     :param camera_name: of its frame
     :param attention: (H, W) dynamic objects by the attention of a network, while the keyframe is
         in the window; None without one, or with too few partners
+    :param mount: of its camera on a rig, or None
     """
 
     id: int
@@ -156,6 +172,7 @@ class Keyframe:
     mask: NDArray[np.bool_]
     camera_name: str = 'camera'
     attention: NDArray[np.bool_] | None = None
+    mount: RigMount | None = None
 
     def depth(self) -> NDArray[np.float32]:
         """Depth (H, W) float32 along the optical axis, map units; NaN where unknown."""
@@ -270,6 +287,8 @@ class Map:
     :param number: of the map, in the order of their beginning: another one begins where tracking
         is lost for long. Ids of keyframes are unique in all of them
     :param focal_contradiction: what the images say where they contradict given focal lengths
+    :param metre: length of a metre in map units, where the map was built with it: by measured
+        depth, or by the distances between a rig's cameras
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -280,6 +299,7 @@ class Map:
     metric: MetricScale | None = None
     number: int = 0
     focal_contradiction: FocalEstimate | None = None
+    metre: float | None = None
 
     def __contains__(self, keyframe: int) -> bool:
         """Whether a keyframe is in the map, or was and has been replaced."""
@@ -367,6 +387,7 @@ class TrackedFrame:
     :param propagated: whether the mask is that of an earlier frame, moved by optical flow
     :param objects: (rows, columns) ids of the dynamic objects in cells of the rectified image, 0
         for none; None where they are not known
+    :param mount: of its camera on a rig, or None
     """
 
     name: str
@@ -381,6 +402,7 @@ class TrackedFrame:
     landmarks: int = 0
     propagated: bool = False
     objects: NDArray[np.int32] | None = None
+    mount: RigMount | None = None
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,41 @@ class Observations:
 
 
 @dataclass(frozen=True, eq=False)
+class RigLinks:
+    """
+    Keyframes of one instant of a rig, whose poses relative to each other are known.
+
+    :param leader: (K,) index of the keyframe of the same instant that each one follows; its own
+        where there is none. A leader follows nobody, and is fixed where its followers are
+    :param T_cam_leader: (K, 4, 4) pose of that one in each one's camera, map units
+    """
+
+    leader: Integers
+    T_cam_leader: Array
+
+    def linked(self, T_cam_map: Array) -> Array:
+        """Poses (K, 4, 4) that follow from those of the leaders."""
+        return self.T_cam_leader @ T_cam_map[self.leader]
+
+    def steps(self, begin: Integers, size: int, focal_free: bool) -> Array:
+        """
+        Linear map (size, n) from the steps of the leaders, and the focal length, to all steps.
+
+        :param begin: (K,) where each one's step begins; -1 where its pose is fixed
+        """
+        columns, count = {}, 0
+        for k in np.flatnonzero((self.leader == np.arange(len(begin))) & (begin >= 0)):
+            columns[int(k)], count = count, count + 6
+        out = np.zeros((size, count + focal_free))
+        for k in np.flatnonzero(begin >= 0):
+            column = columns[int(self.leader[k])]
+            out[begin[k]:begin[k] + 6, column:column + 6] = se3.adjoint(self.T_cam_leader[k])
+        if focal_free:
+            out[-1, -1] = 1.0
+        return out
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """
     A bundle adjustment.
@@ -86,8 +121,9 @@ class Problem:
         focal lengths; None where they are known
     :param depth_priors: per keyframe, prior inverse depths (L,), and the inverse variances (L,) of
         these relative depths, 0 where there is none; None without priors
-    :param scale_known: whether depth priors are in map units, rather than in a unit that was
-        estimated from the landmarks
+    :param scale_known: whether depth priors or links are in map units, rather than in a unit that
+        was estimated from the landmarks
+    :param links: of keyframes on a rig; None without any
     """
 
     T_cam_map: Array
@@ -99,6 +135,7 @@ class Problem:
     focal_prior: tuple[float, float] | None = None
     depth_priors: tuple[tuple[Array, Array], ...] | None = None
     scale_known: bool = False
+    links: RigLinks | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +293,8 @@ def estimate_focal(problem: Problem, iterations: int = 8) -> FocalEstimate:
 
 def _minimised(problem: Problem, flat: _Flat, iterations: int) -> tuple[_State, _Reprojection]:
     """Minimise the cost from the initial values."""
-    state = _State(dense(problem.T_cam_map, np.float64),
+    poses = problem.T_cam_map if problem.links is None else problem.links.linked(problem.T_cam_map)
+    state = _State(dense(poses, np.float64),
                    np.concatenate(problem.inverse_depths), 0.0)
     damping = _INITIAL_DAMPING
     found = _reproject(flat, state)
@@ -409,15 +447,24 @@ def _step(problem: Problem, flat: _Flat, state: _State, found: _Reprojection, sy
     columns = flat.begin[flat.pairs]
     matrix, gradient, inverse = _reduced(
         flat, state, found, system, damping, _FINEST_SIGMA, focal_free)
-    if flat.size > _LARGE:
-        step = np.asarray(np.linalg.solve(matrix, -gradient), np.float64)
-    else:  # LAPACK's threads would wait for each other for longer than this takes
-        step = compiled_adjustment.solved(matrix, -gradient)
+    if problem.links is None:
+        step = _solved(matrix, gradient)
+    else:
+        steps = problem.links.steps(flat.begin, flat.size, focal_free)
+        step = steps @ _solved(dense(steps.T @ matrix @ steps), steps.T @ gradient)
     poses, depths = compiled_adjustment.moved(
         flat.first, flat.pair, columns, found.relative, system.depth_by_pose,
         system.depth_by_focal, inverse, system.depth_gradient, step, flat.begin, state.T_cam_map,
         rho, _FARTHEST * _median(rho[rho > 0]), focal_free)
     return _State(poses, depths, state.log_focal + (step[-1] if focal_free else 0.0))
+
+
+def _solved(matrix: Array, gradient: Array) -> Array:
+    """Step that the normal equations give; the matrix is overwritten."""
+    if len(gradient) > _LARGE:
+        return np.asarray(np.linalg.solve(matrix, -gradient), np.float64)
+    # LAPACK's threads would wait for each other for longer than this takes
+    return compiled_adjustment.solved(matrix, -gradient)
 
 
 def _reduced(flat: _Flat, state: _State, found: _Reprojection, system: _System, damping: float,

@@ -63,7 +63,8 @@ class New:
         keyframe = Keyframe(
             number, frame.name, frame.stamp_ns, frame.index, encoding.camera, encoding.image,
             gray, encoding.descriptor, encoding.keypoints, T_map_cam, np.zeros(count),
-            np.zeros(count), unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name)
+            np.zeros(count), unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name,
+            mount=frame.mount)
         if view.moving is not None:
             keyframe = replace(keyframe, mask=state.motion.masked(keyframe, view.moving))
         return cls(keyframe, encoding, view, overlap)

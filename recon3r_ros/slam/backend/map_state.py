@@ -91,7 +91,7 @@ class MapState:
         """Return the map as it is now."""
         return Map(dict(self.keyframes), dict(self.graph.scales), tuple(self.edges),
                    self.focal_factor, dict(self.retired), self.model_scale.estimate, self.number,
-                   self.focal_contradiction)
+                   self.focal_contradiction, self.measured.metre)
 
     @property
     def started(self) -> bool:

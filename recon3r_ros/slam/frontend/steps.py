@@ -54,7 +54,8 @@ class KeyframeRequest:
     :param view: its rectified image; `moving` is excluded from the map
     :param gray: its tracking image (H, W) uint8
     :param begin: when it was requested (time.perf_counter)
-    :param T_reference_cam: (4, 4) its pose in its camera's reference keyframe, for MAPPING
+    :param T_reference_cam: (4, 4) its pose in a reference keyframe, for MAPPING
+    :param reference: id of that keyframe
     :param covariance: (6, 6) of that pose, see `TrackedFrame`
     :param shift: parallax of a first pair, pixels; of a recall, where a first pair is worth trying
         if it fails, else 0
@@ -68,6 +69,7 @@ class KeyframeRequest:
     gray: NDArray[np.uint8]
     begin: float
     T_reference_cam: NDArray[np.float64] | None = None
+    reference: int | None = None
     covariance: NDArray[np.float64] = field(default_factory=lambda: np.zeros((6, 6)))
     shift: float = 0.0
     overlap: float = 1.0
@@ -96,4 +98,4 @@ class FrontendStep:
 def untracked(frame: Frame) -> TrackedFrame:
     """Make the record of a frame that has no pose yet."""
     return TrackedFrame(
-        frame.name, frame.stamp_ns, frame.index, camera_name=frame.camera_name)
+        frame.name, frame.stamp_ns, frame.index, camera_name=frame.camera_name, mount=frame.mount)

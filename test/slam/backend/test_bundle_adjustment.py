@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import bundle_adjustment
-from recon3r_ros.slam.backend.bundle_adjustment import estimate_focal, Observations, Problem, solve
+from recon3r_ros.slam.backend.bundle_adjustment import (
+    estimate_focal,
+    Observations,
+    Problem,
+    RigLinks,
+    solve,
+)
 from simulated import degrees_between
 
 Array = NDArray[np.float64]
@@ -461,3 +467,36 @@ def test_the_standard_deviation_says_where_a_focal_length_is_not_observable(rng)
     assert seen[0].sigma < 0.02
     assert seen[1].sigma > 10 * seen[0].sigma
     assert abs(np.log(seen[1].factor)) < 3 * seen[1].sigma
+
+
+def on_a_rig(problem: Problem) -> Problem:
+    """Let the cameras be pairs on a rig, the second of each turned by 40 degrees, 0.3 m aside."""
+    T_cam_leader = se3.from_rt(se3.so3_exp([0.0, 0.7, 0.0]), [0.3, 0.0, 0.1])
+    leader = np.arange(len(problem.fixed)) // 2 * 2
+    follows = leader != np.arange(len(leader))
+    relative = np.where(follows[:, None, None], T_cam_leader, np.eye(4))
+    links = RigLinks(leader, relative)
+    return replace(problem, T_cam_map=links.linked(problem.T_cam_map), links=links,
+                   fixed=problem.fixed[leader], scale_known=True)
+
+
+def test_cameras_of_a_rig_move_together_and_the_distance_between_them_gives_the_scale():
+    rng = np.random.default_rng(7)
+    rig = on_a_rig(truth(rng, cameras=6))
+    observations = []
+    for o in rig.observations:
+        if (o.anchor + o.observer) % 2:
+            continue  # what cameras of different directions see is not shared
+        targets = project(rig.T_cam_map[o.observer] @ se3.inverse(rig.T_cam_map[o.anchor]),
+                          rig.pixels[o.anchor], rig.inverse_depths[o.anchor], INTRINSICS)
+        seen = np.flatnonzero(np.all((targets > 0) & (targets < [WIDTH, HEIGHT]), axis=1))
+        if o.observer != 5:  # the last camera sees nothing
+            observations.append(replace(o, landmarks=seen, targets=targets[seen],
+                                        weights=np.ones(len(seen))))
+    rig = replace(rig, observations=tuple(observations))
+    found = solve(perturbed(rng, rig), 12)
+    assert rig.links is not None
+    for k, leader in enumerate(rig.links.leader):
+        T = found.T_cam_map[k] @ se3.inverse(found.T_cam_map[leader])
+        np.testing.assert_allclose(T, rig.links.T_cam_leader[k], atol=1e-9)
+    np.testing.assert_allclose(found.T_cam_map, rig.T_cam_map, atol=1e-6)
