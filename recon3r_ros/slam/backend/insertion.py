@@ -21,7 +21,7 @@ from recon3r_ros.slam.backend import appearance
 from recon3r_ros.slam.backend.learned import in_scale_of, LearnedDepth
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.placement import begin, has_same_focal, place
-from recon3r_ros.slam.backend.refinement import refine, solve, WINDOW
+from recon3r_ros.slam.backend.refinement import refine, solve
 from recon3r_ros.slam.types import Keyframe, MapEdge, Pair, TrackedFrame
 
 _log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def tracked(base: MapState, new: New, needed: float) -> Added | None:
     """
     state = base.fork()
     pairs, loop = state.pairing.with_partners(
-        new.keyframe, new.encoding, state.keyframes, WINDOW, state.focal_factor)
+        new.keyframe, new.encoding, state.keyframes, state.window, state.focal_factor)
     return _added(state, new, pairs, loop, needed)
 
 
@@ -148,7 +148,7 @@ def _added(state: MapState, new: New, pairs: list[Pair], loop: int | None, neede
     for pair in pairs:
         _connect(state, pair, keyframe.id)
     _scale(state, pairs, keyframe.id)
-    for i in state.ids[-WINDOW:]:
+    for i in state.ids[-state.window:]:
         state.change(i, landmarks=state.seen.triangulated(state.keyframes[i], state.keyframes))
         state.change(i, landmarks=state.measured.completed(state.keyframes[i]))
     others = [k for i, k in state.keyframes.items() if i != keyframe.id]

@@ -33,6 +33,9 @@ from recon3r_ros.slam.types import (
     Retired,
 )
 
+#: Newest keyframes of a camera, or of each camera of a rig, that are refined whenever one is added
+WINDOW = 7
+
 
 @dataclass
 class MapState:
@@ -102,6 +105,12 @@ class MapState:
     def ids(self) -> list[int]:
         """Return the ids of the keyframes, oldest first."""
         return list(self.keyframes)
+
+    @property
+    def window(self) -> int:
+        """How many of the newest keyframes are refined whenever one is added."""
+        return WINDOW * max(1, len(
+            {k.camera_name for k in self.keyframes.values() if k.mount is not None}))
 
     def change(self, i: int, **changes: Any) -> None:
         """Change fields of a keyframe."""

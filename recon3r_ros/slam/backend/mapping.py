@@ -24,7 +24,7 @@ from recon3r_ros.slam.backend.map_graph import chain, CHAINED, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.placement import begin_alone, begin_measured
-from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve, WINDOW
+from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
@@ -127,7 +127,7 @@ class Mapper:
 
     @staticmethod
     def _saved(state: MapState, metric: MetricScale | None) -> SavedMap:
-        densify(state, state.ids[-WINDOW:])
+        densify(state, state.ids[-state.window:])
         return SavedMap(state.snapshot(), dict(state.pairing.archive), state.seen.saved(),
                         state.calibrated, metric)
 
@@ -257,7 +257,7 @@ class Mapper:
         """Take over a map with a new keyframe, unless the pose graph cannot take the keyframe."""
         state, number, before = added.state, added.number, self._state
         densify(state, state.ids[-1 if len(state.keyframes) > 2 else -2:])
-        self._compare_scale(state, state.ids[-WINDOW:])
+        self._compare_scale(state, state.ids[-state.window:])
         self._state = state
         try:
             self._close(state, number, added.pairs, added.loop)
@@ -413,11 +413,11 @@ class Mapper:
             if known.any():
                 change = np.float32(np.median(keyframe.landmarks[known] / before[i][known]))
                 state.change(i, inverse_depth=keyframe.inverse_depth * change)
-        densify(state, ids[-WINDOW:])
+        densify(state, ids[-state.window:])
         for i, mask in state.motion.of_all(state.keyframes[max(state.keyframes)]).items():
             if i in state.keyframes:
                 state.exclude(i, state.motion.leave_out(state.keyframes[i], mask))
-        for i in ids[-WINDOW:]:
+        for i in ids[-state.window:]:
             self._drop_vanished(state, i)
 
     def _compare_scale(self, state: MapState, ids: list[int]) -> None:
@@ -427,7 +427,7 @@ class Mapper:
 
     def _close(self, state: MapState, new_id: int, pairs: list[Pair], loop: int | None) -> None:
         """Add refined poses to the graph; where a loop closes, apply its correction."""
-        recent = set(state.ids[-WINDOW:])
+        recent = set(state.ids[-state.window:])
         partners = {p.partner for p in pairs} - {loop}
         state.graph.extend(state.keyframes, [
             (i, j) for i, j in state.seen.pairs
@@ -453,12 +453,12 @@ class Mapper:
     def _leave_window(self, state: MapState) -> None:
         """Fuse the final depth of the keyframe that leaves the window, and drop its images."""
         ids = state.ids
-        if len(ids) <= WINDOW:
+        if len(ids) <= state.window:
             return
-        densify(state, [ids[-WINDOW - 1]])
-        self._drop_vanished(state, ids[-WINDOW - 1])
-        state.change(ids[-WINDOW - 1], attention=None)
-        recent = set(ids[-WINDOW:])
+        densify(state, [ids[-state.window - 1]])
+        self._drop_vanished(state, ids[-state.window - 1])
+        state.change(ids[-state.window - 1], attention=None)
+        recent = set(ids[-state.window:])
         state.pairing.keep(recent, state.keyframes)
         state.dense.keep_any(recent)
         state.learned.keep(recent)
@@ -475,7 +475,7 @@ class Mapper:
         """Cull the most redundant keyframe, where there are too many."""
         ids = state.ids
         # The first one is the map's origin, the newest ones are still being refined
-        candidates = [n for n in range(1, len(ids) - WINDOW - ANCHORS) if ids[n] not in in_use]
+        candidates = [n for n in range(1, len(ids) - state.window - ANCHORS) if ids[n] not in in_use]
         if len(ids) <= self.options.max_keyframes or not candidates:
             return
         lost, kept = pair_graph.most_redundant(

@@ -14,12 +14,13 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.backend import bundle_adjustment, depth
 from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, Solution
 from recon3r_ros.slam.backend.map_state import MapState
+from recon3r_ros.slam.backend.rig_links import links_of
 from recon3r_ros.slam.types import Keyframe
 
 Array = NDArray[np.float64]
 
-#: Newest keyframes that are refined whenever one is added, and older ones that are held fixed
-WINDOW, ANCHORS = 7, 3
+#: Keyframes before the window that are held fixed
+ANCHORS = 3
 #: With unknown focal length, all keyframes are refined jointly until there are this many
 SELF_CALIBRATION_KEYFRAMES = 24
 
@@ -34,8 +35,8 @@ def refine(state: MapState, partners: set[int]) -> float:
     ids = state.ids
     if not state.calibrated and len(ids) <= SELF_CALIBRATION_KEYFRAMES:
         return solve(state, ids, {ids[0]})
-    window = ids[-WINDOW:]
-    anchors = set(ids[-WINDOW - ANCHORS:-WINDOW]) | (partners - set(window))
+    window = ids[-state.window:]
+    anchors = set(ids[-state.window - ANCHORS:-state.window]) | (partners - set(window))
     return solve(state, sorted(anchors | set(window)), anchors or {ids[0]})
 
 
@@ -78,9 +79,13 @@ def problem_of(state: MapState, ids: list[int], fixed: set[int], observations: l
                cameras: list[Camera]) -> Problem:
     """Make the bundle adjustment of some keyframes; see `adjusted`."""
     keyframes = [state.keyframes[i] for i in ids]
+    links = links_of(keyframes, state.measured.metre)
+    held = np.array([i in fixed for i in ids])
+    if links is not None:
+        held = (np.bincount(links.leader, held, len(ids)) > 0)[links.leader]
     return Problem(
         T_cam_map=np.stack([se3.inverse(k.T_map_cam) for k in keyframes]),
-        fixed=np.array([i in fixed for i in ids]),
+        fixed=held,
         intrinsics=np.array([[c.fx, c.fy, c.cx, c.cy] for c in cameras]),
         pixels=tuple(_pixels_in(c, k, k.keypoints) for c, k in zip(cameras, keyframes)),
         inverse_depths=tuple(k.landmarks for k in keyframes),
@@ -88,7 +93,7 @@ def problem_of(state: MapState, ids: list[int], fixed: set[int], observations: l
             cameras[o.observer], keyframes[o.observer], o.targets)) for o in observations),
         focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
         depth_priors=tuple(_prior(state, k) for k in keyframes),
-        scale_known=state.measured.fix_scale(ids))
+        scale_known=links is not None or state.measured.fix_scale(ids), links=links)
 
 
 def _prior(state: MapState, keyframe: Keyframe) -> tuple[Array, Array]:
