@@ -19,8 +19,8 @@ from recon3r_ros.sim.config import SceneConfig
 from recon3r_ros.sim.render import SimulatedFrame, SimulatedSequence
 from recon3r_ros.sim.scene import Scene
 
-#: Instants per frame of which those during the exposure are rendered
-_INSTANTS = 32
+#: Instants per second of which those during exposures are rendered, about
+_RATE = 960.0
 
 
 class BlurredSequence:
@@ -33,10 +33,11 @@ class BlurredSequence:
 
     def __init__(self, config: SceneConfig) -> None:
         self.config = config
+        self._step = max(1, int(_RATE / config.fps))
         self._sharp = SimulatedSequence(replace(
-            config, exposure=0.0, noise=0.0, fps=config.fps * _INSTANTS,
-            frames=(config.frames - 1) * _INSTANTS + 1))
-        self._half = round(config.exposure * config.fps * _INSTANTS / 2)
+            config, exposure=0.0, noise=0.0, fps=config.fps * self._step,
+            frames=(config.frames - 1) * self._step + 1))
+        self._half = round(config.exposure * config.fps * self._step / 2)
 
     @property
     def camera(self) -> Camera:
@@ -62,7 +63,7 @@ class BlurredSequence:
 
         :param index: its number, from 0
         """
-        middle = index * _INSTANTS
+        middle = index * self._step
         instants = np.arange(max(middle - self._half, 0),
                              min(middle + self._half, len(self._sharp) - 1) + 1)
         sharp = self._sharp.render(middle)

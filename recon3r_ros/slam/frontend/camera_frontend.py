@@ -156,6 +156,8 @@ class CameraFrontend:
         begin, begin_cpu = perf_counter(), thread_time()
         gray = self.rectifier.tracking_image(frame)
         scene = self._cuts.add(gray)
+        if turn is not None:
+            scene = Scene.SAME  # an IMU that goes on belongs to no video that was edited
         if scene is Scene.UNCERTAIN:
             return self._leave_alone(frame, gray)
         if scene is Scene.NEW:

@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 
 #: Seconds without tracking for which there are poses, and the greatest uncertainty of a rotation
 MAX_COAST_S, MAX_SIGMA = 1.0, np.deg2rad(3.0)
+#: Error of the last tracked frame's rotation beside its covariance, radians
+LAST_SIGMA = 2e-3
 #: Standard deviation of the position, share of the depth per second
 POSITION_DRIFT = 0.3
 #: Keyframes tried to find tracking again; their greatest angle to the prediction, and distance

@@ -17,7 +17,12 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.frontend.bridging import corners
-from recon3r_ros.slam.frontend.coasting import POSITION_DRIFT, Predicted, Turned
+from recon3r_ros.slam.frontend.coasting import (
+    LAST_SIGMA,
+    POSITION_DRIFT,
+    Predicted,
+    Turned,
+)
 from recon3r_ros.slam.frontend.tracking import (
     MIN_INLIERS,
     Reference,
@@ -57,6 +62,7 @@ class _Tracked:
     :param pixels: (N, 2) of landmarks
     :param points: (N, 3) in the frame's camera frame
     :param landmarks: (N,) their indices, -1 for those of another keyframe
+    :param sigma: standard deviation of its rotation, radians
     """
 
     gray: Gray
@@ -65,6 +71,7 @@ class _Tracked:
     pixels: NDArray[np.float32]
     points: Array
     landmarks: NDArray[np.int64]
+    sigma: float
 
     def seen_from(self, T_new_old: Array) -> _Tracked:
         """Express it relative to another keyframe."""
@@ -177,8 +184,9 @@ class KeyframeTracker:
         T_keyframe_cam = last.T_keyframe_cam @ se3.from_rt(turned.R_last_cam, np.zeros(3))
         depth = float(np.median(last.points[:, 2])) if len(last.points) else 1.0
         position = POSITION_DRIFT * depth * turned.duration_s
-        return Predicted(T_keyframe_cam, turned.sigma, np.diag(
-            np.square([turned.sigma] * 3 + [position] * 3)))
+        sigma = float(np.hypot(last.sigma, LAST_SIGMA)) + turned.sigma
+        return Predicted(T_keyframe_cam, sigma, np.diag(
+            np.square([sigma] * 3 + [position] * 3)))
 
     def unseen(self) -> tuple[NDArray[np.float32], Mask]:
         """Observations (K, 2), and which (K,) there are, of a frame that shows no landmark."""
@@ -317,7 +325,8 @@ class KeyframeTracker:
         own = np.flatnonzero(track.pose.inliers & (self._landmarks >= 0))
         points = se3.transform(track.pose.T_cam_world, self._tracker.reference.points[own])
         self._last = _Tracked(gray, self.T_keyframe_cam(track.pose), moving, track.pixels[own],
-                              points, self._landmarks[own])
+                              points, self._landmarks[own], float(np.sqrt(
+                                  np.linalg.eigvalsh(track.pose.covariance[:3, :3])[-1])))
         self._turned = Turned()
 
     def observations(self, track: Track) -> tuple[NDArray[np.float32], Mask]:
