@@ -38,7 +38,8 @@ class Standstill:
         :return: since when the camera has stood still, if for WINDOW_S or longer
         """
         recent = samples.between(stamp_ns - round(WINDOW_S * 1e9), stamp_ns)
-        if not _is_quiet(recent):
+        is_long = len(recent) >= 5 and np.ptp(recent.stamps_ns) >= 0.8 * WINDOW_S * 1e9
+        if is_long and not _is_quiet(recent):
             self._anchor = None
             return None
         gray = _small(image)
@@ -47,7 +48,8 @@ class Standstill:
             found = cv2.goodFeaturesToTrack(gray, 60, 0.02, 8)
             self._corners = np.zeros((0, 1, 2), np.float32) if found is None else found
             return None
-        return self._since_ns if stamp_ns - self._since_ns >= WINDOW_S * 1e9 else None
+        rested = is_long and stamp_ns - self._since_ns >= WINDOW_S * 1e9
+        return self._since_ns if rested else None
 
     def _shows(self, gray: Gray) -> bool:
         """Whether an image shows what the first one does, in the same place."""
@@ -70,8 +72,6 @@ def _small(image: NDArray[np.uint8]) -> Gray:
 
 def _is_quiet(samples: ImuSamples) -> bool:
     """Whether means over short times hardly vary."""
-    if len(samples) < 5 or np.ptp(samples.stamps_ns) < 0.8 * WINDOW_S * 1e9:
-        return False
     block = (samples.stamps_ns - samples.stamps_ns[0]) // round(_BLOCK_S * 1e9)
     counts = np.bincount(block)
     for values, most in ((samples.gyroscope, _GYROSCOPE), (samples.accelerometer, _ACCELEROMETER)):
