@@ -282,8 +282,9 @@ class Session:
         self._warn_if_poor(unposed, found.points)
         if self._system.calibration_notice:
             self.warn(self._system.calibration_notice)
-        if self._system.inertial.gyroscope_problem:
-            self.warn(f'gyroscope ignored: {self._system.inertial.gyroscope_problem}')
+        inertial = self._system.inertial
+        if inertial is not None and inertial.gyroscope_problem:
+            self.warn(f'gyroscope ignored: {inertial.gyroscope_problem}')
         self._writer.close()
         report = self._report(
             len(posed), found, tuple(parts), tuple(unposed), perf_counter() - begin)
@@ -387,7 +388,7 @@ class Session:
 
     def _gravity(self) -> str:
         """Describe in words what the IMU says of gravity."""
-        if not self._system.inertial.known:
+        if self._system.inertial is None:
             return ''
         found = self._system.gravity()
         if found is None:

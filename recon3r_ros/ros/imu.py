@@ -119,13 +119,16 @@ class ImuInput:
         return None
 
 
-def gyroscope_status(source: ImuInput, inertial: Inertial) -> str:
+def gyroscope_status(source: ImuInput, inertial: Inertial | None) -> str:
     """Say whether a gyroscope is in use, and why not; '' without an IMU."""
     if not source.topic:
         return ''
-    problem = source.problem or inertial.gyroscope_problem
-    if problem:
-        return f'not in use: {problem}'
+    if source.problem:
+        return f'not in use: {source.problem}'
+    if inertial is None:
+        return 'waiting for images'
+    if inertial.gyroscope_problem:
+        return f'not in use: {inertial.gyroscope_problem}'
     bias, sigma = inertial.bias
     return (f'in use, bias {np.round(bias, 4).tolist()} rad/s, standard deviation '
             f'{sigma:.4f} rad/s')

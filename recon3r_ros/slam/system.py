@@ -99,8 +99,8 @@ class System:
         self._atlas = Atlas(ScaleSources())
         self._ordered: Ordered | None = None
         self._begun: Begun | None = None
-        #: What the IMU says: rotations, rest, gravity
-        self.inertial = Inertial()
+        #: What the IMU says: rotations, rest, gravity; None before its first samples
+        self.inertial: Inertial | None = None
 
     @property
     def map(self) -> Map:
@@ -147,7 +147,10 @@ class System:
         if self._lag is not None:
             self._lag.count_frame()
         settled = self._completed(self.poll())
-        turn = self.inertial.add(frame.camera_name, frame.stamp_ns, frame.imu, frame.image)
+        if self.inertial is None and frame.imu is not None:
+            self.inertial = Inertial()
+        turn = None if self.inertial is None else self.inertial.add(
+            frame.camera_name, frame.stamp_ns, frame.imu, frame.image)
         step = frontend.add(frame, self.map, self._ordered is not None, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
             if f is not frontend), turn)
@@ -165,7 +168,8 @@ class System:
             self._measure_bias(own[0])
         elif frontend.state is TrackingState.LOST:
             self._atlas.scale.interrupt()
-            self.inertial.lost(frontend.name)
+            if self.inertial is not None:
+                self.inertial.lost(frontend.name)
         made = self._order(frontend, step.request)
         end = perf_counter()
         return Update(
@@ -323,7 +327,7 @@ class System:
         :param limit: frames that it is taken from at most; None takes all
         :return: None where it is not known
         """
-        if not self.inertial.known:
+        if self.inertial is None:
             return None
         return self.inertial.gravity((f.camera_name, f.stamp_ns, T[:3, :3])
                                      for f, T in self.trajectory(limit))
@@ -446,7 +450,8 @@ class System:
         self._zoomed.clear()
         self._late.clear()
         self._atlas = Atlas(scale)
-        self.inertial.leave_map()
+        if self.inertial is not None:
+            self.inertial.leave_map()
 
     def _order(self, frontend: CameraFrontend, request: KeyframeRequest | None) -> Update:
         """Request a keyframe; its result, where that is known at once."""
@@ -606,9 +611,11 @@ class System:
 
     def _measure_bias(self, frame: TrackedFrame) -> None:
         """Measure the bias of a gyroscope by the rotation of a frame."""
+        if self.inertial is None:
+            return
         if not frame.landmarks:
             self.inertial.lost(frame.camera_name)
-        elif self.inertial.known:
+        else:
             self.inertial.tracked(frame.camera_name, frame.stamp_ns,
                                   self.pose_of(frame)[:3, :3], frame.covariance[:3, :3])
 

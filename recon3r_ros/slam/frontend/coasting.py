@@ -9,7 +9,7 @@ deviation that grows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,9 @@ class Turned:
     :param duration_s: seconds
     """
 
-    R_last_cam: Array = field(default_factory=lambda: np.eye(3))
-    sigma: float = 0.0
-    duration_s: float = 0.0
+    R_last_cam: Array
+    sigma: float
+    duration_s: float
 
     def then(self, turn: Turn) -> Turned:
         """Return the rotation with that to the next frame."""
@@ -56,6 +56,10 @@ class Turned:
     def certain(self) -> bool:
         """Whether it gives poses."""
         return self.duration_s <= MAX_COAST_S and self.sigma <= MAX_SIGMA
+
+
+#: Of a frame that is tracked itself
+UNTURNED = Turned(np.eye(3), 0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

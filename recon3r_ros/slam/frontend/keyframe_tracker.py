@@ -22,6 +22,7 @@ from recon3r_ros.slam.frontend.coasting import (
     POSITION_DRIFT,
     Predicted,
     Turned,
+    UNTURNED,
 )
 from recon3r_ros.slam.frontend.tracking import (
     MIN_INLIERS,
@@ -239,7 +240,7 @@ class KeyframeTracker:
     def resume(self, T_cam_reference: Array) -> None:
         """Continue tracking from a pose (4, 4) of the reference that was found otherwise."""
         self._tracker.resume(T_cam_reference)
-        self._turned = Turned()
+        self._turned = UNTURNED
 
     def track(self, gray: Gray, keyframe: Keyframe | None = None) -> Track:
         """
@@ -327,7 +328,7 @@ class KeyframeTracker:
         self._last = _Tracked(gray, self.T_keyframe_cam(track.pose), moving, track.pixels[own],
                               points, self._landmarks[own], float(np.sqrt(
                                   np.linalg.eigvalsh(track.pose.covariance[:3, :3])[-1])))
-        self._turned = Turned()
+        self._turned = UNTURNED
 
     def observations(self, track: Track) -> tuple[NDArray[np.float32], Mask]:
         """Observations (K, 2) of the keyframe's landmarks, pixels, and which (K,) there are."""

@@ -80,11 +80,6 @@ class Inertial:
         self.gyroscope_problem = ''
 
     @property
-    def known(self) -> bool:
-        """Whether there have been samples."""
-        return self._samples is not None
-
-    @property
     def bias(self) -> tuple[Array, float]:
         """Bias (3,) of the gyroscope in its frame, and its standard deviation, rad/s."""
         return self._bias.mean, self._bias.sigma
