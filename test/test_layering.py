@@ -57,7 +57,8 @@ LAYERS = {
     'models.registry': layer('models.types option', '(computed)'),
     'models.weights': layer('models.registry nets', '(computed)'),
     'slam': layer('models geometry compiled concurrency option', 'numpy scipy skimage cv2 gtsam'),
-    'slam.types': layer('models.types geometry', 'numpy'),
+    'slam.imu': layer('geometry', 'numpy cv2'),
+    'slam.types': layer('models.types slam.imu geometry', 'numpy'),
     'slam.options': layer('option'),
     'slam.effort': layer('slam.options'),
     'slam.pair_table': layer(),
@@ -65,15 +66,15 @@ LAYERS = {
     'slam.dynamics': layer('slam.types slam.options slam.pair_table slam.visibility models.types '
                            'geometry compiled concurrency',
                            'numpy scipy skimage cv2'),
-    'slam.frontend': layer('slam.dynamics slam.types slam.options slam.effort slam.visibility '
-                           'models.types geometry', 'numpy cv2'),
+    'slam.frontend': layer('slam.dynamics slam.imu slam.types slam.options slam.effort '
+                           'slam.visibility models.types geometry', 'numpy cv2'),
     'slam.backend': layer('slam.dynamics slam.types slam.options slam.pair_table '
                           'slam.visibility slam.archive '
                           'slam.saved_map slam.scale models geometry compiled concurrency',
                           'numpy scipy cv2 gtsam'),
     'slam.products': layer('slam.types geometry compiled concurrency', 'numpy cv2'),
     'plugins': layer('slam', '*'),
-    'io': layer('__version__ slam.types slam.archive slam.saved_map geometry',
+    'io': layer('__version__ slam.types slam.imu slam.archive slam.saved_map geometry',
                 'numpy cv2 open3d PIL rosbags yaml lz4 backports compression pi_heif'),
     'sim': layer('geometry', 'numpy scipy torch'),
     'ros': layer('*', '*'),

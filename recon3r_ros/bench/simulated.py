@@ -19,12 +19,16 @@ from typing import TYPE_CHECKING
 from recon3r_ros import sim
 from recon3r_ros.errors import OutputError
 from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.imu import write_imu
 from recon3r_ros.io.packs import write_pack
 from recon3r_ros.sim import SceneConfig
+from recon3r_ros.sim.imu import simulated_imu
+from recon3r_ros.slam.imu.samples import ImuSamples
 
 if TYPE_CHECKING:
     from recon3r_ros.geometry.camera import Camera
     from recon3r_ros.sim import SimulatedFrame
+    from recon3r_ros.sim.trajectories import CameraPath
 
 #: File of a pack with the configuration of the simulation
 RECIPE = 'scene.json'
@@ -66,7 +70,10 @@ def simulated_pack(config: SceneConfig, folder: Path,
     except OSError as error:
         raise OutputError(f'{folder.parent}: cannot be created: {error.strerror}') from None
     with _one_thread():
-        write_pack(_Rendered(config), folder, progress)
+        rendered = _Rendered(config)
+        write_pack(rendered, folder, progress)
+    if config.imu:
+        _write_imu(config, rendered.camera_path, folder)
     write_bytes(folder / RECIPE, recipe.encode())
 
 
@@ -85,7 +92,13 @@ class _Rendered:
     """
 
     def __init__(self, config: SceneConfig) -> None:
-        self._sequence = sim.SimulatedSequence(config)
+        self._sequence = (sim.BlurredSequence(config) if config.exposure > 0
+                          else sim.SimulatedSequence(config))
+
+    @property
+    def camera_path(self) -> CameraPath:
+        """Pose of the camera over time."""
+        return self._sequence.scene.camera_path
 
     @property
     def camera(self) -> Camera:
@@ -108,6 +121,14 @@ class _Rendered:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _write_imu(config: SceneConfig, path: CameraPath, folder: Path) -> None:
+    """Write the samples of a scene's IMU beside its images."""
+    made = simulated_imu(path, config.frames / config.fps, config.generator('imu'))
+    write_imu(folder, ImuSamples(
+        made.stamps_ns, made.gyroscope, made.accelerometer, made.T_cam_imu[:3, :3],
+        made.model.gyroscope_noise, made.model.accelerometer_noise), made.T_cam_imu)
 
 
 @contextmanager

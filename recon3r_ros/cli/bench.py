@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'static, focal, mover, rest, zoom (docs/results_static.md)')
     parser.add_argument('--mover', metavar='DAVIS_PACK', help='with --static, paste the object of '
                         'this pack, with masks/, into the images')
+    parser.add_argument('--imu', action='store_true', help='measure gravity, and fast turns with '
+                        'and without a gyroscope, instead (docs/results_imu.md)')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
                         'recon3r run on the kitchen instead')
     parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
@@ -88,6 +90,9 @@ def execute(arguments: argparse.Namespace) -> int:
                                      None if arguments.mover is None else Path(arguments.mover),
                                      Path(arguments.output or 'docs/results_static.md'),
                                      arguments.only)
+    if arguments.imu:
+        from recon3r_ros.bench import imu
+        return imu.measure(shared / 'data', Path(arguments.output or 'docs/results_imu.md'))
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))

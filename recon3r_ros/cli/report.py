@@ -95,6 +95,7 @@ class RunReport:
         stamp does, and is left out; the most of several cameras
     :param state: of the tracker at the end: initialising, tracking or lost
     :param scale: the map's unit; 'unknown' for a monocular map
+    :param gravity: what an IMU says of the vertical; '' without one
     :param focal_pixels: focal length fx of the source images, of the first of several cameras;
         None where unknown
     :param focal_estimated: whether it was estimated from the images
@@ -132,6 +133,7 @@ class RunReport:
     reordered: bool
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
+    gravity: str = ''
 
     @property
     def is_empty(self) -> bool:
@@ -155,6 +157,7 @@ class RunReport:
               if self.reordered else ()),
             f'keyframes  {self.keyframes}',
             f'map        {self.points} points, scale {self.scale}',
+            *((f'gravity    {self.gravity}',) if self.gravity else ()),
             *((f'left out   {self.fixed_percent:.1f} % of the image: fixed to the camera',)
               if self.fixed_percent else ()),
             *(f'map {part.number:<7}{part.frames} images ({part.first} to {part.last}), '

@@ -18,9 +18,11 @@ from recon3r_ros.cli.arguments import (
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.exit_status import EXPLANATION, INTERRUPTED, NOTHING_PRODUCED
 from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.errors import InputError
 from recon3r_ros.option import chosen
 
 if TYPE_CHECKING:
+    from recon3r_ros.io.base import Sequence
     from recon3r_ros.slam.backend.mapping_process import MappingProcess
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ Reconstruct a folder of images, a video or a recording.
 DIR is one of
   - a folder of images, or one with a single such folder in it
   - a pack: a folder with images/ and optionally frames.txt (a stamp in seconds and an image per
-    line) and camera.json
+    line) and camera.json, and imu.csv (stamp wx wy wz ax ay az: seconds, rad/s, m/s^2) with
+    imu.json (T_cam_imu, a 4x4 matrix) where there is an IMU
   - a sequence of TUM RGB-D, EuRoC, KITTI (odometry or raw), 7-Scenes or ScanNet, as it is
     published, or its folder of images. Of several cameras the first is taken, of KITTI the left
     one in colour; give the folder of another. Stamps and intrinsics that come with it are used.
@@ -112,6 +115,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--mask', metavar='FILE', help='image that is not black where every image '
                         "shows the robot's own body, or anything else that is fixed to the "
                         'camera')
+    parser.add_argument('--imu-topic', metavar='T', help='topic of an IMU in the bag: its '
+                        'rotation keeps track through fast turns, and gravity makes z of the '
+                        'results point up. That of EuRoC, and of a pack, imu.csv and imu.json, is '
+                        'found by itself')
+    parser.add_argument('--imu-extrinsics', metavar='FILE', help='imu.json with T_cam_imu, the '
+                        'pose of the IMU in the optical frame of the camera (4x4), instead of '
+                        '/tf_static in the bag')
+    parser.add_argument('--no-imu', action='store_true', help='ignore an IMU beside the images')
     parser.add_argument('--output', metavar='OUT', required=True, help='folder for the results')
     parser.add_argument('--colmap', action='store_true', help='write a COLMAP model as well')
     parser.add_argument('--voxel', metavar='SIZE', type=positive, help='edge of the voxels, '
@@ -157,6 +168,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             tuple(arguments.camera_info_topic), arguments.depth)
         if isinstance(sequence, ImageFolder):
             sequence = ordered(sequence)
+        sequence = _with_imu(sequence, arguments)
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
         if arguments.mask is not None:
@@ -170,3 +182,22 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
                        report.frames_read, arguments.output)
         return INTERRUPTED
     return NOTHING_PRODUCED if report.is_empty else 0
+
+
+def _with_imu(sequence: Sequence, arguments: argparse.Namespace) -> Sequence:
+    """Return a sequence with the samples of an IMU, where there is one."""
+    from recon3r_ros.io.bag_imu import recorded_imu
+    from recon3r_ros.io.image_folder import ImageFolder
+    from recon3r_ros.io.imu import find_imu, ImuSequence
+    if arguments.imu_extrinsics is not None and arguments.imu_topic is None:
+        raise InputError(f'{arguments.imu_extrinsics}: the pose of an IMU is given without '
+                         '--imu-topic; that of a pack is in its imu.json')
+    if arguments.imu_topic is not None:
+        if arguments.bag is None:
+            raise InputError(f'--imu-topic {arguments.imu_topic} needs --bag')
+        return ImuSequence(sequence, recorded_imu(
+            arguments.bag, arguments.imu_topic, arguments.image_topic, arguments.imu_extrinsics))
+    if arguments.no_imu or not isinstance(sequence, ImageFolder):
+        return sequence
+    samples = find_imu(sequence.folder)
+    return sequence if samples is None else ImuSequence(sequence, {'camera': samples})

@@ -33,6 +33,7 @@ from recon3r_ros.slam.completion import Stretch
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner, refined
 from recon3r_ros.slam.frontend.causes import Cause
+from recon3r_ros.slam.imu.gravity import levelled, T_BODY_OPTICAL
 from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
@@ -281,6 +282,9 @@ class Session:
         self._warn_if_poor(unposed, found.points)
         if self._system.calibration_notice:
             self.warn(self._system.calibration_notice)
+        inertial = self._system.inertial
+        if inertial is not None and inertial.gyroscope_problem:
+            self.warn(f'gyroscope ignored: {inertial.gyroscope_problem}')
         self._writer.close()
         report = self._report(
             len(posed), found, tuple(parts), tuple(unposed), perf_counter() - begin)
@@ -327,6 +331,11 @@ class Session:
         if saved is not None:
             saved = replace(saved, map=replace(saved.map, keyframes={
                 i: self._as_given(k) for i, k in saved.map.keyframes.items()}))
+        upright = self._upright()
+        if upright is not None:
+            keyframes = [replace(k, T_map_cam=upright @ k.T_map_cam) for k in keyframes]
+            trajectory = [(f, upright @ T) for f, T in trajectory]
+            cloud = replace(cloud, points=se3.transform(upright, cloud.points).astype(np.float32))
         for writer in writers:
             write_results(writer, [self._as_given(k) for k in keyframes], trajectory, cloud,
                           saved, self._metres)
@@ -369,6 +378,25 @@ class Session:
         """Return the keyframes, none while there is no depth."""
         known = self._system.map
         return list(known.keyframes.values()) if known.started else []
+
+    def _upright(self) -> NDArray[np.float64] | None:
+        """Pose (4, 4) of the map in a frame with z up and x ahead; None where up is unknown."""
+        found = self._system.gravity()
+        if found is None or not found.certain:
+            return None
+        return levelled(T_BODY_OPTICAL, found.up)
+
+    def _gravity(self) -> str:
+        """Describe in words what the IMU says of gravity."""
+        if self._system.inertial is None:
+            return ''
+        found = self._system.gravity()
+        if found is None:
+            return 'unknown: z of the results is not up'
+        degrees = np.rad2deg(found.sigma)
+        if not found.certain:
+            return f'within {degrees:.1f} degrees only: z of the results is not up'
+        return f'z is up, within {degrees:.1f} degrees, from {found.source}'
 
     @property
     def _metres(self) -> float:
@@ -457,6 +485,7 @@ class Session:
                                for name in self._first
                                if self._system.lens(name) is not None), default=0.0),
             state=(self._state or self._system.state).value, scale=found.scale,
+            gravity=self._gravity(),
             focal_pixels=None if camera is None else camera.fx, focal_estimated=estimated,
             sequence_s=(max(stamps_ns) - min(stamps_ns)) / NS_PER_S, timings=timings,
             peak_memory_mb=peak_memory_mb(self._mapping.pid), masks_alone=self._masks_alone,

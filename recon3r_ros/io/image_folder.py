@@ -67,6 +67,11 @@ class ImageFolder(PrefetchedSequence):
         """Return the number of images listed, unusable ones included."""
         return len(self._entries)
 
+    @property
+    def folder(self) -> Path:
+        """Folder that holds all of the images."""
+        return self._folder
+
     def file_name(self, frame: Frame) -> str:
         """Return the name of the image file of a frame."""
         return self._file_names[frame.index]

@@ -47,7 +47,7 @@ def check_static_mask(path: str | Path, mask: NDArray[np.bool_], image: NDArray[
                          "give a mask of the images' size")
 
 
-class _Wrapped:
+class Wrapped:
     """A sequence that adds something to the frames of another."""
 
     def __init__(self, sequence: Sequence) -> None:
@@ -81,7 +81,7 @@ class _Wrapped:
         return self._sequence.original(frame)
 
 
-class StaticMaskSequence(_Wrapped):
+class StaticMaskSequence(Wrapped):
     """
     A sequence with one mask of what is fixed to its camera.
 
@@ -105,7 +105,7 @@ class StaticMaskSequence(_Wrapped):
             yield replace(frame, static_mask=self._mask)
 
 
-class MaskedSequence(_Wrapped):
+class MaskedSequence(Wrapped):
     """
     A sequence with the user's dynamic masks.
 

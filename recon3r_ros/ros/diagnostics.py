@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from recon3r_ros.ros import conversions
@@ -67,6 +67,7 @@ class Health:
     :param shed: work that is not done for lack of time, and why
     :param latencies_ms: median milliseconds per stage
     :param memory_mb: resident, of the node and its mapping process
+    :param inertial: what is in use of an IMU, and why not; nothing without one
     """
 
     name: str
@@ -79,6 +80,7 @@ class Health:
     shed: str
     latencies_ms: dict[str, float]
     memory_mb: float
+    inertial: dict[str, str] = field(default_factory=dict)
 
 
 def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int,
@@ -128,11 +130,16 @@ def _node_status(health: Health) -> DiagnosticStatus:
         message = 'tracking'
     elif TrackingState.LOST in states:
         level, message = DiagnosticStatus.WARN, 'lost: move the camera back to a mapped area'
+    unused = [f'{part}: {status}' for part, status in health.inertial.items()
+              if status.startswith('not in use')]
+    if unused and level == DiagnosticStatus.OK and not health.notice:
+        level, message = DiagnosticStatus.WARN, '; '.join(unused)
     if health.notice and level == DiagnosticStatus.OK:
         level, message = DiagnosticStatus.WARN, health.notice
     values = {
         'keyframes': str(health.keyframes),
         **_scale_values(health.scale),
+        **health.inertial,
         'load shedding': health.shed,
         'memory': f'{health.memory_mb:.0f} MB',
         **{f'{stage} time': f'{ms:.1f} ms' for stage, ms in health.latencies_ms.items()},

@@ -59,6 +59,10 @@ class EventLog:
             self._info(f'scale: {metric.value:.4g} m per map unit, within {metric.sigma:.1%}, '
                        f'from {metric.source}')
 
+    def levelled(self, status: str) -> None:
+        """Log whether the map has been turned so that its z axis is up."""
+        self._info(f'gravity: {status}')
+
     def forget(self) -> None:
         """Begin again: the map has been reset or replaced."""
         self._states.clear()

@@ -40,6 +40,11 @@ class Extrinsics:
             self._buffer = tf2_ros.Buffer()
             self._listener = tf2_ros.TransformListener(self._buffer, node)
 
+    @property
+    def base(self) -> str:
+        """The robot's base frame; empty where a camera stands alone."""
+        return self._base
+
     def see(self, camera: str, frame_id: str) -> None:
         """
         Record the frame of a camera's images.

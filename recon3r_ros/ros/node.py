@@ -41,7 +41,7 @@ from recon3r_ros.ros.spinning import run
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.worker import Worker
 from recon3r_ros.slam.backend.mapping_process import MappingProcess
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
 if TYPE_CHECKING:
     from recon3r_ros.ros.pipeline import Pipeline
@@ -134,6 +134,8 @@ class Recon3rNode(LifecycleNode):
                 self._subscribe(Image, f'{camera.name}/mask', camera.on_mask, profile)
         if self.config.odometry:
             self._subscribe(Odometry, 'odom', self._on_odometry, ODOMETRY_DEPTH)
+        if self.config.imu_topic:
+            self._subscribe(Imu, self.config.imu_topic, self._on_imu, qos.IMU)
         self._active_since = time.monotonic()
         # On the wall clock: /clock may stand still
         self._timer = self.create_timer(self.config.diagnostics_period, self._diagnose,
@@ -272,6 +274,10 @@ class Recon3rNode(LifecycleNode):
             self._pipeline.odometry.add(conversions.stamp_to_ns(message.header.stamp),
                                         conversions.matrix_from_pose(message.pose.pose))
 
+    def _on_imu(self, message: Imu) -> None:
+        if self._pipeline is not None:
+            self._pipeline.imu.on_imu(message)
+
     def _safely(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         """No message may end the node."""
         def guarded(message: Any) -> None:
@@ -336,7 +342,8 @@ class Recon3rNode(LifecycleNode):
             or pipeline.calibration_notice,
             len(pipeline.map.keyframes), pipeline.publication.metric,
             pipeline.shedding.description, latencies,
-            sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.mapping_pid)))
+            sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.mapping_pid)),
+            pipeline.inertial)
         outputs.diagnostics(diagnostic_array(
             health, self.config.image_timeout, self.get_clock().now().nanoseconds,
             self._healths[0] if self._healths else None))

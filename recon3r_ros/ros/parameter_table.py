@@ -131,6 +131,10 @@ PARAMETERS = (
               "camera stands alone and its optical frame is the map frame's child."),
     Parameter('odometry', False, 'Use odometry from the topic odom: for metric scale, and to '
               'publish map -> odom instead of map -> base_frame. Needs base_frame.'),
+    Parameter('imu_topic', '', 'Topic of an IMU (sensor_msgs/Imu) that is fixed to the cameras; '
+              'empty: none. Its gyroscope keeps track through fast turns, and gravity makes z of '
+              'the map point up: outputs wait for that, up to 10 s. Needs its frame on '
+              '/tf_static, with the optical frames of the cameras.'),
     Parameter('publish_tf', True, 'Publish transforms on /tf.', read_only=False),
     Parameter('tf_tolerance', 0.1, 'How far into the future map -> odom is stamped, so that '
               'others need not wait for the next one; all else has the stamp of its image.', 's',

@@ -92,6 +92,7 @@ class Config:
     odom_frame: str
     base_frame: str
     odometry: bool
+    imu_topic: str
     publish_tf: bool
     tf_tolerance: float
     scale_source: str

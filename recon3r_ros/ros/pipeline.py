@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.ros.event_log import EventLog
 from recon3r_ros.ros.extrinsics import Extrinsics
+from recon3r_ros.ros.imu import gyroscope_status, ImuInput
 from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.load_shedding import LoadShedding
 from recon3r_ros.ros.outputs import Outputs
@@ -43,6 +44,7 @@ class Pipeline:
                  warn: Callable[[str], None]) -> None:
         self.config = config
         self.odometry = OdometryBuffer()
+        self.imu = ImuInput(config.imu_topic, tree, extrinsics, warn)
         self.statistics = Statistics()
         self._executor = executor
         self._extrinsics = extrinsics
@@ -79,6 +81,12 @@ class Pipeline:
         return self._system.cause_of(camera)
 
     @property
+    def inertial(self) -> dict[str, str]:
+        """What is in use of the IMU, for diagnostics; nothing without one."""
+        status = gyroscope_status(self.imu, self._system.inertial)
+        return {'gyroscope': status, 'gravity': self.publication.gravity} if status else {}
+
+    @property
     def metric(self) -> MetricScale | None:
         """Metres per map unit, where known."""
         return self._driver.metric
@@ -95,6 +103,7 @@ class Pipeline:
         if arrival.reset:
             self.reset()
             self.odometry.clear()
+            self.imu.clear()
             self.statistics.restart_clock()
             self.publication.restart_clock()
         try:
@@ -102,7 +111,7 @@ class Pipeline:
             if frame is None:
                 return
             self._meet(camera, frame)
-            frame = self._with_odometry(frame)
+            frame = self._with_imu(self._with_odometry(frame))
             self._system.effort = self.shedding.effort_for(
                 begin - arrival.arrival_s, self._period(camera))
             self.statistics.note('decode', time.monotonic() - begin)
@@ -176,6 +185,10 @@ class Pipeline:
             self._info(f'{camera.name}: first image, {width}x{height}, {lens}, frame '
                        f'{camera.frame_id}')
         self._extrinsics.see(camera.name, camera.frame_id)
+
+    def _with_imu(self, frame: Frame) -> Frame:
+        samples = self.imu.samples(frame.camera_name, frame.stamp_ns)
+        return frame if samples is None else replace(frame, imu=samples)
 
     def _with_odometry(self, frame: Frame) -> Frame:
         T_odom_base = self.odometry.at(frame.stamp_ns) if self.config.odometry else None

@@ -31,6 +31,7 @@ from recon3r_ros.ros.scale_gate import held_back, ScaleGate
 from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
+from recon3r_ros.ros.upright import Upright
 from recon3r_ros.slam.dynamics.boxes import boxes
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.dynamics.outlines import Outlines
@@ -101,6 +102,7 @@ class Publication:
         self._frames = Frames(config, tree, extrinsics, odometry)
         self._names = self._frames.names
         self._gate = ScaleGate(config.metres_demanded)
+        self._upright = Upright(bool(config.imu_topic), system)
         self._latched = (
             _Latched('~/map', config.map_period, self._publish_map),
             _Latched('~/path', PATH_PERIOD_S, self._publish_path),
@@ -129,6 +131,7 @@ class Publication:
 
     def _forget(self) -> None:
         self._T_rosmap_map: Array | None = None
+        self._upright.forget()
         self._last_pose: dict[str, tuple[int, Array]] = {}
         self._outlines: defaultdict[str, Outlines] = defaultdict(Outlines)
         self._stamp_ns = 0
@@ -140,6 +143,11 @@ class Publication:
     def metric(self) -> MetricScale | None:
         """The published scale; None where it is unknown."""
         return self._gate.metric
+
+    @property
+    def gravity(self) -> str:
+        """Say whether z of the map is up, by an IMU; '' without one."""
+        return self._upright.status
 
     @property
     def notice(self) -> str:
@@ -180,8 +188,11 @@ class Publication:
         self._statistics.count(update)
         keyframe = update.keyframe
         before = self._gate.metric
+        unplaced_before = self._T_rosmap_map is None
         if self._gate.update(self._system.metric(self._config.scale_source)):
             self._rescale(before, keyframe)
+        elif unplaced_before and self._upright.status and not self._closed:
+            self._publish_recent(keyframe)  # they were held back until gravity was known
         becoming = {self._system.requested_ns,
                     None if keyframe is None else keyframe.stamp_ns}
         for tracked in sorted(update.frames, key=lambda f: f.stamp_ns):
@@ -225,15 +236,16 @@ class Publication:
             self._cloud = self._new_cloud()
         for latched in self._latched:
             latched.due, latched.shown = 0.0, None
-        if self._closed:
-            return
+        # Transforms of a bare camera in map units do not fit clouds in metres
+        if not self._closed and (before is not None or self._config.metres_demanded):
+            self._publish_recent(newest)
+
+    def _publish_recent(self, newest: Keyframe | None) -> None:
+        """Publish again the keyframes that TF still reaches, but the one that is about to be."""
         for keyframe in self._system.map.keyframes.values():
-            if (newest is not None and keyframe.id == newest.id
+            if not (newest is not None and keyframe.id == newest.id
                     or keyframe.id == self._system.unmasked
                     or not 0 <= self._stamp_ns - keyframe.stamp_ns < TF_HISTORY_NS):
-                continue
-            # Transforms of a bare camera in map units do not fit clouds in metres
-            if before is not None or self._config.metres_demanded:
                 self._publish_keyframe(keyframe, again=True)
 
     def _origin(self) -> Array | None:
@@ -253,9 +265,12 @@ class Publication:
             self._problem = unplaced(self._names, first.camera_name)
             return None
         T = T_rosmap_map(T_base_cam)
-        if known.started:
-            self._T_rosmap_map = T
-        return T
+        if not known.started:
+            return T
+        self._T_rosmap_map = self._upright.placed(T, self._stamp_ns)
+        if self._T_rosmap_map is not None and self._upright.status:
+            self._log.levelled(self._upright.status)
+        return self._T_rosmap_map
 
     def _in_metres(self, T_map_cam: Array) -> Array:
         return self._placed_origin @ se3.stretched(T_map_cam, self._gate.metres)

@@ -19,6 +19,10 @@ def images(reliability: str) -> QoSProfile:
                      else ReliabilityPolicy.BEST_EFFORT))
 
 
+#: An IMU: some messages more than images, as several come between two of them
+IMU = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=200, durability=DurabilityPolicy.VOLATILE,
+    reliability=ReliabilityPolicy.BEST_EFFORT)
 #: Clouds, depth and masks. Best-effort subscriptions match them too; others miss no keyframe
 RELIABLE = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=20, reliability=ReliabilityPolicy.RELIABLE)

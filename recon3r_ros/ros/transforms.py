@@ -4,7 +4,8 @@
 Parents and poses of frames (REP-105), without a node.
 
 The core's map is the first keyframe's optical frame. ROS wants z up: the map frame is the robot's
-base as it stood then or, where a camera stands alone, that camera with its axes turned.
+base as it stood then or, where a camera stands alone, that camera with its axes turned; with an
+IMU it is turned further, so that z is up indeed (`upright.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
+from recon3r_ros.slam.imu.gravity import T_BODY_OPTICAL
 
 Array = NDArray[np.float64]
 
-#: Turns optical axes (x right, y down, z forward) into those of a body (x forward, y left, z up)
-T_BODY_OPTICAL = np.array([
-    [0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 #: Odometry that is kept, messages: ten seconds at 500 Hz
 HISTORY = 5000
 #: How long the newest odometry holds for later stamps

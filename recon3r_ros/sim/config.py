@@ -16,7 +16,7 @@ from recon3r_ros.sim.trajectories import TRAJECTORIES
 Array = NDArray[np.float64]
 
 _PURPOSES = ('room', 'camera', 'movers', 'furniture', 'materials', 'textures', 'sensor',
-             'post')
+             'post', 'imu')
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class SceneConfig:
     :param width: columns, pixels
     :param height: rows, pixels
     :param horizontal_fov_deg: horizontal field of view, degrees; the default is fx = 525 at VGA
-    :param trajectory: 'orbit', 'sweep', 'forward' or 'handheld'; the camera stays in place in
-        'turn', where it rotates, and in 'rest'
+    :param trajectory: 'orbit', 'sweep', 'forward', 'handheld', or 'fast turn', which ends a slow
+        pan; the camera stays in place in 'turn', where it rotates, and in 'rest'
     :param moving_objects: number of dynamic objects
     :param moving_size: share of the image that one dynamic object should cover, on average; it
         may be less where space is scarce
@@ -41,6 +41,8 @@ class SceneConfig:
     :param arrival: time at which they stop, seconds
     :param noise: standard deviation of the sensor noise, grey levels of 255
     :param supersampling: colour samples per pixel along each axis
+    :param exposure: time over which light is averaged, seconds; 0: no motion blur
+    :param imu: whether there is an IMU, by the model of `sim.imu`
     :raises InputError: with the invalid value
     """
 
@@ -58,6 +60,8 @@ class SceneConfig:
     arrival: float = math.inf
     noise: float = 1.5
     supersampling: int = 1
+    exposure: float = 0.0
+    imu: bool = False
 
     def __post_init__(self) -> None:
         least = {'seed': 0, 'frames': 1, 'width': 8, 'height': 8, 'moving_objects': 0,
@@ -76,6 +80,9 @@ class SceneConfig:
         if self.post and self.moving_objects:
             raise InputError(f'post: got True with moving_objects={self.moving_objects}, which '
                              'might collide with it; expected moving_objects=0')
+        if not 0 <= self.exposure * self.fps <= 1:
+            raise InputError(f'exposure: got {self.exposure!r} s at {self.fps} Hz, expected 0 to '
+                             'the time between two frames')
         if not 0 <= self.departure <= self.arrival:
             raise InputError(f'departure, arrival: got {self.departure} and {self.arrival}, '
                              'expected seconds, the first not after the second')

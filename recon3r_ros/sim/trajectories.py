@@ -16,6 +16,7 @@ from typing import Callable
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
+from recon3r_ros.sim import fast_turn
 
 Array = NDArray[np.float64]
 
@@ -193,7 +194,7 @@ _KINDS = {'orbit': _orbit, 'sweep': _sweep, 'forward': _forward, 'handheld': _ha
 #: Paths along which the camera moves
 PATHS = tuple(_KINDS)
 #: All kinds; in the last two the camera stays in place: it turns, or is at rest
-TRAJECTORIES = (*PATHS, 'turn', 'rest')
+TRAJECTORIES = (*PATHS, 'fast turn', 'turn', 'rest')
 
 
 def camera_path(kind: str, rng: np.random.Generator, half_room: Array) -> CameraPath:
@@ -205,6 +206,8 @@ def camera_path(kind: str, rng: np.random.Generator, half_room: Array) -> Camera
     :param half_room: half the room's edges (3,), metres
     :returns: the path; about 0.4 m/s on average where the camera moves along it
     """
+    if kind == 'fast turn':
+        return _fast_turn(rng, half_room)
     if kind not in PATHS:
         return _in_place(rng, half_room, turning=kind == 'turn')
     course, target = _KINDS[kind](rng, half_room)
@@ -224,6 +227,23 @@ def _in_place(rng: np.random.Generator, half_room: Array, turning: bool) -> Came
         target = Harmonics.constant(target(np.zeros(1))[0])
     return CameraPath(Harmonics.constant(course(np.zeros(1))[0]), target,
                       _rotational_tremor(rng, _SHAKE if turning else 0.0), 1.0)
+
+
+def _fast_turn(rng: np.random.Generator, half_room: Array) -> CameraPath:
+    """Draw a hand that sways while the camera pans slowly and turns back fast."""
+    forward, right = _facing(rng, half_room)
+    up = np.array([0.0, 0.0, 1.0])
+    sway = Harmonics(up * rng.uniform(1.25, 1.5) - 0.3 * forward,
+                     np.array([0.35 * right, 0.25 * forward + 0.08 * up]), np.array([1.1, 1.7]),
+                     rng.uniform(-np.pi, np.pi, (2, 1)) + rng.uniform(-0.4, 0.4, (2, 3)))
+    side = float(rng.choice([-1.0, 1.0]))
+
+    def target(times: Array) -> Array:
+        angle = (fast_turn.heading(times)[:, None] - 0.6) * side
+        ahead = np.cos(angle) * forward + np.sin(angle) * right
+        return np.asarray(sway(times) + 3.0 * ahead - [0.0, 0.0, 0.4])
+
+    return CameraPath(sway, target, _rotational_tremor(rng, _SHAKE), 1.0)
 
 
 def _polar_to_world(course: Harmonics) -> Callable[[Array], Array]:

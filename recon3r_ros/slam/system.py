@@ -32,6 +32,8 @@ from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.steps import KeyframeRequest, Placed, Purpose, untracked
 from recon3r_ros.slam.frontend.tracking import landmark_covariance
 from recon3r_ros.slam.frontend.zoom import Zoom
+from recon3r_ros.slam.imu.gravity import Gravity
+from recon3r_ros.slam.imu.inertial import Inertial
 from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.pending import Begun, Ordered
@@ -97,6 +99,8 @@ class System:
         self._atlas = Atlas(ScaleSources())
         self._ordered: Ordered | None = None
         self._begun: Begun | None = None
+        #: What the IMU says: rotations, rest, gravity; None before its first samples
+        self.inertial: Inertial | None = None
 
     @property
     def map(self) -> Map:
@@ -143,9 +147,13 @@ class System:
         if self._lag is not None:
             self._lag.count_frame()
         settled = self._completed(self.poll())
+        if self.inertial is None and frame.imu is not None:
+            self.inertial = Inertial()
+        turn = None if self.inertial is None else self.inertial.add(
+            frame.camera_name, frame.stamp_ns, frame.imu, frame.image)
         step = frontend.add(frame, self.map, self._ordered is not None, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
-            if f is not frontend))
+            if f is not frontend), turn)
         tracked_at = perf_counter()
         if step.zoom is not None:
             settled = replace(settled, frames=(
@@ -155,9 +163,13 @@ class System:
         own: tuple[TrackedFrame, ...] = ()
         if step.placed is not None:
             own = (self._record(frontend, step.placed),)
-            self._atlas.scale.add_pose(frame, self.pose_of(own[0]))
+            if own[0].landmarks:  # else it is by the gyroscope, and measures no motion
+                self._atlas.scale.add_pose(frame, self.pose_of(own[0]))
+            self._measure_bias(own[0])
         elif frontend.state is TrackingState.LOST:
             self._atlas.scale.interrupt()
+            if self.inertial is not None:
+                self.inertial.lost(frontend.name)
         made = self._order(frontend, step.request)
         end = perf_counter()
         return Update(
@@ -308,6 +320,18 @@ class System:
         """Present pose T_map_cam (4, 4) of a frame, by that of its keyframe."""
         return self.map.pose_in_map(frame.keyframe, frame.T_keyframe_cam, frame.scale)
 
+    def gravity(self, limit: int | None = None) -> Gravity | None:
+        """
+        Direction of gravity in the present map, by an IMU.
+
+        :param limit: frames that it is taken from at most; None takes all
+        :return: None where it is not known
+        """
+        if self.inertial is None:
+            return None
+        return self.inertial.gravity((f.camera_name, f.stamp_ns, T[:3, :3])
+                                     for f, T in self.trajectory(limit))
+
     def saved(self, metric: MetricScale | None = None) -> SavedMap:
         """
         Return the map to be saved, with all that relocalisation in it needs.
@@ -426,6 +450,8 @@ class System:
         self._zoomed.clear()
         self._late.clear()
         self._atlas = Atlas(scale)
+        if self.inertial is not None:
+            self.inertial.leave_map()
 
     def _order(self, frontend: CameraFrontend, request: KeyframeRequest | None) -> Update:
         """Request a keyframe; its result, where that is known at once."""
@@ -582,6 +608,16 @@ class System:
         return Update(frontend.state, (), keyframe, masked=tuple(
             replace(frames[p.frame.index], mask=frontend.rectifier.mask_to_source(p.mask))
             for p in masked if p.mask is not None))
+
+    def _measure_bias(self, frame: TrackedFrame) -> None:
+        """Measure the bias of a gyroscope by the rotation of a frame."""
+        if self.inertial is None:
+            return
+        if not frame.landmarks:
+            self.inertial.lost(frame.camera_name)
+        else:
+            self.inertial.tracked(frame.camera_name, frame.stamp_ns,
+                                  self.pose_of(frame)[:3, :3], frame.covariance[:3, :3])
 
     def _record_keyframe(self, keyframe: Keyframe) -> TrackedFrame:
         frame = TrackedFrame(

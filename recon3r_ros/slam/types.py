@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.models.types import Prediction
+from recon3r_ros.slam.imu.samples import ImuSamples
 
 F = TypeVar('F', bound=np.floating)
 
@@ -75,6 +76,7 @@ class Frame:
     :param focal_prior: focal length, pixels, that is refined where `camera` is None; None: guessed
     :param stereo: what the second camera of a stereo rig saw at the same instant, or None
     :param mount: of its camera, where that is one of several on a rig, or None
+    :param imu: samples until this image, at least since its camera's image before, or None
     """
 
     image: NDArray[np.uint8]
@@ -90,6 +92,7 @@ class Frame:
     static_mask: NDArray[np.bool_] | None = None
     stereo: StereoView | None = None
     mount: RigMount | None = None
+    imu: ImuSamples | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,11 +20,13 @@ from time import perf_counter, thread_time
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.causes import Cause, of_image, of_initialisation
+from recon3r_ros.slam.frontend.coasting import in_view, Predicted
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
 from recon3r_ros.slam.frontend.exposure import Exposure
 from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
@@ -39,8 +41,9 @@ from recon3r_ros.slam.frontend.steps import (
     Purpose,
     untracked,
 )
-from recon3r_ros.slam.frontend.tracking import masked, Track
+from recon3r_ros.slam.frontend.tracking import masked, SURE_INLIERS, Track
 from recon3r_ros.slam.frontend.zoom import Zoom, ZoomDetector
+from recon3r_ros.slam.imu.samples import Turn
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.types import (
     at,
@@ -105,6 +108,8 @@ class CameraFrontend:
         self._state = TrackingState.INITIALISING
         self._zooms = ZoomDetector()
         self._zoomed = False
+        #: Whether the reference has been changed since a pending keyframe was requested
+        self._switched = False
 
     @property
     def state(self) -> TrackingState:
@@ -137,7 +142,8 @@ class CameraFrontend:
         self._options = effort.options(self._full)
         self._tracker.max_landmarks = self._options.tracked_landmarks
 
-    def add(self, frame: Frame, known: Map, busy: bool, others_tracked: bool) -> FrontendStep:
+    def add(self, frame: Frame, known: Map, busy: bool, others_tracked: bool,
+            turn: Turn | None = None) -> FrontendStep:
         """
         Track a frame, or keep it until its pose can be estimated.
 
@@ -145,15 +151,19 @@ class CameraFrontend:
         :param known: the map
         :param busy: whether a keyframe is pending, so that none can be requested
         :param others_tracked: whether other cameras need keyframes
+        :param turn: rotation since the frame before, by a gyroscope
         """
         begin, begin_cpu = perf_counter(), thread_time()
         gray = self.rectifier.tracking_image(frame)
         scene = self._cuts.add(gray)
+        if turn is not None:
+            scene = Scene.SAME  # an IMU that goes on belongs to no video that was edited
         if scene is Scene.UNCERTAIN:
             return self._leave_alone(frame, gray)
         if scene is Scene.NEW:
             self._cut()
         frame, gray = self._exposure.steadied(frame, gray, self._cuts.found)
+        self._tracker.turn(turn)
         if not known.started:
             return self._initialise(frame, gray, known, busy)
         if self.reference is None:
@@ -161,6 +171,13 @@ class CameraFrontend:
         keyframe = known.keyframes[self.reference]
         before = self._tracker.reference
         track = self._tracker.track(gray, keyframe)
+        predicted = self._tracker.predicted() if track.pose is None else None
+        if predicted is not None:
+            other = self._found_again(gray, known, keyframe, predicted)
+            if other is None:
+                return self._coast(frame, gray, keyframe, predicted)
+            keyframe, before = other, self._tracker.reference
+            track = self._tracker.track(gray, keyframe)
         zoom = self._zoom_of(frame, track)
         tracked_at, track_cpu = perf_counter(), thread_time() - begin_cpu
         if track.pose is None:
@@ -290,6 +307,9 @@ class CameraFrontend:
         """
         if self._cut_at and request.frame.index < self._cut_at[-1]:
             return []
+        if self._switched and request.T_reference_cam is not None:
+            self._switched = False  # it is another part of the map by now
+            return []
         T_cam_ref = None
         if request.T_reference_cam is not None:
             T_cam_ref = se3.inverse(request.T_reference_cam)
@@ -409,6 +429,41 @@ class CameraFrontend:
             self._request(Purpose.FIRST_PAIR, frame, gray, mask),
             shift=pair.shift, overlap=pair.overlap))
 
+    def _found_again(self, gray: Gray, known: Map, keyframe: Keyframe, predicted: Predicted
+                     ) -> Keyframe | None:
+        """
+        Track against another keyframe, where the gyroscope's prediction has turned to it.
+
+        :param keyframe: the reference so far
+        :return: the reference from now on; None where the frame is not found
+        """
+        T_map_cam = keyframe.T_map_cam @ predicted.T_keyframe_cam
+        for other in in_view(known, T_map_cam):
+            T_other_keyframe = se3.inverse(other.T_map_cam) @ keyframe.T_map_cam
+            pose = self._tracker.find(gray, other, se3.inverse(
+                T_other_keyframe @ predicted.T_keyframe_cam)).pose
+            if pose is None or pose.inliers.sum() < SURE_INLIERS or not predicted.agrees(
+                    se3.inverse(T_other_keyframe) @ se3.inverse(pose.T_cam_world)):
+                continue
+            self._follow(other, T_other_keyframe)
+            self._tracker.resume(pose.T_cam_world)
+            self._switched |= other.id != keyframe.id
+            return other
+        return None
+
+    def _coast(self, frame: Frame, gray: Gray, keyframe: Keyframe, predicted: Predicted
+               ) -> FrontendStep:
+        """Give a frame the pose that the gyroscope predicts, without any landmark."""
+        self._state, self.cause = TrackingState.TRACKING, None
+        mask = self.masks.of(self.masks.seen(frame, gray), self._effort.mask_period)
+        pixels, found = self._tracker.unseen()
+        return FrontendStep(Placed(
+            replace(untracked(frame), keyframe=keyframe.id,
+                    T_keyframe_cam=predicted.T_keyframe_cam, propagated=mask.propagated),
+            pixels, found, PnPResult(se3.inverse(predicted.T_keyframe_cam), found,
+                                     predicted.covariance, float('nan')),
+            mask.known, mask.objects))
+
     def _is_recall_due(self, frame: Frame) -> bool:
         """Whether to try again to relocalise, where that may be in vain for long."""
         if self._recalled_ns is not None and (
@@ -495,6 +550,7 @@ class CameraFrontend:
             if keyframes.overlap(track, reference) < keyframes.CRITICAL_OVERLAP:
                 self._tracker.follow_newest(keyframe)
             return None
+        self._switched = False
         return replace(
             self._request(Purpose.MAPPING, frame, gray, self.masks.unmapped(mask)),
             T_reference_cam=self._tracker.T_keyframe_cam(track.pose),

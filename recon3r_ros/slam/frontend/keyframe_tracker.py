@@ -17,6 +17,13 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.frontend.bridging import corners
+from recon3r_ros.slam.frontend.coasting import (
+    LAST_SIGMA,
+    POSITION_DRIFT,
+    Predicted,
+    Turned,
+    UNTURNED,
+)
 from recon3r_ros.slam.frontend.tracking import (
     MIN_INLIERS,
     Reference,
@@ -25,6 +32,7 @@ from recon3r_ros.slam.frontend.tracking import (
     Track,
     Tracker,
 )
+from recon3r_ros.slam.imu.samples import Turn
 from recon3r_ros.slam.options import FrontendOptions, TRACKED_INFORMATION
 from recon3r_ros.slam.types import Keyframe
 from recon3r_ros.slam.visibility import Surface
@@ -55,6 +63,7 @@ class _Tracked:
     :param pixels: (N, 2) of landmarks
     :param points: (N, 3) in the frame's camera frame
     :param landmarks: (N,) their indices, -1 for those of another keyframe
+    :param sigma: standard deviation of its rotation, radians
     """
 
     gray: Gray
@@ -63,6 +72,7 @@ class _Tracked:
     pixels: NDArray[np.float32]
     points: Array
     landmarks: NDArray[np.int64]
+    sigma: float
 
     def seen_from(self, T_new_old: Array) -> _Tracked:
         """Express it relative to another keyframe."""
@@ -97,6 +107,8 @@ class KeyframeTracker:
         self._usual_motion = np.inf
         #: Mean step of the camera from frame to frame: share of the depth, and radians
         self._usual_step = np.inf
+        #: Rotation since the last tracked frame, by a gyroscope
+        self._turned: Turned | None = None
 
     @property
     def camera(self) -> Camera:
@@ -128,6 +140,20 @@ class KeyframeTracker:
         :param T_cam_old: (4, 4) pose of the former keyframe in this one's camera, as tracked; None
             where it was not
         """
+        reference = self._reference_of(keyframe)
+        self._tracker.follow(
+            reference, None if T_cam_old is None else T_cam_old @ self._T_keyframe_reference)
+        self._T_keyframe_reference = np.eye(4)
+        if self._last is not None:
+            self._last = None if T_cam_old is None else self._last.seen_from(T_cam_old)
+        if T_cam_old is None:
+            self._turned = None
+        self._count = len(reference.points)
+        self._landmarks = np.arange(self._count)
+        self._keyframe = keyframe.id
+
+    def _reference_of(self, keyframe: Keyframe) -> Reference:
+        """Return the keypoints of a keyframe, with depth where it is certain enough."""
         scale = np.array([self.camera.width / keyframe.camera.width,
                           self.camera.height / keyframe.camera.height])
         pixels = (keyframe.keypoints + 0.5) * scale - 0.5
@@ -137,15 +163,45 @@ class KeyframeTracker:
         known = np.flatnonzero(np.isfinite(points[:, 0]))
         surplus = np.setdiff1d(known, known[::1 + len(known) // self.max_landmarks])
         points[surplus] = np.nan
-        self._tracker.follow(
-            Reference(keyframe.gray, pixels.astype(np.float32), points),
-            None if T_cam_old is None else T_cam_old @ self._T_keyframe_reference)
-        self._T_keyframe_reference = np.eye(4)
-        if self._last is not None:
-            self._last = None if T_cam_old is None else self._last.seen_from(T_cam_old)
-        self._count = len(points)
-        self._landmarks = np.arange(self._count)
-        self._keyframe = keyframe.id
+        return Reference(keyframe.gray, pixels.astype(np.float32), points)
+
+    def turn(self, turn: Turn | None) -> None:
+        """
+        Take the rotation of the next frame since the one before, by a gyroscope.
+
+        :param turn: None where it is not known
+        """
+        self._turned = None if turn is None or self._turned is None else self._turned.then(turn)
+
+    def predicted(self) -> Predicted | None:
+        """
+        Predict the pose of a frame that cannot be tracked, by the gyroscope.
+
+        :return: None where tracking was lost for so long that the pose is not certain enough
+        """
+        turned, last = self._turned, self._last
+        if turned is None or last is None or not turned.certain:
+            return None
+        T_keyframe_cam = last.T_keyframe_cam @ se3.from_rt(turned.R_last_cam, np.zeros(3))
+        depth = float(np.median(last.points[:, 2])) if len(last.points) else 1.0
+        position = POSITION_DRIFT * depth * turned.duration_s
+        sigma = float(np.hypot(last.sigma, LAST_SIGMA)) + turned.sigma
+        return Predicted(T_keyframe_cam, sigma, np.diag(
+            np.square([sigma] * 3 + [position] * 3)))
+
+    def unseen(self) -> tuple[NDArray[np.float32], Mask]:
+        """Observations (K, 2), and which (K,) there are, of a frame that shows no landmark."""
+        return np.zeros((self._count, 2), np.float32), np.zeros(self._count, bool)
+
+    def find(self, gray: Gray, keyframe: Keyframe, T_cam_keyframe: Array) -> Track:
+        """
+        Estimate a frame's pose relative to another keyframe; the state does not change.
+
+        :param T_cam_keyframe: (4, 4) as predicted
+        """
+        other = Tracker(self.camera)
+        other.follow(self._reference_of(keyframe))
+        return other.locate(gray, T_cam_keyframe)
 
     def follow_again(self) -> None:
         """Track against the same reference as if no frame had been tracked yet."""
@@ -184,6 +240,7 @@ class KeyframeTracker:
     def resume(self, T_cam_reference: Array) -> None:
         """Continue tracking from a pose (4, 4) of the reference that was found otherwise."""
         self._tracker.resume(T_cam_reference)
+        self._turned = UNTURNED
 
     def track(self, gray: Gray, keyframe: Keyframe | None = None) -> Track:
         """
@@ -200,7 +257,8 @@ class KeyframeTracker:
 
     def _track(self, gray: Gray) -> Track:
         """Estimate a frame's pose; none where it jumps against the motion of the image."""
-        track, last = self._tracker.track(gray), self._last
+        turned = None if self._turned is None else self._turned.R_last_cam
+        track, last = self._tracker.track(gray, turned), self._last
         if track.pose is None or last is None or (
                 self._follows_image(track, track.pose, last, gray)
                 and self._follows_path(track.pose, last)):
@@ -238,6 +296,8 @@ class KeyframeTracker:
         Half of them may agree on a wrong pose; such a pose lies off the path.
         """
         T = se3.inverse(last.T_keyframe_cam) @ self.T_keyframe_cam(pose)
+        if self._turned is not None:
+            T[:3, :3] = self._turned.R_last_cam.T @ T[:3, :3]
         depth = float(np.median(last.points[:, 2])) if len(last.points) else np.inf
         step = (float(np.linalg.norm(T[:3, 3])) / depth
                 + float(se3.rotation_angle(T[:3, :3])))
@@ -266,7 +326,9 @@ class KeyframeTracker:
         own = np.flatnonzero(track.pose.inliers & (self._landmarks >= 0))
         points = se3.transform(track.pose.T_cam_world, self._tracker.reference.points[own])
         self._last = _Tracked(gray, self.T_keyframe_cam(track.pose), moving, track.pixels[own],
-                              points, self._landmarks[own])
+                              points, self._landmarks[own], float(np.sqrt(
+                                  np.linalg.eigvalsh(track.pose.covariance[:3, :3])[-1])))
+        self._turned = UNTURNED
 
     def observations(self, track: Track) -> tuple[NDArray[np.float32], Mask]:
         """Observations (K, 2) of the keyframe's landmarks, pixels, and which (K,) there are."""

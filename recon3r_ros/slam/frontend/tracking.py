@@ -170,11 +170,12 @@ class Tracker:
         self._T_cam_ref = se3.stretched(self._T_cam_ref, factor)
         self._motion = se3.stretched(self._motion, factor)
 
-    def track(self, gray: NDArray[np.uint8]) -> Track:
+    def track(self, gray: NDArray[np.uint8], R_last_cam: Array | None = None) -> Track:
         """
         Find the reference's keypoints in an image, and its pose where enough of them have depth.
 
         :param gray: (H, W) uint8 image of the tracking camera
+        :param R_last_cam: (3, 3) rotation since the last pose, by a gyroscope; None: as before
         """
         if self.reference is None:
             raise ValueError('track() before follow(): there is nothing to follow')
@@ -187,7 +188,11 @@ class Tracker:
             return track
         assert self._T_cam_ref is not None
         predicted = self._motion @ self._T_cam_ref
+        if R_last_cam is not None:
+            predicted = self._turned(R_last_cam) @ self._T_cam_ref
         track = self._locate(gray, predicted, _NEAR_LEVELS)
+        if track.pose is None and R_last_cam is not None:
+            track = self._locate(gray, predicted, _FAR_LEVELS)
         if track.pose is None:
             track = self._locate(gray, self._T_cam_ref, _FAR_LEVELS)
         if track.pose is not None:
@@ -197,6 +202,11 @@ class Tracker:
         else:
             self._motion = np.eye(4)
         return track
+
+    def _turned(self, R_last_cam: Array) -> Array:
+        """Motion (4, 4) at constant velocity of the position, with a rotation that is known."""
+        position = -self._motion[:3, :3].T @ self._motion[:3, 3]  # in the camera before
+        return se3.from_rt(R_last_cam.T, -R_last_cam.T @ position)
 
     def locate(self, gray: NDArray[np.uint8], T_cam_ref: Array) -> Track:
         """
