@@ -110,7 +110,7 @@ def refine_rig_pose(observed: Sequence[CameraObservations], T_rig_world: Array,
     if not scales.min() > 0 or np.linalg.cond(H / np.outer(scales, scales)) > 1e12:
         return None
     variance = float(squared.sum()) / (2 * len(squared) - 6)
-    return RigPose(se3.normalized(T), inliers, variance * np.linalg.inv(H),
+    return RigPose(se3.normalized(T), inliers, np.asarray(variance * np.linalg.inv(H), np.float64),
                    float(np.sqrt(squared.mean())))
 
 

@@ -30,7 +30,8 @@ class KeyframeLag:
 
     def request(self, purpose: Purpose) -> None:
         """Begin to count the frames since a request."""
-        self._lag = min(2 * self._frames // 3, MAX_LAG) if purpose is Purpose.MAPPING else 0
+        tracked = purpose in (Purpose.MAPPING, Purpose.CARRIED)
+        self._lag = min(2 * self._frames // 3, MAX_LAG) if tracked else 0
         self._frames = 0
 
     @property

@@ -9,7 +9,8 @@ own (SubprocessExecutor), tracking continues meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter, thread_time
 
@@ -19,6 +20,7 @@ from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.calibration_checks import contradicted
 from recon3r_ros.models.types import PosePrior, Predictor
+from recon3r_ros.slam import rig
 from recon3r_ros.slam.atlas import Atlas
 from recon3r_ros.slam.backend.executor import Executor, InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
@@ -34,9 +36,11 @@ from recon3r_ros.slam.frontend.tracking import landmark_covariance
 from recon3r_ros.slam.frontend.zoom import Zoom
 from recon3r_ros.slam.imu.gravity import Gravity
 from recon3r_ros.slam.imu.inertial import Inertial
+from recon3r_ros.slam.imu.samples import Turn
 from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.pending import Begun, Ordered
+from recon3r_ros.slam.rig import Seen
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ScaleSources
 from recon3r_ros.slam.trajectory import Trajectory
@@ -98,6 +102,8 @@ class System:
         self._late: set[tuple[str, int]] = set()
         self._atlas = Atlas(ScaleSources())
         self._ordered: Ordered | None = None
+        #: Keyframes of the same instant, requested while another one is pending
+        self._queue: deque[tuple[CameraFrontend, KeyframeRequest]] = deque()
         self._begun: Begun | None = None
         #: What the IMU says: rotations, rest, gravity; None before its first samples
         self.inertial: Inertial | None = None
@@ -140,20 +146,54 @@ class System:
 
         :raises InputError: for an image whose size differs from its camera's or from the first's
         """
-        begin, begin_cpu = perf_counter(), thread_time()
-        frontend = self._frontend_of(frame)
-        if not self._live:
-            self._unposed.setdefault(frontend.name, {})[frame.index] = None
+        return self.add_instant((frame,))[0]
+
+    def add_instant(self, frames: Sequence[Frame]) -> list[Update]:
+        """
+        Process the frames of one instant: one, or several of the cameras of a rig.
+
+        :param frames: of different cameras, with their mounts where there are several
+        :return: an update for each, in their order
+        :raises InputError: for an image whose size differs from its camera's or from the first's
+        """
+        frontends = [self._frontend_of(frame) for frame in frames]
+        for frontend, frame in zip(frontends, frames):
+            if not self._live:
+                self._unposed.setdefault(frontend.name, {})[frame.index] = None
         if self._lag is not None:
             self._lag.count_frame()
         settled = self._completed(self.poll())
+        seen = rig.place([Seen(frontend, frontend.observe(frame, self.map, self._turn(frame)))
+                          for frontend, frame in zip(frontends, frames)], self.map)
+        # All cameras of a rig get a keyframe at the same instant
+        due = None if len(seen) == 1 else bool(sum(s.frontend.is_due(s.observed) for s in seen))
+        busy = self._ordered is not None or bool(self._queue)
+        updates = []
+        for frame, camera in zip(frames, seen):
+            updates.append(self._conclude(frame, camera, busy, due, settled))
+            settled = Update(self.state, (), None)
+        return updates
+
+    def _turn(self, frame: Frame) -> Turn | None:
+        """Rotation of a camera since its frame before, by an IMU."""
         if self.inertial is None and frame.imu is not None:
             self.inertial = Inertial()
-        turn = None if self.inertial is None else self.inertial.add(
+        return None if self.inertial is None else self.inertial.add(
             frame.camera_name, frame.stamp_ns, frame.imu, frame.image)
-        step = frontend.add(frame, self.map, self._ordered is not None, any(
+
+    def _conclude(self, frame: Frame, seen: Seen, busy: bool, due: bool | None, settled: Update
+                  ) -> Update:
+        """
+        Pose a frame, and take all that follows from it.
+
+        :param busy: whether a keyframe is pending
+        :param due: see `CameraFrontend.conclude`
+        :param settled: update that its own is added to
+        """
+        frontend = seen.frontend
+        step = frontend.conclude(seen.observed, self.map, busy, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
-            if f is not frontend), turn)
+            if f is not frontend), seen.rig, due)
         tracked_at = perf_counter()
         if step.zoom is not None:
             settled = replace(settled, frames=(
@@ -163,7 +203,7 @@ class System:
         own: tuple[TrackedFrame, ...] = ()
         if step.placed is not None:
             own = (self._record(frontend, step.placed),)
-            if own[0].landmarks:  # else it is by the gyroscope, and measures no motion
+            if own[0].landmarks:  # else it is by other sensors, and measures no motion
                 self._atlas.scale.add_pose(frame, self.pose_of(own[0]))
             self._measure_bias(own[0])
         elif frontend.state is TrackingState.LOST:
@@ -175,8 +215,9 @@ class System:
         return Update(
             frontend.state, (*settled.frames, *own, *made.frames),
             made.keyframe or settled.keyframe,
-            replace(step.times, keyframe=end - tracked_at if own else 0.0, total=end - begin,
-                    total_cpu=thread_time() - begin_cpu),
+            replace(step.times, keyframe=end - tracked_at if own else 0.0,
+                    total=end - seen.observed.begin,
+                    total_cpu=thread_time() - seen.observed.begin_cpu),
             (*settled.masked, *made.masked), step.unposed, self.cause_of(frontend.name))
 
     def poll(self) -> Update:
@@ -188,6 +229,8 @@ class System:
         """
         if self._begun is not None:
             return self._complete()
+        if self._ordered is None and self._queue:
+            return self._order(*self._queue.popleft())
         if self._ordered is None:
             return Update(self.state, (), None)
         if self._lag is None:
@@ -372,6 +415,7 @@ class System:
 
         The map stays; the camera is relocalised in it.
         """
+        self._queue = deque(q for q in self._queue if q[0].name != camera_name)
         pending = self._begun or self._ordered
         if pending is not None and pending.frontend.name == camera_name:
             self.settle()
@@ -444,6 +488,7 @@ class System:
             self._ordered.made.exception()  # wait for it; its result is dropped
             self._ordered = None
         self._begun = None
+        self._queue.clear()
         self._frontends.clear()
         self._trajectory = Trajectory()
         self._unposed.clear()
@@ -459,10 +504,13 @@ class System:
             return Update(frontend.state, (), None)
         if request.purpose is Purpose.START:
             return self._start(frontend, request)
+        if self._ordered is not None:
+            self._queue.append((frontend, request))
+            return Update(frontend.state, (), None)
         view = request.view
-        if request.T_reference_cam is not None and frontend.reference is not None:
+        if request.T_reference_cam is not None and request.reference is not None:
             view = replace(view, pose=PosePrior(
-                self.map.keyframes[frontend.reference].T_map_cam @ request.T_reference_cam,
+                self.map.keyframes[request.reference].T_map_cam @ request.T_reference_cam,
                 request.covariance))
         if self._lag is not None:
             self._lag.request(request.purpose)
@@ -496,6 +544,7 @@ class System:
 
     def settle(self) -> Update:
         """Take over all that is pending; waits until it is finished."""
+        self._queue.clear()
         return self._completed(
             Update(self.state, (), None) if self._ordered is None else self._settle())
 
@@ -520,10 +569,10 @@ class System:
             if each is not frontend or known.number != before.number:
                 each.rescale(before, known)
         if (known.number != before.number and request.T_reference_cam is not None
-                and frontend.reference is not None):
+                and request.reference is not None):
             request = replace(request, T_reference_cam=se3.stretched(
-                request.T_reference_cam, known.scale_of(frontend.reference)
-                / before.scale_of(frontend.reference)))
+                request.T_reference_cam, known.scale_of(request.reference)
+                / before.scale_of(request.reference)))
         frontend.refocus(known.focal_factor)
         if request.purpose is Purpose.FIRST_PAIR:
             return self._begin(frontend, request, made)

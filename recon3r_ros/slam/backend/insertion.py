@@ -132,7 +132,7 @@ def relocalised(base: MapState, new: New, candidates: int, needed: float) -> Add
 def _added(state: MapState, new: New, pairs: list[Pair], loop: int | None, needed: float
            ) -> Added | None:
     if not pairs:
-        return None
+        return _carried(state, new)
     keyframe, view = new.keyframe, new.view
     T_map_cam = None if view.pose is None else view.pose.T_map_cam
     known = T_map_cam is not None or not state.started
@@ -168,6 +168,22 @@ def _added(state: MapState, new: New, pairs: list[Pair], loop: int | None, neede
     state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
     state.edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
     return Added(state, keyframe.id, pairs, loop)
+
+
+def _carried(state: MapState, new: New) -> Added | None:
+    """
+    Add a keyframe that no other of its camera overlaps with, where its rig knows the pose.
+
+    The next one of its camera gives depth to both.
+    """
+    keyframe, view = new.keyframe, new.view
+    if keyframe.mount is None or view.pose is None or state.measured.metre is None:
+        return None
+    before = state.ids[-1]
+    insert(state, keyframe, new)
+    state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
+    state.edges.append(MapEdge(before, keyframe.id))
+    return Added(state, keyframe.id, [])
 
 
 def _mask_movers(state: MapState, pairs: list[Pair], new_id: int) -> list[Pair]:

@@ -335,6 +335,10 @@ class Mapper:
         """Drop a keyframe that others do not refer to: its pose has been found to be wrong."""
         self._state.forget(i)
 
+    def set_metre(self, metre: float) -> None:
+        """Take over the length of a metre in map units, as the cameras of a rig give it."""
+        self._state.measured.metre = metre
+
     def withdraw(self, camera_name: str, index: int, in_use: Collection[int]) -> None:
         """
         Drop the keyframes of a camera from a frame on, and adjust the window without them.
@@ -431,7 +435,8 @@ class Mapper:
         partners = {p.partner for p in pairs} - {loop}
         state.graph.extend(state.keyframes, [
             (i, j) for i, j in state.seen.pairs
-            if (i in recent and i < j <= i + CHAINED) or (j == new_id and i in partners)])
+            if (i in recent and i < j <= i + CHAINED) or (j == new_id and i in partners)]
+            + [(e.i, e.j) for e in state.edges if e.j == new_id and not pairs])
         edge = None if loop is None else state.graph.loop_edge(
             pairs[-1], state.keyframes[loop], state.keyframes[new_id])
         if edge is None:

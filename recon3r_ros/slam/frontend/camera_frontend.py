@@ -33,6 +33,7 @@ from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
 from recon3r_ros.slam.frontend.initializer import Initializer
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
 from recon3r_ros.slam.frontend.rectification import Rectifier
+from recon3r_ros.slam.frontend.observed import Observed, OnRig
 from recon3r_ros.slam.frontend.relocalizer import Relocalizer
 from recon3r_ros.slam.frontend.steps import (
     FrontendStep,
@@ -41,7 +42,7 @@ from recon3r_ros.slam.frontend.steps import (
     Purpose,
     untracked,
 )
-from recon3r_ros.slam.frontend.tracking import masked, SURE_INLIERS, Track
+from recon3r_ros.slam.frontend.tracking import masked, MIN_INLIERS, SURE_INLIERS, Track
 from recon3r_ros.slam.frontend.zoom import Zoom, ZoomDetector
 from recon3r_ros.slam.imu.samples import Turn
 from recon3r_ros.slam.options import FrontendOptions
@@ -68,6 +69,9 @@ RESTART_OVERLAP = 0.25
 RECALL_PERIOD_S = 1.0
 #: How much sharper a frame must be to replace the first keyframe, where no pair was accepted
 SHARPER = 3.0
+#: Frames in a row without the landmarks of the reference, after which a camera that its rig carries
+#: requests a keyframe
+CARRIED_FRAMES = 5
 #: Recent frames whose sharpness a frame is compared with
 RECENT = 60
 
@@ -110,6 +114,8 @@ class CameraFrontend:
         self._zoomed = False
         #: Whether the reference has been changed since a pending keyframe was requested
         self._switched = False
+        #: Newest frames in a row whose pose is that of its rig
+        self._carried = 0
 
     @property
     def state(self) -> TrackingState:
@@ -144,33 +150,61 @@ class CameraFrontend:
 
     def add(self, frame: Frame, known: Map, busy: bool, others_tracked: bool,
             turn: Turn | None = None) -> FrontendStep:
+        """Track a frame by itself: see `observe` and `conclude`."""
+        return self.conclude(self.observe(frame, known, turn), known, busy, others_tracked)
+
+    def observe(self, frame: Frame, known: Map, turn: Turn | None = None) -> Observed:
         """
-        Track a frame, or keep it until its pose can be estimated.
+        Find the landmarks of the reference in a frame.
 
         :param frame: that `rectifier.check` accepts
         :param known: the map
-        :param busy: whether a keyframe is pending, so that none can be requested
-        :param others_tracked: whether other cameras need keyframes
         :param turn: rotation since the frame before, by a gyroscope
         """
         begin, begin_cpu = perf_counter(), thread_time()
         gray = self.rectifier.tracking_image(frame)
         scene = self._cuts.add(gray)
-        if turn is not None:
-            scene = Scene.SAME  # an IMU that goes on belongs to no video that was edited
+        if turn is not None or frame.mount is not None:
+            scene = Scene.SAME  # neither an IMU nor a rig belongs to a video that was edited
         if scene is Scene.UNCERTAIN:
-            return self._leave_alone(frame, gray)
+            return Observed(frame, gray, begin, begin_cpu, left_alone=True)
         if scene is Scene.NEW:
             self._cut()
         frame, gray = self._exposure.steadied(frame, gray, self._cuts.found)
         self._tracker.turn(turn)
+        if not known.started or self.reference is None:
+            return Observed(frame, gray, begin, begin_cpu)
+        keyframe, before = known.keyframes[self.reference], self._tracker.reference
+        return Observed(frame, gray, begin, begin_cpu, False, keyframe, before,
+                        self._tracker.track(gray, keyframe))
+
+    def is_due(self, observed: Observed) -> bool:
+        """Whether a frame with a pose should become a keyframe; to be asked once."""
+        track = observed.track
+        return track is not None and track.pose is not None and self._keyframe_is_due(
+            observed.gray, track, observed.before)
+
+    def conclude(self, observed: Observed, known: Map, busy: bool, others_tracked: bool,
+                 rig: OnRig | None = None, due: bool | None = None) -> FrontendStep:
+        """
+        Pose a frame, or keep it until its pose can be estimated.
+
+        :param known: the map
+        :param busy: whether a keyframe is pending, so that none can be requested
+        :param others_tracked: whether other cameras need keyframes
+        :param rig: what the other cameras of its rig say, where they are tracked
+        :param due: whether it should become a keyframe; None to decide by itself
+        """
+        frame, gray, begin = observed.frame, observed.gray, observed.begin
+        keyframe, before, track = observed.keyframe, observed.before, observed.track
+        if observed.left_alone:
+            return self._leave_alone(frame, gray)
         if not known.started:
             return self._initialise(frame, gray, known, busy)
-        if self.reference is None:
+        if rig is not None and (track is None or track.pose is None):
+            return self._carry(observed, known, busy, rig)
+        if keyframe is None or track is None:
             return self._lose(frame, gray, busy, others_tracked)
-        keyframe = known.keyframes[self.reference]
-        before = self._tracker.reference
-        track = self._tracker.track(gray, keyframe)
         predicted = self._tracker.predicted() if track.pose is None else None
         if predicted is not None:
             other = self._found_again(gray, known, keyframe, predicted)
@@ -179,19 +213,20 @@ class CameraFrontend:
             keyframe, before = other, self._tracker.reference
             track = self._tracker.track(gray, keyframe)
         zoom = self._zoom_of(frame, track)
-        tracked_at, track_cpu = perf_counter(), thread_time() - begin_cpu
+        tracked_at, track_cpu = perf_counter(), thread_time() - observed.begin_cpu
         if track.pose is None:
             return self._lose(frame, gray, busy, others_tracked)
         if zoom is not None:
             return replace(self._without_pose(frame, self.masks.seen(frame, gray))[1], zoom=zoom)
-        self._state, self.cause = TrackingState.TRACKING, None
+        self._state, self.cause, self._carried = TrackingState.TRACKING, None, 0
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
-        due = self._keyframe_is_due(gray, track, before)
+        if due is None:
+            due = self._keyframe_is_due(gray, track, before)
         mask = self.masks.of(self.masks.seen(frame, gray, keyframe, T_keyframe_cam),
                              1 if due else self._effort.mask_period)
         times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu,
-                           motion_cpu=thread_time() - begin_cpu - track_cpu)
+                           motion_cpu=thread_time() - observed.begin_cpu - track_cpu)
         self._tracker.remember(gray, track, self.masks.untracked(mask))
         placed = Placed(
             replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam,
@@ -199,6 +234,45 @@ class CameraFrontend:
             *self._tracker.observations(track), track.pose, mask.known, mask.objects)
         request = self._mapping(frame, gray, track, mask, keyframe, busy) if due else None
         return FrontendStep(placed, request, times)
+
+    def T_keyframe_cam(self, pose: PnPResult) -> Array:
+        """Pose (4, 4) of a frame relative to its keyframe, from that in the reference."""
+        return self._tracker.T_keyframe_cam(pose)
+
+    def landmarks(self, observed: Observed) -> tuple[Array, NDArray[np.float32], Mask]:
+        """
+        Return the observed landmarks of a frame.
+
+        :return: their points (n, 3) in the map, their pixels (n, 2) in the frame, and which (N,)
+            of the reference's keypoints they are
+        """
+        reference = self._tracker.reference
+        if observed.track is None or observed.keyframe is None or reference is None:
+            return np.zeros((0, 3)), np.zeros((0, 2), np.float32), np.zeros(0, bool)
+        use = observed.track.found & np.isfinite(reference.points[:, 0])
+        T_map_reference = observed.keyframe.T_map_cam @ self._tracker.T_keyframe_reference
+        return (se3.transform(T_map_reference, reference.points[use]),
+                observed.track.pixels[use], use)
+
+    def with_pose(self, observed: Observed, T_map_cam: Array, inliers: Mask, covariance: Array,
+                  rms: float) -> Observed:
+        """
+        Give a frame the pose that all cameras of a rig have together.
+
+        :param inliers: (N,) which of the reference's keypoints agree with it
+        """
+        assert observed.track is not None and observed.keyframe is not None
+        T_cam_reference = se3.normalized(
+            se3.inverse(T_map_cam) @ observed.keyframe.T_map_cam
+            @ self._tracker.T_keyframe_reference)
+        self._tracker.correct(T_cam_reference)
+        return replace(observed, track=replace(observed.track, pose=PnPResult(
+            T_cam_reference, inliers, covariance, rms)))
+
+    def without_pose(self, observed: Observed) -> Observed:
+        """Take the pose from a frame that the other cameras of its rig disagree with."""
+        return observed if observed.track is None else replace(
+            observed, track=replace(observed.track, pose=None))
 
     def lose_to_zoom(self, zoom: Zoom, name: str) -> None:
         """
@@ -307,6 +381,11 @@ class CameraFrontend:
         """
         if self._cut_at and request.frame.index < self._cut_at[-1]:
             return []
+        if request.purpose is Purpose.CARRIED:
+            if self._carried:
+                self._follow(keyframe, None)
+                self._carried = 0
+            return []
         if self._switched and request.T_reference_cam is not None:
             self._switched = False  # it is another part of the map by now
             return []
@@ -336,6 +415,8 @@ class CameraFrontend:
         """
         if request.purpose is Purpose.RELOCALISATION:
             self._relocalizer.reject(request.begin)
+        if request.purpose is Purpose.CARRIED:
+            self._carried = 0
         if request.purpose is Purpose.MAPPING and self._state is TrackingState.TRACKING:
             # Against a temporary reference the next one is not due at once
             assert self.reference is not None
@@ -464,6 +545,50 @@ class CameraFrontend:
                                      predicted.covariance, float('nan')),
             mask.known, mask.objects))
 
+    def _carry(self, observed: Observed, known: Map, busy: bool, rig: OnRig) -> FrontendStep:
+        """Give a frame the pose that the rig has by its other cameras."""
+        frame, gray = observed.frame, observed.gray
+        if rig.T_map_cam is None or rig.keyframe is None or rig.covariance is None:
+            step = self._without_pose(frame, self.masks.seen(frame, gray))[1]
+            self.cause = Cause.UNSCALED
+            return step
+        self._state, self.cause = TrackingState.TRACKING, None
+        self._relocalizer.clear()
+        self._carried += 1
+        T_keyframe_cam = se3.inverse(rig.keyframe.T_map_cam) @ rig.T_map_cam
+        mask = self.masks.of(self.masks.seen(frame, gray), self._effort.mask_period)
+        unseen = np.zeros(len(rig.keyframe.keypoints), bool)
+        placed = Placed(
+            replace(untracked(frame), keyframe=rig.keyframe.id, T_keyframe_cam=T_keyframe_cam,
+                    propagated=mask.propagated),
+            np.zeros((len(unseen), 2), np.float32), unseen,
+            PnPResult(se3.inverse(T_keyframe_cam), unseen, rig.covariance, float('nan')),
+            mask.known, mask.objects)
+        request = None
+        if not busy and self._needs_landmarks(observed):
+            request = replace(
+                self._request(Purpose.CARRIED, frame, gray, self.masks.unmapped(mask)),
+                T_reference_cam=T_keyframe_cam, reference=rig.keyframe.id,
+                covariance=rig.covariance)
+        if observed.keyframe is not None:
+            self._tracker.expect(se3.inverse(observed.keyframe.T_map_cam) @ rig.T_map_cam)
+        return FrontendStep(placed, request)
+
+    def _needs_landmarks(self, observed: Observed) -> bool:
+        """Whether a carried frame should become a keyframe, so that its camera has landmarks."""
+        self._sharpness.append(keyframes.sharpness(observed.gray))
+        if self._image_cause(observed.gray, self.masks.fixed) is not None:
+            return False
+        reference, track = self._tracker.reference, observed.track
+        if reference is None or track is None:
+            return True
+        if np.isfinite(reference.points[:, 0]).sum() >= MIN_INLIERS:
+            return self._carried > CARRIED_FRAMES
+        usable = max(len(reference.pixels), 1)
+        shift = keyframes.first_shift(track, reference, self.rectifier.tracking_camera)
+        return bool(shift > keyframes.FIRST_SHIFT_SHARE * self.rectifier.tracking_camera.width
+                    or track.found.sum() < keyframes.FIRST_OVERLAP * usable)
+
     def _is_recall_due(self, frame: Frame) -> bool:
         """Whether to try again to relocalise, where that may be in vain for long."""
         if self._recalled_ns is not None and (
@@ -553,7 +678,7 @@ class CameraFrontend:
         self._switched = False
         return replace(
             self._request(Purpose.MAPPING, frame, gray, self.masks.unmapped(mask)),
-            T_reference_cam=self._tracker.T_keyframe_cam(track.pose),
+            T_reference_cam=self._tracker.T_keyframe_cam(track.pose), reference=self.reference,
             covariance=track.pose.covariance)
 
     def _request(self, purpose: Purpose, frame: Frame, gray: Gray, moving: Mask | None = None

@@ -129,6 +129,11 @@ class KeyframeTracker:
         """What is tracked: a keyframe's keypoints, or a temporary reference."""
         return self._tracker.reference
 
+    @property
+    def T_keyframe_reference(self) -> Array:
+        """Pose (4, 4) of the reference relative to the keyframe."""
+        return self._T_keyframe_reference
+
     def T_keyframe_cam(self, pose: PnPResult) -> Array:
         """Pose (4, 4) of a frame relative to the keyframe, from that in the reference."""
         return self._T_keyframe_reference @ se3.inverse(pose.T_cam_world)
@@ -241,6 +246,15 @@ class KeyframeTracker:
         """Continue tracking from a pose (4, 4) of the reference that was found otherwise."""
         self._tracker.resume(T_cam_reference)
         self._turned = UNTURNED
+
+    def correct(self, T_cam_reference: Array) -> None:
+        """Correct the pose (4, 4) of the newest frame, which was tracked."""
+        self._tracker.correct(T_cam_reference)
+
+    def expect(self, T_keyframe_cam: Array) -> None:
+        """Search the next frame's landmarks from a pose (4, 4) that was found otherwise."""
+        self._tracker.resume(se3.inverse(T_keyframe_cam) @ self._T_keyframe_reference)
+        self._last = None
 
     def track(self, gray: Gray, keyframe: Keyframe | None = None) -> Track:
         """

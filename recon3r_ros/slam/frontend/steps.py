@@ -44,6 +44,7 @@ class Purpose(Enum):
     MAPPING = 'mapping'
     RELOCALISATION = 'relocalisation'
     RECALL = 'recall of an earlier map'
+    CARRIED = 'landmarks of a camera that its rig carries'
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,6 +162,10 @@ class Tracker:
         """Continue tracking from a pose (4, 4) of the reference that was found otherwise."""
         self._motion, self._T_cam_ref = np.eye(4), T_cam_ref
 
+    def correct(self, T_cam_ref: Array) -> None:
+        """Correct the pose (4, 4) of the reference in the newest frame."""
+        self._T_cam_ref = T_cam_ref
+
     def rescale(self, factor: float) -> None:
         """Multiply all lengths by a factor: the reference's depths have been corrected."""
         if self.reference is None or self._T_cam_ref is None:
