@@ -132,6 +132,8 @@ class Publication:
     def _forget(self) -> None:
         self._T_rosmap_map: Array | None = None
         self._upright.forget()
+        #: Whether keyframes wait for gravity
+        self._held_back = False
         self._last_pose: dict[str, tuple[int, Array]] = {}
         self._outlines: defaultdict[str, Outlines] = defaultdict(Outlines)
         self._stamp_ns = 0
@@ -188,11 +190,11 @@ class Publication:
         self._statistics.count(update)
         keyframe = update.keyframe
         before = self._gate.metric
-        unplaced_before = self._T_rosmap_map is None
         if self._gate.update(self._system.metric(self._config.scale_source)):
             self._rescale(before, keyframe)
-        elif unplaced_before and self._upright.status and not self._closed:
-            self._publish_recent(keyframe)  # they were held back until gravity was known
+        elif self._held_back and not self._closed:
+            self._publish_recent(keyframe)
+        self._held_back = bool(self._upright.status) and self._closed
         becoming = {self._system.requested_ns,
                     None if keyframe is None else keyframe.stamp_ns}
         for tracked in sorted(update.frames, key=lambda f: f.stamp_ns):

@@ -41,21 +41,18 @@ class Upright:
         #: What is known of gravity, in words
         self.status = 'unknown: outputs wait for it' if self._wanted else ''
 
-    @property
-    def failed(self) -> bool:
-        """Whether the map was published although gravity was not known."""
-        return self.status.startswith('not in use')
-
     def placed(self, T_rosmap_map: Array, stamp_ns: int) -> Array | None:
         """
         Turn the pose of a map.
 
         :param T_rosmap_map: (4, 4) without gravity
-        :param stamp_ns: of the newest image
+        :param stamp_ns: of the newest image; 0 before the first
         :return: (4, 4), or None while gravity is waited for
         """
         if not self._wanted:
             return T_rosmap_map
+        if stamp_ns == 0:
+            return None  # a map was loaded, and there is no image yet
         if self._since_ns is None:
             self._since_ns = stamp_ns
         if stamp_ns >= self._due_ns:
