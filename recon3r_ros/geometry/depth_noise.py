@@ -66,3 +66,16 @@ class DepthNoise:
 #: A depth camera: half a pixel of disparity of structured light (Khoshelham and Elberink, Sensors
 #: 2012, section 3.2), and the range in which such cameras measure well
 STRUCTURED_LIGHT = DepthNoise(0.005, 1.42e-3, 0.2, 8.0, 'depth')
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredDepth:
+    """
+    Depth of a view, with its noise.
+
+    :param depth: (H, W) float32 metres along the optical axis, NaN where unknown
+    :param noise: of these depths
+    """
+
+    depth: NDArray[np.float32]
+    noise: DepthNoise

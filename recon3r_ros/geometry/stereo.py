@@ -9,19 +9,17 @@ sees, too. Disparities are then refined by least squares, whose covariance tells
 too little texture (Ackermann 1984; Szeliski 2022, section 12.1.2): those stay unknown as well.
 
 Images of infrared rigs are matched alike. Both cameras see a projected pattern at one instant,
-where it is texture; but it moves with the rig and must not be tracked over time: a frame's own image
-should be one without it, so a rig's projector is off, or flashes for other images than those.
+where it is texture; but it moves with the rig and must not be tracked over time. So the image of a
+frame should be without it: the projector is off, or flashes for other images only.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.depth_noise import DepthNoise
+from recon3r_ros.geometry.depth_noise import DepthNoise, MeasuredDepth
 from recon3r_ros.geometry.stereo_rectification import StereoRectification
 
 Floats = NDArray[np.float32]
@@ -52,19 +50,6 @@ NOISE_FLOOR = 0.5
 _SLOPE_OF_NOISE = 2 * (3 ** 2 + 10 ** 2 + 3 ** 2) / 32 ** 2
 
 
-@dataclass(frozen=True, eq=False)
-class StereoDepth:
-    """
-    Depth of a view by stereo.
-
-    :param depth: (H, W) float32 metres along the optical axis, NaN where unknown
-    :param noise: of these depths
-    """
-
-    depth: Floats
-    noise: DepthNoise
-
-
 class StereoMatcher:
     """
     Matches the images of one rig.
@@ -85,9 +70,10 @@ class StereoMatcher:
         self._sgm = cv2.StereoSGBM.create(
             minDisparity=-1, numDisparities=self.rig.disparities, blockSize=BLOCK,
             P1=SMALL_STEP * BLOCK ** 2, P2=LARGE_STEP * BLOCK ** 2, disp12MaxDiff=-1,
-            preFilterCap=31, uniquenessRatio=UNIQUENESS, speckleWindowSize=0, mode=cv2.STEREO_SGBM_MODE_SGBM)
+            preFilterCap=31, uniquenessRatio=UNIQUENESS, speckleWindowSize=0,
+            mode=cv2.STEREO_SGBM_MODE_SGBM)
 
-    def depth(self, image: Image, other: Image) -> StereoDepth:
+    def depth(self, image: Image, other: Image) -> MeasuredDepth:
         """
         Measure the depth of the first camera's undistorted view.
 
@@ -102,7 +88,7 @@ class StereoMatcher:
         spread = float(np.sqrt(np.mean(sigma[known] ** 2))) if known.any() else WORST_SIGMA
         noise = DepthNoise.of_rig(
             spread, rig.first.fx, rig.baseline, rig.nearest, self._baseline_error)
-        return StereoDepth(rig.depth_in_view(disparity), noise)
+        return MeasuredDepth(rig.depth_in_view(disparity), noise)
 
     def disparity(self, left: Floats, right: Floats) -> tuple[Floats, Floats]:
         """
