@@ -29,6 +29,8 @@ Floats = NDArray[np.float32]
 #: Factor between the depths around a pixel, above which it is beside a step, where depths are of
 #: neither side: a surface is less than 80 degrees slanted below it
 STEP = 1.05
+#: Range of the noise of the depths around a pixel, standard deviations: that of 25 normal ones
+NOISE_RANGE = 4.0
 #: Errors of neighbouring pixels are correlated (registration to the image, calibration, a time
 #: offset): the inverse variance of a landmark's prior is limited to this, a relative error of 1 %
 MAX_INFORMATION = 1e4
@@ -48,7 +50,8 @@ def depth_on_grid(view: View, grid: Camera) -> Floats | None:
     scale = (view.camera.fx / grid.fx, view.camera.fy / grid.fy)
     around = np.ones([2 * math.ceil(s) + 1 for s in scale[::-1]], np.uint8)
     nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), around)
-    usable = view.depth_noise.usable(depth) & (cv2.dilate(depth, around) / STEP < nearest)
+    limit = STEP + NOISE_RANGE * view.depth_noise.quadratic * depth
+    usable = view.depth_noise.usable(depth) & (cv2.dilate(depth, around) / limit < nearest)
     x = (np.arange(grid.width) - grid.cx) * scale[0] + view.camera.cx
     y = (np.arange(grid.height) - grid.cy) * scale[1] + view.camera.cy
     return np.asarray(cv2.remap(depth * usable, *np.meshgrid(np.float32(x), np.float32(y)),
