@@ -106,6 +106,7 @@ class RunReport:
     :param reordered: whether the images had no order and were processed in another one
     :param skipped: one line for each cause of unusable images, with the names of the first
     :param warnings: one line each
+    :param frames_stereo: images that had a partner, of a stereo rig's second camera
     """
 
     version: str
@@ -132,6 +133,7 @@ class RunReport:
     reordered: bool
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
+    frames_stereo: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -151,6 +153,8 @@ class RunReport:
         return '\n'.join((
             f'frames     {self.frames_tracked} of {self.frames_read} tracked'
             + (f', {self.frames_skipped} skipped' if self.frames_skipped else ''),
+            *((f'stereo     {self.frames_stereo} of {self.frames_read} images had a partner',)
+              if self.frames_stereo else ()),
             *(('order      none: images were processed by their similarity',)
               if self.reordered else ()),
             f'keyframes  {self.keyframes}',

@@ -94,6 +94,7 @@ class Session:
         self._landmarks: list[int] = []
         self._warnings: list[str] = []
         self._count = 0
+        self._stereo = 0
         self._finished = False
         self._first: dict[str, Frame] = {}  # by camera, in the order of their first images
         self._alike = True
@@ -130,6 +131,7 @@ class Session:
         if self._alike:
             self._alike = np.array_equal(frame.image, first.image)
         self._count += 1
+        self._stereo += frame.stereo is not None
         if frame.mask is not None:
             self._given_masks[frame.index] = frame.mask
             while len(self._given_masks) > MAX_GIVEN:
@@ -410,7 +412,7 @@ class Session:
     def _warn_if_poor(self, unposed: list[Interval], points: int) -> None:
         if not self._first:
             self.warn('no image could be used')
-        elif self._count == 1:
+        elif self._count == 1 and not self._system.map.started:
             self.warn('only one image could be used: depth needs at least two from different '
                       'positions')
         elif self._alike:
@@ -463,7 +465,7 @@ class Session:
             interrupted=self.interrupted,
             reordered=any(image.index != i for i, image in self._images.items()),
             skipped=tuple(causes(self._sequence.skipped)),
-            warnings=(*self._sequence.notes, *self._warnings))
+            warnings=(*self._sequence.notes, *self._warnings), frames_stereo=self._stereo)
 
 
 def _median_ms(seconds: list[float]) -> float | None:
