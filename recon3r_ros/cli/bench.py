@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'static, focal, mover, rest, zoom (docs/results_static.md)')
     parser.add_argument('--mover', metavar='DAVIS_PACK', help='with --static, paste the object of '
                         'this pack, with masks/, into the images')
+    parser.add_argument('--stereo', action='store_true', help='measure depth and metric maps of '
+                        'stereo rigs instead: simulated ones, and two packs '
+                        '(docs/results_stereo.md)')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
                         'recon3r run on the kitchen instead')
     parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
@@ -88,6 +91,10 @@ def execute(arguments: argparse.Namespace) -> int:
                                      None if arguments.mover is None else Path(arguments.mover),
                                      Path(arguments.output or 'docs/results_static.md'),
                                      arguments.only)
+    if arguments.stereo:
+        from recon3r_ros.bench import stereo
+        return stereo.measure(shared / 'data',
+                              Path(arguments.output or 'docs/results_stereo.md'))
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))
