@@ -36,6 +36,8 @@ UNIQUENESS = 10
 SMALL_STEP, LARGE_STEP = 4, 16
 #: Smaller areas, pixels, whose disparities differ from those around are dropped
 SPECKLE = 100
+#: Disparities that are searched beyond the largest in images of half the size, pixels
+REACH_MARGIN = 12
 #: Half width, pixels, of the windows of least squares
 REFINED = 3
 #: Standard deviation of a disparity above which it is unknown, pixels
@@ -67,11 +69,6 @@ class StereoMatcher:
         self.rig = StereoRectification.of(camera, other, T_cam_other, nearest)
         self._baseline_error = baseline_error
         self._blurs = [_blur(c, self.rig.first.fx) for c in (camera, other)]
-        self._sgm = cv2.StereoSGBM.create(
-            minDisparity=-1, numDisparities=self.rig.disparities, blockSize=BLOCK,
-            P1=SMALL_STEP * BLOCK ** 2, P2=LARGE_STEP * BLOCK ** 2, disp12MaxDiff=-1,
-            preFilterCap=31, uniquenessRatio=UNIQUENESS, speckleWindowSize=0,
-            mode=cv2.STEREO_SGBM_MODE_SGBM)
 
     def depth(self, image: Image, other: Image) -> MeasuredDepth:
         """
@@ -100,28 +97,56 @@ class StereoMatcher:
             where unknown
         """
         right = _alike(left, right, self.rig)
-        found = self._matched(_bytes(left), _bytes(right))
-        back = self._matched_back(_bytes(right), _bytes(left))
-        found[~_agree(found, back) | ~self.rig.seen] = np.nan
-        found = _without_speckles(found)
+        images = _bytes(left), _bytes(right)
+        found = _consistent(*images, self._reach(*images))
+        found[~self.rig.seen] = np.nan
+        found = _without_speckles(found, SPECKLE)
         found[~_lands(found, self.rig.other_seen)] = np.nan
         refined, sigma = _refined(left, right, found)
         unknown = ~(sigma < WORST_SIGMA)
         refined[unknown] = sigma[unknown] = np.nan
         return refined, sigma
 
-    def _matched_back(self, right: Image, left: Image) -> Floats:
-        """Match the second image, mirrored: what was on the right is on the left."""
-        columns = self.rig.disparities  # that the search leaves out
-        mirrored = [cv2.copyMakeBorder(i[:, ::-1], 0, 0, columns, 0, cv2.BORDER_REPLICATE)
-                    for i in (right, left)]
-        return self._matched(*mirrored)[:, columns:][:, ::-1]
+    def _reach(self, left: Image, right: Image) -> int:
+        """
+        Return the number of disparities to search, a multiple of 16.
 
-    def _matched(self, left: Image, right: Image) -> Floats:
-        raw = self._sgm.compute(np.ascontiguousarray(left), np.ascontiguousarray(right))
+        Images of half the size, of which all are searched, tell how near the scene is.
+        """
+        half = [cv2.pyrDown(image) for image in (left, right)]
+        found = _without_speckles(
+            _consistent(half[0], half[1], 16 * -(-self.rig.disparities // 32)), SPECKLE // 4)
+        if not np.isfinite(found).any():
+            return self.rig.disparities
+        nearest = 2 * float(np.nanmax(found)) + REACH_MARGIN
+        return min(16 * -(-int(nearest) // 16), self.rig.disparities)
+
+
+def _consistent(left: Image, right: Image, disparities: int) -> Floats:
+    """
+    Match in both directions, (H, W) of the first image; NaN where these do not agree.
+
+    :param disparities: how many are searched, a multiple of 16
+    """
+    search = cv2.StereoSGBM.create(
+        minDisparity=-1, numDisparities=disparities, blockSize=BLOCK,
+        P1=SMALL_STEP * BLOCK ** 2, P2=LARGE_STEP * BLOCK ** 2, disp12MaxDiff=-1,
+        preFilterCap=31, uniquenessRatio=UNIQUENESS, speckleWindowSize=0,
+        mode=cv2.STEREO_SGBM_MODE_SGBM)
+
+    def matched(image: Image, other: Image) -> Floats:
+        raw = search.compute(image, other)
         found = raw.astype(np.float32) / 16
         found[raw < -16] = np.nan
         return found
+
+    found = matched(left, right)
+    # Mirrored, what was on the right is on the left; the search leaves out the first columns
+    mirrored = [cv2.copyMakeBorder(image[:, ::-1], 0, 0, disparities, 0, cv2.BORDER_REPLICATE)
+                for image in (right, left)]
+    back = matched(*mirrored)[:, disparities:][:, ::-1]
+    found[~_agree(found, np.ascontiguousarray(back))] = np.nan
+    return found
 
 
 def _blur(camera: Camera, focal: float) -> float:
@@ -174,9 +199,9 @@ def _at(field: Floats, disparity: Floats) -> Floats:
     return found
 
 
-def _without_speckles(disparity: Floats) -> Floats:
+def _without_speckles(disparity: Floats, size: int) -> Floats:
     raw = np.rint(np.nan_to_num(disparity, nan=-2.0) * 16).astype(np.int16)
-    cv2.filterSpeckles(raw, -32, SPECKLE, 16)
+    cv2.filterSpeckles(raw, -32, size, 16)
     return np.where(raw == -32, np.float32(np.nan), disparity)
 
 

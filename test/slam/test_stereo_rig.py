@@ -12,6 +12,8 @@ import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.sim import SimulatedSequence
+from recon3r_ros.slam.frontend.depth_measurement import DepthMeasurement
+from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, StereoView, TrackingState
 from simulated import as_frame, path_length, render, still_scene, TrueView
@@ -55,7 +57,15 @@ def test_a_rig_that_cannot_measure_is_tracked_as_one_camera(
         caplog: pytest.LogCaptureFixture) -> None:
     scene = still_scene(1)
     system = System(GeometricPredictor())
-    for index in (0, 1):
-        system.add(frame(scene, index, np.eye(4)))
+    useless = [frame(scene, index, np.eye(4)) for index in (0, 1)]
+    other = frame(scene, 2)
+    assert other.stereo is not None
+    for each in (*useless, replace(other, stereo=replace(
+            other.stereo, image=other.stereo.image[:100])), replace(other, camera=None)):
+        measured = DepthMeasurement(Rectifier.of(each))
+        for _ in range(2):
+            assert measured.of(each) is None
+        system.add(useless[0] if each.camera is None else each)
     assert system.state is TrackingState.INITIALISING and system.metric() is None
-    assert sum('baseline' in r.message for r in caplog.records) == 1
+    assert any('baseline' in r.message for r in caplog.records)
+    assert any('is 320x100' in r.message for r in caplog.records)

@@ -27,6 +27,7 @@ class DepthMeasurement:
         self._rectifier = rectifier
         self._rig: StereoView | None = None
         self._matcher: StereoMatcher | None = None
+        self._said = ''
 
     def of(self, frame: Frame) -> MeasuredDepth | None:
         """
@@ -39,16 +40,28 @@ class DepthMeasurement:
             return MeasuredDepth(depth, STRUCTURED_LIGHT)
         if frame.stereo is None or not self._rectifier.calibrated:
             return None
+        height, width = frame.stereo.image.shape[:2]
+        camera = frame.stereo.camera
+        if (width, height) != (camera.width, camera.height):
+            self._warn(f"the second camera's image is {width}x{height}, its calibration is for "
+                       f'{camera.width}x{camera.height}: give intrinsics of the same size')
+            return None
         if self._rig is None or not _same_rig(self._rig, frame.stereo):
             self._rig, self._matcher = frame.stereo, None
             try:
                 self._matcher = StereoMatcher(
-                    self._rectifier.source, frame.stereo.camera, frame.stereo.T_cam_other)
+                    self._rectifier.source, camera, frame.stereo.T_cam_other)
             except InputError as error:
-                _log.warning('%s: no stereo depth: %s', frame.camera_name, error)
+                self._warn(str(error))
         if self._matcher is None:
             return None
         return self._matcher.depth(frame.image, frame.stereo.image)
+
+    def _warn(self, reason: str) -> None:
+        """Say why there is no depth; once, while the reason is the same."""
+        if reason != self._said:
+            self._said = reason
+            _log.warning('no stereo depth: %s', reason)
 
 
 def _same_rig(a: StereoView, b: StereoView) -> bool:
