@@ -410,16 +410,17 @@ class Session:
         return (keyframes[-1].camera.resized(width, height) if keyframes else None), True
 
     def _warn_if_poor(self, unposed: list[Interval], points: int) -> None:
+        started = self._system.map.started
         if not self._first:
             self.warn('no image could be used')
-        elif self._count == 1 and not self._system.map.started:
+        elif self._count == 1 and not started:
             self.warn('only one image could be used: depth needs at least two from different '
                       'positions')
-        elif self._alike:
+        elif self._alike and not started:
             self.warn(f'all {self._count} images are identical: depth needs images from different '
                       'positions')
         elif not self._masks_alone:
-            if not self._system.map.started:
+            if not started:
                 self.warn('no map' if unposed else
                           'no map, but rotations: the camera only turned, or did not move')
             elif not points:

@@ -4,10 +4,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
-from recon3r_ros.bench.stereo import Measure, occluded, PAIR, pair
+import pytest
+from recon3r_ros.bench.stereo import AT_REST, at_rest, Measure, occluded, PAIR, pair
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.types import Frame, StereoView
+
+if TYPE_CHECKING:
+    from conftest import SharedData  # several folders have a conftest: not to be imported by name
 
 
 def test_occluded_pixels_are_left_of_what_is_near() -> None:
@@ -32,6 +40,8 @@ def test_targets() -> None:
     assert not Measure('a', 'b', None, 0.5).met() and Measure('a', 'b', 3.0, None).row()[4] == ''
 
 
-def test_a_real_pair(shared_data) -> None:
-    for measure in pair(shared_data.pack(PAIR)):
+@pytest.mark.parametrize('name, run', [(PAIR, pair), (AT_REST, at_rest)])
+def test_real_rigs(shared_data: SharedData, name: str, run: Callable[[Path], list[Measure]]
+                   ) -> None:
+    for measure in run(shared_data.pack(name)):
         assert measure.target is None or measure.met(), measure.row()
