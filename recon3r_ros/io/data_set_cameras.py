@@ -63,9 +63,9 @@ def kitti_rectified_camera(path: Path, number: int) -> CameraOfSize:
     :param path: the file, as in `kitti_raw_camera`
     :param number: of the camera
     """
-    def camera(width: int, height: int) -> Camera | None:
+    def camera(width: int, height: int) -> Camera | Calibration | None:
         rectified = _row(path, f'S_rect_{number:02d}', 2) == (float(width), float(height))
-        return kitti_raw_camera(path, number)(width, height) if rectified else None  # type: ignore
+        return kitti_raw_camera(path, number)(width, height) if rectified else None
     return camera
 
 
