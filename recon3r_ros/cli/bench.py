@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'this pack, with masks/, into the images')
     parser.add_argument('--imu', action='store_true', help='measure gravity, and fast turns with '
                         'and without a gyroscope, instead (docs/results_imu.md)')
+    parser.add_argument('--stereo', action='store_true', help='measure depth and metric maps of '
+                        'stereo rigs instead: simulated ones, and two packs '
+                        '(docs/results_stereo.md)')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
                         'recon3r run on the kitchen instead')
     parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
@@ -93,6 +96,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.imu:
         from recon3r_ros.bench import imu
         return imu.measure(shared / 'data', Path(arguments.output or 'docs/results_imu.md'))
+    if arguments.stereo:
+        from recon3r_ros.bench import stereo
+        return stereo.measure(shared / 'data',
+                              Path(arguments.output or 'docs/results_stereo.md'))
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))

@@ -107,6 +107,7 @@ class RunReport:
     :param reordered: whether the images had no order and were processed in another one
     :param skipped: one line for each cause of unusable images, with the names of the first
     :param warnings: one line each
+    :param frames_stereo: images that had a partner, of a stereo rig's second camera
     """
 
     version: str
@@ -134,6 +135,7 @@ class RunReport:
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
     gravity: str = ''
+    frames_stereo: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -153,6 +155,8 @@ class RunReport:
         return '\n'.join((
             f'frames     {self.frames_tracked} of {self.frames_read} tracked'
             + (f', {self.frames_skipped} skipped' if self.frames_skipped else ''),
+            *((f'stereo     {self.frames_stereo} of {self.frames_read} images had a partner',)
+              if self.frames_stereo else ()),
             *(('order      none: images were processed by their similarity',)
               if self.reordered else ()),
             f'keyframes  {self.keyframes}',

@@ -38,6 +38,12 @@ DIR is one of
   - a sequence of TUM RGB-D, EuRoC, KITTI (odometry or raw), 7-Scenes or ScanNet, as it is
     published, or its folder of images. Of several cameras the first is taken, of KITTI the left
     one in colour; give the folder of another. Stamps and intrinsics that come with it are used.
+    The second camera of EuRoC and the right one of KITTI are used with it, as a stereo rig
+  - a pack of a stereo rig: a folder with left/, right/, rig.json, and optionally frames.txt
+Stereo gives metres, and starts the map at the first instant. Right images have the names of the
+left ones, in EuRoC their stamps, within 5 ms; images without a partner are used alone. rig.json
+holds left and right, each as camera.json, and T_left_right, 4x4 rows, the pose of the right camera
+in the left one's frame, metres.
 Images of another size than most are skipped. Images without order, up to 1000 photographs, are
 processed by their similarity; results keep the order of the input.
 
@@ -112,6 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'NAME, where there is one: 16-bit millimetres along the optical axis, '
                         '0 where unknown, registered to the image. It starts the map at once and '
                         'gives metres. That of TUM RGB-D is found by itself')
+    parser.add_argument('--no-stereo', action='store_true', help='use the first camera of a '
+                        'stereo rig alone')
     parser.add_argument('--mask', metavar='FILE', help='image that is not black where every image '
                         "shows the robot's own body, or anything else that is fixed to the "
                         'camera')
@@ -165,7 +173,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,
             not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
-            tuple(arguments.camera_info_topic), arguments.depth)
+            tuple(arguments.camera_info_topic), arguments.depth, not arguments.no_stereo)
         if isinstance(sequence, ImageFolder):
             sequence = ordered(sequence)
         sequence = _with_imu(sequence, arguments)

@@ -95,6 +95,7 @@ class Session:
         self._landmarks: list[int] = []
         self._warnings: list[str] = []
         self._count = 0
+        self._stereo = 0
         self._finished = False
         self._first: dict[str, Frame] = {}  # by camera, in the order of their first images
         self._alike = True
@@ -131,6 +132,7 @@ class Session:
         if self._alike:
             self._alike = np.array_equal(frame.image, first.image)
         self._count += 1
+        self._stereo += frame.stereo is not None
         if frame.mask is not None:
             self._given_masks[frame.index] = frame.mask
             while len(self._given_masks) > MAX_GIVEN:
@@ -436,16 +438,17 @@ class Session:
         return (keyframes[-1].camera.resized(width, height) if keyframes else None), True
 
     def _warn_if_poor(self, unposed: list[Interval], points: int) -> None:
+        started = self._system.map.started
         if not self._first:
             self.warn('no image could be used')
-        elif self._count == 1:
+        elif self._count == 1 and not started:
             self.warn('only one image could be used: depth needs at least two from different '
                       'positions')
-        elif self._alike:
+        elif self._alike and not started:
             self.warn(f'all {self._count} images are identical: depth needs images from different '
                       'positions')
         elif not self._masks_alone:
-            if not self._system.map.started:
+            if not started:
                 self.warn('no map' if unposed else
                           'no map, but rotations: the camera only turned, or did not move')
             elif not points:
@@ -492,7 +495,7 @@ class Session:
             interrupted=self.interrupted,
             reordered=any(image.index != i for i, image in self._images.items()),
             skipped=tuple(causes(self._sequence.skipped)),
-            warnings=(*self._sequence.notes, *self._warnings))
+            warnings=(*self._sequence.notes, *self._warnings), frames_stereo=self._stereo)
 
 
 def _median_ms(seconds: list[float]) -> float | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.calibrations import Calibration, read_calibration
@@ -52,6 +54,29 @@ def kitti_raw_camera(path: Path, number: int) -> CameraOfSize:
         K = _row(path, f'K_{number:02d}', 9)
         return Camera(width, height, K[0], K[4], K[2], K[5], _row(path, f'D_{number:02d}', 5))
     return camera
+
+
+def kitti_rectified_camera(path: Path, number: int) -> CameraOfSize:
+    """
+    Return the reader of a calib_cam_to_cam.txt of KITTI raw data; None for unrectified images.
+
+    :param path: the file, as in `kitti_raw_camera`
+    :param number: of the camera
+    """
+    def camera(width: int, height: int) -> Camera | Calibration | None:
+        rectified = _row(path, f'S_rect_{number:02d}', 2) == (float(width), float(height))
+        return kitti_raw_camera(path, number)(width, height) if rectified else None
+    return camera
+
+
+def kitti_projection(path: Path, key: str) -> NDArray[np.float64]:
+    """
+    Return a projection matrix (3, 4) of KITTI's rectified cameras; its origin is camera 0.
+
+    :param path: calib.txt or calib_cam_to_cam.txt
+    :param key: of its line
+    """
+    return np.array(_row(path, key, 12)).reshape(3, 4)
 
 
 def scannet_camera(path: Path) -> CameraOfSize:

@@ -22,6 +22,7 @@ from recon3r_ros.io.depths import DepthImages
 from recon3r_ros.io.exif import focal_prior
 from recon3r_ros.io.layouts import find_images
 from recon3r_ros.io.listing import Entry
+from recon3r_ros.io.rigs import open_partner, Partner, PartnerImages
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame
@@ -58,6 +59,7 @@ class ImageFolder(PrefetchedSequence):
         self._originals: dict[int, Entry] = {}
         self._tone_map = tone_map
         self._depths = depths
+        self._partner: PartnerImages | None = None
         self._camera: Camera | None = None
         self._focal_prior: float | None = None
         self._size: tuple[int, ...] = ()
@@ -124,6 +126,15 @@ class ImageFolder(PrefetchedSequence):
             f'{self.skipped[0]}'
         )
 
+    def pair_with(self, partner: Partner) -> None:
+        """
+        Take what a rig's second camera saw with each image; after `settle`, with intrinsics.
+
+        :raises InputError: where the rig cannot be used
+        """
+        if self._camera is not None:
+            self._partner = open_partner(partner, self._entries, self._camera, self.note)
+
     def _sizes(self) -> dict[int, tuple[int, int]]:
         """Return (width, height) by index of up to so many images, from their headers."""
         step = -(-len(self._entries) // _SAMPLE)
@@ -144,7 +155,9 @@ class ImageFolder(PrefetchedSequence):
                 continue
             yield Frame(image, entry.stamp_ns, entry.path.stem, entry.index, self._camera,
                         focal_prior=self._focal_prior, depth=None if self._depths is None
-                        else self._depths.of(entry.path.stem))
+                        else self._depths.of(entry.path.stem),
+                        stereo=None if self._partner is None
+                        else self._partner.of(entry.path.stem))
 
     def _decode(self, entry: Entry) -> NDArray[np.uint8] | None:
         """Return the pixels, or None after recording the reason."""
@@ -168,6 +181,7 @@ def open_image_folder(
     calibrated: bool = True,
     fps: float = 30.0,
     depth: str | Path | None = None,
+    stereo: bool = True,
 ) -> ImageFolder:
     """
     Open a folder of images, a pack, or a sequence of a data set; see `layouts`.
@@ -179,6 +193,7 @@ def open_image_folder(
     :param fps: rate that gives stamps where there are none
     :param depth: folder of depth images, see `DepthImages.named`, instead of those that come with
         the images
+    :param stereo: False uses the first camera of a rig alone
     :raises InputError: where there is nothing to read or the parts are inconsistent
     """
     check_fps(fps)
@@ -203,4 +218,6 @@ def open_image_folder(
     else:
         sequence.settle(
             found.camera if calibrated else None, str(found.calibration), exif=calibrated)
+    if stereo and found.partner is not None:
+        sequence.pair_with(found.partner)
     return sequence

@@ -10,7 +10,7 @@ To add one, add it to `DATA_SETS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 import logging
 from pathlib import Path
@@ -21,6 +21,7 @@ from recon3r_ros.io.data_set_cameras import (
     CameraOfSize,
     kitti_camera,
     kitti_raw_camera,
+    kitti_rectified_camera,
     scannet_camera,
 )
 from recon3r_ros.io.listing import (
@@ -38,6 +39,7 @@ from recon3r_ros.io.listing import (
     read_lines,
     report_left_out,
 )
+from recon3r_ros.io.rigs import euroc_partner, kitti_partner, pack_camera, pack_partner, Partner
 from recon3r_ros.io.stamps import parse_seconds
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class ImageSet:
     :param calibration: file of the intrinsics; None where there is none
     :param camera: reads it
     :param depths: lists depth images in the order of their stamps; None where there are none
+    :param partner: second camera of a stereo rig; None where there is none
     """
 
     folder: Path
@@ -69,6 +72,7 @@ class ImageSet:
     calibration: Path | None = None
     camera: CameraOfSize | None = None
     depths: Callable[[], list[Entry]] | None = None
+    partner: Partner | None = None
 
 
 Layout = Callable[[Path, float], Iterator[ImageSet]]
@@ -84,7 +88,7 @@ def find_images(folder: Path, fps: float) -> ImageSet:
     :param fps: images a second, where they have no stamps
     :raises InputError: where there are no images, or several folders of images to choose from
     """
-    known = next(_pack(folder, fps), None)
+    known = next(_rig_pack(folder, fps), None) or next(_pack(folder, fps), None)
     if known is not None:
         return known
     data_set = next(_of_data_set(folder, fps), None)
@@ -125,7 +129,8 @@ def _below(folder: Path, fps: float, depth: int) -> list[Path]:
 def _is_known(folder: Path, fps: float) -> bool:
     """Whether a folder is a pack or of a data set; False for one that cannot be read."""
     try:
-        return any(True for layout in (_pack, *DATA_SETS.values()) for _ in layout(folder, fps))
+        return any(True for layout in (_rig_pack, _pack, *DATA_SETS.values())
+                   for _ in layout(folder, fps))
     except OSError:
         return False
 
@@ -139,7 +144,9 @@ def _of_data_set(folder: Path, fps: float) -> Iterator[tuple[str, ImageSet]]:
         for name, layout in DATA_SETS.items():
             for found in layout(parent, fps):
                 if found.images.is_relative_to(folder.absolute()):
-                    yield name, found
+                    alone = found.partner is not None and not (
+                        found.partner.images.is_relative_to(folder.absolute()))
+                    yield name, replace(found, partner=None) if alone else found
 
 
 def _plain(folder: Path, fps: float) -> list[Entry]:
@@ -161,6 +168,18 @@ def _pack(folder: Path, fps: float) -> Iterator[ImageSet]:
     entries = partial(_plain, images, fps) if stamps is None else partial(listed, stamps, images)
     yield ImageSet(folder, images, entries, stamps,
                    *_optional(calibration, _of_any_size(calibration)))
+
+
+def _rig_pack(folder: Path, fps: float) -> Iterator[ImageSet]:
+    """Find left/, right/ and rig.json; frames.txt has the stamps of both."""
+    images, others, rig = folder / 'left', folder / 'right', folder / 'rig.json'
+    if not (rig.is_file() and has_images(images)):
+        return
+    listing = folder / 'frames.txt'
+    stamps = listing if listing.is_file() else None
+    entries = partial(_plain, images, fps) if stamps is None else partial(listed, stamps, images)
+    yield ImageSet(folder, images, entries, stamps, rig, pack_camera(rig, 'left'),
+                   partner=pack_partner(rig, others) if has_images(others) else None)
 
 
 def _optional(calibration: Path, camera: CameraOfSize
@@ -188,15 +207,29 @@ def tum_rgbd(folder: Path, fps: float) -> Iterator[ImageSet]:
 def euroc(folder: Path, fps: float) -> Iterator[ImageSet]:
     """Find mav0/cam0/ or cam0/ with data/, data.csv (nanoseconds, name) and sensor.yaml."""
     outer = folder / 'mav0' if (folder / 'mav0').is_dir() else folder
-    for camera in (*sorted(outer.glob('cam[0-9]')), folder):
-        images, listing = camera / 'data', camera / 'data.csv'
-        calibration = camera / 'sensor.yaml'
-        stamps = listing if _has_stamps(listing) else None
-        if has_images(images) and (stamps is not None or calibration.is_file()):
-            entries = (partial(_named_by_stamps, images, fps) if stamps is None or is_empty(stamps)
-                       else partial(listed, stamps, images, parse_nanoseconds, ','))
-            yield ImageSet(camera, images, entries, stamps,
-                           *_optional(calibration, _of_any_size(calibration)))
+    found = [image_set for camera in (*sorted(outer.glob('cam[0-9]')), folder)
+             for image_set in _euroc_camera(camera, fps)]
+    for number, image_set in enumerate(found):
+        first = image_set.calibration
+        # Of the first camera alone: whoever gives the folder of another one wants that one
+        others = [o for o in found[1:] if number == 0 and o.calibration is not None]
+        if first is None or not others or others[0].calibration is None:
+            yield image_set
+        else:
+            yield replace(image_set, partner=euroc_partner(
+                first, others[0].calibration, others[0].entries))
+
+
+def _euroc_camera(camera: Path, fps: float) -> Iterator[ImageSet]:
+    """Find data/, data.csv and sensor.yaml of a camera."""
+    images, listing = camera / 'data', camera / 'data.csv'
+    calibration = camera / 'sensor.yaml'
+    stamps = listing if _has_stamps(listing) else None
+    if has_images(images) and (stamps is not None or calibration.is_file()):
+        entries = (partial(_named_by_stamps, images, fps) if stamps is None or is_empty(stamps)
+                   else partial(listed, stamps, images, parse_nanoseconds, ','))
+        yield ImageSet(camera, images, entries, stamps,
+                       *_optional(calibration, _of_any_size(calibration)))
 
 
 def _has_stamps(listing: Path) -> bool:
@@ -226,9 +259,19 @@ def kitti_odometry(folder: Path, fps: float) -> Iterator[ImageSet]:
         intrinsics = _optional(calibration, kitti_camera(calibration, number))
         if times.is_file():
             yield ImageSet(folder, images, partial(numbered, images, times, parse_seconds), times,
-                           *intrinsics)
+                           *intrinsics, partner=_right_of(folder, calibration, number))
         elif calibration.is_file():
-            yield ImageSet(folder, images, partial(_plain, images, fps), None, *intrinsics)
+            yield ImageSet(folder, images, partial(_plain, images, fps), None, *intrinsics,
+                           partner=_right_of(folder, calibration, number))
+
+
+def _right_of(folder: Path, calibration: Path, number: int) -> Partner | None:
+    """Return the right camera of a left one of KITTI odometry, 0 or 2."""
+    images = folder / f'image_{number + 1}'
+    if number not in (0, 2) or not calibration.is_file() or not has_images(images):
+        return None
+    return kitti_partner(calibration, 'P{}', number, number + 1, images,
+                         kitti_camera(calibration, number + 1))
 
 
 def kitti_raw(folder: Path, fps: float) -> Iterator[ImageSet]:
@@ -239,7 +282,17 @@ def kitti_raw(folder: Path, fps: float) -> Iterator[ImageSet]:
         stamps = images.parent / 'timestamps.txt'
         if stamps.is_file() and has_images(images):
             yield ImageSet(folder, images, partial(numbered, images, stamps, parse_date), stamps,
-                           *_optional(calibration, kitti_raw_camera(calibration, number)))
+                           *_optional(calibration, kitti_raw_camera(calibration, number)),
+                           partner=_right_of_raw(folder, calibration, number))
+
+
+def _right_of_raw(folder: Path, calibration: Path, number: int) -> Partner | None:
+    """Return the right camera of a left one of KITTI raw, 0 or 2; images that are rectified."""
+    images = folder / f'image_{number + 1:02d}' / 'data'
+    if number not in (0, 2) or not calibration.is_file() or not has_images(images):
+        return None
+    return kitti_partner(calibration, 'P_rect_{:02d}', number, number + 1, images,
+                         kitti_rectified_camera(calibration, number + 1))
 
 
 def scannet(folder: Path, fps: float) -> Iterator[ImageSet]:

@@ -6,15 +6,21 @@ Packs: a sequence in a folder, with ground truth, for the recon3r command and ot
 Layout: images/NAME.png, frames.txt (stamp image), camera.json, groundtruth.txt (TUM: stamp
 tx ty tz qx qy qz qw, camera-to-world), depth/NAME.png (16-bit millimetres), masks/NAME.png
 (255 = dynamic); stamps in seconds.
+
+Of a stereo rig images/ is left/, and right/NAME.png lies beside it; rig.json stands for
+camera.json and holds left and right, each like that, and T_left_right, the right camera's pose in
+the left one's frame, metres. All else is of the left camera.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import repeat
 import json
 import os
 from pathlib import Path
 import shutil
-from typing import Callable, Iterator, Protocol
+from typing import Callable, Iterable, Iterator, Protocol
 
 import cv2
 import numpy as np
@@ -61,14 +67,29 @@ class TrueSequence(Protocol):
     def __iter__(self) -> Iterator[TrueFrame]: ...
 
 
+@dataclass(frozen=True, eq=False)
+class SecondCamera:
+    """
+    The second camera of a stereo rig.
+
+    :param sequence: its images, of the same instants
+    :param T_cam_other: (4, 4) its pose in the first one's frame, metres
+    """
+
+    sequence: TrueSequence
+    T_cam_other: NDArray[np.float64]
+
+
 def write_pack(sequence: TrueSequence, folder: str | Path,
-               progress: Callable[[int, int], None] | None = None) -> None:
+               progress: Callable[[int, int], None] | None = None,
+               second: SecondCamera | None = None) -> None:
     """
     Write a sequence with its ground truth into a folder, which appears only once it is complete.
 
     :param sequence: the frames
     :param folder: a path that does not exist yet, or an empty folder
     :param progress: called after each frame with the frames done and their total
+    :param second: of a stereo rig; None for one camera
     :raises OutputError: if the folder is not empty or cannot be written
     """
     folder = Path(folder)
@@ -76,12 +97,16 @@ def write_pack(sequence: TrueSequence, folder: str | Path,
         raise OutputError(f'{folder}: exists and is not empty')
     partial = folder.with_name(f'.{folder.name}.partial-{os.getpid()}')
     try:
-        for name in ('images', 'depth', 'masks'):
+        images = 'images' if second is None else 'left'
+        for name in (images, 'depth', 'masks', *(() if second is None else ('right',))):
             (partial / name).mkdir(parents=True)
         frames, poses = [], []
-        for frame in sequence:
+        others: Iterable[TrueFrame | None] = repeat(None) if second is None else second.sequence
+        for frame, other in zip(sequence, others):
             name = f'{frame.index:06d}.png'
-            write_png(partial / 'images' / name, frame.image)
+            write_png(partial / images / name, frame.image)
+            if other is not None:
+                write_png(partial / 'right' / name, other.image)
             millimetres = np.rint(frame.depth * _MILLIMETRES).clip(0, 65535).astype(np.uint16)
             write_png(partial / 'depth' / name, millimetres)
             write_png(partial / 'masks' / name, frame.motion_mask.astype(np.uint8) * 255)
@@ -92,7 +117,14 @@ def write_pack(sequence: TrueSequence, folder: str | Path,
                 progress(frame.index + 1, len(sequence))
         _write_lines(partial / 'frames.txt', frames)
         _write_lines(partial / 'groundtruth.txt', poses)
-        _write_lines(partial / 'camera.json', [_camera_json(sequence.camera)])
+        if second is None:
+            _write_lines(partial / 'camera.json',
+                         [json.dumps(_intrinsics(sequence.camera), indent=2)])
+        else:
+            _write_lines(partial / 'rig.json', [json.dumps({
+                'left': _intrinsics(sequence.camera),
+                'right': _intrinsics(second.sequence.camera),
+                'T_left_right': second.T_cam_other.tolist()}, indent=2)])
         partial.replace(folder)
     except OSError as error:
         raise OutputError(f'{folder}: cannot be written: {error}') from error
@@ -105,10 +137,9 @@ def _tum_pose(frame: TrueFrame) -> str:
     return ' '.join(f'{value:.9f}' for value in (*frame.T_world_cam[:3, 3], *quat_xyzw))
 
 
-def _camera_json(camera: Camera) -> str:
+def _intrinsics(camera: Camera) -> dict[str, object]:
     names = ('width', 'height', 'fx', 'fy', 'cx', 'cy')
-    return json.dumps({**{name: getattr(camera, name) for name in names}, 'distortion': []},
-                      indent=2)
+    return {**{name: getattr(camera, name) for name in names}, 'distortion': []}
 
 
 def write_png(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16]) -> None:

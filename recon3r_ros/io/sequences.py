@@ -25,6 +25,7 @@ def open_sequence(
     image_topics: tuple[str, ...] = (),
     camera_info_topics: tuple[str, ...] = (),
     depth: str | Path | None = None,
+    stereo: bool = True,
 ) -> Sequence:
     """
     Open exactly one of a folder of images, a video and a bag.
@@ -40,6 +41,7 @@ def open_sequence(
     :param camera_info_topics: topics of their intrinsics in the bag, in the same order; none to
         take those that belong to the images
     :param depth: folder of depth images NAME.png, for a folder of images
+    :param stereo: False uses the first camera of a rig in such a folder alone
     :raises InputError: where the input cannot be used
     """
     given = [source for source in (images, video, bag) if source is not None]
@@ -49,7 +51,7 @@ def open_sequence(
             'a bag'
         )
     if images is not None:
-        return open_image_folder(images, camera, calibrated, fps, depth)
+        return open_image_folder(images, camera, calibrated, fps, depth, stereo)
     if depth is not None:
         raise InputError(f'{depth}: depth images need a folder of images, and {given[0]} is none')
     if video is not None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.depth_noise import DepthNoise, STRUCTURED_LIGHT
 from recon3r_ros.models.registry import Window
 
 
@@ -46,6 +47,7 @@ class View:
         what is fixed to the camera; no keypoints lie there. None for nothing
     :param depth: (H, W) float32 measured along the optical axis, metres, NaN where unknown; None
         where it was not measured
+    :param depth_noise: of `depth`, by what measured it
     :param pose: prior from tracking; None where unknown
     """
 
@@ -55,6 +57,7 @@ class View:
     moving: NDArray[np.bool_] | None = None
     excluded: NDArray[np.bool_] | None = None
     depth: NDArray[np.float32] | None = None
+    depth_noise: DepthNoise = STRUCTURED_LIGHT
     pose: PosePrior | None = None
 
 

@@ -16,7 +16,7 @@ from recon3r_ros.sim.trajectories import TRAJECTORIES
 Array = NDArray[np.float64]
 
 _PURPOSES = ('room', 'camera', 'movers', 'furniture', 'materials', 'textures', 'sensor',
-             'post', 'imu')
+             'post', 'imu', 'second sensor')
 
 
 @dataclass(frozen=True)

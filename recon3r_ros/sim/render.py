@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Iterator
 
@@ -73,6 +74,7 @@ class SimulatedSequence:
 
     def __init__(self, config: SceneConfig, device: str | torch.device = 'cpu') -> None:
         self.config = config
+        self._sensor = 'sensor'
         self.camera: Camera = config.camera
         self.scene: Scene = build_scene(config)
         self._device = torch.device(device)
@@ -124,6 +126,17 @@ class SimulatedSequence:
                               depth.cpu().numpy(), self._T_world_cam[index].copy(),
                               moving.cpu().numpy(), seen_object.cpu().numpy())
 
+    def seen_by(self, T_cam_other: Array) -> SimulatedSequence:
+        """
+        Return the sequence of a rig's second camera, which has noise of its own.
+
+        :param T_cam_other: (4, 4) its pose in the camera's frame, metres
+        """
+        other = copy(self)
+        other._T_world_cam = self._T_world_cam @ T_cam_other
+        other._sensor = 'second sensor'
+        return other
+
     def _rays(self, samples: int) -> Rays:
         camera = self.camera
 
@@ -173,7 +186,7 @@ class SimulatedSequence:
     def _expose(self, color: Tensor, index: int) -> NDArray[np.uint8]:
         values = color.mul_(_EXPOSURE).sqrt_().mul_(255.0)
         if self.config.noise > 0:
-            rng = self.config.generator('sensor', index)
+            rng = self.config.generator(self._sensor, index)
             grain = rng.standard_normal(values.shape, dtype=np.float32)
             values += torch.from_numpy(grain).to(self._device) * self.config.noise
         image = values.round_().clamp_(0.0, 255.0).to(torch.uint8)

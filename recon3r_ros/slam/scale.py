@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Metric scale of the map: by the robot's odometry, a depth camera, or a metric network.
+Metric scale of the map: by the robot's odometry, a depth camera, a stereo rig, or a network.
 
 All are robust means of ratios of lengths. Ratios are compared by their logarithms, so that twice
 too long and half as long are errors of one size.
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry.depth_noise import DepthNoise, STRUCTURED_LIGHT
 from recon3r_ros.slam.types import Frame, Keyframe, Map, MetricScale
 
 Array = NDArray[np.float64]
@@ -26,12 +27,8 @@ MAX_CHORDS, MIN_CHORDS = 200, 5
 MAX_DURATION_NS = 20_000_000_000
 #: Relative error of odometry that no number of pieces averages out: wheels' radii
 ODOMETRY_FLOOR = 0.01
-#: Relative error of a depth camera, likewise
-DEPTH_FLOOR = 0.005
 #: Relative error of a network's metres, likewise: scenes unlike those it was trained on
 MODEL_FLOOR = 0.1
-#: Depths (metres) that a depth camera measures well
-NEAREST, FARTHEST = 0.2, 8.0
 #: Pixels of a keyframe that it takes, and inverse variance of their relative depths in the map
 MIN_PIXELS, MIN_CONFIDENCE = 200, 25.0
 #: Keyframes whose ratio is kept, the newest ones
@@ -98,25 +95,28 @@ class OdometryScale:
 
 
 class DepthScale:
-    """Compares depths in the map with those that a depth camera measures."""
+    """Compares depths in the map with those that a depth camera, or a stereo rig, measures."""
 
     def __init__(self) -> None:
         self._ratios: dict[int, tuple[float, float]] = {}
         self._estimate: MetricScale | None = None
 
-    def add(self, depth: NDArray[np.float32], keyframe: Keyframe) -> None:
+    def add(self, depth: NDArray[np.float32], keyframe: Keyframe,
+            noise: DepthNoise = STRUCTURED_LIGHT) -> None:
         """
         Add a keyframe whose depth was measured; one that is known already is replaced.
 
         :param depth: (H, W) metres along the optical axis, NaN or 0 where unknown: the keyframe's
             view in any size
+        :param noise: of depths by this source; its floor is an error that no number of keyframes
+            averages out
         """
         height, width = keyframe.inverse_depth.shape
         rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(int)
         cols = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(int)
         measured = depth[np.ix_(rows, cols)].astype(np.float64)
         with np.errstate(invalid='ignore'):
-            use = ((measured > NEAREST) & (measured < FARTHEST) & (keyframe.inverse_depth > 0)
+            use = (noise.usable(measured) & (keyframe.inverse_depth > 0)
                    & (keyframe.confidence > MIN_CONFIDENCE) & ~keyframe.mask)
         if use.sum() < MIN_PIXELS:
             return
@@ -132,7 +132,7 @@ class DepthScale:
         # A few keyframes may agree by chance
         sigma = max(sigma, float(np.median(spreads)) / np.sqrt(_PIECES * len(values)))
         self._estimate = MetricScale(
-            float(np.exp(value)), float(np.hypot(sigma, DEPTH_FLOOR)), 'depth')
+            float(np.exp(value)), float(np.hypot(sigma, noise.floor)), noise.source)
 
     @property
     def estimate(self) -> MetricScale | None:
@@ -194,28 +194,31 @@ class ScaleSources:
     def __init__(self, saved: MetricScale | None = None) -> None:
         self._saved = saved
         self._odometry = OdometryScale()
-        self._depth = DepthScale()
-        self._measured: dict[int, NDArray[np.float32]] = {}
+        self._depths: dict[str, DepthScale] = {}
+        self._measured: dict[int, tuple[NDArray[np.float32], DepthNoise]] = {}
 
     def add_pose(self, frame: Frame, T_map_cam: Array) -> None:
         """Compare a frame's pose (4, 4), map units, with the odometry that came with it."""
         if frame.T_odom_cam is not None:
             self._odometry.add(frame.stamp_ns, frame.T_odom_cam[:3, 3], T_map_cam[:3, 3])
 
-    def add_depth(self, keyframe: int, depth: NDArray[np.float32] | None, known: Map) -> None:
+    def add_depth(self, keyframe: int, depth: NDArray[np.float32] | None, known: Map,
+                  noise: DepthNoise = STRUCTURED_LIGHT) -> None:
         """
         Compare measured depths with the map's, which come with later keyframes, or change.
 
         :param keyframe: id of a new one
         :param depth: (H, W) measured with it, metres, NaN where unknown; None where it was not
+        :param noise: of that depth
         """
         if depth is not None:
-            self._measured[keyframe] = depth
+            self._measured[keyframe] = depth, noise
         while len(self._measured) > MAX_MEASURED:
             del self._measured[next(iter(self._measured))]
-        for i, measured in self._measured.items():
+        for i, (measured, noise) in self._measured.items():
             if i in known.keyframes:
-                self._depth.add(measured, known.keyframes[i])
+                self._depths.setdefault(noise.source, DepthScale()).add(
+                    measured, known.keyframes[i], noise)
 
     def interrupt(self) -> None:
         """End the present chord: tracking was lost, or the map was corrected."""
@@ -225,19 +228,22 @@ class ScaleSources:
         """
         Metres per map unit, where known.
 
-        :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
+        :param source: 'odometry', 'depth', 'rig', 'model', 'none', or 'auto' for the most
+            certain one
         :param model: what metric predictions say
         """
         if source == 'none':
             return None
-        return choose(source, self._odometry.estimate, self._depth.estimate, model) or self._saved
+        depths = (depth.estimate for depth in self._depths.values())
+        return choose(source, self._odometry.estimate, *depths, model) or self._saved
 
 
 def choose(source: str, *estimates: MetricScale | None) -> MetricScale | None:
     """
     Take the estimate of a source.
 
-    :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
+    :param source: 'odometry', 'depth', 'rig', 'model', 'none', or 'auto' for the most
+            certain one
     :param estimates: of all sources
     """
     known = [e for e in estimates if e is not None and source in ('auto', e.source)]

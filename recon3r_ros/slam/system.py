@@ -428,7 +428,8 @@ class System:
         """
         Metres per map unit, where known.
 
-        :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
+        :param source: 'odometry', 'depth', 'rig', 'model', 'none', or 'auto' for the most
+            certain one
         """
         return self._atlas.scale.metric(source, self.map.metric)
 
@@ -535,7 +536,8 @@ class System:
         made, known = self._executor.call(
             Mapper.start, untracked(request.frame), request.view, request.gray).result()
         self._atlas.take(known)
-        self._atlas.scale.add_depth(made, request.view.depth, known)
+        self._atlas.scale.add_depth(
+            made, request.view.depth, known, request.view.depth_noise)
         keyframe = self.map.keyframes[made]
         frontend.start(keyframe, request.frame, self.map)
         if not self.map.started:
@@ -576,7 +578,8 @@ class System:
         frontend.refocus(known.focal_factor)
         if request.purpose is Purpose.FIRST_PAIR:
             return self._begin(frontend, request, made)
-        self._atlas.scale.add_depth(made, request.view.depth, known)
+        self._atlas.scale.add_depth(
+            made, request.view.depth, known, request.view.depth_noise)
         if known.scales != {**before.scales, made: known.scale_of(made)}:
             self._atlas.scale.interrupt()  # a loop has been closed
         keyframe, found = known.keyframes[made], []
@@ -631,7 +634,8 @@ class System:
             self._atlas.take(self._executor.call(Mapper.take_back_first_pair).result()[1])
             frontend.refocus(self.map.focal_factor)
             return self._reject(frontend, request)
-        self._atlas.scale.add_depth(made, request.view.depth, self.map)
+        self._atlas.scale.add_depth(
+            made, request.view.depth, self.map, request.view.depth_noise)
         posed = [self._record(frontend, p) for p in placed]
         if not any(p.index == request.frame.index for p in posed):
             posed.append(self._record_keyframe(self.map.keyframes[made]))

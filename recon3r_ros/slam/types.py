@@ -364,7 +364,8 @@ class MetricScale:
 
     :param value: metres per map unit
     :param sigma: standard deviation of the value's logarithm: its relative error
-    :param source: what estimated it: 'odometry', 'depth' or 'model'
+    :param source: what estimated it: 'odometry', 'depth' of a depth camera, 'rig' of two cameras,
+        or 'model'
     """
 
     value: float

@@ -46,14 +46,15 @@ SENSOR = euroc_sensor((64, 48), (50.5, 51.5, 30.5, 23.5), (-0.28, 0.07, 0.0002, 
 def euroc(tmp_path, pictures):
     """Write a sequence of EuRoC, with two cameras."""
     folder = tmp_path / 'V1_01_easy'
-    for name, first in (('cam0', 50.5), ('cam1', 60.5)):
+    for name, first, x in (('cam0', 50.5, '0.0'), ('cam1', 60.5, '0.11')):
         camera = folder / 'mav0' / name
         pictures(camera / 'data', '1403715273262142976.png', '1403715273312143104.png')
         (camera / 'data.csv').write_text(
             '#timestamp [ns],filename\r\n'
             '1403715273262142976,1403715273262142976.png\r\n'
             '1403715273312143104,1403715273312143104.png\r\n')
-        (camera / 'sensor.yaml').write_text(SENSOR.replace('50.5', str(first)))
+        (camera / 'sensor.yaml').write_text(SENSOR.replace('50.5', str(first)).replace(
+            '[1.0, 0.0, 0.0, 0.0,', f'[1.0, 0.0, 0.0, {x},'))
     return folder
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from PIL import Image
 import pytest
 from recon3r_ros.errors import OutputError
+from recon3r_ros.geometry.se3 import from_rt, so3_exp
 from recon3r_ros.io.calibrations import read_calibration
-from recon3r_ros.io.packs import write_pack
+from recon3r_ros.io.image_folder import open_image_folder
+from recon3r_ros.io.packs import SecondCamera, write_pack
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from scipy.spatial.transform import Rotation
 
@@ -51,6 +53,23 @@ def test_round_trip(sequence: SimulatedSequence, tmp_path: Path) -> None:
         mask = read(folder / 'masks' / name)
         assert set(np.unique(mask)) <= {0, 255}
         assert np.array_equal(mask == 255, frame.motion_mask)
+
+
+def test_a_rig_is_read_back(sequence: SimulatedSequence, tmp_path: Path) -> None:
+    T_cam_other = from_rt(so3_exp([0.01, 0.02, 0.03]), [0.1, 0.01, 0.0])
+    other = sequence.seen_by(T_cam_other)
+    write_pack(sequence, tmp_path / 'rig', second=SecondCamera(other, T_cam_other))
+    frames = list(open_image_folder(tmp_path / 'rig'))
+    assert len(frames) == 4
+    for frame, left, right in zip(frames, sequence, other):
+        assert frame.camera == sequence.camera and frame.stamp_ns == left.stamp_ns
+        assert np.array_equal(frame.image, left.image) and frame.stereo is not None
+        assert np.array_equal(frame.stereo.image, right.image)
+        assert not np.array_equal(left.image, right.image)
+        assert np.allclose(right.T_world_cam, left.T_world_cam @ T_cam_other)
+        np.testing.assert_allclose(frame.stereo.T_cam_other, T_cam_other, atol=1e-9)
+    poses = np.loadtxt(tmp_path / 'rig' / 'groundtruth.txt')
+    assert np.allclose(poses[0, 1:4], sequence.render(0).T_world_cam[:3, 3], atol=1e-8)
 
 
 def test_a_folder_in_use_is_left_alone(sequence: SimulatedSequence, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.depth_noise import STRUCTURED_LIGHT
 from recon3r_ros.slam.scale import (
     choose,
-    DEPTH_FLOOR,
     DepthScale,
     MAX_CHORDS,
     MAX_KEYFRAMES,
@@ -213,7 +213,7 @@ def test_depth_camera(keyframes, error):
     assert len(errors) == 60
     assert np.mean(np.abs(errors) < error) >= 0.95
     assert 0.3 < np.std(errors / sigmas) < 1.3
-    assert (sigmas >= DEPTH_FLOOR).all() and np.median(sigmas) < 0.02
+    assert (sigmas >= STRUCTURED_LIGHT.floor).all() and np.median(sigmas) < 0.02
 
 
 @pytest.mark.parametrize('factor', [1, 2, 5])

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Depth measured by a depth camera: absolute, and known without parallax.
+Depth measured by a depth camera or a stereo rig: absolute, and known without parallax.
 
 A map that begins with measured depth knows the length of a metre in its units; measured depths of
 all its keyframes then have that one length, and the scale does not drift. In a map that began
@@ -17,30 +17,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.depth_noise import DepthNoise
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.backend.depth import ImageVote, Vote
 from recon3r_ros.slam.backend.learned import unit
-from recon3r_ros.slam.scale import DEPTH_FLOOR, FARTHEST, NEAREST
 from recon3r_ros.slam.types import at, Keyframe
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
-#: Standard deviation of a depth over its square, 1/m: half a pixel of disparity of a
-#: structured-light camera (Khoshelham and Elberink, Sensors 2012, section 3.2)
-QUADRATIC_ERROR = 1.42e-3
 #: Factor between the depths around a pixel, above which it is beside a step, where depths are of
 #: neither side: a surface is less than 80 degrees slanted below it
 STEP = 1.05
+#: Range of the noise of the depths around a pixel, standard deviations: that of 25 normal ones
+NOISE_RANGE = 4.0
 #: Errors of neighbouring pixels are correlated (registration to the image, calibration, a time
 #: offset): the inverse variance of a landmark's prior is limited to this, a relative error of 1 %
 MAX_INFORMATION = 1e4
-
-
-def information_of(depth: NDArray[np.floating]) -> Floats:
-    """Inverse variance of the relative error of measured depths, metres; 0 where unknown."""
-    variance = DEPTH_FLOOR ** 2 + (QUADRATIC_ERROR * depth) ** 2
-    return np.where(depth > 0, 1 / variance, 0).astype(np.float32)
 
 
 def depth_on_grid(view: View, grid: Camera) -> Floats | None:
@@ -48,7 +41,7 @@ def depth_on_grid(view: View, grid: Camera) -> Floats | None:
     Take the measured depth of a view for the pixels of its encoding's grid.
 
     :param grid: pinhole camera of the same view, resized and cropped
-    :return: (H, W) float32 metres, 0 where unknown, beyond the camera's range, or beside a step;
+    :return: (H, W) float32 metres, 0 where unknown, beyond the sensor's range, or beside a step;
         None where nothing was measured
     """
     if view.depth is None:
@@ -57,7 +50,8 @@ def depth_on_grid(view: View, grid: Camera) -> Floats | None:
     scale = (view.camera.fx / grid.fx, view.camera.fy / grid.fy)
     around = np.ones([2 * math.ceil(s) + 1 for s in scale[::-1]], np.uint8)
     nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), around)
-    usable = (depth > NEAREST) & (depth < FARTHEST) & (cv2.dilate(depth, around) / STEP < nearest)
+    limit = STEP + NOISE_RANGE * view.depth_noise.quadratic * depth
+    usable = view.depth_noise.usable(depth) & (cv2.dilate(depth, around) / limit < nearest)
     x = (np.arange(grid.width) - grid.cx) * scale[0] + view.camera.cx
     y = (np.arange(grid.height) - grid.cy) * scale[1] + view.camera.cy
     return np.asarray(cv2.remap(depth * usable, *np.meshgrid(np.float32(x), np.float32(y)),
@@ -73,6 +67,7 @@ class MeasuredDepths:
 
     def __init__(self) -> None:
         self._landmarks: dict[int, Array] = {}
+        self._noise: dict[int, DepthNoise] = {}
         self._pixels: dict[int, Floats] = {}
         #: Length of a metre in map units, where the map began with measured depth
         self.metre: float | None = None
@@ -81,6 +76,7 @@ class MeasuredDepths:
         """Return an independent copy."""
         out = MeasuredDepths()
         out._landmarks, out._pixels = dict(self._landmarks), dict(self._pixels)
+        out._noise = dict(self._noise)
         out.metre = self.metre
         return out
 
@@ -92,6 +88,7 @@ class MeasuredDepths:
         """
         out = addition.copy()
         out._landmarks = {**addition._landmarks, **self._landmarks}
+        out._noise = {**addition._noise, **self._noise}
         out.metre = self.metre
         if self.metre is None and addition.metre is not None:
             out.metre = scale * addition.metre
@@ -102,6 +99,7 @@ class MeasuredDepths:
         depth = depth_on_grid(view, keyframe.camera)
         if depth is not None:
             self._pixels[keyframe.id] = depth
+            self._noise[keyframe.id] = view.depth_noise
             self._landmarks[keyframe.id] = at(depth, keyframe.keypoints).astype(np.float64)
 
     @property
@@ -112,6 +110,7 @@ class MeasuredDepths:
     def forget(self, i: int) -> None:
         """Drop a keyframe."""
         self._landmarks.pop(i, None)
+        self._noise.pop(i, None)
         self._pixels.pop(i, None)
 
     def keep(self, window: Collection[int]) -> None:
@@ -139,7 +138,7 @@ class MeasuredDepths:
         metre, depths = self._metre(keyframe), self.of_landmarks(keyframe)
         if metre is None:
             return np.ones(len(depths)), np.zeros(len(depths))
-        information = information_of(depths).astype(np.float64)
+        information = self._information(keyframe, depths)
         return (1 / (metre * np.where(depths > 0, depths, 1.0)),
                 information / (1 + information / MAX_INFORMATION))
 
@@ -155,12 +154,20 @@ class MeasuredDepths:
         if metre is None or depth is None:
             return []
         inverse = 1 / (np.float32(metre) * np.where(depth > 0, depth, np.float32(np.inf)))
-        return [ImageVote(inverse.astype(np.float32), information_of(depth))]
+        return [ImageVote(inverse.astype(np.float32),
+                          self._noise[keyframe.id].information_of(depth))]
 
     def _metre(self, keyframe: Keyframe) -> float | None:
         """Length of a metre in map units; the map's own, or by the keyframe's landmarks."""
         if self.metre is not None:
             return self.metre
         depths = self.of_landmarks(keyframe)
-        return unit(depths, information_of(depths).astype(np.float64),
+        return unit(depths, self._information(keyframe, depths),
                     1 / np.where(keyframe.landmarks > 0, keyframe.landmarks, -1))
+
+    def _information(self, keyframe: Keyframe, depths: Array) -> Array:
+        """Inverse variances (K,) of the relative depths of a keyframe's landmarks."""
+        noise = self._noise.get(keyframe.id)
+        if noise is None:
+            return np.zeros(len(depths))
+        return noise.information_of(depths).astype(np.float64)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry.camera import Camera, pixel_grid
+from recon3r_ros.geometry.depth_noise import DepthNoise, STRUCTURED_LIGHT
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.backend.learned import MIN_LANDMARKS
 from recon3r_ros.slam.backend.measured import (
     depth_on_grid,
-    information_of,
     MAX_INFORMATION,
     MeasuredDepths,
 )
@@ -72,10 +72,28 @@ def test_nothing_is_measured_in_holes_beside_steps_or_out_of_range() -> None:
 
 def test_the_error_grows_with_the_distance() -> None:
     """In metres with its square (Khoshelham and Elberink 2012): 3.5 cm at 5 m."""
-    sigma = 1 / np.sqrt(information_of(np.array([0.3, 5.0])))
+    sigma = 1 / np.sqrt(STRUCTURED_LIGHT.information_of(np.array([0.3, 5.0])))
     assert sigma[0] == pytest.approx(0.005, rel=0.01)
     assert 5 * sigma[1] == pytest.approx(np.hypot(0.00142 * 25, 0.005 * 5), rel=1e-3)
-    assert information_of(np.zeros(1))[0] == 0
+    assert STRUCTURED_LIGHT.information_of(np.zeros(1))[0] == 0
+
+
+def test_each_keyframe_has_the_noise_of_what_measured_it() -> None:
+    known = keyframe(0)
+    rig = DepthNoise.of_rig(0.25, known.camera.fx, 0.05, 0.1)
+    depths = MeasuredDepths()
+    depths.metre = 1.0
+    for noise in (STRUCTURED_LIGHT, rig):
+        depths.add(known, replace(exact(known), depth_noise=noise))
+        _, information = depths.prior(known)
+        used = depths.of_landmarks(known)[information > 0]
+        expected = noise.information_of(used)
+        np.testing.assert_allclose(
+            information[information > 0], expected / (1 + expected / MAX_INFORMATION), rtol=1e-5)
+        vote, = depths.votes(known)
+        inverse, weights = vote.depths(known.rays())
+        np.testing.assert_allclose(weights[weights > 0], noise.information_of(
+            1 / inverse[weights > 0]), rtol=1e-4)
 
 
 def test_depths_are_absolute_where_the_metre_is_known() -> None:
