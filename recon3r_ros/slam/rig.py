@@ -19,6 +19,7 @@ from recon3r_ros.geometry.rig_pnp import CameraObservations, refine_rig_pose, Ri
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.observed import Observed, OnRig
 from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIER_SHARE, MIN_INLIERS
+from recon3r_ros.slam.rig_scale import MetreLength, RigScale
 from recon3r_ros.slam.types import Map
 
 Array = NDArray[np.float64]
@@ -52,6 +53,47 @@ class Seen:
         keyframe, track = self.observed.keyframe, self.observed.track
         assert keyframe is not None and track is not None and track.pose is not None
         return np.asarray(keyframe.T_map_cam @ self.frontend.T_keyframe_cam(track.pose))
+
+    def covariance(self) -> Array:
+        """Covariance (6, 6) of that pose."""
+        track = self.observed.track
+        assert track is not None and track.pose is not None
+        return track.pose.covariance
+
+
+class Rig:
+    """Poses the cameras of a rig; learns the length of a metre in a map that has none."""
+
+    def __init__(self) -> None:
+        self._scales: dict[tuple[str, str], RigScale] = {}
+
+    def metre(self, cameras: Sequence[Seen]) -> MetreLength | None:
+        """
+        Estimate the length of a metre in map units by the newest instant and those before.
+
+        :param cameras: of one instant, of which some are tracked in a map without metres
+        :return: None where it is not certain yet
+        """
+        mounted = [c for c in cameras if c.observed.frame.mount is not None]
+        leader = max(mounted, key=lambda c: c.landmarks, default=None)
+        if leader is None or not leader.landmarks:
+            return None
+        found = [self._scale_of(leader, c).add(
+            c.observed.gray, leader.T_map_cam(), leader.covariance())
+            for c in mounted if not c.landmarks]
+        return min((f for f in found if f is not None), key=lambda f: f.sigma, default=None)
+
+    def leave_map(self) -> None:
+        """Begin anew: another map begins, or the metre is known."""
+        self._scales.clear()
+
+    def _scale_of(self, leader: Seen, camera: Seen) -> RigScale:
+        pair = leader.frontend.name, camera.frontend.name
+        if pair not in self._scales:
+            self._scales[pair] = RigScale(
+                se3.inverse(_mount(leader, 1.0)) @ _mount(camera, 1.0),
+                camera.frontend.rectifier.tracking_camera)
+        return self._scales[pair]
 
 
 def place(cameras: Sequence[Seen], known: Map) -> list[Seen]:

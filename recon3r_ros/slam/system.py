@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+import logging
 from time import perf_counter, thread_time
 
 import numpy as np
@@ -40,7 +41,7 @@ from recon3r_ros.slam.imu.samples import Turn
 from recon3r_ros.slam.keyframe_lag import KeyframeLag
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.pending import Begun, Ordered
-from recon3r_ros.slam.rig import Seen
+from recon3r_ros.slam.rig import Rig, Seen
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import ScaleSources
 from recon3r_ros.slam.trajectory import Trajectory
@@ -54,6 +55,7 @@ from recon3r_ros.slam.types import (
     Update,
 )
 
+_log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -102,6 +104,7 @@ class System:
         self._late: set[tuple[str, int]] = set()
         self._atlas = Atlas(ScaleSources())
         self._ordered: Ordered | None = None
+        self._rig = Rig()
         #: Keyframes of the same instant, requested while another one is pending
         self._queue: deque[tuple[CameraFrontend, KeyframeRequest]] = deque()
         self._begun: Begun | None = None
@@ -165,6 +168,8 @@ class System:
         settled = self._completed(self.poll())
         seen = rig.place([Seen(frontend, frontend.observe(frame, self.map, self._turn(frame)))
                           for frontend, frame in zip(frontends, frames)], self.map)
+        if len(seen) > 1 and self.map.started and self.map.metre is None:
+            self._learn_metre(seen)
         # All cameras of a rig get a keyframe at the same instant
         due = None if len(seen) == 1 else bool(sum(s.frontend.is_due(s.observed) for s in seen))
         busy = self._ordered is not None or bool(self._queue)
@@ -173,6 +178,15 @@ class System:
             updates.append(self._conclude(frame, camera, busy, due, settled))
             settled = Update(self.state, (), None)
         return updates
+
+    def _learn_metre(self, seen: Sequence[Seen]) -> None:
+        """Let other cameras of a rig join a map, as soon as their distances are known in it."""
+        metre = self._rig.metre(seen)
+        if metre is not None and self._ordered is None:
+            _log.info('a metre is %.3f map units, by the cameras of the rig; standard deviation '
+                      '%.0f %%', metre.value, 100 * metre.sigma)
+            self._atlas.take(self._executor.call(Mapper.set_metre, metre.value).result()[1])
+            self._rig.leave_map()
 
     def _turn(self, frame: Frame) -> Turn | None:
         """Rotation of a camera since its frame before, by an IMU."""
@@ -206,7 +220,9 @@ class System:
             if own[0].landmarks:  # else it is by other sensors, and measures no motion
                 self._atlas.scale.add_pose(frame, self.pose_of(own[0]))
             self._measure_bias(own[0])
-        elif frontend.state is TrackingState.LOST:
+        elif frame.mount is not None:
+            self._trajectory.leave_open(untracked(frame))
+        if step.placed is None and frontend.state is TrackingState.LOST:
             self._atlas.scale.interrupt()
             if self.inertial is not None:
                 self.inertial.lost(frontend.name)
@@ -276,15 +292,19 @@ class System:
         _, known = self._executor.call(Mapper.finish).result()
         self._atlas.take(known)
         self._atlas.refine(self._executor.call(Mapper.others).result()[0])
+        found: list[TrackedFrame] = []
         for known in self.maps:
             self._refocus(known)
             self._trajectory.place_anew(
                 known, {n: f.rectifier.tracking_camera for n, f in self._frontends.items()})
             self._trajectory.drop_outliers(known)
+            for frame in self._trajectory.follow_rig(known):
+                self._unposed.get(frame.camera_name, {}).pop(frame.index, None)
+                found.append(frame)
         self._trajectory.settle()
         self._refocus(self.map)
         if self.map.started:
-            return settled
+            return replace(settled, frames=(*settled.frames, *found))
         turned = [replace(frame, scale=self.map.scale_of(frame.keyframe))
                   for frontend in self._frontends.values() for frame in frontend.turned()]
         for frame in turned:
@@ -490,6 +510,7 @@ class System:
             self._ordered = None
         self._begun = None
         self._queue.clear()
+        self._rig.leave_map()
         self._frontends.clear()
         self._trajectory = Trajectory()
         self._unposed.clear()
@@ -616,6 +637,7 @@ class System:
 
     def _leave_map(self) -> None:
         """Track no camera in the map of before any more."""
+        self._rig.leave_map()
         for frontend in self._frontends.values():
             frontend.leave_map()
 

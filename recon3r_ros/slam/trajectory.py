@@ -45,6 +45,12 @@ class Trajectory:
         self._next_serial = 0
         self._sightings: deque[_Sighting] = deque(maxlen=MAX_SIGHTINGS)
         self._keyframes: set[int] = set()
+        #: Frames of a rig's cameras that have no pose yet, the newest ones
+        self._open: deque[TrackedFrame] = deque(maxlen=MAX_SIGHTINGS)
+
+    def leave_open(self, frame: TrackedFrame) -> None:
+        """Note a frame of a camera on a rig that has no pose: other cameras may give it one."""
+        self._open.append(frame)
 
     def add_keyframe(self, i: int) -> None:
         """Note that a keyframe was made of one of the frames: a map may have older ones."""
@@ -135,6 +141,35 @@ class Trajectory:
                 self._frames[serial] = replace(frame, keyframe=i, T_keyframe_cam=np.eye(4),
                                                scale=known.scale_of(i))
 
+    def follow_rig(self, known: Map) -> list[TrackedFrame]:
+        """
+        Pose the frames that show no landmark by the other cameras of their instant.
+
+        :return: those that had no pose
+        """
+        if known.metre is None:
+            return []
+        best: dict[int, tuple[TrackedFrame, Array]] = {}
+        posed, carried = set(), []
+        for serial, frame in self._frames.items():
+            posed.add((frame.camera_name, frame.index))
+            if frame.mount is None or frame.keyframe not in known:
+                continue
+            instant = frame.mount.instant_ns
+            if not frame.landmarks:
+                carried.append((serial, frame))
+            elif instant not in best or frame.landmarks > best[instant][0].landmarks:
+                best[instant] = frame, known.pose_in_map(
+                    frame.keyframe, frame.T_keyframe_cam, frame.scale)
+        for serial, frame in carried:
+            self._frames[serial] = _on_rig(frame, best, known) or frame
+        found = [placed for placed in (
+            _on_rig(frame, best, known) for frame in self._open
+            if (frame.camera_name, frame.index) not in posed) if placed is not None]
+        for frame in found:
+            self.add(frame)
+        return found
+
     def drop_outliers(self, known: Map) -> None:
         """
         Drop frames of few landmarks whose positions lie off the path of their neighbours.
@@ -161,6 +196,28 @@ class Trajectory:
     def settle(self) -> None:
         """Drop the observations with which poses are re-estimated."""
         self._sightings.clear()
+
+
+def _on_rig(frame: TrackedFrame, best: Mapping[int, tuple[TrackedFrame, Array]], known: Map
+            ) -> TrackedFrame | None:
+    """
+    Pose a frame by another camera of its instant.
+
+    :param best: frames with landmarks, and their poses T_map_cam (4, 4), by instant
+    """
+    assert frame.mount is not None and known.metre is not None
+    if frame.mount.instant_ns not in best:
+        return None
+    other, T_map_other = best[frame.mount.instant_ns]
+    assert other.mount is not None
+    T_other_cam = se3.stretched(
+        se3.inverse(other.mount.T_rig_cam) @ frame.mount.T_rig_cam, known.metre)
+    keyframe = known.present(other.keyframe)
+    A = se3.adjoint(se3.inverse(T_other_cam))
+    return replace(
+        frame, keyframe=keyframe.id, scale=known.scale_of(keyframe.id),
+        T_keyframe_cam=se3.inverse(keyframe.T_map_cam) @ T_map_other @ T_other_cam,
+        covariance=A @ other.covariance @ A.T)
 
 
 def _off_path(positions: Array) -> Array:

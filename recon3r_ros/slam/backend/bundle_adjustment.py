@@ -14,7 +14,7 @@ Poses are `T_cam_map`, perturbed on the left: exp(xi) T, xi = [omega, v].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -124,6 +124,8 @@ class Problem:
     :param scale_known: whether depth priors or links are in map units, rather than in a unit that
         was estimated from the landmarks
     :param links: of keyframes on a rig; None without any
+    :param metre_known: whether the links' unit of length is: else they are stretched so that the
+        depths keep their median
     """
 
     T_cam_map: Array
@@ -136,6 +138,14 @@ class Problem:
     depth_priors: tuple[tuple[Array, Array], ...] | None = None
     scale_known: bool = False
     links: RigLinks | None = None
+    metre_known: bool = True
+
+    @property
+    def holds_one_place(self) -> bool:
+        """Whether the poses that are fixed are those of one place, which tells no scale."""
+        fixed = np.flatnonzero(self.fixed)
+        return len(fixed) == 1 or (
+            self.links is not None and len(set(self.links.leader[fixed].tolist())) == 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +159,7 @@ class Solution:
     :param sigma: robust standard deviation of the residuals, pixels
     :param inliers: per entry of `Problem.observations`, (n,) whether it agrees with the rest
     :param information: per keyframe (L,), inverse variance of its landmarks' relative depths
+    :param stretch: factor of the links' lengths
     """
 
     T_cam_map: Array
@@ -157,6 +168,7 @@ class Solution:
     sigma: float
     inliers: tuple[NDArray[np.bool_], ...]
     information: tuple[Array, ...]
+    stretch: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,9 +272,12 @@ def solve(problem: Problem, iterations: int = 8) -> Solution:
     """Levenberg-Marquardt with iteratively re-weighted residuals."""
     flat = _flatten(problem)
     state, found = _minimised(problem, flat, iterations)
-    if problem.fixed.sum() == 1 and not problem.scale_known:
-        state = _keep_scale(problem, flat, state)
-    return _solution(problem, flat, state, found)
+    stretch = 1.0
+    if problem.holds_one_place and not (problem.scale_known and problem.metre_known):
+        change = _change(problem, flat, state)
+        state = _stretched(problem, state, change)
+        stretch = 1.0 if problem.links is None else change
+    return replace(_solution(problem, flat, state, found), stretch=stretch)
 
 
 def estimate_focal(problem: Problem, iterations: int = 8) -> FocalEstimate:
@@ -380,15 +395,19 @@ def _split(values: NDArray[Scalar], counts: list[int]) -> tuple[NDArray[Scalar],
     return tuple(values[end - count:end] for count, end in zip(counts, ends))
 
 
-def _keep_scale(problem: Problem, flat: _Flat, state: _State) -> _State:
-    """Fix the unobservable scale: the depths keep their median."""
+def _change(problem: Problem, flat: _Flat, state: _State) -> float:
+    """Factor by which the inverse depths have grown, where nothing tells the scale."""
     before = np.concatenate(problem.inverse_depths)
     seen = np.diff(flat.first) > 0
-    ratio = _median(state.inverse_depths[seen] / before[seen])
+    return _median(state.inverse_depths[seen] / before[seen])
+
+
+def _stretched(problem: Problem, state: _State, factor: float) -> _State:
+    """Multiply all lengths by a factor; the pose that is fixed stays."""
     anchor = se3.inverse(problem.T_cam_map[np.flatnonzero(problem.fixed)[0]])
     relative = state.T_cam_map @ anchor
-    relative[:, :3, 3] *= ratio
-    return _State(relative @ se3.inverse(anchor), state.inverse_depths / ratio, state.log_focal)
+    relative[:, :3, 3] *= factor
+    return _State(relative @ se3.inverse(anchor), state.inverse_depths / factor, state.log_focal)
 
 
 def _median(values: Array) -> float:

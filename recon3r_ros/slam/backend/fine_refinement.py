@@ -21,7 +21,7 @@ from recon3r_ros.slam.backend import compiled_patches
 from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, Solution
 from recon3r_ros.slam.backend.fine_matching import finest_size, Levels, levels_of, match, overlap
 from recon3r_ros.slam.backend.map_state import MapState
-from recon3r_ros.slam.backend.refinement import adjusted, problem_of
+from recon3r_ros.slam.backend.refinement import adjusted, problem_of, take_over_unknowns
 from recon3r_ros.slam.backend.sightings import MIN_CORRESPONDENCES
 from recon3r_ros.slam.types import Keyframe
 
@@ -148,5 +148,4 @@ def _apply(state: MapState, ids: list[int], observations: list[Observations], so
             landmarks = np.where(seen, landmarks, keyframe.landmarks * change)
         state.change(i, T_map_cam=se3.inverse(solution.T_cam_map[n]), landmarks=landmarks,
                      information=np.where(seen, solution.information[n], keyframe.information))
-    if not state.calibrated:
-        state.refocus(solution.focal_factor)
+    take_over_unknowns(state, solution)

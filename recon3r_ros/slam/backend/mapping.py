@@ -337,7 +337,7 @@ class Mapper:
 
     def set_metre(self, metre: float) -> None:
         """Take over the length of a metre in map units, as the cameras of a rig give it."""
-        self._state.measured.metre = metre
+        self._state.measured.metre, self._state.measured.estimated = metre, True
 
     def withdraw(self, camera_name: str, index: int, in_use: Collection[int]) -> None:
         """

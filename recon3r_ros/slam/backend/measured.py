@@ -69,15 +69,17 @@ class MeasuredDepths:
         self._landmarks: dict[int, Array] = {}
         self._noise: dict[int, DepthNoise] = {}
         self._pixels: dict[int, Floats] = {}
-        #: Length of a metre in map units, where the map began with measured depth
+        #: Length of a metre in map units, where the map began with measured depth, or a rig gives it
         self.metre: float | None = None
+        #: Whether it is an estimate, to be refined with the map
+        self.estimated = False
 
     def copy(self) -> MeasuredDepths:
         """Return an independent copy."""
         out = MeasuredDepths()
         out._landmarks, out._pixels = dict(self._landmarks), dict(self._pixels)
         out._noise = dict(self._noise)
-        out.metre = self.metre
+        out.metre, out.estimated = self.metre, self.estimated
         return out
 
     def joined(self, addition: MeasuredDepths, scale: float) -> MeasuredDepths:
@@ -89,9 +91,9 @@ class MeasuredDepths:
         out = addition.copy()
         out._landmarks = {**addition._landmarks, **self._landmarks}
         out._noise = {**addition._noise, **self._noise}
-        out.metre = self.metre
+        out.metre, out.estimated = self.metre, self.estimated
         if self.metre is None and addition.metre is not None:
-            out.metre = scale * addition.metre
+            out.metre, out.estimated = scale * addition.metre, addition.estimated
         return out
 
     def add(self, keyframe: Keyframe, view: View) -> None:

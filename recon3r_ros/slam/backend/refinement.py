@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 #: Keyframes before the window that are held fixed
 ANCHORS = 3
-#: With unknown focal length, all keyframes are refined jointly until there are this many
+#: With unknown focal length, or an unknown distance between the cameras of a rig, all keyframes are refined jointly until there are this many
 SELF_CALIBRATION_KEYFRAMES = 24
 
 
@@ -33,7 +33,8 @@ def refine(state: MapState, partners: set[int]) -> float:
     :return: share of the newest keyframe's observations that agree with the rest
     """
     ids = state.ids
-    if not state.calibrated and len(ids) <= SELF_CALIBRATION_KEYFRAMES:
+    unsure = not state.calibrated or state.measured.estimated
+    if unsure and len(ids) <= SELF_CALIBRATION_KEYFRAMES:
         return solve(state, ids, {ids[0]})
     window = ids[-state.window:]
     anchors = set(ids[-state.window - ANCHORS:-state.window]) | (partners - set(window))
@@ -56,11 +57,18 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
         state.change(i, T_map_cam=se3.inverse(solution.T_cam_map[n]),
                      landmarks=solution.inverse_depths[n], information=np.maximum(
                          solution.information[n], state.keyframes[i].information * (i in fixed)))
-    if not state.calibrated:
-        state.refocus(solution.focal_factor)
+    take_over_unknowns(state, solution)
     agreement = [good for o, good in zip(observations, solution.inliers)
                  if len(ids) - 1 in (o.anchor, o.observer)]
     return float(np.concatenate(agreement).mean()) if agreement else 0.0
+
+
+def take_over_unknowns(state: MapState, solution: Solution) -> None:
+    """Take over the focal length and the length of a metre, where they are estimated."""
+    if not state.calibrated:
+        state.refocus(solution.focal_factor)
+    if state.measured.metre is not None:
+        state.measured.metre *= solution.stretch
 
 
 def adjusted(state: MapState, ids: list[int], fixed: set[int], observations: list[Observations],
@@ -93,7 +101,8 @@ def problem_of(state: MapState, ids: list[int], fixed: set[int], observations: l
             cameras[o.observer], keyframes[o.observer], o.targets)) for o in observations),
         focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
         depth_priors=tuple(_prior(state, k) for k in keyframes),
-        scale_known=links is not None or state.measured.fix_scale(ids), links=links)
+        scale_known=links is not None or state.measured.fix_scale(ids), links=links,
+        metre_known=not state.measured.estimated)
 
 
 def _prior(state: MapState, keyframe: Keyframe) -> tuple[Array, Array]:
