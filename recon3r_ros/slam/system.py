@@ -409,7 +409,7 @@ class System:
         if frontend is None:
             frontend = CameraFrontend(
                 frame, self._motion, self._options, self._live, self._mapping)
-            frontend.refocus(self.map.focal_factor)
+            frontend.refocus(self.map)
             frontend.effort = self._effort
             self._frontends[frame.camera_name] = frontend
         frontend.rectifier.check(frame)
@@ -498,7 +498,7 @@ class System:
             request = replace(request, T_reference_cam=se3.stretched(
                 request.T_reference_cam, known.scale_of(frontend.reference)
                 / before.scale_of(frontend.reference)))
-        frontend.refocus(known.focal_factor)
+        frontend.refocus(known)
         if request.purpose is Purpose.FIRST_PAIR:
             return self._begin(frontend, request, made)
         self._atlas.scale.add_depth(made, request.view.depth, known)
@@ -543,7 +543,7 @@ class System:
 
     def _refocus(self, known: Map) -> None:
         for frontend in self._frontends.values():
-            frontend.refocus(known.focal_factor)
+            frontend.refocus(known)
 
     def _reject(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
         return self._order(frontend, frontend.reject(request, self.map))
@@ -554,7 +554,7 @@ class System:
         placed = frontend.place_waiting(first)
         if placed is None:
             self._atlas.take(self._executor.call(Mapper.take_back_first_pair).result()[1])
-            frontend.refocus(self.map.focal_factor)
+            frontend.refocus(self.map)
             return self._reject(frontend, request)
         self._atlas.scale.add_depth(made, request.view.depth, self.map)
         posed = [self._record(frontend, p) for p in placed]

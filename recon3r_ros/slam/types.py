@@ -264,12 +264,13 @@ class Map:
         measured or predicted
     :param scales: factor of each keyframe's depths by loop closures since it was added
     :param edges: which keyframes were processed jointly
-    :param focal_factor: true over initial focal length of an uncalibrated camera
+    :param focal_factor: true over initial focal length, of an uncalibrated camera
     :param retired: culled keyframes, by id
     :param metric: scale of the map, where predictions are metric
     :param number: of the map, in the order of their beginning: another one begins where tracking
         is lost for long. Ids of keyframes are unique in all of them
     :param focal_contradiction: what the images say where they contradict given focal lengths
+    :param focal_refined: refined over given focal length, of a calibrated camera with depth
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -280,6 +281,7 @@ class Map:
     metric: MetricScale | None = None
     number: int = 0
     focal_contradiction: FocalEstimate | None = None
+    focal_refined: float = 1.0
 
     def __contains__(self, keyframe: int) -> bool:
         """Whether a keyframe is in the map, or was and has been replaced."""

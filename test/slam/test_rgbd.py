@@ -85,6 +85,20 @@ def test_depth_of_every_tenth_image_will_do() -> None:
     assert error_in_metres(system, scene) <= 0.005
 
 
+def test_a_nominal_focal_length_is_refined() -> None:
+    """It is 4 % short: kept, the walk has an error of 4.6 % in metres."""
+    scene = still_scene(5)
+    system = System(GeometricPredictor())
+    for index in range(60):
+        f = frame(scene, index)
+        assert f.camera is not None
+        system.add(replace(f, camera=replace(
+            f.camera, fx=0.96 * f.camera.fx, fy=0.96 * f.camera.fy)))
+    system.finish()
+    assert error_in_metres(system, scene) <= 0.01
+    assert system.map.focal_factor == pytest.approx(1 / 0.96, rel=0.02)
+
+
 def test_a_camera_that_only_turns_maps() -> None:
     """It could not without measured depth, and a second keyframe brings new surface."""
     scene = still_scene(1, 60, 'turn')

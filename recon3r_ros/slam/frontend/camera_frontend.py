@@ -216,7 +216,7 @@ class CameraFrontend:
         self._tracker.follow(keyframe, None)
         if known.started:
             self._initializer.clear()
-            self.refocus(known.focal_factor)
+            self.refocus(known)
             self._follow(keyframe, np.eye(4))
             self._state = TrackingState.TRACKING
             return
@@ -344,9 +344,9 @@ class CameraFrontend:
         self._tracker.rescale(factor)
         self.masks.rescale(known.keyframes[self.reference], factor)
 
-    def refocus(self, factor: float) -> None:
-        """Set the focal length of an uncalibrated camera to `factor` times the initial one."""
-        self.rectifier.refocus(factor)
+    def refocus(self, known: Map) -> None:
+        """Set the focal length to that of a map."""
+        self.rectifier.refocus(known.focal_factor, known.focal_refined)
         self._tracker.camera = self.rectifier.tracking_camera
         self.masks.refocus(self.rectifier.tracking_camera)
 
