@@ -111,6 +111,8 @@ PARAMETERS = (
               '<camera>/image_raw, <camera>/camera_info and so on.'),
     Parameter('image_transport', 'raw', 'Images to subscribe to: <camera>/image_raw, or '
               '<camera>/image_raw/compressed.', choices=('raw', 'compressed')),
+    Parameter('depth_transport', 'raw', 'Depth images to subscribe to: <camera>/depth, or '
+              '<camera>/depth/compressedDepth.', choices=('raw', 'compressedDepth')),
     Parameter('qos_image', 'sensor_data', 'Quality of service of images: sensor_data (best '
               'effort, matches every publisher) or reliable.',
               choices=('sensor_data', 'reliable')),
@@ -166,6 +168,7 @@ CAMERA_PARAMETERS = (
               "robot's own body, or anything else that is fixed to the camera."),
     Parameter('use_mask', False, 'Subscribe to <camera>/mask (mono8, not 0: dynamic).'),
     Parameter('use_depth', False, 'Subscribe to <camera>/depth (32FC1 metres or 16UC1 '
-              'millimetres, registered to the image): it starts the map with the first image, in '
-              'metres, and gives dynamic points.'),
+              'millimetres): it starts the map with the first image, in metres, and gives dynamic '
+              'points. Registered to the image, or in a frame that TF connects with the '
+              "image's, with <camera>/depth/camera_info."),
 )

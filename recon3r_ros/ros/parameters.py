@@ -82,6 +82,7 @@ class Config:
 
     cameras: tuple[CameraConfig, ...]
     image_transport: str
+    depth_transport: str
     qos_image: str
     queue_size: int
     model: Model
