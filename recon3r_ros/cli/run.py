@@ -109,6 +109,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'NAME, where there is one: 16-bit millimetres along the optical axis, '
                         '0 where unknown, registered to the image. It starts the map at once and '
                         'gives metres. That of TUM RGB-D is found by itself')
+    parser.add_argument('--camera-height', metavar='METRES', type=positive, default=0.0,
+                        help='height of the camera above the floor, where that is constant: it '
+                        'gives metres, within some percent, where a floor is found')
     parser.add_argument('--mask', metavar='FILE', help='image that is not black where every image '
                         "shows the robot's own body, or anything else that is fixed to the "
                         'camera')
@@ -149,7 +152,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         motion_config(chosen(MotionOptions, values), arguments.motion != 'off',
                       arguments.motion == 'offline'),
         chosen(FrontendOptions, values), chosen(MappingOptions, values),
-        no_map=arguments.no_map)
+        no_map=arguments.no_map, camera_height=arguments.camera_height)
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.compiled import compiled, dense
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.encodings import Buffer, image_to_array
@@ -102,54 +101,9 @@ def _rvl(body: bytes) -> NDArray[np.uint16]:
     width, height = (int(n) for n in np.frombuffer(body, '<i4', 2))
     if width <= 0 or height <= 0 or width * height > _MOST_PIXELS:
         raise InputError(f'compressed depth: RVL of {width}x{height} pixels')
-    words = np.frombuffer(body, '<u4', (len(body) - 8) // 4, 8)
+    from recon3r_ros.io.compiled_rvl import unpacked  # few need it, and Numba
+    words = np.frombuffer(body, '<u4', (len(body) - 8) // 4, 8).astype(np.uint32)
     samples = np.zeros(width * height, np.uint16)
-    if not _unpacked(dense(words, np.uint32), samples):
+    if not unpacked(words, samples):
         raise InputError('compressed depth: RVL data is damaged or truncated')
     return samples.reshape(height, width)
-
-
-@compiled()
-def _number(words: NDArray[np.uint32], at: int) -> tuple[int, int]:
-    """Return a number of variable length that begins at a nibble, and where it ends; -1: none."""
-    value, shift = 0, 0
-    while True:
-        if at >= 8 * len(words) or shift > 30:
-            return 0, -1
-        nibble = (words[at // 8] >> np.uint32(28 - 4 * (at % 8))) & np.uint32(15)
-        at += 1
-        value |= int(nibble & np.uint32(7)) << shift
-        if nibble < 8:
-            return value, at
-        shift += 3
-
-
-@compiled('b1(u4[::1], u2[::1])')
-def _unpacked(words: NDArray[np.uint32], samples: NDArray[np.uint16]) -> bool:
-    """
-    Unpack runs of zeros and of differences from the sample before.
-
-    :param words: nibbles, the highest first
-    :param samples: (N,) zeros, to be filled
-    :return: whether the words hold all of them
-    """
-    at, filled, last = 0, 0, 0
-    while filled < len(samples):
-        zeros, at = _number(words, at)
-        if at < 0:
-            return False
-        run, at = _number(words, at)
-        if at < 0 or zeros + run == 0 or zeros + run > len(samples) - filled:
-            return False
-        filled += zeros
-        for _ in range(run):
-            folded, at = _number(words, at)
-            if at < 0:
-                return False
-            # 0, -1, 1, -2 ... are folded to 0, 1, 2, 3 ...
-            last += (folded >> 1) if folded % 2 == 0 else -((folded + 1) >> 1)
-            if not 0 <= last <= 65535:
-                return False
-            samples[filled] = last
-            filled += 1
-    return True

@@ -8,16 +8,18 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.depth_registration import DepthRegistration, is_registered
 from recon3r_ros.io.camera_info import camera_from_info
 from recon3r_ros.ros import conversions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+if TYPE_CHECKING:
+    from recon3r_ros.geometry.depth_registration import DepthRegistration
 
 Array = NDArray[np.float64]
 
@@ -118,6 +120,8 @@ class DepthInput:
             raise InputError('depth with intrinsics of its own needs those of the image: publish '
                              'its camera_info, or set calibration')
         assert T is not None
+        # The node starts without compiled loops
+        from recon3r_ros.geometry.depth_registration import DepthRegistration, is_registered
         fitting = camera.scaled_to(depth.shape[1], depth.shape[0])
         if fitting is None:
             raise InputError(f'depth image has {depth.shape[1]}x{depth.shape[0]} pixels, its '

@@ -138,10 +138,13 @@ PARAMETERS = (
               'others need not wait for the next one; all else has the stamp of its image.', 's',
               0.0, 5.0),
     Parameter('scale_source', 'auto', 'Source of the metric scale: odometry, depth (a depth '
-              'camera), model (a network that predicts metres), auto (the most certain one '
-              'available) or none. With odometry, a base_frame or a source named here, poses, '
-              'TF and clouds are held back until the scale is known.',
-              choices=('auto', 'none', 'odometry', 'depth', 'model')),
+              'camera), camera_height (above a floor), model (a network that predicts metres), '
+              'auto (the most certain one available) or none. With odometry, a base_frame or a '
+              'source named here, poses, TF and clouds are held back until the scale is known.',
+              choices=('auto', 'none', 'odometry', 'depth', 'camera_height', 'model')),
+    Parameter('camera_height', 0.0, 'Height of the only camera above the floor, where it is '
+              'constant: gives the metric scale, within some percent; 0: unknown.', 'm', 0.0,
+              100.0),
     Parameter('voxel_size', 0.0, 'Edge of the voxels that the map cloud is averaged in, metres '
               "where the scale is known; 0 takes 1 % of the first keyframe's median depth.", 'm',
               0.0, 10.0, read_only=False),

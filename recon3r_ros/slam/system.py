@@ -68,12 +68,14 @@ class System:
     :param options: of the front ends
     :param lag: counts the frames until a keyframe is taken over; None: as soon as it is finished
     :param mapping: whether to map; else there are dynamic masks alone
+    :param camera_height: of the camera above the floor, metres: for the scale; 0 where unknown
     """
 
     def __init__(self, predictor: Predictor | None = None, executor: Executor | None = None,
                  motion: MotionConfig = MotionConfig(),
                  options: FrontendOptions = FrontendOptions(),
-                 lag: KeyframeLag | None = None, mapping: bool = True) -> None:
+                 lag: KeyframeLag | None = None, mapping: bool = True,
+                 camera_height: float = 0.0) -> None:
         if executor is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor an executor was given')
@@ -94,7 +96,8 @@ class System:
         self._zoomed: set[int] = set()
         #: Cameras and indices of frames posed after the last one
         self._late: set[tuple[str, int]] = set()
-        self._atlas = Atlas(ScaleSources())
+        self._height = camera_height
+        self._atlas = Atlas(ScaleSources(height=camera_height))
         self._ordered: Ordered | None = None
         self._begun: Begun | None = None
 
@@ -220,6 +223,7 @@ class System:
         settled = self.settle()
         _, known = self._executor.call(Mapper.finish).result()
         self._atlas.take(known)
+        self._atlas.scale.add_refined(known)
         self._atlas.refine(self._executor.call(Mapper.others).result()[0])
         for known in self.maps:
             self._refocus(known)
@@ -334,12 +338,12 @@ class System:
 
     def restore(self, saved: SavedMap) -> None:
         """Continue mapping in a saved map: cameras are lost in it until they are relocalised."""
-        self._restart(ScaleSources(saved.metric))
+        self._restart(ScaleSources(saved.metric, self._height))
         self._atlas.take(self._executor.call(Mapper.restore, saved).result()[1])
 
     def reset(self) -> None:
         """Forget everything and begin again with the next frame."""
-        self._restart(ScaleSources())
+        self._restart(ScaleSources(height=self._height))
         self._atlas.take(self._executor.call(Mapper.clear).result()[1])
 
     def forget(self, camera_name: str) -> None:
@@ -360,7 +364,7 @@ class System:
         """
         Metres per map unit, where known.
 
-        :param source: 'odometry', 'depth', 'model', 'none', or 'auto' for the most certain one
+        :param source: see `ScaleSources.metric`
         """
         return self._atlas.scale.metric(source, self.map.metric)
 

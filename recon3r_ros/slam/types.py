@@ -343,7 +343,7 @@ class MetricScale:
 
     :param value: metres per map unit
     :param sigma: standard deviation of the value's logarithm: its relative error
-    :param source: what estimated it: 'odometry', 'depth' or 'model'
+    :param source: what estimated it: 'odometry', 'depth', 'camera_height' or 'model'
     """
 
     value: float
