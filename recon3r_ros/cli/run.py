@@ -109,6 +109,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'NAME, where there is one: 16-bit millimetres along the optical axis, '
                         '0 where unknown, registered to the image. It starts the map at once and '
                         'gives metres. That of TUM RGB-D is found by itself')
+    parser.add_argument('--depth-camera', metavar='FILE', help='calibration of the depth camera, '
+                        'where its depth is not registered to the images: as for --camera, with '
+                        'T_color_depth, its pose (4x4, metres) in the colour camera')
     parser.add_argument('--camera-height', metavar='METRES', type=positive, default=0.0,
                         help='height of the camera above the floor, where that is constant: it '
                         'gives metres, within some percent, where a floor is found')
@@ -157,7 +160,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,
             not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
-            tuple(arguments.camera_info_topic), arguments.depth)
+            tuple(arguments.camera_info_topic), arguments.depth, arguments.depth_camera)
         if isinstance(sequence, ImageFolder):
             sequence = ordered(sequence)
         if arguments.masks is not None:
