@@ -42,6 +42,7 @@ class RunOptions:
     :param mapping: of local mapping
     :param progress: show a progress bar where standard error is a terminal
     :param no_map: only detect dynamic objects
+    :param camera_height: of the camera above the floor, metres; 0 where unknown
     """
 
     model: Model = Model()
@@ -52,6 +53,7 @@ class RunOptions:
     mapping: MappingOptions = MappingOptions()
     progress: bool = True
     no_map: bool = False
+    camera_height: float = 0.0
 
 
 def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = RunOptions(),
@@ -76,7 +78,8 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
                   ) as executor,
           progress_bar(options.progress) as bar, ResultWriter(output) as writer):
         system = System(executor=executor, motion=options.motion, options=options.frontend,
-                        lag=KeyframeLag(), mapping=not options.no_map)
+                        lag=KeyframeLag(), mapping=not options.no_map,
+                        camera_height=options.camera_height)
         session = Session(sequence, writer, system, options.model.name, options.voxel_size,
                           options.motion.refiner, executor, options.no_map)
         try:

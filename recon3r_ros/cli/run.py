@@ -120,6 +120,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'gives metres. That of TUM RGB-D is found by itself')
     parser.add_argument('--no-stereo', action='store_true', help='use the first camera of a '
                         'stereo rig alone')
+    parser.add_argument('--depth-camera', metavar='FILE', help='calibration of the depth camera, '
+                        'where its depth is not registered to the images: as for --camera, with '
+                        'T_color_depth, its pose (4x4, metres) in the colour camera')
+    parser.add_argument('--camera-height', metavar='METRES', type=positive, default=0.0,
+                        help='height of the camera above the floor, where that is constant: it '
+                        'gives metres, within some percent, where a floor is found')
     parser.add_argument('--mask', metavar='FILE', help='image that is not black where every image '
                         "shows the robot's own body, or anything else that is fixed to the "
                         'camera')
@@ -168,12 +174,13 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         motion_config(chosen(MotionOptions, values), arguments.motion != 'off',
                       arguments.motion == 'offline'),
         chosen(FrontendOptions, values), chosen(MappingOptions, values),
-        no_map=arguments.no_map)
+        no_map=arguments.no_map, camera_height=arguments.camera_height)
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,
             not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
-            tuple(arguments.camera_info_topic), arguments.depth, not arguments.no_stereo)
+            tuple(arguments.camera_info_topic), arguments.depth, not arguments.no_stereo,
+            arguments.depth_camera)
         if isinstance(sequence, ImageFolder):
             sequence = ordered(sequence)
         sequence = _with_imu(sequence, arguments)

@@ -49,6 +49,8 @@ from recon3r_ros.slam.types import (
 
 _Stamped = TypeVar('_Stamped', TrackedFrame, Keyframe)
 
+#: Relative change of a given focal length that is reported
+REFINED_FOCAL = 0.01
 #: Number of frames whose user masks are kept, for frames that get a pose later
 MAX_GIVEN = 100
 
@@ -287,6 +289,7 @@ class Session:
         inertial = self._system.inertial
         if inertial is not None and inertial.gyroscope_problem:
             self.warn(f'gyroscope ignored: {inertial.gyroscope_problem}')
+        self._warn_of_refined_focal()
         self._writer.close()
         report = self._report(
             len(posed), found, tuple(parts), tuple(unposed), perf_counter() - begin)
@@ -432,10 +435,20 @@ class Session:
         if first is None:
             return None, False
         if first.camera is not None:
-            return first.camera, False
+            factor, given = self._system.map.focal_refined, first.camera
+            return replace(given, fx=given.fx * factor, fy=given.fy * factor), False
         keyframes = [k for k in self._keyframes() if k.camera_name == name]
         height, width = first.image.shape[:2]
         return (keyframes[-1].camera.resized(width, height) if keyframes else None), True
+
+    def _warn_of_refined_focal(self) -> None:
+        """Tell where measured depth has changed the focal length that was given."""
+        first = next(iter(self._first.values()), None)
+        factor = self._system.map.focal_refined
+        if first is not None and first.camera is not None and abs(factor - 1) > REFINED_FOCAL:
+            given = first.camera.fx
+            self.warn(f'the focal length of {given:.4g} pixels that was given is refined to '
+                      f'{factor * given:.4g} by the measured depth: check the calibration')
 
     def _warn_if_poor(self, unposed: list[Interval], points: int) -> None:
         started = self._system.map.started

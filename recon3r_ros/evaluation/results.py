@@ -139,20 +139,27 @@ def evaluate(output: str | Path, truth: str | Path,
         trajectory = replace(trajectory, note=', '.join(notes))
     return Evaluation(
         frames or len(stamps_ns), len(stamps_ns), trajectory,
-        _depth(output, truth, bool(report.get('focal_estimated'))) if parts[1] else None,
+        _depth(output, truth, bool(report.get('focal_estimated')), report.get('focal_pixels'))
+        if parts[1] else None,
         _masks(output, truth / 'masks'))
 
 
-def _depth(output: Path, truth: Path, uncalibrated: bool) -> DepthEvaluation | None:
+def _depth(output: Path, truth: Path, uncalibrated: bool, focal: float | None
+           ) -> DepthEvaluation | None:
     """
     Compare depth/ with that of the ground truth.
 
     :param uncalibrated: whether the run estimated its focal length: then its grid covers the whole
         source image, and its estimated camera is not used to relate them
+    :param focal: focal length of the run, pixels: it may have refined the given one; None where
+        it is not known
     """
     source = None
     if (truth / 'camera.json').is_file() and not uncalibrated:
         source = read_calibration(truth / 'camera.json').camera()
+        if focal:
+            # A pixel is a pixel, whatever ray the run took it for
+            source = replace(source, fx=focal, fy=source.fy * focal / source.fx)
     results: list[KeyframeDepth] = []
     for entry in _json(output / 'keyframes.json', list):
         name, grid = _keyframe(entry, output / 'keyframes.json')

@@ -126,7 +126,7 @@ class _Camera:
 
 
 def _sigma(errors: Sequence[Array], most: float) -> float:
-    """Standard deviation of the observations that are not far off, pixels."""
+    """Return the standard deviation of the observations that are not far off, pixels."""
     together = np.concatenate(errors)
     near = together[together < most]
     return max(float(np.median(near)) / _RAYLEIGH_MEDIAN, _MIN_SIGMA) if len(near) else most
@@ -138,7 +138,7 @@ def _cauchy(errors: Array, width: float) -> Array:
 
 def _normal(cameras: Sequence[_Camera], T_rig_world: Array, weights: Sequence[Array]
             ) -> tuple[Array, Array]:
-    """Normal matrix (6, 6) and gradient (6,) by xi in exp(xi) T_rig_world."""
+    """Return the normal matrix (6, 6) and gradient (6,) by xi in exp(xi) T_rig_world."""
     H, g = np.zeros((6, 6)), np.zeros(6)
     own_H, own_g = np.zeros((6, 6)), np.zeros(6)
     for camera, weight in zip(cameras, weights):

@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from recon3r_ros.io.base import check_fps, fitted, PrefetchedSequence, size_text
 from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.data_set_cameras import CameraOfSize
 from recon3r_ros.io.decode import decode_image, size_in_header
+from recon3r_ros.io.depth_camera import DepthCamera
 from recon3r_ros.io.depths import DepthImages
 from recon3r_ros.io.exif import focal_prior
 from recon3r_ros.io.layouts import find_images
@@ -26,6 +28,9 @@ from recon3r_ros.io.rigs import open_partner, Partner, PartnerImages
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame
+
+if TYPE_CHECKING:
+    from recon3r_ros.geometry.depth_registration import DepthRegistration
 
 #: Time between images without order: one says nothing about where the next was taken
 APART_NS = 10 * NS_PER_S
@@ -42,7 +47,8 @@ class ImageFolder(PrefetchedSequence):
     """
 
     def __init__(self, name: str, folder: Path, entries: list[Entry], tone_map: ToneMap,
-                 depths: DepthImages | None = None) -> None:
+                 depths: DepthImages | None = None,
+                 depth_camera: DepthCamera | None = None) -> None:
         """
         Prepare to decode.
 
@@ -51,6 +57,7 @@ class ImageFolder(PrefetchedSequence):
         :param entries: images in the order of their stamps
         :param tone_map: 16 to 8 bits for the whole sequence
         :param depths: measured, where there are any
+        :param depth_camera: that measured them; None where they are registered to the images
         """
         super().__init__(name)
         self._folder = folder
@@ -60,6 +67,8 @@ class ImageFolder(PrefetchedSequence):
         self._tone_map = tone_map
         self._depths = depths
         self._partner: PartnerImages | None = None
+        self._depth_camera = depth_camera
+        self._registration: DepthRegistration | None = None
         self._camera: Camera | None = None
         self._focal_prior: float | None = None
         self._size: tuple[int, ...] = ()
@@ -134,6 +143,19 @@ class ImageFolder(PrefetchedSequence):
         """
         if self._camera is not None:
             self._partner = open_partner(partner, self._entries, self._camera, self.note)
+    def check_depth_camera(self) -> None:
+        """
+        Check that depth of a camera of its own can be used.
+
+        :raises InputError: where there is no depth, or the camera of the images is unknown
+        """
+        assert self._depth_camera is not None
+        source = self._depth_camera.calibration.source
+        if self._depths is None:
+            raise InputError(f'{source}: there are no depth images: give their folder with '
+                             '--depth')
+        if self._camera is None:
+            self._depth_camera.registration((1, 1), None)
 
     def _sizes(self) -> dict[int, tuple[int, int]]:
         """Return (width, height) by index of up to so many images, from their headers."""
@@ -154,10 +176,18 @@ class ImageFolder(PrefetchedSequence):
                 )
                 continue
             yield Frame(image, entry.stamp_ns, entry.path.stem, entry.index, self._camera,
-                        focal_prior=self._focal_prior, depth=None if self._depths is None
-                        else self._depths.of(entry.path.stem),
+                        focal_prior=self._focal_prior, depth=self._depth(entry.path.stem),
                         stereo=None if self._partner is None
                         else self._partner.of(entry.path.stem))
+
+    def _depth(self, name: str) -> NDArray[np.float32] | None:
+        """Return the depth of an image in its view, if there is any."""
+        depth = None if self._depths is None else self._depths.of(name)
+        if depth is None or self._depth_camera is None:
+            return depth
+        if self._registration is None:
+            self._registration = self._depth_camera.registration(depth.shape, self._camera)
+        return self._registration(depth)
 
     def _decode(self, entry: Entry) -> NDArray[np.uint8] | None:
         """Return the pixels, or None after recording the reason."""
@@ -182,6 +212,7 @@ def open_image_folder(
     fps: float = 30.0,
     depth: str | Path | None = None,
     stereo: bool = True,
+    depth_camera: DepthCamera | None = None,
 ) -> ImageFolder:
     """
     Open a folder of images, a pack, or a sequence of a data set; see `layouts`.
@@ -194,6 +225,7 @@ def open_image_folder(
     :param depth: folder of depth images, see `DepthImages.named`, instead of those that come with
         the images
     :param stereo: False uses the first camera of a rig alone
+    :param depth_camera: that measured it; None where it is registered to the images
     :raises InputError: where there is nothing to read or the parts are inconsistent
     """
     check_fps(fps)
@@ -211,7 +243,7 @@ def open_image_folder(
         depths = DepthImages.by_stamps(entries, listed) if listed else None
     if depths is not None:
         depths.check([entry.path.stem for entry in entries])
-    sequence = ImageFolder(str(path), found.folder, entries, ToneMap(), depths)
+    sequence = ImageFolder(str(path), found.folder, entries, ToneMap(), depths, depth_camera)
     if camera is not None:
         given = camera
         sequence.settle(lambda width, height: given, 'the camera given')
@@ -220,4 +252,6 @@ def open_image_folder(
             found.camera if calibrated else None, str(found.calibration), exif=calibrated)
     if stereo and found.partner is not None:
         sequence.pair_with(found.partner)
+    if depth_camera is not None:
+        sequence.check_depth_camera()
     return sequence

@@ -23,7 +23,7 @@ from recon3r_ros.slam.types import Keyframe, Map
 _RIGID = 1e-4
 #: Largest magnitude; squares of larger numbers are meaningless
 _LARGEST = 1e12
-_SOURCES = ('odometry', 'depth', 'rig', 'model')
+_SOURCES = ('odometry', 'depth', 'rig', 'camera_height', 'model')
 
 
 def check(saved: SavedMap) -> None:

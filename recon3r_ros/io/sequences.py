@@ -11,6 +11,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.bag import open_bag
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.calibrations import Calibration
+from recon3r_ros.io.depth_camera import DepthCamera
 from recon3r_ros.io.image_folder import open_image_folder
 from recon3r_ros.io.video import open_video
 
@@ -26,6 +27,7 @@ def open_sequence(
     camera_info_topics: tuple[str, ...] = (),
     depth: str | Path | None = None,
     stereo: bool = True,
+    depth_camera: str | Path | None = None,
 ) -> Sequence:
     """
     Open exactly one of a folder of images, a video and a bag.
@@ -42,6 +44,8 @@ def open_sequence(
         take those that belong to the images
     :param depth: folder of depth images NAME.png, for a folder of images
     :param stereo: False uses the first camera of a rig in such a folder alone
+    :param depth_camera: calibration of the camera that measured it, see `DepthCamera.read`; None
+        where it is registered to the images
     :raises InputError: where the input cannot be used
     """
     given = [source for source in (images, video, bag) if source is not None]
@@ -51,7 +55,10 @@ def open_sequence(
             'a bag'
         )
     if images is not None:
-        return open_image_folder(images, camera, calibrated, fps, depth, stereo)
+        return open_image_folder(images, camera, calibrated, fps, depth, stereo, None
+                                 if depth_camera is None else DepthCamera.read(depth_camera))
+    if depth_camera is not None:
+        raise InputError(f'{depth_camera}: depth needs a folder of images, and {given[0]} is none')
     if depth is not None:
         raise InputError(f'{depth}: depth images need a folder of images, and {given[0]} is none')
     if video is not None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.compressed_depth import depth_of_message
 from recon3r_ros.io.decode import decode_compressed
 from recon3r_ros.io.encodings import ENCODINGS, image_to_array, Pixels
 from recon3r_ros.io.stamps import NS_PER_S
@@ -89,32 +90,14 @@ def image_from_compressed(message: CompressedImage) -> NDArray[np.generic]:
     return decode_compressed(message.data, message.format)
 
 
-def depth_from_message(message: Image) -> NDArray[np.float32]:
+def depth_from_message(message: Image | CompressedImage) -> NDArray[np.float32]:
     """
     Depth (H, W) in metres, NaN where there is none (REP-118).
 
-    :raises InputError: for another encoding than 32FC1 and 16UC1, a wrong step, too few bytes
+    :raises InputError: for another encoding than 32FC1 and 16UC1, a wrong step, too few bytes,
+        compressed depth that cannot be decoded
     """
-    sizes = {'32FC1': 4, '16UC1': 2, 'mono16': 2}
-    if message.encoding not in sizes:
-        raise InputError(f'depth in encoding {message.encoding!r}: expected 32FC1 or 16UC1')
-    height, width, step = message.height, message.width, message.step
-    sample = sizes[message.encoding]
-    samples = np.frombuffer(message.data, np.uint8)
-    if height <= 0 or width <= 0 or step < width * sample:
-        raise InputError(f'depth image of {width}x{height} pixels with a step of {step} bytes')
-    needed = (height - 1) * step + width * sample
-    if samples.size < needed:
-        raise InputError(f'depth image has {samples.size} bytes, expected at least {needed}')
-    order = '>' if message.is_bigendian else '<'
-    kind = 'f4' if sample == 4 else 'u2'
-    grid: NDArray[Any] = np.ndarray(
-        (height, width), np.dtype(order + kind), samples, strides=(step, sample))
-    depth = grid.astype(np.float32)
-    if sample == 2:
-        depth *= np.float32(1e-3)
-    depth[~(depth > 0) | np.isinf(depth)] = np.nan
-    return depth
+    return depth_of_message(message)
 
 
 def mask_from_message(message: Image) -> NDArray[np.bool_]:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +11,13 @@ from threading import Lock
 import time
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.masks import check_static_mask, read_static_mask
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.ros import conversions
+from recon3r_ros.ros.depth_input import DepthInput, nearest
 from recon3r_ros.ros.intrinsics import Intrinsics
 from recon3r_ros.ros.parameters import CameraConfig
 from recon3r_ros.ros.stamps import Judgement, StampGuard, Verdict
@@ -24,10 +26,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 #: Seconds that an image waits for a first CameraInfo before its focal length is estimated
 INFO_PATIENCE_S = 2.0
-#: Depth images and masks kept until their image comes
+#: Masks kept until their image comes
 COMPANIONS = 10
-#: A depth image belongs to the image nearest in time, if no further away than this
-MAX_APART_NS = 25_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +74,13 @@ class CameraInput:
     :param config: what the parameters say of it
     :param queue: takes the images
     :param warn: called with a warning of one line
+    :param between: gives the fixed pose (4, 4) of the second frame in the first, see `DepthInput`
     """
 
     def __init__(self, config: CameraConfig, queue: Callable[[Arrival], None],
-                 warn: Callable[[str], None]) -> None:
+                 warn: Callable[[str], None],
+                 between: Callable[[str, str], NDArray[np.float64] | None] = lambda a, b: None
+                 ) -> None:
         self.name = config.name
         self.frame_id = ''
         self._config = config
@@ -99,7 +102,8 @@ class CameraInput:
             read_static_mask(config.static_mask) if config.static_mask else None)
         #: Where its camera_info goes
         self.intrinsics = Intrinsics(config, warn)
-        self._depths: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
+        #: Where its depth goes
+        self.depth = DepthInput(config.name, between, warn)
         self._masks: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
 
     def on_image(self, message: Image | CompressedImage, now_ns: int) -> None:
@@ -153,11 +157,6 @@ class CameraInput:
             self._warn(f'{judgement.reason}: the map is reset')
         return Arrival(self, message, judgement.stamp_ns, arrival_s, reset)
 
-    def on_depth(self, message: Image) -> None:
-        """Keep a depth image until its image is processed."""
-        with self._lock:
-            self._depths.append((conversions.stamp_to_ns(message.header.stamp), message))
-
     def on_mask(self, message: Image) -> None:
         """Keep a mask until its image is processed."""
         with self._lock:
@@ -174,8 +173,7 @@ class CameraInput:
             waiting = (not self.intrinsics.known and not self._config.uncalibrated
                        and self._first_arrival_s is not None
                        and arrival.arrival_s < self._first_arrival_s + INFO_PATIENCE_S)
-            depth = _nearest(self._depths, arrival.stamp_ns, MAX_APART_NS)
-            mask = _nearest(self._masks, arrival.stamp_ns, 0)
+            mask = nearest(list(self._masks), arrival.stamp_ns, 0)
         if waiting:
             return None
         if hasattr(arrival.message, 'format'):
@@ -185,10 +183,10 @@ class CameraInput:
         image = self._tone_map(pixels)
         if self._static_mask is not None:
             check_static_mask(self._config.static_mask, self._static_mask, image)
+        camera, rate = self.intrinsics.camera(image.shape[1], image.shape[0]), self.counts().rate
         frame = Frame(
-            image, arrival.stamp_ns, str(arrival.stamp_ns), self._index,
-            self.intrinsics.camera(image.shape[1], image.shape[0]), self.name,
-            None if depth is None else self._depth(depth),
+            image, arrival.stamp_ns, str(arrival.stamp_ns), self._index, camera, self.name,
+            self.depth.of(arrival.stamp_ns, 1 / rate if rate else 0.0, self.frame_id, camera),
             None if mask is None else self._fitting(conversions.mask_from_message(mask), image),
             static_mask=self._static_mask)
         self._index += 1
@@ -209,14 +207,6 @@ class CameraInput:
             return InputCounts(self._received, self._rejected, self._reason, self._last_stamp_ns,
                                times[-1] if times else None, rate)
 
-    def _depth(self, message: Image) -> Any:
-        """Decode measured depth; an unusable one does not reject the image."""
-        try:
-            return conversions.depth_from_message(message)
-        except InputError as error:
-            self._warn(f'{error}: tracked without it')
-            return None
-
     @staticmethod
     def _fitting(mask: Any, image: Any) -> Any:
         if mask.shape != image.shape[:2]:
@@ -225,12 +215,3 @@ class CameraInput:
                 f"{image.shape[1]}x{image.shape[0]}: publish masks of the image's size")
         return mask
 
-
-def _nearest(kept: deque[tuple[int, Any]], stamp_ns: int, tolerance_ns: int) -> Any:
-    """Return the message nearest in time, or None where none is near enough."""
-    ordered = sorted(kept, key=lambda k: k[0])
-    at = bisect_left([stamp for stamp, _ in ordered], stamp_ns)
-    near = min(ordered[max(at - 1, 0):at + 1], key=lambda k: abs(k[0] - stamp_ns), default=None)
-    if near is None or abs(near[0] - stamp_ns) > tolerance_ns:
-        return None
-    return near[1]

@@ -102,7 +102,7 @@ class Recon3rNode(LifecycleNode):
                 self._pipeline.load(load_map(self))
             self._worker = Worker('recon3r-worker', self._handle, self.config.queue_size,
                                   self._failed, self._idle)
-            self._inputs = [CameraInput(c, self._queue, self._about(c.name))
+            self._inputs = [CameraInput(c, self._queue, self._about(c.name), self._tree.between)
                             for c in self.config.cameras]
         except Exception as error:
             # rclpy would drop an exception silently
@@ -129,7 +129,12 @@ class Recon3rNode(LifecycleNode):
             self._subscribe(CameraInfo, f'{camera.name}/camera_info',
                             camera.intrinsics.on_info, profile)
             if config.use_depth:
-                self._subscribe(Image, f'{camera.name}/depth', camera.on_depth, profile)
+                packed = self.config.depth_transport == 'compressedDepth'
+                topic = f'{camera.name}/depth'
+                self._subscribe(CompressedImage if packed else Image,
+                                f'{topic}/compressedDepth' if packed else topic,
+                                camera.depth.on_depth, profile)
+                self._subscribe(CameraInfo, f'{topic}/camera_info', camera.depth.on_info, profile)
             if config.use_mask:
                 self._subscribe(Image, f'{camera.name}/mask', camera.on_mask, profile)
         if self.config.odometry:

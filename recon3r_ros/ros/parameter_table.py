@@ -111,6 +111,8 @@ PARAMETERS = (
               '<camera>/image_raw, <camera>/camera_info and so on.'),
     Parameter('image_transport', 'raw', 'Images to subscribe to: <camera>/image_raw, or '
               '<camera>/image_raw/compressed.', choices=('raw', 'compressed')),
+    Parameter('depth_transport', 'raw', 'Depth images to subscribe to: <camera>/depth, or '
+              '<camera>/depth/compressedDepth.', choices=('raw', 'compressedDepth')),
     Parameter('qos_image', 'sensor_data', 'Quality of service of images: sensor_data (best '
               'effort, matches every publisher) or reliable.',
               choices=('sensor_data', 'reliable')),
@@ -140,10 +142,14 @@ PARAMETERS = (
               'others need not wait for the next one; all else has the stamp of its image.', 's',
               0.0, 5.0),
     Parameter('scale_source', 'auto', 'Source of the metric scale: odometry, depth (a depth '
-              'camera), rig (a stereo rig), model (a network that predicts metres), auto (the '
-              'most certain one available) or none. With odometry, a base_frame or a source named '
-              'here, poses, TF and clouds are held back until the scale is known.',
-              choices=('auto', 'none', 'odometry', 'depth', 'rig', 'model')),
+              'camera), rig (the distances between cameras), camera_height (above a floor), model '
+              '(a network that predicts metres), auto (the most certain one available) or none. '
+              'With odometry, a base_frame or a source named here, poses, TF and clouds are held '
+              'back until the scale is known.',
+              choices=('auto', 'none', 'odometry', 'depth', 'rig', 'camera_height', 'model')),
+    Parameter('camera_height', 0.0, 'Height of the only camera above the floor, where it is '
+              'constant: gives the metric scale, within some percent; 0: unknown.', 'm', 0.0,
+              100.0),
     Parameter('voxel_size', 0.0, 'Edge of the voxels that the map cloud is averaged in, metres '
               "where the scale is known; 0 takes 1 % of the first keyframe's median depth.", 'm',
               0.0, 10.0, read_only=False),
@@ -170,6 +176,7 @@ CAMERA_PARAMETERS = (
               "robot's own body, or anything else that is fixed to the camera."),
     Parameter('use_mask', False, 'Subscribe to <camera>/mask (mono8, not 0: dynamic).'),
     Parameter('use_depth', False, 'Subscribe to <camera>/depth (32FC1 metres or 16UC1 '
-              'millimetres, registered to the image): it starts the map with the first image, in '
-              'metres, and gives dynamic points.'),
+              'millimetres): it starts the map with the first image, in metres, and gives dynamic '
+              'points. Registered to the image, or in a frame that TF connects with the '
+              "image's, with <camera>/depth/camera_info."),
 )

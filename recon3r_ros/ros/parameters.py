@@ -82,6 +82,7 @@ class Config:
 
     cameras: tuple[CameraConfig, ...]
     image_transport: str
+    depth_transport: str
     qos_image: str
     queue_size: int
     model: Model
@@ -96,6 +97,7 @@ class Config:
     publish_tf: bool
     tf_tolerance: float
     scale_source: str
+    camera_height: float
     voxel_size: float
     map_period: float
     map_path: str
@@ -121,6 +123,7 @@ class Config:
         found = {
             'odometry': 'odometry, when the robot has driven a metre' if self.odometry else '',
             'depth': 'measured depth' if any(c.use_depth for c in self.cameras) else '',
+            'camera_height': 'the camera height and a floor' if self.camera_height else '',
             'model': 'the network' if registry.spec(self.model.name).metric else '',
         }
         return tuple(words for source, words in found.items()
@@ -163,6 +166,9 @@ def read(node: Node) -> Config:
     if config.odometry and not (config.base_frame and config.odom_frame):
         raise InputError('odometry is true but base_frame or odom_frame is empty: name the frames '
                          'of the robot')
+    if config.scale_source == 'camera_height' and not config.camera_height:
+        raise InputError('scale_source is camera_height but camera_height is 0: give the height '
+                         'of the camera above the floor, metres')
     if config.load_on_start and not config.map_path:
         raise InputError('load_on_start is true but map_path is empty: name the folder of the map')
     return config

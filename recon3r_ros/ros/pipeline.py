@@ -52,7 +52,8 @@ class Pipeline:
         self._log = EventLog(info)
         self.shedding = LoadShedding(self._log_effort)
         self._system = System(
-            executor=executor, motion=config.dynamics, options=config.frontend)
+            executor=executor, motion=config.dynamics, options=config.frontend,
+            camera_height=config.camera_height)
         self.publication = Publication(
             config, self._system, outputs, tree, extrinsics, self.odometry,
             self.statistics, self._log, warn)

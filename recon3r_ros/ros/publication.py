@@ -350,7 +350,8 @@ class Publication:
             return out if own.mask is None else out | own.mask
 
         now = time.monotonic()
-        clouds = (own is not None and not self._closed
+        # Points of measured depth are in metres, whatever the map's scale
+        clouds = (own is not None and (not self._closed or own.depth is not None)
                   and now >= self._clouds_due.get(camera, 0.0))
         # Clouds depend on the mask: it is published with them
         self._outputs.mask(camera, outlined, tracked.stamp_ns, frame_id,
@@ -381,7 +382,7 @@ class Publication:
         def depth(pinhole: Camera) -> NDArray[np.float32] | Surface:
             measured = lens.depth(frame)
             if measured is not None:
-                return measured / np.float32(metres)
+                return measured
             assert keyframe is not None and tracked is not None
             return Surface.seen(keyframe, se3.inverse(tracked.T_keyframe_cam), pinhole)
 
@@ -393,7 +394,8 @@ class Publication:
                     lens.view(frame).image, pinhole, depth(pinhole))
 
         def build(points_of: Callable[..., PointCloud]) -> PointCloud:
-            return points_of(*seen()).scaled(metres)
+            points = points_of(*seen())
+            return points if frame.depth is not None else points.scaled(metres)
 
         for name, points_of in (('dynamic', moving_points), ('static', static_points)):
             self._outputs.cloud(f'~/{camera}/{name}_points', partial(build, points_of),

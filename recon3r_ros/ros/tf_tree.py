@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from recon3r_ros.errors import InputError
+from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions, qos
 from recon3r_ros.ros.transforms import Broadcast
 
@@ -117,6 +118,12 @@ class TfTree:
                 T_root_frame = self._fixed[frame].T_parent_child @ T_root_frame
                 frame = self._fixed[frame].parent
         return frame, T_root_frame
+
+    def between(self, parent: str, child: str) -> NDArray[np.float64] | None:
+        """Return the fixed pose (4, 4) of a frame in another, metres; None where unknown."""
+        root, T_root_parent = self.fixed_root(parent)
+        other, T_root_child = self.fixed_root(child)
+        return se3.inverse(T_root_parent) @ T_root_child if root == other else None
 
     def send(self, broadcast: Broadcast, stamp_ns: int) -> str:
         """

@@ -32,7 +32,7 @@ class Atlas:
         """Keep the present map, if there is one, as an earlier one."""
         if self.map.started:
             self._earlier[self.map.number] = self.map, self.scale
-        self.map, self.scale = Map(), ScaleSources()
+        self.map, self.scale = Map(), self.scale.of_another()
 
     def take(self, known: Map) -> None:
         """

@@ -225,7 +225,7 @@ class Completion:
 
     def _take(self, known: Map) -> None:
         self.map = known
-        self._frontend.refocus(known.focal_factor)
+        self._frontend.refocus(known)
 
     def _relocalised(self, unposed: list[Unposed], last_first: bool
                      ) -> Iterator[Placed | Keyframe]:

@@ -3,8 +3,8 @@
 """
 One pose per instant for all cameras of a rig.
 
-Landmarks of all cameras give the pose together (`geometry/rig_pnp.py`). A camera whose own landmarks
-are not found, or disagree with those of the others, gets the pose of the rig.
+Landmarks of all cameras give the pose together (`geometry/rig_pnp.py`). A camera whose own
+landmarks are not found, or disagree with those of the others, gets the pose of the rig.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ def _posed(cameras: Sequence[Seen], best: Seen, metre: float
         points, pixels, use = camera.frontend.landmarks(camera.observed)
         used.append(use)
         observations.append(CameraObservations(
-            points, pixels.astype(np.float64), camera.frontend.rectifier.tracking_camera, _mount(camera, metre)))
+            points, pixels.astype(np.float64), camera.frontend.rectifier.tracking_camera,
+            _mount(camera, metre)))
     T_map_rig = best.T_map_cam() @ se3.inverse(_mount(best, metre))
     pose = refine_rig_pose(observations, se3.inverse(T_map_rig), MAX_ERROR)
     if pose is None or sum(int(i.sum()) for i in pose.inliers) < MIN_INLIERS:

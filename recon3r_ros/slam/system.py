@@ -76,12 +76,14 @@ class System:
     :param options: of the front ends
     :param lag: counts the frames until a keyframe is taken over; None: as soon as it is finished
     :param mapping: whether to map; else there are dynamic masks alone
+    :param camera_height: of the camera above the floor, metres: for the scale; 0 where unknown
     """
 
     def __init__(self, predictor: Predictor | None = None, executor: Executor | None = None,
                  motion: MotionConfig = MotionConfig(),
                  options: FrontendOptions = FrontendOptions(),
-                 lag: KeyframeLag | None = None, mapping: bool = True) -> None:
+                 lag: KeyframeLag | None = None, mapping: bool = True,
+                 camera_height: float = 0.0) -> None:
         if executor is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor an executor was given')
@@ -102,7 +104,8 @@ class System:
         self._zoomed: set[int] = set()
         #: Cameras and indices of frames posed after the last one
         self._late: set[tuple[str, int]] = set()
-        self._atlas = Atlas(ScaleSources())
+        self._height = camera_height
+        self._atlas = Atlas(ScaleSources(height=camera_height))
         self._ordered: Ordered | None = None
         self._rig = Rig()
         #: Keyframes of the same instant, requested while another one is pending
@@ -291,6 +294,7 @@ class System:
         settled = self.settle()
         _, known = self._executor.call(Mapper.finish).result()
         self._atlas.take(known)
+        self._atlas.scale.add_refined(known)
         self._atlas.refine(self._executor.call(Mapper.others).result()[0])
         found: list[TrackedFrame] = []
         for known in self.maps:
@@ -421,12 +425,12 @@ class System:
 
     def restore(self, saved: SavedMap) -> None:
         """Continue mapping in a saved map: cameras are lost in it until they are relocalised."""
-        self._restart(ScaleSources(saved.metric))
+        self._restart(ScaleSources(saved.metric, self._height))
         self._atlas.take(self._executor.call(Mapper.restore, saved).result()[1])
 
     def reset(self) -> None:
         """Forget everything and begin again with the next frame."""
-        self._restart(ScaleSources())
+        self._restart(ScaleSources(height=self._height))
         self._atlas.take(self._executor.call(Mapper.clear).result()[1])
 
     def forget(self, camera_name: str) -> None:
@@ -448,8 +452,7 @@ class System:
         """
         Metres per map unit, where known.
 
-        :param source: 'odometry', 'depth', 'rig', 'model', 'none', or 'auto' for the most
-            certain one
+        :param source: see `ScaleSources.metric`
         """
         return self._atlas.scale.metric(source, self.map.metric)
 
@@ -498,7 +501,7 @@ class System:
         if frontend is None:
             frontend = CameraFrontend(
                 frame, self._motion, self._options, self._live, self._mapping)
-            frontend.refocus(self.map.focal_factor)
+            frontend.refocus(self.map)
             frontend.effort = self._effort
             self._frontends[frame.camera_name] = frontend
         frontend.rectifier.check(frame)
@@ -596,7 +599,7 @@ class System:
             request = replace(request, T_reference_cam=se3.stretched(
                 request.T_reference_cam, known.scale_of(request.reference)
                 / before.scale_of(request.reference)))
-        frontend.refocus(known.focal_factor)
+        frontend.refocus(known)
         if request.purpose is Purpose.FIRST_PAIR:
             return self._begin(frontend, request, made)
         self._atlas.scale.add_depth(
@@ -643,7 +646,7 @@ class System:
 
     def _refocus(self, known: Map) -> None:
         for frontend in self._frontends.values():
-            frontend.refocus(known.focal_factor)
+            frontend.refocus(known)
 
     def _reject(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:
         return self._order(frontend, frontend.reject(request, self.map))
@@ -654,7 +657,7 @@ class System:
         placed = frontend.place_waiting(first)
         if placed is None:
             self._atlas.take(self._executor.call(Mapper.take_back_first_pair).result()[1])
-            frontend.refocus(self.map.focal_factor)
+            frontend.refocus(self.map)
             return self._reject(frontend, request)
         self._atlas.scale.add_depth(
             made, request.view.depth, self.map, request.view.depth_noise)

@@ -284,7 +284,7 @@ class Map:
         measured or predicted
     :param scales: factor of each keyframe's depths by loop closures since it was added
     :param edges: which keyframes were processed jointly
-    :param focal_factor: true over initial focal length of an uncalibrated camera
+    :param focal_factor: true over initial focal length, of an uncalibrated camera
     :param retired: culled keyframes, by id
     :param metric: scale of the map, where predictions are metric
     :param number: of the map, in the order of their beginning: another one begins where tracking
@@ -292,6 +292,7 @@ class Map:
     :param focal_contradiction: what the images say where they contradict given focal lengths
     :param metre: length of a metre in map units, where the map was built with it: by measured
         depth, or by the distances between a rig's cameras
+    :param focal_refined: refined over given focal length, of a calibrated camera with depth
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -303,6 +304,7 @@ class Map:
     number: int = 0
     focal_contradiction: FocalEstimate | None = None
     metre: float | None = None
+    focal_refined: float = 1.0
 
     def __contains__(self, keyframe: int) -> bool:
         """Whether a keyframe is in the map, or was and has been replaced."""
@@ -364,8 +366,8 @@ class MetricScale:
 
     :param value: metres per map unit
     :param sigma: standard deviation of the value's logarithm: its relative error
-    :param source: what estimated it: 'odometry', 'depth' of a depth camera, 'rig' of two cameras,
-        or 'model'
+    :param source: what estimated it: 'odometry', 'depth' of a depth camera, 'rig' of several
+        cameras, 'camera_height', or 'model'
     """
 
     value: float

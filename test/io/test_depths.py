@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 import pytest
 from recon3r_ros.errors import InputError
+from recon3r_ros.io.calibrations import read_calibration
 from recon3r_ros.io.depths import DepthImages
 from recon3r_ros.io.image_folder import open_image_folder
 from recon3r_ros.io.sequences import open_sequence
@@ -95,3 +97,39 @@ def test_tum_rgbd_is_associated_by_stamps(tmp_path: Path) -> None:
     # Of 1.5 s that of 12 ms later; of 1.6 s one is 21 ms away
     assert [None if d is None else float(d[5, 5]) for d in depths] == [
         pytest.approx(2000 / 5000), None, pytest.approx(4000 / 5000), None]
+
+
+CAMERA = {'width': 64, 'height': 48, 'fx': 60.0, 'fy': 60.0, 'cx': 31.5, 'cy': 23.5}
+POSE = [[1, 0, 0, 0.1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def calibration(path: Path, **values: object) -> Path:
+    path.write_text(json.dumps({**CAMERA, **values}))
+    return path
+
+
+def test_depth_of_a_camera_beside(images: Path, tmp_path: Path) -> None:
+    """It is 0.1 m to the right, so that a wall at 2 m is seen 3 pixels further right."""
+    write(tmp_path / 'depth' / '000.png', np.full((48, 64), 2000, np.uint16))
+    camera = read_calibration(calibration(tmp_path / 'camera.json'))
+    beside = calibration(tmp_path / 'beside.json', T_color_depth=POSE)
+    first, *_ = open_sequence(images=images, camera=camera, depth=tmp_path / 'depth',
+                              depth_camera=beside)
+    assert first.depth is not None
+    np.testing.assert_array_equal(np.isnan(first.depth[24]), np.arange(64) < 3)
+    np.testing.assert_allclose(first.depth[:, 3:], 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize('values, given, message', [
+    ({}, True, 'T_color_depth is missing'), ({'T_color_depth': [1, 2]}, True, '2 numbers'),
+    ({'T_color_depth': POSE}, False, '--camera'),
+    ({'T_color_depth': POSE, 'width': 64, 'height': 64}, True, '64x64.*64x48')])
+def test_what_a_depth_camera_lacks_is_named(
+        values: dict[str, object], given: bool, message: str, images: Path, tmp_path: Path
+        ) -> None:
+    write(tmp_path / 'depth' / '000.png')
+    camera = read_calibration(calibration(tmp_path / 'other.json'))
+    with pytest.raises(InputError, match=message):
+        list(open_sequence(
+            images=images, camera=camera if given else None, depth=tmp_path / 'depth',
+            depth_camera=calibration(tmp_path / 'beside.json', **values)))

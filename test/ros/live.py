@@ -74,6 +74,8 @@ class LiveCamera:
         """Wait until subscriptions are matched, in both directions."""
         wait_for(lambda: self.images.get_subscription_count() > 0, what='the node listens')
         wait_for(lambda: self.infos.get_subscription_count() > 0, what='the node listens')
+        if self.with_depth:
+            wait_for(lambda: self.depths.get_subscription_count() > 0, what='the node listens')
         self.poses.wait_for_matched()
 
     def send(self, message: Image, info: bool = True) -> int:

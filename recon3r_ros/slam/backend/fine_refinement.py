@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+import math
 
 import numpy as np
 from recon3r_ros.compiled import dense
@@ -34,6 +35,12 @@ _ITERATIONS = 30
 #: intrinsics lower. One at a wrong place, which half of its coarse observations fitted by chance,
 #: had 0.4 of it; right ones have 0.9 to 1.1
 MIN_AGREEMENT = 0.5
+#: Standard deviation of a given focal length's logarithm: nominal ones are some percent off
+GIVEN_FOCAL = 0.02
+#: Observations of a pair err alike. The standard deviation of an estimated focal length is so many
+#: times that of independent ones: estimates of calibrated sequences indoors and outdoors are up to
+#: 11 of those off
+ALIKE = 10.0
 #: Keyframes whose images are kept in memory at once
 _IMAGES = 48
 
@@ -71,7 +78,8 @@ def refine_finely(state: MapState) -> Refined | None:
             break
         observations = [*precise, *_bridges(state, keyframes, precise)]
         cameras = [k.camera.resized(*sizes[k.id]) for k in keyframes]
-        solution = adjusted(state, ids, {ids[0]}, observations, cameras, _ITERATIONS)
+        solution = adjusted(state, ids, {ids[0]}, observations, cameras, _ITERATIONS,
+                            _focal_prior(state, ids))
         _apply(state, ids, observations, solution)
         last = precise, observations, solution
     if last is None:
@@ -81,6 +89,20 @@ def refine_finely(state: MapState) -> Refined | None:
         problem_of(state, ids, {ids[0]}, observations,
                    [state.keyframes[i].camera.resized(*sizes[i]) for i in ids]),
         [ids[n] for n in _disagreeing(precise, solution, len(ids))])
+
+
+def _focal_prior(state: MapState, ids: list[int]) -> tuple[float, float] | None:
+    """
+    Prior of a given focal length's factor; None where it is kept.
+
+    Where depth is measured, a wrong focal length makes motion and depth disagree on the length of
+    a metre, and the map bends: there it is refined. The prior is that of the given value, in the
+    currency of the observations, which are worth less than as many independent ones.
+    """
+    cameras = {state.keyframes[i].camera_name for i in ids}
+    if not state.calibrated or len(cameras) > 1 or not state.measured.fix_scale(ids):
+        return None
+    return -math.log(state.focal_factor), GIVEN_FOCAL / ALIKE
 
 
 def _partners(keyframes: list[Keyframe]) -> list[list[int]]:

@@ -46,7 +46,8 @@ class MapState:
         estimate
     :param motion: dynamic objects in the keyframes of the window
     :param keyframes: by id, oldest first
-    :param focal_factor: true over initial focal length of an uncalibrated camera
+    :param focal_factor: true over initial focal length, of an uncalibrated camera, or of a
+        calibrated one that measured depth has refined
     :param calibrated: whether the focal length is known
     :param focal_contradiction: see `Map`
     :param number: of the map, in the order of their beginning
@@ -94,7 +95,8 @@ class MapState:
         """Return the map as it is now."""
         return Map(dict(self.keyframes), dict(self.graph.scales), tuple(self.edges),
                    self.focal_factor, dict(self.retired), self.model_scale.estimate, self.number,
-                   self.focal_contradiction, self.measured.metre)
+                   self.focal_contradiction, self.measured.metre,
+                   self.focal_factor if self.calibrated else 1.0)
 
     @property
     def started(self) -> bool:
@@ -125,7 +127,7 @@ class MapState:
                     information=keyframe.information * static)
 
     def refocus(self, factor: float) -> None:
-        """Multiply the focal length of an uncalibrated camera by a factor."""
+        """Multiply the focal length by a factor."""
         self.focal_factor *= factor
         for i, k in self.keyframes.items():
             self.change(i, camera=replace(k.camera, fx=k.camera.fx * factor,

@@ -480,7 +480,8 @@ class Mapper:
         """Cull the most redundant keyframe, where there are too many."""
         ids = state.ids
         # The first one is the map's origin, the newest ones are still being refined
-        candidates = [n for n in range(1, len(ids) - state.window - ANCHORS) if ids[n] not in in_use]
+        settled = range(1, len(ids) - state.window - ANCHORS)
+        candidates = [n for n in settled if ids[n] not in in_use]
         if len(ids) <= self.options.max_keyframes or not candidates:
             return
         lost, kept = pair_graph.most_redundant(

@@ -69,7 +69,7 @@ class MeasuredDepths:
         self._landmarks: dict[int, Array] = {}
         self._noise: dict[int, DepthNoise] = {}
         self._pixels: dict[int, Floats] = {}
-        #: Length of a metre in map units, where the map began with measured depth, or a rig gives it
+        #: Length of a metre in map units, where the map began with measured depth, or by a rig
         self.metre: float | None = None
         #: Whether it is an estimate, to be refined with the map
         self.estimated = False

@@ -21,7 +21,8 @@ Array = NDArray[np.float64]
 
 #: Keyframes before the window that are held fixed
 ANCHORS = 3
-#: With unknown focal length, or an unknown distance between the cameras of a rig, all keyframes are refined jointly until there are this many
+#: With unknown focal length, or an unknown distance between the cameras of a rig, all keyframes are
+#: refined jointly until there are this many
 SELF_CALIBRATION_KEYFRAMES = 24
 
 
@@ -65,26 +66,28 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
 
 def take_over_unknowns(state: MapState, solution: Solution) -> None:
     """Take over the focal length and the length of a metre, where they are estimated."""
-    if not state.calibrated:
+    if solution.focal_factor != 1.0:
         state.refocus(solution.focal_factor)
     if state.measured.metre is not None:
         state.measured.metre *= solution.stretch
 
 
 def adjusted(state: MapState, ids: list[int], fixed: set[int], observations: list[Observations],
-             cameras: list[Camera], iterations: int) -> Solution:
+             cameras: list[Camera], iterations: int,
+             focal_prior: tuple[float, float] | None = None) -> Solution:
     """
     Adjust some keyframes as `solve` does, but change nothing.
 
     :param observations: of their landmarks, by their positions; targets are pixels of the grid
     :param cameras: of their views, in any size: errors are measured in their pixels
+    :param focal_prior: see `Problem`, where a given focal length is refined; None keeps it
     """
     return bundle_adjustment.solve(
-        problem_of(state, ids, fixed, observations, cameras), iterations)
+        problem_of(state, ids, fixed, observations, cameras, focal_prior), iterations)
 
 
 def problem_of(state: MapState, ids: list[int], fixed: set[int], observations: list[Observations],
-               cameras: list[Camera]) -> Problem:
+               cameras: list[Camera], focal_prior: tuple[float, float] | None = None) -> Problem:
     """Make the bundle adjustment of some keyframes; see `adjusted`."""
     keyframes = [state.keyframes[i] for i in ids]
     links = links_of(keyframes, state.measured.metre)
@@ -99,7 +102,8 @@ def problem_of(state: MapState, ids: list[int], fixed: set[int], observations: l
         inverse_depths=tuple(k.landmarks for k in keyframes),
         observations=tuple(replace(o, targets=_pixels_in(
             cameras[o.observer], keyframes[o.observer], o.targets)) for o in observations),
-        focal_prior=None if state.calibrated else state.pairing.focal_prior(state.focal_factor),
+        focal_prior=(focal_prior if state.calibrated
+                     else state.pairing.focal_prior(state.focal_factor)),
         depth_priors=tuple(_prior(state, k) for k in keyframes),
         scale_known=links is not None or state.measured.fix_scale(ids), links=links,
         metre_known=not state.measured.estimated)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import math
 
 from recon3r_ros.slam.backend.bundle_adjustment import estimate_focal, Problem
-from recon3r_ros.slam.backend.fine_refinement import refine_finely
+from recon3r_ros.slam.backend.fine_refinement import ALIKE, refine_finely
 from recon3r_ros.slam.backend.learned import LearnedDepths
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.refinement import problem_of
@@ -23,9 +23,6 @@ from recon3r_ros.slam.types import FocalEstimate
 #: Share by which a focal length must be off: several times what focusing changes it by, and what
 #: lens distortion that is not modelled, or a handful of noisy keyframes, make of it
 LEAST = 0.1
-#: Observations of a pair err alike. The standard deviation is so many times that of independent
-#: ones: estimates of calibrated sequences indoors and outdoors are up to 11 of those off
-ALIKE = 10.0
 #: Standard deviations by which an estimate must differ
 SURE = 2.0
 #: Mean and standard deviation of the logarithm of the factor: almost any is as likely
@@ -54,7 +51,7 @@ def check_finely(state: MapState, problem: Problem | None, rounds: int = _ROUNDS
     :param rounds: times that observations are made again at most
     """
     state.focal_contradiction = None
-    if not state.calibrated or problem is None or not _contradicts(_estimate(problem)):
+    if not state.calibrated or problem is None or not _contradicts(_since(state, problem)):
         return
     copy = replace(state.fork(), calibrated=False, learned=LearnedDepths())
     factor = 0.0
@@ -66,7 +63,8 @@ def check_finely(state: MapState, problem: Problem | None, rounds: int = _ROUNDS
         if again is None:
             return
         problem = again.problem
-    found = FocalEstimate(copy.focal_factor / state.focal_factor, _estimate(problem).sigma)
+    # A given one that has been refined by measured depth is compared as it was given
+    found = FocalEstimate(copy.focal_factor, _estimate(problem).sigma)
     if _contradicts(found):
         state.focal_contradiction = found
 
@@ -75,6 +73,12 @@ def _estimate(problem: Problem) -> FocalEstimate:
     """Estimate a focal length by observations alone: networks may have learned another one."""
     found = estimate_focal(replace(problem, focal_prior=_PRIOR, depth_priors=None), _ITERATIONS)
     return replace(found, sigma=ALIKE * found.sigma)
+
+
+def _since(state: MapState, problem: Problem) -> FocalEstimate:
+    """Estimate it relative to the given one."""
+    found = _estimate(problem)
+    return replace(found, factor=found.factor * state.focal_factor)
 
 
 def _contradicts(found: FocalEstimate) -> bool:

@@ -33,8 +33,8 @@ from recon3r_ros.slam.frontend.exposure import Exposure
 from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
 from recon3r_ros.slam.frontend.initializer import Initializer
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
-from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.observed import Observed, OnRig
+from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.frontend.relocalizer import Relocalizer
 from recon3r_ros.slam.frontend.steps import (
     FrontendStep,
@@ -70,8 +70,8 @@ RESTART_OVERLAP = 0.25
 RECALL_PERIOD_S = 1.0
 #: How much sharper a frame must be to replace the first keyframe, where no pair was accepted
 SHARPER = 3.0
-#: Frames in a row without the landmarks of the reference, after which a camera that its rig carries
-#: requests a keyframe
+#: Frames in a row without the landmarks of the reference, after which a camera that its rig
+#: carries requests a keyframe
 CARRIED_FRAMES = 5
 #: Recent frames whose sharpness a frame is compared with
 RECENT = 60
@@ -309,7 +309,7 @@ class CameraFrontend:
         self._tracker.follow(keyframe, None)
         if known.started:
             self._initializer.clear()
-            self.refocus(known.focal_factor)
+            self.refocus(known)
             self._follow(keyframe, np.eye(4))
             self._state = TrackingState.TRACKING
             return
@@ -447,9 +447,9 @@ class CameraFrontend:
         self._tracker.rescale(factor)
         self.masks.rescale(known.keyframes[self.reference], factor)
 
-    def refocus(self, factor: float) -> None:
-        """Set the focal length of an uncalibrated camera to `factor` times the initial one."""
-        self.rectifier.refocus(factor)
+    def refocus(self, known: Map) -> None:
+        """Set the focal length to that of a map."""
+        self.rectifier.refocus(known.focal_factor, known.focal_refined)
         self._tracker.camera = self.rectifier.tracking_camera
         self.masks.refocus(self.rectifier.tracking_camera)
 

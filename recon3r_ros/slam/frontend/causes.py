@@ -32,8 +32,8 @@ class Cause(Enum):
     FEW_MATCHES = 'few matches: too little overlap or texture'
     LITTLE_DEPTH = 'parallax, but too little depth agrees: moving objects, blur or a wrong camera'
     NOT_FOUND = 'lost: the image does not match the map'
-    UNSCALED = ('other cameras of the rig are tracked; their distances to this one are not known in '
-                'map units yet')
+    UNSCALED = ('other cameras of the rig are tracked; their distances to this one are not known '
+                'in map units yet')
     CUT = 'a cut, or a single image that differs from those around it'
 
 

@@ -33,7 +33,7 @@ class Rectifier:
     def __init__(self, source: Camera, calibrated: bool) -> None:
         self.source = source
         self.calibrated = calibrated
-        self.camera = source if source.is_pinhole else source.rectified()
+        self.camera = self._initial = source if source.is_pinhole else source.rectified()
         factor = min(1.0, (TRACKING_PIXELS / (source.width * source.height)) ** 0.5)
         self.tracking_camera = self.camera.resized(
             round(source.width * factor), round(source.height * factor))
@@ -57,13 +57,18 @@ class Rectifier:
                 *((cv2.resize(m, small, interpolation=cv2.INTER_LINEAR) + 0.5) * s - 0.5
                   for m, s in zip(maps, scale)), cv2.CV_16SC2)
 
-    def refocus(self, factor: float) -> None:
-        """Set the focal length of an uncalibrated camera to `factor` times the initial one."""
-        if not self.calibrated:
-            source = self.source
-            self.camera = replace(source, fx=source.fx * factor, fy=source.fy * factor)
-            self.tracking_camera = self.camera.resized(
-                self.tracking_camera.width, self.tracking_camera.height)
+    def refocus(self, factor: float, refined: float = 1.0) -> None:
+        """
+        Set the focal length of the rectified views.
+
+        :param factor: of the initial one, where the camera is uncalibrated
+        :param refined: of the given one, where it is calibrated
+        """
+        factor = refined if self.calibrated else factor
+        self.camera = replace(
+            self._initial, fx=self._initial.fx * factor, fy=self._initial.fy * factor)
+        self.tracking_camera = self.camera.resized(
+            self.tracking_camera.width, self.tracking_camera.height)
 
     @classmethod
     def of(cls, frame: Frame) -> Rectifier:

@@ -783,14 +783,14 @@ def test_the_focal_length_may_be_known_better_later() -> None:
     frontend = CameraFrontend(unknown_lens(0), STILL)
     first = made_of(0, way(0), camera=LENS.resized(64, 48))
     frontend.start(first, unknown_lens(0), Map({0: first}))
-    frontend.refocus(FACTOR)
+    frontend.refocus(Map(focal_factor=FACTOR))
     for n in range(1, 5):
         check(step(frontend, unknown_lens(n), Map({0: first})), relative(n))
 
 
 def test_a_calibrated_camera_keeps_its_focal_length() -> None:
     frontend = tracking()
-    frontend.refocus(1.3)
+    frontend.refocus(Map(focal_factor=1.3))
     assert frontend.rectifier.camera == TRACKING
     check(step(frontend, frame(1, way(1))), relative(1))
 

@@ -154,6 +154,8 @@ def test_a_known_camera_is_not_refocused() -> None:
     rectifier = Rectifier(SCENE.camera, True)
     rectifier.refocus(1.3)
     assert rectifier.camera == SCENE.camera
+    rectifier.refocus(1.3, 1.1)
+    assert rectifier.camera.fx == pytest.approx(1.1 * SCENE.camera.fx)
 
 
 def test_a_camera_of_another_size_is_an_error() -> None:
