@@ -82,7 +82,7 @@ class ExtrinsicsCheck:
     """
 
     def __init__(self, T_cam_other: Array, name: str) -> None:
-        self._given = T_cam_other
+        self.given = T_cam_other
         self._name = name
         self._pairs: deque[tuple[Array, Array, float]] = deque(maxlen=_PAIRS)
         self.state = ExtrinsicsState(T_cam_other)
@@ -108,11 +108,11 @@ class ExtrinsicsCheck:
         other_rays = np.concatenate([b for _, b, _ in self._pairs])
         focal = self._pairs[-1][2]
         count, used = len(self._pairs), self.state.T_cam_other
-        error = _median(epipolar_errors(self._given, rays, other_rays), focal)
+        error = _median(epipolar_errors(self.given, rays, other_rays), focal)
         refined = self.state.refined
         notice, found = '', None
         if count >= NOTICE_AFTER:
-            found = refine_extrinsics(self._given, rays, other_rays, _NOISE / focal,
+            found = refine_extrinsics(self.given, rays, other_rays, _NOISE / focal,
                                       _ROTATION_PRIOR, _DIRECTION_PRIOR)
             left = _median(found.errors, focal)
             wrong = _wrong(found)
