@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from recon3r_ros.ros import conversions
+from recon3r_ros.ros.rigs import RigHealth
 from recon3r_ros.ros.scale_gate import ScaleGate
 from recon3r_ros.slam.types import MetricScale, TrackingState
 
@@ -68,6 +69,7 @@ class Health:
     :param latencies_ms: median milliseconds per stage
     :param memory_mb: resident, of the node and its mapping process
     :param inertial: what is in use of an IMU, and why not; nothing without one
+    :param rigs: stereo rigs
     """
 
     name: str
@@ -81,12 +83,13 @@ class Health:
     latencies_ms: dict[str, float]
     memory_mb: float
     inertial: dict[str, str] = field(default_factory=dict)
+    rigs: tuple[RigHealth, ...] = ()
 
 
 def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int,
                      earlier: Health | None = None) -> DiagnosticArray:
     """
-    Message of it: one status for the node, one for each camera.
+    Message of it: one status for the node, one for each camera and each stereo rig.
 
     :param image_timeout_s: seconds without images, after which there is a warning
     :param earlier: some reports ago: images lost before then give no warning any more
@@ -95,6 +98,8 @@ def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int,
     statuses = [_node_status(health)]
     statuses += [_camera_status(health, camera, before.get(camera.name), image_timeout_s)
                  for camera in health.cameras]
+    earlier_rigs = {} if earlier is None else {rig.name: rig for rig in earlier.rigs}
+    statuses += [_rig_status(health, rig, earlier_rigs.get(rig.name)) for rig in health.rigs]
     return DiagnosticArray(header=conversions.header(stamp_ns, ''), status=statuses)
 
 
@@ -180,6 +185,28 @@ def _camera_status(health: Health, camera: CameraHealth, before: CameraHealth | 
         'last image': f'{camera.silent_s:.1f} s ago',
     }
     return _status(f'{health.name}: {camera.name}', health.name, level, message, values)
+
+
+def _rig_status(health: Health, rig: RigHealth, before: RigHealth | None) -> DiagnosticStatus:
+    level, message = DiagnosticStatus.OK, f'{rig.name} and {rig.second} are paired'
+    pairs, alone = rig.pairs, rig.without_partner
+    if before is not None:
+        pairs, alone = pairs - before.pairs, alone - before.without_partner
+    if rig.notice:
+        level, message = DiagnosticStatus.WARN, rig.notice
+    elif alone and not pairs:
+        level = DiagnosticStatus.WARN
+        message = f'no image of {rig.second} for the last {alone} of {rig.name}'
+    values = {
+        'pairs': str(rig.pairs),
+        'images without partner': str(rig.without_partner),
+        f'images of {rig.second} left over': str(rig.left_over),
+        'offset of stamps': '' if rig.offset_ms is None else f'{rig.offset_ms:+.1f} ms',
+        'extrinsics': rig.source or 'unknown',
+        'baseline': '' if rig.baseline_m is None else f'{rig.baseline_m:.4f} m',
+        'epipolar error': '' if rig.error_px is None else f'{rig.error_px:.2f} px',
+    }
+    return _status(f'{health.name}: stereo {rig.name}', health.name, level, message, values)
 
 
 def _status(name: str, hardware: str, level: bytes, message: str, values: dict[str, str]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.time import Time
 from recon3r_ros.errors import InputError
+from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.tf_tree import TfTree
@@ -36,7 +37,8 @@ class Extrinsics:
         self._frames: dict[str, str] = {}
         self._tree = tree
         self._buffer, self._listener = None, None
-        if self._base and len(self._given) < len(config.cameras) and tf2_ros is not None:
+        wanted = self._base and len(self._given) < len(config.cameras)
+        if (wanted or config.second_cameras) and tf2_ros is not None:
             self._buffer = tf2_ros.Buffer()
             self._listener = tf2_ros.TransformListener(self._buffer, node)
 
@@ -80,17 +82,35 @@ class Extrinsics:
         root, T_root_cam = self._tree.fixed_root(frame_id, self._base)
         if root == self._base:
             return T_root_cam
+        return self._at(self._base, frame_id, stamp_ns)
+
+    def T_a_b(self, frame_a: str, frame_b: str, stamp_ns: int) -> NDArray[np.float64] | None:
+        """
+        Pose (4, 4) of a frame in another one at a time, by TF alone, metres; None where unknown.
+
+        The chain may be static, or joints may lie between.
+        """
+        if not frame_a or not frame_b:
+            return None
+        root_a, T_root_a = self._tree.fixed_root(frame_a)
+        root_b, T_root_b = self._tree.fixed_root(frame_b)
+        if root_a == root_b:
+            return se3.inverse(T_root_a) @ T_root_b
+        return self._at(frame_a, frame_b, stamp_ns)
+
+    def _at(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64] | None:
+        """Look TF up at a time, or at the newest where that is not available."""
         for time in (Time(nanoseconds=stamp_ns), Time()):
-            found = self._looked_up(frame_id, time)
+            found = self._looked_up(target, source, time)
             if found is not None:
                 return found
         return None
 
-    def _looked_up(self, frame_id: str, time: Time) -> NDArray[np.float64] | None:
+    def _looked_up(self, target: str, source: str, time: Time) -> NDArray[np.float64] | None:
         if self._buffer is None:
             return None
         try:
-            transform: Any = self._buffer.lookup_transform(self._base, frame_id, time)
+            transform: Any = self._buffer.lookup_transform(target, source, time)
             return conversions.matrix_from_transform(transform.transform)
         except (tf2_ros.TransformException, InputError):
             return None

@@ -39,6 +39,7 @@ class Arrival:
     :param stamp_ns: that it is processed with
     :param arrival_s: when it came (time.monotonic)
     :param reset: whether time went back before it
+    :param partner: what the second camera of a stereo rig took at the same instant, or None
     """
 
     camera: CameraInput
@@ -46,6 +47,7 @@ class Arrival:
     stamp_ns: int
     arrival_s: float
     reset: bool
+    partner: Arrival | None = None
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry.calibration_checks import unusual
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.camera_info import camera_from_info
 from recon3r_ros.ros.parameters import CameraConfig
 from sensor_msgs.msg import CameraInfo
+
+
+@dataclass(frozen=True, eq=False)
+class Rectification:
+    """
+    How a camera_info rectifies images of a stereo camera.
+
+    :param R: (3, 3) rotation from the camera's optical frame to the rectified one
+    :param P: (3, 4) projection of the rectified image; P[0, 3] = -fx * baseline of the second one
+    """
+
+    R: NDArray[np.float64]
+    P: NDArray[np.float64]
 
 
 class Intrinsics:
@@ -36,6 +52,13 @@ class Intrinsics:
         self._info: tuple[Any, ...] = ()
         self._fitted: tuple[tuple[Camera, int, int], Camera] | None = None
         self._notice = ''
+        self._rectification: Rectification | None = None
+
+    @property
+    def rectification(self) -> Rectification | None:
+        """That of the newest camera_info; None before it came."""
+        with self._lock:
+            return self._rectification
 
     @property
     def known(self) -> bool:
@@ -50,6 +73,10 @@ class Intrinsics:
 
     def on_info(self, message: CameraInfo) -> None:
         """Take over intrinsics, where they are usable and new."""
+        with self._lock:
+            self._rectification = Rectification(
+                np.reshape(message.r, (3, 3)).astype(np.float64),
+                np.reshape(message.p, (3, 4)).astype(np.float64))
         if self._given is not None or self._config.uncalibrated:
             return
         info = (message.width, message.height, message.distortion_model, tuple(message.d),

@@ -35,6 +35,8 @@ from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput
 from recon3r_ros.ros.library_log import LibraryLog
 from recon3r_ros.ros.outputs import Outputs
+from recon3r_ros.ros.rig_extrinsics import RigExtrinsics
+from recon3r_ros.ros.rigs import Rig
 from recon3r_ros.ros.scale_gate import held_back
 from recon3r_ros.ros.services import load_map, Services
 from recon3r_ros.ros.spinning import run
@@ -73,6 +75,7 @@ class Recon3rNode(LifecycleNode):
         self._healths: deque[Health] = deque(maxlen=RECENT)
         self._subscriptions_made: list[Any] = []
         self._inputs: list[CameraInput] = []
+        self._rigs: dict[str, Rig] = {}
         self._tree: TfTree | None = None
         self._timer: Any = None
         self._outputs: Outputs | None = None
@@ -93,17 +96,19 @@ class Recon3rNode(LifecycleNode):
             self._tree = TfTree(self, self.config.publish_tf,
                                 round(self.config.tf_tolerance * 1e9), self._warn)
             self._extrinsics = Extrinsics(self, self.config, self._tree)
+            self._rigs = self._make_rigs(self._extrinsics)
             process = MappingProcess()
             # Not before: both processes import what they need at the same time
             from recon3r_ros.ros.pipeline import Pipeline
             self._pipeline = Pipeline(self.config, self._make_executor(process), self._outputs,
-                                      self._tree, self._extrinsics, self._info, self._warn)
+                                      self._tree, self._extrinsics, self._rigs, self._info,
+                                      self._warn)
             if self.config.load_on_start:
                 self._pipeline.load(load_map(self))
             self._worker = Worker('recon3r-worker', self._handle, self.config.queue_size,
                                   self._failed, self._idle)
-            self._inputs = [CameraInput(c, self._queue, self._about(c.name), self._tree.between)
-                            for c in self.config.cameras]
+            self._inputs = [CameraInput(c, self._taker(c.name), self._about(c.name),
+                                        self._tree.between) for c in self.config.all_cameras]
         except Exception as error:
             # rclpy would drop an exception silently
             self.get_logger().error(f'cannot be configured: {_described(error)}')
@@ -123,11 +128,13 @@ class Recon3rNode(LifecycleNode):
         """Subscribe to the inputs."""
         compressed = self.config.image_transport == 'compressed'
         profile = qos.images(self.config.qos_image)
-        for camera, config in zip(self._inputs, self.config.cameras):
+        for camera, config in zip(self._inputs, self.config.all_cameras):
             self._subscribe(CompressedImage if compressed else Image, self._topics(camera.name)[0],
                             self._on_image(camera), profile)
             self._subscribe(CameraInfo, f'{camera.name}/camera_info',
                             camera.intrinsics.on_info, profile)
+            if config.number > 0:
+                continue
             if config.use_depth:
                 packed = self.config.depth_transport == 'compressedDepth'
                 topic = f'{camera.name}/depth'
@@ -146,7 +153,7 @@ class Recon3rNode(LifecycleNode):
         self._timer = self.create_timer(self.config.diagnostics_period, self._diagnose,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
         topics = ', '.join(self.resolve_topic_name(self._topics(c.name)[0])
-                           for c in self.config.cameras)
+                           for c in self.config.all_cameras)
         self._info(f'active: waiting for images on {topics}')
         self._in_worker(lambda pipeline: pipeline.publication.activate(True))
         return super().on_activate(state)
@@ -185,7 +192,7 @@ class Recon3rNode(LifecycleNode):
                 part.close()
         self._worker = self._pipeline = None
         self._outputs = self._extrinsics = self._tree = None
-        self._inputs = []
+        self._inputs, self._rigs = [], {}
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], profile: Any
                    ) -> None:
@@ -232,6 +239,19 @@ class Recon3rNode(LifecycleNode):
     def _queue(self, arrival: Arrival) -> None:
         if self._worker is not None and not self._paused:
             self._worker.put(arrival.camera.name, arrival)
+
+    def _make_rigs(self, frames: Extrinsics) -> dict[str, Rig]:
+        seconds = {c.name: c for c in self.config.second_cameras}
+        return {c.name: Rig(c, seconds[c.stereo], self.config.stereo_tolerance, self._queue,
+                            RigExtrinsics(c, seconds[c.stereo], frames), self._about(c.name))
+                for c in self.config.cameras if c.stereo}
+
+    def _taker(self, camera: str) -> Callable[[Arrival], None]:
+        """Return what takes the images of a camera: its rig, or the worker."""
+        for rig in self._rigs.values():
+            if camera in (rig.name, rig.second):
+                return rig.on_arrival
+        return self._queue
 
     def _configured(self) -> tuple[Worker[Arrival], Pipeline] | None:
         """Return worker and pipeline; None while the node is not configured."""
@@ -317,7 +337,7 @@ class Recon3rNode(LifecycleNode):
         """Describe a problem of the node's environment; empty where there is none."""
         if self.get_parameter('use_sim_time').value and self.get_clock().now().nanoseconds == 0:
             return 'use_sim_time is true, but /clock has no publisher'
-        for camera in self.config.cameras:
+        for camera in self.config.all_cameras:
             topic = self.resolve_topic_name(self._topics(camera.name)[0])
             count = self.count_publishers(topic)
             if count > 1:
@@ -348,7 +368,7 @@ class Recon3rNode(LifecycleNode):
             len(pipeline.map.keyframes), pipeline.publication.metric,
             pipeline.shedding.description, latencies,
             sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.mapping_pid)),
-            pipeline.inertial)
+            pipeline.inertial, tuple(rig.health() for rig in self._rigs.values()))
         outputs.diagnostics(diagnostic_array(
             health, self.config.image_timeout, self.get_clock().now().nanoseconds,
             self._healths[0] if self._healths else None))

@@ -118,6 +118,8 @@ PARAMETERS = (
               choices=('sensor_data', 'reliable')),
     Parameter('queue_size', 6, 'Queue length of a camera; a full queue drops its oldest image.',
               'images', 1, 100),
+    Parameter('stereo_tolerance', 0.005, 'Greatest difference of the stamps of images that the '
+              'cameras of a stereo rig took at one instant.', 's', 0.0, 0.1),
     Parameter('model', 'geometric', 'Predictor of depth; geometric needs neither weights nor a '
               'GPU.', choices=registry.names()),
     Parameter('weights', '', "File of the model's weights, .pth, .pt or .safetensors; recon3r "
@@ -168,6 +170,15 @@ CAMERA_PARAMETERS = (
     Parameter('extrinsics', [0.0] * 7, 'Pose of the optical frame (x right, y down, z forward) '
               'in base_frame: x y z in metres, quaternion qx qy qz qw; broadcast on /tf_static '
               'unless the frame has a parent there. All zero: looked up in TF.'),
+    Parameter('stereo', '', 'Name of the second camera of a stereo rig with this one, such as '
+              'right. It names topics and parameters, too, but is not in cameras and is not '
+              'tracked by itself.'),
+    Parameter('T_rig_cam', [0.0] * 7, 'Pose of the optical frame in a frame that is common to a '
+              'stereo rig: x y z in metres, quaternion qx qy qz qw. All zero of the first camera: '
+              'that is its own frame; of both: from calibration files, extrinsics, P of '
+              'camera_info, or TF, the first that has it.'),
+    Parameter('time_offset', 0.0, 'Added to the stamps of a camera when images of a stereo rig '
+              'are paired; diagnostics name a constant offset.', 's', -10.0, 10.0),
     Parameter('calibration', '', 'Calibration of the images, in any format of recon3r run '
               '--camera; empty: from <camera>/camera_info; none: the focal length is estimated.'),
     Parameter('rectified', False, 'Whether the images had their lens distortion removed: P of '

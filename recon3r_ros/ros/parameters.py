@@ -43,12 +43,20 @@ class CameraConfig:
     What the parameters say of one camera.
 
     :param T_base_cam: (4, 4) from `extrinsics`, or None
+    :param T_rig_cam: (4, 4), or None
+    :param stereo: name of the second camera of a stereo rig, or ''
+    :param time_offset: seconds, added to stamps that are paired
+    :param number: of the camera in a calibration file of several
     :param calibration: path, '' or 'none'
     :param static_mask: path or ''
     """
 
     name: str
     T_base_cam: NDArray[np.float64] | None = None
+    T_rig_cam: NDArray[np.float64] | None = None
+    stereo: str = ''
+    time_offset: float = 0.0
+    number: int = 0
     calibration: str = ''
     rectified: bool = False
     static_mask: str = ''
@@ -68,7 +76,7 @@ class CameraConfig:
         """
         if self.calibration in ('', 'none'):
             return None
-        return read_calibration(self.calibration)
+        return read_calibration(self.calibration, self.number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +85,12 @@ class Config:
     The parameters' values: see `PARAMETERS`.
 
     `model` has those of the model and its engine, `frontend`, `mapping` and `dynamics` those of
-    `slam.options`.
+    `slam.options`; `second_cameras` are those that cameras name as `stereo`, in their order.
     """
 
     cameras: tuple[CameraConfig, ...]
+    second_cameras: tuple[CameraConfig, ...]
+    stereo_tolerance: float
     image_transport: str
     depth_transport: str
     qos_image: str
@@ -107,6 +117,11 @@ class Config:
     autostart: bool
 
     @property
+    def all_cameras(self) -> tuple[CameraConfig, ...]:
+        """Cameras, and the second ones of stereo rigs."""
+        return self.cameras + self.second_cameras
+
+    @property
     def metres_demanded(self) -> bool:
         """
         Whether consumers expect metres.
@@ -123,6 +138,7 @@ class Config:
         found = {
             'odometry': 'odometry, when the robot has driven a metre' if self.odometry else '',
             'depth': 'measured depth' if any(c.use_depth for c in self.cameras) else '',
+            'rig': 'the cameras of a rig' if any(c.stereo for c in self.cameras) else '',
             'camera_height': 'the camera height and a floor' if self.camera_height else '',
             'model': 'the network' if registry.spec(self.model.name).metric else '',
         }
@@ -141,6 +157,9 @@ def declare(node: Node) -> None:
     for camera in _camera_names(node):
         for parameter in CAMERA_PARAMETERS:
             _declare(node, f'{camera}.{parameter.name}', parameter)
+    for camera in _second_names(node):
+        for parameter in CAMERA_PARAMETERS:
+            _declare(node, f'{camera}.{parameter.name}', parameter)
 
 
 def read(node: Node) -> Config:
@@ -152,6 +171,8 @@ def read(node: Node) -> Config:
     values = {p.name: _value(node, p.name, p) for p in PARAMETERS}
     cameras = tuple(_camera(node, name) for name in _camera_names(node))
     values['cameras'] = cameras
+    values['second_cameras'] = tuple(
+        replace(_camera(node, name), number=1) for name in _second_names(node))
     options = {own.name: values.pop(own.name) for own in registry.option_fields()}
     values['model'] = Model.of(values['model'], values.pop('weights'), options)
     options = {own.name: values.pop(own.name) for own in fields_of(*OPTIONS)}
@@ -243,27 +264,46 @@ def _camera_names(node: Node) -> list[str]:
     return names
 
 
+def _second_names(node: Node) -> list[str]:
+    """Return the second cameras of stereo rigs."""
+    cameras = _camera_names(node)
+    given = {name: str(node.get_parameter(f'{name}.stereo').value) for name in cameras}
+    found = [second for second in given.values() if second]
+    for name, second in given.items():
+        where = f'parameter {name}.stereo: {second!r}'
+        if second and not _NAME.fullmatch(second):
+            raise InputError(f'{where} cannot name topics: use letters, digits and underscores, a '
+                             'letter first')
+        if second in cameras:
+            raise InputError(f'{where} is in the parameter cameras: take it out there, as the '
+                             'second camera is not tracked by itself')
+        if second and found.count(second) > 1:
+            raise InputError(f'{where} belongs to another camera, too')
+    return found
+
+
 def _camera(node: Node, name: str) -> CameraConfig:
     values = {p.name: _value(node, f'{name}.{p.name}', p) for p in CAMERA_PARAMETERS}
-    extrinsics = values.pop('extrinsics')
+    T_base_cam = _pose(f'{name}.extrinsics', values.pop('extrinsics'))
+    T_rig_cam = _pose(f'{name}.T_rig_cam', values.pop('T_rig_cam'))
     calibration = values['calibration']
     if calibration not in ('', 'none') and not Path(calibration).is_file():
         raise InputError(f'parameter {name}.calibration: there is no file {calibration}')
     if values['static_mask'] and not Path(values['static_mask']).is_file():
         raise InputError(f'parameter {name}.static_mask: there is no file '
                          f'{values["static_mask"]}')
-    return CameraConfig(name, _extrinsics(name, extrinsics), **values)
+    return CameraConfig(name, T_base_cam, T_rig_cam, **values)
 
 
-def _extrinsics(name: str, given: Any) -> NDArray[np.float64] | None:
+def _pose(name: str, given: Any) -> NDArray[np.float64] | None:
     if given is None or len(given) == 0 or not any(given):
         return None
     try:
         values = np.array([float(x) for x in given])
     except (TypeError, ValueError) as error:
-        raise InputError(f'parameter {name}.extrinsics: {given!r} are not numbers') from error
+        raise InputError(f'parameter {name}: {given!r} are not numbers') from error
     if len(values) != 7 or not np.isfinite(values).all() or np.linalg.norm(values[3:]) < 1e-6:
-        raise InputError(f'parameter {name}.extrinsics: got {values.tolist()}, expected seven '
+        raise InputError(f'parameter {name}: got {values.tolist()}, expected seven '
                          'finite numbers x y z qx qy qz qw and a quaternion that is not zero')
     rotation = se3.matrix_from_quat_xyzw(values[3:] / np.linalg.norm(values[3:]))
     return se3.from_rt(rotation, values[:3])

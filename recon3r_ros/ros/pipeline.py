@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 import time
 
@@ -19,6 +19,7 @@ from recon3r_ros.ros.load_shedding import LoadShedding
 from recon3r_ros.ros.outputs import Outputs
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.publication import Publication
+from recon3r_ros.ros.rigs import Rig
 from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer
@@ -35,19 +36,21 @@ class Pipeline:
     Decodes images and feeds them to a system, whose results are published.
 
     :param executor: of local mapping
+    :param rigs: stereo rigs by their first cameras
     :param info: called with a log line
     :param warn: called with a warning of one line
     """
 
     def __init__(self, config: Config, executor: SubprocessExecutor, outputs: Outputs,
-                 tree: TfTree, extrinsics: Extrinsics, info: Callable[[str], None],
-                 warn: Callable[[str], None]) -> None:
+                 tree: TfTree, extrinsics: Extrinsics, rigs: Mapping[str, Rig],
+                 info: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.config = config
         self.odometry = OdometryBuffer()
         self.imu = ImuInput(config.imu_topic, tree, extrinsics, warn)
         self.statistics = Statistics()
         self._executor = executor
         self._extrinsics = extrinsics
+        self._rigs = rigs
         self._info = info
         self._log = EventLog(info)
         self.shedding = LoadShedding(self._log_effort)
@@ -112,11 +115,16 @@ class Pipeline:
             if frame is None:
                 return
             self._meet(camera, frame)
+            rig = self._rigs.get(camera.name)
+            if rig is not None and arrival.partner is not None:
+                frame = rig.completed(frame, arrival.partner, camera)
             frame = self._with_imu(self._with_odometry(frame))
             self._system.effort = self.shedding.effort_for(
                 begin - arrival.arrival_s, self._period(camera))
             self.statistics.note('decode', time.monotonic() - begin)
             self._driver.add(frame)
+            if rig is not None:
+                rig.check(frame, max(self.map.keyframes, default=None))
         except InputError as error:
             camera.reject(f'image at {arrival.stamp_ns}: {error}')
             return
@@ -131,6 +139,8 @@ class Pipeline:
 
     def idle(self) -> None:
         """Take over a finished keyframe; publish what is due."""
+        for rig in self._rigs.values():
+            rig.poll()
         try:
             self._driver.poll()
         finally:

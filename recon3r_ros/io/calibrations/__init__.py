@@ -30,14 +30,15 @@ FORMATS = (COLMAP, KALIBR, SLAM_SETTINGS, NERFSTUDIO, KITTI, MATRICES, CAMERA_JS
            PLAIN_NUMBERS)
 
 
-def read_calibration(path: str | Path) -> Calibration:
+def read_calibration(path: str | Path, number: int = 0) -> Calibration:
     """
     Read the intrinsics of a camera.
 
     :param path: file of any format in `FORMATS`
+    :param number: which camera, from 0, of a file that has several
     :raises InputError: naming the file, where it has none of them, or is not plausible
     """
-    document = parse(Path(path))
+    document = replace(parse(Path(path)), number=number)
     for known in FORMATS:
         try:
             found = known.read(document)

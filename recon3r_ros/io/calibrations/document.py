@@ -24,10 +24,12 @@ class Document:
 
     :param lines: of its text, without comments that begin with # and empty lines
     :param data: of JSON, YAML or XML: a mapping or a list; None where it is neither
+    :param number: which camera is wanted, from 0, of a file that has several
     """
 
     lines: tuple[str, ...]
     data: Mapping[str, Any] | list[Any] | None
+    number: int = 0
 
     @property
     def mapping(self) -> Mapping[str, Any]:

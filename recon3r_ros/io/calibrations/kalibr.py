@@ -22,10 +22,11 @@ def _read(document: Document) -> Calibration | None:
              if re.fullmatch(r'cam\d+', str(name)) and _is_camera(value)]
     if not names:
         return None
-    first = min(names, key=lambda name: int(name[3:]))
-    note = '' if len(names) == 1 else (
-        f'takes {first} of {", ".join(names)}: for another camera, give a file with it alone')
-    return _camera(values[first], f'{first}: ', note)
+    # A file with one camera is of the wanted one
+    taken = sorted(names, key=lambda name: int(name[3:]))[min(document.number, len(names) - 1)]
+    note = '' if len(names) == 1 or document.number else (
+        f'takes {taken} of {", ".join(names)}: for another camera, give a file with it alone')
+    return _camera(values[taken], f'{taken}: ', note)
 
 
 def _is_camera(value: Any) -> bool:

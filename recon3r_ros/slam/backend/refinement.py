@@ -21,8 +21,8 @@ Array = NDArray[np.float64]
 
 #: Keyframes before the window that are held fixed
 ANCHORS = 3
-#: With unknown focal length, or an unknown distance between the cameras of a rig, all keyframes are
-#: refined jointly until there are this many
+#: With unknown focal length, or an unknown distance between the cameras of a rig, all keyframes
+#: are refined jointly until there are this many
 SELF_CALIBRATION_KEYFRAMES = 24
 
 
