@@ -103,9 +103,10 @@ def _stream(session: Session, sequence: Sequence, bar: ProgressBar,
             interruption: Interruption | None) -> None:
     """Process frames until the end or an interruption."""
     bar.stage('tracking', len(sequence))
-    for frame in session.frames():
-        session.add(frame)
-        bar.advance()
+    for frames in session.instants():
+        session.add(frames)
+        for _ in frames:
+            bar.advance()
         if interruption is not None and interruption.requested:
             session.interrupted = True
             bar.stage('interrupted')

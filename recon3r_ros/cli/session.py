@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -113,23 +113,34 @@ class Session:
         """
         self._warnings.append(' '.join(text.split()))
 
-    def frames(self) -> Iterator[Frame]:
-        """Iterate over the sequence and measure the time spent waiting for images."""
-        frames = iter(self._sequence)
+    def instants(self) -> Iterator[list[Frame]]:
+        """
+        Iterate over the sequence and measure the time spent waiting for images.
+
+        Frames of several cameras of a rig come together.
+        """
+        frames = groupby(self._sequence, lambda frame: (
+            frame.index if frame.mount is None else f'instant {frame.mount.instant_ns}'))
         while True:
             begin = perf_counter()
-            frame = next(frames, None)
+            instant = next(([*group] for _, group in frames), None)
             self._read_s += perf_counter() - begin
-            if frame is None:
+            if instant is None:
                 return
-            yield frame
+            yield instant
 
-    def add(self, frame: Frame) -> None:
+    def add(self, frames: list[Frame]) -> None:
         """
-        Process a frame and write its mask, and those of earlier frames that now have a pose.
+        Process the frames of an instant and write their masks, and those of earlier frames that
+        now have a pose.
 
-        :param frame: the next one
+        :param frames: the next ones
         """
+        for frame in frames:
+            self._note_frame(frame)
+        self._driver.add_instant(frames)
+
+    def _note_frame(self, frame: Frame) -> None:
         first = self._first.setdefault(frame.camera_name, frame)
         if self._alike:
             self._alike = np.array_equal(frame.image, first.image)
@@ -142,7 +153,6 @@ class Session:
         given = self._sequence.original(frame)
         self._images[frame.index] = ImageRecord(
             given.stamp_ns, self._sequence.file_name(frame), given.index)
-        self._driver.add(frame)
 
     def update(self, update: Update, frame: Frame | None) -> None:
         """
@@ -187,7 +197,7 @@ class Session:
         :param advance: called after each image that is read again
         """
         begin = perf_counter()
-        self.update(self._system.settle(), None)
+        self.update(self._system.follow_rig(), None)
         self._state = self._system.state
         posed = 1
         while posed:  # a new keyframe may place others

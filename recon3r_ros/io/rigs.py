@@ -25,7 +25,8 @@ from recon3r_ros.geometry.stereo_rectification import StereoRectification
 from recon3r_ros.io.base import fitted
 from recon3r_ros.io.calibrations import Calibration, read_calibration
 from recon3r_ros.io.calibrations.camera_json import CAMERA_JSON
-from recon3r_ros.io.calibrations.document import Document, numbers, parse
+from recon3r_ros.io.calibrations.document import Document, parse
+from recon3r_ros.io.calibrations.extrinsics import rigid
 from recon3r_ros.io.data_set_cameras import CameraOfSize, kitti_projection
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.listing import Entry, images_of
@@ -38,8 +39,6 @@ _log = logging.getLogger(__name__)
 
 #: Longest time between the two images of an instant
 MAX_DIFFERENCE_NS = 5_000_000
-#: Distance of a rotation from an orthogonal matrix, for rounding of files
-_RIGID = 1e-3
 #: Side of the images on which a rig is checked, pixels: geometry needs no more
 _CHECKED = 160
 _ALONE = 'the first camera is used alone'
@@ -178,7 +177,7 @@ def pack_partner(rig: Path, images: Path) -> Partner:
     :param images: folder of the right images, named as the left ones
     """
     return Partner(images, partial(named_alike, images), rig, pack_camera(rig, 'right'),
-                   lambda: _pose(_json(rig).get('T_left_right'), 'T_left_right'))
+                   lambda: rigid(read_rig(rig).get('T_left_right'), 'T_left_right'))
 
 
 def pack_camera(rig: Path, side: str) -> CameraOfSize:
@@ -188,7 +187,7 @@ def pack_camera(rig: Path, side: str) -> CameraOfSize:
     :param side: 'left' or 'right'
     """
     def camera(width: int, height: int) -> Calibration:
-        values = _json(rig).get(side)
+        values = read_rig(rig).get(side)
         found = CAMERA_JSON.read(Document((), values)) if isinstance(values, dict) else None
         if found is None:
             raise InputError(f'{rig}: {side}: expected width, height, fx, fy, cx and cy')
@@ -208,7 +207,7 @@ def euroc_partner(first: Path, other: Path, others: Callable[[], list[Entry]]) -
         found = [parse(path).mapping.get('T_BS') for path in (first, other)]
         if any(value is None for value in found):
             return None
-        T_body_cam, T_body_other = (_pose(value, 'T_BS') for value in found)
+        T_body_cam, T_body_other = (rigid(value, 'T_BS') for value in found)
         return np.asarray(se3.inverse(T_body_cam) @ T_body_other)
     return Partner(other.parent / 'data', partial(at_the_same_time, others), other,
                    lambda width, height: read_calibration(other), pose)
@@ -233,24 +232,16 @@ def kitti_partner(calibration: Path, key: str, first: int, other: int, images: P
     return Partner(images, partial(named_alike, images), calibration, camera, pose)
 
 
-def _json(path: Path) -> dict[str, object]:
+def read_rig(path: Path) -> dict[str, object]:
+    """
+    Read the rig.json of a pack: intrinsics and poses of its cameras, by name.
+
+    :raises InputError: where it cannot be read
+    """
     try:
         found = json.loads(path.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError) as error:
         raise InputError(f'{path}: cannot be read: {error}') from None
     if not isinstance(found, dict):
-        raise InputError(f'{path}: expected left, right and T_left_right')
+        raise InputError(f'{path}: expected the cameras by name, and their poses')
     return found
-
-
-def _pose(value: object, name: str) -> Array:
-    """Return a pose (4, 4) of a file; its rounding errors are corrected."""
-    values = numbers(value, name)
-    if len(values) != 16:
-        raise InputError(f'{name}: got {len(values)} numbers, expected a pose of 4x4')
-    T = np.array(values).reshape(4, 4)
-    if (np.abs(T[:3, :3] @ T[:3, :3].T - np.eye(3)).max() > _RIGID
-            or np.linalg.det(T[:3, :3]) < 0 or np.abs(T[3] - (0, 0, 0, 1)).max() > _RIGID):
-        raise InputError(f'{name}: is no rigid pose: expected a rotation, and a translation in '
-                         'metres')
-    return np.asarray(se3.normalized(T))

@@ -13,6 +13,7 @@ from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.depth_camera import DepthCamera
 from recon3r_ros.io.image_folder import open_image_folder
+from recon3r_ros.io.rig_folder import is_rig_folder, RigFolder
 from recon3r_ros.io.video import open_video
 
 
@@ -54,6 +55,8 @@ def open_sequence(
             f'{len(given)} inputs given: expected exactly one of a folder of images, a video and '
             'a bag'
         )
+    if images is not None and is_rig_folder(Path(images)) and calibrated and camera is None:
+        return RigFolder(Path(images), fps)
     if images is not None:
         return open_image_folder(images, camera, calibrated, fps, depth, stereo, None
                                  if depth_camera is None else DepthCamera.read(depth_camera))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import logging
 from typing import Protocol
 
@@ -68,11 +68,33 @@ class Driver:
         :raises InputError: for an image that cannot be used
         :raises Recon3rError: where local mapping failed; the image was processed nevertheless
         """
-        self._check(frame)
-        # A failure of local mapping must not lose this image
+        self.add_instant((frame,))
+
+    def add_instant(self, frames: Sequence[Frame]) -> None:
+        """
+        Process the frames of one instant of a rig, or a single one.
+
+        :raises InputError: for the first image that cannot be used; the others are processed
+        :raises Recon3rError: where local mapping failed; the images were processed nevertheless
+        """
+        usable, refused = [], None
+        for frame in frames:
+            try:
+                self._check(frame)
+                usable.append(frame)
+            except InputError as error:
+                refused = refused or error
+        if usable:
+            self._add(usable)
+        if refused is not None:
+            raise refused
+
+    def _add(self, frames: Sequence[Frame]) -> None:
+        # A failure of local mapping must not lose these images
         failure = self._settle()
         try:
-            self._pass_on(self.system.add(frame), frame)
+            for frame, update in zip(frames, self.system.add_instant(frames)):
+                self._pass_on(update, frame)
         except Exception:
             if failure is not None:
                 self._warn(str(failure))

@@ -265,6 +265,14 @@ class System:
                                 frontend.cut_at)
                 for name, frontend in self._frontends.items()}
 
+    def follow_rig(self) -> Update:
+        """Pose frames that have no pose by the other cameras of their instants."""
+        settled = self.settle()
+        found = self._trajectory.follow_rig(self.map)
+        for frame in found:
+            self._unposed.get(frame.camera_name, {}).pop(frame.index, None)
+        return replace(settled, frames=(*settled.frames, *found))
+
     def complete(self, frames: Iterable[Frame], camera_name: str = 'camera') -> Update:
         """
         Pose frames of a camera that have no pose, after the last frame.

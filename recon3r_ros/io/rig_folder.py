@@ -1,0 +1,133 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A folder with the images of a rig of several cameras, which need not see the same.
+
+    rig.json        for each camera, by name, its intrinsics as in camera.json; and for all but the
+                    first T_FIRST_NAME, the pose (4x4, metres) of camera NAME in the first one's
+    NAME/           images of camera NAME
+    frames.txt      stamps of the images, whose names are the same for all cameras; or in each NAME/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.errors import InputError
+from recon3r_ros.io.base import PrefetchedSequence
+from recon3r_ros.io.calibrations.extrinsics import rigid
+from recon3r_ros.io.image_folder import ImageFolder
+from recon3r_ros.io.listing import at_rate, Entry, has_images, images_of, listed
+from recon3r_ros.io.rigs import pack_camera, read_rig
+from recon3r_ros.io.tone_map import ToneMap
+from recon3r_ros.slam.bundles import Bundler
+from recon3r_ros.slam.types import Frame, RigMount
+
+Array = NDArray[np.float64]
+
+LISTING = 'frames.txt'
+
+
+@dataclass(frozen=True, eq=False)
+class _Camera:
+    """Images of one camera, and its pose T_rig_cam (4, 4) on the rig, metres."""
+
+    images: ImageFolder
+    T_rig_cam: Array
+
+
+def is_rig_folder(folder: Path) -> bool:
+    """Whether a folder has the images of a rig that is no stereo pair left/, right/."""
+    rig = folder / 'rig.json'
+    return rig.is_file() and not has_images(folder / 'left') and len(_names(folder)) > 1
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of the cameras that have images, the first one's first."""
+    return [name for name, values in read_rig(folder / 'rig.json').items()
+            if isinstance(values, dict) and has_images(folder / name)]
+
+
+class RigFolder(PrefetchedSequence):
+    """
+    Images of all cameras of a rig, in the order of their stamps; those of one instant together.
+
+    :param folder: of the rig
+    :param fps: rate that gives stamps where there are none
+    :raises InputError: where intrinsics, poses or images cannot be used
+    """
+
+    def __init__(self, folder: Path, fps: float) -> None:
+        super().__init__(str(folder))
+        self._cameras = dict(_cameras(folder, fps))
+        self._files: dict[int, str] = {}
+        for camera in self._cameras.values():
+            self.notes += camera.images.notes
+
+    def __len__(self) -> int:
+        """Return the number of images listed, unusable ones included."""
+        return sum(len(camera.images) for camera in self._cameras.values())
+
+    def file_name(self, frame: Frame) -> str:
+        """Return the name of the image file of a frame, with its folder."""
+        return self._files[frame.index]
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        bundler: Bundler[Frame] = Bundler(tuple(self._cameras))
+        streams = [zip(repeat(name), camera.images) for name, camera in self._cameras.items()]
+        index = 0
+        for name, frame in merge(*streams, key=lambda item: item[1].stamp_ns):
+            for bundle in bundler.add(name, frame.stamp_ns, frame, frame.stamp_ns):
+                yield from self._of_instant(bundle.stamp_ns, bundle.items, index)
+                index += len(bundle.items)
+        for bundle in bundler.flush():
+            yield from self._of_instant(bundle.stamp_ns, bundle.items, index)
+            index += len(bundle.items)
+        for name, camera in self._cameras.items():
+            for reason in camera.images.skipped:
+                self._skip(f'{name}/{reason}')
+
+    def _of_instant(self, stamp_ns: int, frames: Mapping[str, Frame], index: int
+                    ) -> Generator[Frame, None, None]:
+        """
+        Number the frames of an instant.
+
+        :param index: of its first frame
+        """
+        for name, camera in self._cameras.items():
+            frame = frames.get(name)
+            if frame is None:
+                continue
+            self._files[index] = f'{name}/{camera.images.file_name(frame)}'
+            yield replace(frame, name=f'{name}_{frame.name}', index=index, camera_name=name,
+                          mount=RigMount(camera.T_rig_cam, stamp_ns))
+            index += 1
+
+
+def _cameras(folder: Path, fps: float) -> Generator[tuple[str, _Camera], None, None]:
+    path = folder / 'rig.json'
+    values, names = read_rig(path), _names(folder)
+    for name in names:
+        key = f'T_{names[0]}_{name}'
+        if name != names[0] and key not in values:
+            raise InputError(f'{path}: {key} is missing, the pose (4x4, metres) of camera {name} '
+                             f'in that of {names[0]}')
+        images = ImageFolder(f'{folder}/{name}', folder / name,
+                             _entries(folder, folder / name, fps), ToneMap())
+        images.settle(pack_camera(path, name), str(path))
+        yield name, _Camera(images, np.eye(4) if name == names[0] else rigid(
+            values[key], f'{path}: {key}'))
+
+
+def _entries(folder: Path, images: Path, fps: float) -> list[Entry]:
+    """List the images of a camera."""
+    for listing in (images / LISTING, folder / LISTING):
+        if listing.is_file():
+            return listed(listing, images)
+    return at_rate(images_of(images), fps)
