@@ -27,6 +27,7 @@ def start(context) -> list:
     camera = launching.text(context, 'camera')
     if camera:
         given['cameras'] = [camera]
+    given.update(launching.rig(context))
     node = LifecycleNode(
         package='recon3r_ros', executable='recon3r_node', name='recon3r',
         namespace=LaunchConfiguration('namespace'), output='screen',

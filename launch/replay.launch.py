@@ -37,6 +37,8 @@ def start(context) -> list:
     topic = launching.text(context, 'image_topic')
     if topic:
         arguments += ['--image-topic', topic]
+    if launching.text(context, 'stereo'):
+        arguments += ['--stereo', launching.text(context, 'stereo')]
     if launching.is_true(context, 'loop'):
         arguments.append('--loop')
     player = Node(

@@ -18,6 +18,7 @@ from recon3r_ros.ros.environment import require_rclpy
 
 if TYPE_CHECKING:
     from recon3r_ros.io.base import Sequence
+    from recon3r_ros.io.recorded_rigs import RecordedRig
 
 #: Prefix of the line with the offset of the stamps
 OFFSET = 'shifted    '
@@ -27,7 +28,9 @@ Publish images as a ROS 2 camera at their recorded rate, to test the node.
 
 SOURCE is what recon3r run reads: a folder of images, a pack or a sequence of a data set; a video;
 or a rosbag2. Images are published on CAMERA/image_raw, and their intrinsics, where known, on
-CAMERA/camera_info. Arguments after --ros-args are passed to ROS.
+CAMERA/camera_info. With --stereo, SOURCE is a folder with left/, right/ and rig.json, or a
+sequence of EuRoC: both cameras are published, their extrinsics on /tf_static, and in P of
+camera_info where images are rectified. Arguments after --ros-args are passed to ROS.
 """
 
 
@@ -39,8 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument('--simulated', metavar='SEED', type=int, help='a simulated room instead')
     parser.add_argument('--frames', metavar='N', type=count, default=120,
                         help='number of simulated images (default: 120)')
-    parser.add_argument('--camera', metavar='NAME', default='camera',
-                        help='namespace of the topics (default: camera)')
+    parser.add_argument('--camera', metavar='NAME',
+                        help='namespace of the topics (default: camera; with --stereo left)')
+    parser.add_argument('--stereo', metavar='NAME', nargs='?', const='right', default='',
+                        help='publish both cameras of a stereo rig; NAME is the namespace of the '
+                        "second one's topics (default: right)")
     parser.add_argument('--rate', type=positive, default=1.0,
                         help='factor of the playback speed (default: 1)')
     parser.add_argument('--loop', action='store_true', help='start again at the end')
@@ -69,14 +75,19 @@ def execute(arguments: argparse.Namespace) -> int:
     return run(lambda: _play(sequence, arguments), ['recon3r', *arguments.ros_args])
 
 
-def _open(arguments: argparse.Namespace) -> Sequence:
+def _open(arguments: argparse.Namespace) -> Sequence | RecordedRig:
     from recon3r_ros.io.bag_storage import is_recording
     from recon3r_ros.io.sequences import open_sequence  # needs OpenCV, unlike --help
     if arguments.simulated is not None:
+        if arguments.stereo:
+            raise InputError('--simulated has one camera: give a SOURCE for --stereo')
         return open_sequence(images=_simulated(arguments))
     source = Path(arguments.source)
     if not source.exists():
         raise InputError(f'{source}: no such file or folder')
+    if arguments.stereo:
+        from recon3r_ros.io.recorded_rigs import open_recorded_rig
+        return open_recorded_rig(source, arguments.fps)
     if is_recording(source):
         topics = () if arguments.image_topic is None else (arguments.image_topic,)
         return open_sequence(bag=source, image_topics=topics)
@@ -96,14 +107,19 @@ def _simulated(arguments: argparse.Namespace) -> Path:
     return pack
 
 
-def _play(sequence: Sequence, arguments: argparse.Namespace) -> None:
+def _play(sequence: Sequence | RecordedRig, arguments: argparse.Namespace) -> None:
+    from recon3r_ros.io.recorded_rigs import RecordedRig
     from recon3r_ros.ros.player import player
     screen = console()
-    with player(arguments.camera, arguments.stamps == 'original') as camera:
+    name = arguments.camera or ('left' if arguments.stereo else 'camera')
+    with player(name, arguments.stamps == 'original', arguments.stereo) as camera:
         if not camera.wait_for_listeners(arguments.subscribers):
             screen.print(f'{camera.topic} has no subscribers yet; publishing anyway')
         while True:
-            played = camera.play(sequence, arguments.rate)
+            if isinstance(sequence, RecordedRig):
+                played = camera.play_rig(sequence, arguments.rate)
+            else:
+                played = camera.play(sequence, arguments.rate)
             rate = played.images / max(played.seconds, 1e-9)
             screen.print(f'published  {played.images} images on {camera.topic} at {rate:.1f} a '
                          'second')

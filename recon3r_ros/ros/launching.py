@@ -47,6 +47,17 @@ def arguments(rviz_by_default: bool) -> list[Any]:
         DeclareLaunchArgument('camera_info', default_value='',
                               description='topic of their intrinsics, instead of '
                                           '<camera>/camera_info'),
+        DeclareLaunchArgument('stereo', default_value='',
+                              description='name of the second camera of a stereo rig, such as '
+                                          'right'),
+        DeclareLaunchArgument('stereo_image', default_value='',
+                              description='topic of its images, instead of <stereo>/image_raw'),
+        DeclareLaunchArgument('stereo_camera_info', default_value='',
+                              description='topic of its intrinsics, instead of '
+                                          '<stereo>/camera_info'),
+        DeclareLaunchArgument('rectified', default_value='',
+                              description='true: images are rectified (image_rect), P of '
+                                          'camera_info is their projection'),
         DeclareLaunchArgument('odom', default_value='',
                               description='topic of the odometry, instead of odom'),
         DeclareLaunchArgument('tf', default_value='',
@@ -137,17 +148,31 @@ def remappings(context: Any) -> list[tuple[str, str]]:
     """
     camera = camera_name(context)
     found = []
-    image, info = text(context, 'image'), text(context, 'camera_info')
     odom, tf = text(context, 'odom'), text(context, 'tf')
-    if image:
-        found += [(f'{camera}/image_raw', image),
-                  (f'{camera}/image_raw/compressed', f'{image}/compressed')]
-    if info:
-        found.append((f'{camera}/camera_info', info))
+    for name, prefix in ((camera, ''), (text(context, 'stereo'), 'stereo_')):
+        image, info = text(context, f'{prefix}image'), text(context, f'{prefix}camera_info')
+        if (image or info) and not name:
+            raise RuntimeError('launch arguments stereo_image and stereo_camera_info are topics '
+                               'of a second camera: give stereo:=right, too')
+        if image:
+            found += [(f'{name}/image_raw', image),
+                      (f'{name}/image_raw/compressed', f'{image}/compressed')]
+        if info:
+            found.append((f'{name}/camera_info', info))
     if odom:
         found.append(('odom', odom))
     if tf:
         found += [('/tf', tf), ('/tf_static', f'{tf}_static')]
+    return found
+
+
+def rig(context: Any) -> dict[str, Any]:
+    """Return the parameters of a stereo rig, as far as arguments for them were given."""
+    camera, second = camera_name(context), text(context, 'stereo')
+    found: dict[str, Any] = {f'{camera}.stereo': second} if second else {}
+    if text(context, 'rectified'):
+        rectified = is_true(context, 'rectified')
+        found.update({f'{name}.rectified': rectified for name in (camera, second) if name})
     return found
 
 

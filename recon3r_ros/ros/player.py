@@ -1,25 +1,33 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes a sequence as a camera, at its recorded rate."""
+"""Publishes a sequence as a camera, or two as a stereo rig, at the recorded rate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 import time
 
+import numpy as np
+from numpy.typing import NDArray
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.base import Sequence
+from recon3r_ros.io.recorded_rigs import RecordedRig
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.ros import conversions, qos
 from recon3r_ros.slam.types import Frame
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:  # the pip environment had no compiler to build it
+    TFMessage = None
 
 #: Seconds that a first subscriber is waited for, and all of those that were asked for
 PATIENCE_S, LONG_PATIENCE_S = 10.0, 60.0
@@ -42,20 +50,32 @@ class Played:
     offset_ns: int
 
 
+class _Topics:
+    """Those of one camera."""
+
+    def __init__(self, node: Node, camera: str) -> None:
+        self.frame_id = f'{camera}_optical_frame'
+        self.images = node.create_publisher(Image, f'{camera}/image_raw', qos.RELIABLE)
+        self.infos = node.create_publisher(CameraInfo, f'{camera}/camera_info', qos.RELIABLE)
+
+
 class Player:
     """
-    A camera whose images come from a sequence.
+    A camera whose images come from a sequence, or a stereo rig.
 
     :param node: that publishes
     :param camera: namespace of the topics
+    :param second: that of a second camera; '' where there is none
     :param original_stamps: publish the sequence's stamps, also as /clock; else the present time
     """
 
-    def __init__(self, node: Node, camera: str = 'camera', original_stamps: bool = False) -> None:
+    def __init__(self, node: Node, camera: str = 'camera', original_stamps: bool = False,
+                 second: str = '') -> None:
         self._node = node
-        self._frame_id = f'{camera}_optical_frame'
-        self._images = node.create_publisher(Image, f'{camera}/image_raw', qos.RELIABLE)
-        self._infos = node.create_publisher(CameraInfo, f'{camera}/camera_info', qos.RELIABLE)
+        self._cameras = [_Topics(node, name) for name in (camera, second) if name]
+        self._images, self._infos = self._cameras[0].images, self._cameras[0].infos
+        self._static = None if not second or TFMessage is None else node.create_publisher(
+            TFMessage, '/tf_static', qos.LATCHED)
         self._clock: Publisher | None = None
         if original_stamps:
             self._clock = node.create_publisher(Clock, '/clock', qos.RELIABLE)
@@ -95,29 +115,51 @@ class Player:
 
         :param rate: how many times as fast as they were taken
         """
+        return self._play(((0, frame) for frame in sequence), rate)
+
+    def play_rig(self, rig: RecordedRig, rate: float = 1.0) -> Played:
+        """
+        Publish all images of a stereo rig once, and its extrinsics on /tf_static.
+
+        :param rate: how many times as fast as they were taken
+        """
+        if self._static is not None:
+            self._static.publish(TFMessage(transforms=[conversions.transform_message(
+                rig.T_first_second, self._cameras[0].frame_id, self._cameras[1].frame_id,
+                self._node.get_clock().now().nanoseconds)]))
+        return self._play(rig.in_order(), rate, rig.T_first_second)
+
+    def _play(self, frames: Iterable[tuple[int, Frame]], rate: float,
+              T_first_second: NDArray[np.float64] | None = None) -> Played:
+        """Publish frames of the first or second camera in the order of their stamps."""
         begin, begin_ns = time.monotonic(), time.time_ns()
-        count, first_ns, offset_ns = 0, 0, 0
-        for frame in sequence:
-            if count == 0:
+        count, first_ns, offset_ns, begun = 0, 0, 0, False
+        for number, frame in frames:
+            if not begun:
+                begun = True
                 first_ns = frame.stamp_ns
                 begin, begin_ns = time.monotonic(), time.time_ns()
                 offset_ns = 0 if self._clock is not None else begin_ns - first_ns
             elapsed_ns = round((frame.stamp_ns - first_ns) / rate)
             self._pause(begin + elapsed_ns / NS_PER_S - time.monotonic())
-            self._publish(frame, frame.stamp_ns if self._clock is not None
-                          else begin_ns + elapsed_ns)
-            count += 1
+            self._publish(self._cameras[number], frame, frame.stamp_ns if self._clock is not None
+                          else begin_ns + elapsed_ns, T_first_second if number else None)
+            count += number == 0
         seconds = time.monotonic() - begin
         self._pause(SETTLING_S)
         return Played(count, seconds, offset_ns)
 
-    def _publish(self, frame: Frame, stamp_ns: int) -> None:
+    def _publish(self, topics: _Topics, frame: Frame, stamp_ns: int,
+                 T_first_own: NDArray[np.float64] | None) -> None:
         if self._clock is not None:
             self._clock.publish(Clock(clock=conversions.ns_to_stamp(stamp_ns)))
         if frame.camera is not None:
-            self._infos.publish(conversions.camera_info_message(
-                frame.camera, stamp_ns, self._frame_id))
-        self._images.publish(conversions.image_message(frame.image, stamp_ns, self._frame_id))
+            info = conversions.camera_info_message(frame.camera, stamp_ns, topics.frame_id)
+            if T_first_own is not None and frame.camera.is_pinhole and np.allclose(
+                    T_first_own, _along_x(T_first_own), atol=1e-6):
+                info.p[3] = -frame.camera.fx * T_first_own[0, 3]  # of a rectified pair
+            topics.infos.publish(info)
+        topics.images.publish(conversions.image_message(frame.image, stamp_ns, topics.frame_id))
 
     def _pause(self, seconds: float) -> None:
         if seconds > 0:
@@ -126,11 +168,18 @@ class Player:
             raise ExternalShutdownException
 
 
+def _along_x(T: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the motion (4, 4) along x alone."""
+    out = np.eye(4)
+    out[0, 3] = T[0, 3]
+    return out
+
+
 @contextmanager
-def player(camera: str, original_stamps: bool) -> Iterator[Player]:
+def player(camera: str, original_stamps: bool, second: str = '') -> Iterator[Player]:
     """Make a player with a node of its own, between rclpy's init and shutdown."""
     node = rclpy.create_node('recon3r_player')
     try:
-        yield Player(node, camera, original_stamps)
+        yield Player(node, camera, original_stamps, second)
     finally:
         node.destroy_node()

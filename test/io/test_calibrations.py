@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 from calibration_files import euroc_sensor
 import cv2
 import numpy as np
 import pytest
 from recon3r_ros.errors import InputError
+from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.calibrations import FORMATS, read_calibration
+from recon3r_ros.io.calibrations.extrinsics import pair_extrinsics
 from recon3r_ros.io.image_folder import open_image_folder
 from recon3r_ros.io.lenses import lens
 
@@ -430,3 +433,26 @@ def test_calibrations_from_the_field(shared_data):
 
 def test_names_of_formats_differ():
     assert len({known.name for known in FORMATS}) == len(FORMATS)
+
+
+def test_extrinsics_of_a_pair(tmp_path):
+    """Kalibr's chain maps the first camera's points to the second; EuRoC has poses in the body."""
+    T_first_second = se3.exp([0.01, -0.02, 0.3, 0.1, 0.02, -0.03])
+    rows = '\n'.join(f'  - {row}' for row in se3.inverse(T_first_second).tolist())
+    second = KALIBR.replace('cam0', 'cam1').replace('500.0', '900.0')
+    chain = tmp_path / 'camchain.yaml'
+    chain.write_text(f'{KALIBR}{second}  T_cn_cnm1:\n{rows}\n')
+    assert np.allclose(pair_extrinsics(chain, chain), T_first_second)
+    assert read_calibration(chain).camera().fx == 500.0
+    assert read_calibration(chain, number=1).camera().fx == 900.0
+
+    T_body_first = se3.exp([0.4, 0.1, -0.2, 1.0, 2.0, 3.0])
+    euroc = [tmp_path / 'first.yaml', tmp_path / 'second.yaml']
+    for path, T in zip(euroc, (T_body_first, T_body_first @ T_first_second)):
+        text = euroc_sensor((640, 480), (500, 500, 320, 240), (0, 0, 0, 0))
+        path.write_text(re.sub(r'data: .*', f'data: {T.ravel().tolist()}', text, count=1))
+    assert np.allclose(pair_extrinsics(*euroc), T_first_second)
+    assert pair_extrinsics(None, euroc[1]) is None and pair_extrinsics(None, None) is None
+    euroc[1].write_text(euroc[1].read_text().replace('data: [', 'data: [7, ', 1))
+    with pytest.raises(InputError, match='second.yaml: T_BS.*16 numbers'):
+        pair_extrinsics(*euroc)

@@ -353,6 +353,21 @@ def test_a_camera_of_another_name_is_played_heard_and_seen(describe):
     assert seen['recon3r/camera/depth/image'] == 'recon3r/front/depth/image'
 
 
+def test_a_stereo_rig_by_topics(describe):
+    """As drivers name them: rectified images of both, in a namespace of theirs."""
+    node = describe('recon3r', camera='left', stereo='right', rectified='true',
+                    image='/zed/left/image_rect', camera_info='/zed/left/camera_info',
+                    stereo_image='/zed/right/image_rect',
+                    stereo_camera_info='/zed/right/camera_info').of('recon3r_node')
+    assert node.parameters['left.stereo'] == 'right'
+    assert node.parameters['left.rectified'] and node.parameters['right.rectified']
+    assert node.remappings['left/image_raw'] == '/zed/left/image_rect'
+    assert node.remappings['right/image_raw'] == '/zed/right/image_rect'
+    assert node.remappings['right/camera_info'] == '/zed/right/camera_info'
+    player = describe('replay', bag='rig', camera='left', stereo='right').of('recon3r')
+    assert player.words[-2:] == ['--stereo', 'right']
+
+
 def test_where_there_is_no_rviz_all_else_starts(describe):
     found = describe('demo', packages=set(), rviz='true')
     assert [p.executable for p in found.processes] == ['recon3r_node', 'recon3r']

@@ -92,6 +92,9 @@ def test_a_model_has_its_own_options(make_node):
     ({'camera__extrinsics': [1.0, 2.0]}, ('camera.extrinsics', 'seven')),
     ({'camera__extrinsics': [1.0] + [0.0] * 6}, ('camera.extrinsics', 'quaternion')),
     ({'camera__calibration': '/nowhere.json'}, ('camera.calibration', '/nowhere.json')),
+    ({'camera__stereo': 'camera'}, ('camera.stereo', 'cameras')),
+    ({'camera__stereo': 'a b'}, ('camera.stereo', 'a b')),
+    ({'camera__stereo': 'right', 'right__T_rig_cam': [0.1]}, ('right.T_rig_cam', 'seven')),
     ({'odometry': True}, ('odometry', 'base_frame')),
     ({'base_frame': 'map'}, ('base_frame', 'map')),
     ({'load_on_start': True}, ('load_on_start', 'map_path')),
@@ -120,6 +123,16 @@ def test_each_camera_has_its_own(make_node):
     config = parameters.read(make_node(cameras=['left', 'right'], right__use_depth=True))
     assert [c.name for c in config.cameras] == ['left', 'right']
     assert [c.use_depth for c in config.cameras] == [False, True]
+
+
+def test_a_stereo_rig_has_a_second_camera(make_node):
+    config = parameters.read(make_node(
+        cameras=['left'], left__stereo='right', right__time_offset=-0.03,
+        right__T_rig_cam=[0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]))
+    assert [c.name for c in config.cameras] == ['left']
+    second, = config.second_cameras
+    assert second.name == 'right' and second.time_offset == -0.03
+    assert np.allclose(second.T_rig_cam[:3, 3], [0.1, 0, 0])
 
 
 def test_what_may_change_while_it_runs(make_node):

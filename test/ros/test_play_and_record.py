@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 import time
 
+import cv2
 import numpy as np
 import pytest
 from recon3r_ros.errors import Recon3rError
@@ -170,3 +171,28 @@ def test_demo_over_ros(spawn, tmp_path):
     # From the first one on, everybody was connected
     assert counts['/camera/image_raw'] == counts['/camera/camera_info'] == 60
     assert result['frames'] == 60
+
+
+def test_a_stereo_rig_is_played(ros_node, spawn, tmp_path):
+    """Pairs with their stamps; the baseline is in P of the second camera and on /tf_static."""
+    folder = tmp_path / 'rig'
+    images = np.random.default_rng(0).integers(0, 255, (2, 3, 24, 32), np.uint8)
+    for side, own in zip(('left', 'right'), images):
+        (folder / side).mkdir(parents=True)
+        for i, image in enumerate(own):
+            cv2.imwrite(str(folder / side / f'{i}.png'), image)
+        (folder / side / 'frames.txt').write_text(
+            ''.join(f'{0.1 * i:.3f} {i}.png\n' for i in range(3)))
+    camera = {'width': 32, 'height': 24, 'fx': 30.0, 'fy': 30.0, 'cx': 16.0, 'cy': 12.0}
+    T = np.eye(4)
+    T[0, 3] = 0.2
+    (folder / 'rig.json').write_text(json.dumps(
+        {'left': camera, 'right': camera, 'T_left_right': T.tolist()}))
+    sides = [Collector(ros_node, Image, f'/{s}/image_raw', qos.POSES) for s in ('left', 'right')]
+    infos = Collector(ros_node, CameraInfo, '/right/camera_info', qos.POSES)
+    child = spawn('recon3r', 'play', str(folder), '--stereo')
+    assert child.wait(60) == 0, child.output
+    for side, own in zip(sides, images):
+        assert [conversions.image_from_message(m).tolist() for m in side.wait(3)] == own.tolist()
+    assert stamps(sides[0]) == stamps(sides[1]) == stamps(infos)
+    assert infos.messages[0].p[3] == pytest.approx(-30.0 * 0.2)
