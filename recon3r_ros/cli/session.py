@@ -131,8 +131,7 @@ class Session:
 
     def add(self, frames: list[Frame]) -> None:
         """
-        Process the frames of an instant and write their masks, and those of earlier frames that
-        now have a pose.
+        Process the frames of an instant, and write their masks.
 
         :param frames: the next ones
         """

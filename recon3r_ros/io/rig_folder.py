@@ -6,7 +6,7 @@ A folder with the images of a rig of several cameras, which need not see the sam
     rig.json        for each camera, by name, its intrinsics as in camera.json; and for all but the
                     first T_FIRST_NAME, the pose (4x4, metres) of camera NAME in the first one's
     NAME/           images of camera NAME
-    frames.txt      stamps of the images, whose names are the same for all cameras; or in each NAME/
+    frames.txt      stamps of images that have the same names in all cameras; or in each NAME/
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class RigFolder(PrefetchedSequence):
     def _of_instant(self, stamp_ns: int, frames: Mapping[str, Frame], index: int
                     ) -> Generator[Frame, None, None]:
         """
-        Number the frames of an instant.
+        Give numbers to the frames of an instant.
 
         :param index: of its first frame
         """

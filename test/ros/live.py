@@ -49,6 +49,8 @@ class LiveCamera:
         self.infos = node.create_publisher(CameraInfo, f'/{name}/camera_info', qos.POSES)
         self.depths = node.create_publisher(Image, f'/{name}/depth', qos.POSES)
         self.with_depth = False
+        #: Of its images, and of their depth
+        self.frame_id = FRAME_ID
         self.poses = Collector(node, PoseWithCovarianceStamped, f'{recon3r}/pose', qos.POSES)
         self.diagnostics = Collector(node, DiagnosticArray, '/diagnostics', qos.POSES)
         self.stamp_ns = time.time_ns()
@@ -67,8 +69,8 @@ class LiveCamera:
         frame = self.frame()
         if self.with_depth:
             depth = render(still_scene(SCENE, FRAMES), frame.index).depth
-            self.depths.publish(conversions.depth_message(depth, frame.stamp_ns, FRAME_ID))
-        return conversions.image_message(frame.image, frame.stamp_ns, FRAME_ID)
+            self.depths.publish(conversions.depth_message(depth, frame.stamp_ns, self.frame_id))
+        return conversions.image_message(frame.image, frame.stamp_ns, self.frame_id)
 
     def connect(self) -> None:
         """Wait until subscriptions are matched, in both directions."""
@@ -82,7 +84,7 @@ class LiveCamera:
         """Publish an image as it is; return its stamp."""
         stamp_ns = conversions.stamp_to_ns(message.header.stamp)
         if info:
-            self.infos.publish(conversions.camera_info_message(self.camera, stamp_ns, FRAME_ID))
+            self.infos.publish(conversions.camera_info_message(self.camera, stamp_ns, self.frame_id))
         self.images.publish(message)
         return stamp_ns
 

@@ -246,7 +246,7 @@ def test_a_frame_of_another_tree_is_not_torn_out(
     transforms = Collector(ros_node, tf_message, '/tf', qos.TF)
     other = ros_node.create_publisher(tf_message, '/tf', qos.TF)
     camera = LiveCamera(ros_node)
-    camera.with_depth = True
+    camera.with_depth = WITH_DEPTH[1] in arguments
     spawn(*NODE, *arguments)
     camera.connect()
 

@@ -131,16 +131,12 @@ def test_a_leading_slash_is_not_part_of_a_frame(ros_node, camera, spawn):
 def test_images_in_a_frame_of_the_robot_are_not_put_on_tf(ros_node, camera, spawn, frame):
     transforms = listen_to_transforms(ros_node)
     arguments = () if frame == 'map' else (*WITH_BASE, *WITH_DEPTH)
-    camera.with_depth = True
+    camera.with_depth, camera.frame_id = frame != 'map', frame
     spawn(*NODE, *arguments)
     camera.connect()
 
-    def named(message: Image) -> Image:
-        message.header.frame_id = frame
-        return message
-
     def warned() -> bool:
-        camera.play(2, 0.1, named)
+        camera.play(2, 0.1)
         status = camera.status('reconstruction')
         return status is not None and f'in the frame {frame}' in status.message
 

@@ -17,7 +17,7 @@ from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.models.types import PosePrior
-from recon3r_ros.slam.backend import mapping
+from recon3r_ros.slam.backend import map_state, mapping
 from recon3r_ros.slam.backend.executor import InProcessExecutor
 from recon3r_ros.slam.backend.map_delta import MapDelta
 from recon3r_ros.slam.backend.mapping import Mapper
@@ -308,7 +308,7 @@ def test_what_cameras_are_tracked_against_is_not_culled(monkeypatch):
     standing = replace(as_frame(SCENE, 5), camera_name='standing')
     system.add(standing)
     assert system.state_of('standing') is TrackingState.TRACKING
-    monkeypatch.setattr(mapping, 'WINDOW', 1)
+    monkeypatch.setattr(map_state, 'WINDOW', 1)
     monkeypatch.setattr(mapping, 'ANCHORS', 0)
     mapper.options = MappingOptions(len(system.map.keyframes) - 1)
     for count, index in enumerate([*range(20, 40), *range(39, -1, -1)]):
@@ -329,7 +329,7 @@ def test_redundant_keyframes_retire_and_frames_keep_their_places(monkeypatch):
     for index in [*range(40), *range(39, -1, -1)]:
         capped.add(as_frame(SCENE, index))
     many = capped.map
-    monkeypatch.setattr(mapping, 'WINDOW', 2)
+    monkeypatch.setattr(map_state, 'WINDOW', 2)
     monkeypatch.setattr(mapping, 'ANCHORS', 0)
     mapper = small._mapper
     mapper.options = MappingOptions(len(many.keyframes) - 1)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend.map_delta import MapDelta, MappedViews
-from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired
+from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired, RigMount
 
 
 def view(i: int) -> ArchivedView:
@@ -25,7 +25,8 @@ def mapped(keyframes: dict[int, Keyframe]) -> MappedViews:
     return MappedViews(Map(keyframes), {i: view(i) for i in keyframes})
 
 
-BEFORE = mapped({i: replace(keyframe(i, at_x(0.1 * i)), attention=np.zeros((6, 8), bool))
+BEFORE = mapped({i: replace(keyframe(i, at_x(0.1 * i)), attention=np.zeros((6, 8), bool),
+                            mount=RigMount(np.eye(4), 7))
                  for i in (2, 3, 5)})
 
 
@@ -42,7 +43,11 @@ def travelled(delta: MapDelta) -> MapDelta:
 
 def same(a: Keyframe, b: Keyframe) -> bool:
     """Tell whether two keyframes are equal in all fields."""
-    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Keyframe))
+    mounts = [None if k.mount is None else (k.mount.T_rig_cam.tolist(), k.mount.instant_ns)
+              for k in (a, b)]
+    return mounts[0] == mounts[1] and all(
+        np.array_equal(getattr(a, f.name), getattr(b, f.name))
+        for f in fields(Keyframe) if f.name != 'mount')
 
 
 def test_where_nothing_changed_nothing_travels() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend.learned import LearnedDepth
-from recon3r_ros.slam.backend.map_state import MapState
+from recon3r_ros.slam.backend.map_state import MapState, WINDOW
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.refinement import (
     ANCHORS,
@@ -21,7 +21,6 @@ from recon3r_ros.slam.backend.refinement import (
     refine,
     SELF_CALIBRATION_KEYFRAMES,
     solve,
-    WINDOW,
 )
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
