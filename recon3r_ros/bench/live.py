@@ -10,7 +10,7 @@ import tempfile
 
 import numpy as np
 from recon3r_ros.bench.load import busy_processes
-from recon3r_ros.bench.simulated import demo_scene, simulated_pack
+from recon3r_ros.bench.simulated import demo_scene, simulated_pack, simulated_rig
 from recon3r_ros.bench.transport import run as run_transport
 from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
@@ -26,10 +26,13 @@ from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.ros.transport_probe import cloud_stream, image_stream
 from recon3r_ros.sim import SceneConfig
 
-#: Sequences that are played, and duration of the transport measurement, seconds
+#: Sequences that are played, baseline of the stereo rig in metres, and duration of the transport
+#: measurement, seconds
 PACK = 'sevenscenes_redkitchen'
 WIDE = SceneConfig(seed=3, frames=150, width=1280, height=720, fps=30.0, trajectory='sweep',
                    moving_objects=1)
+STEREO = SceneConfig(seed=3, frames=300, moving_objects=0)
+BASELINE = 0.11
 TRANSPORT_S = 60.0
 #: Topic of the clouds of keyframes
 CLOUDS = '/recon3r/camera/points'
@@ -77,6 +80,9 @@ def measure(packs: Path, output: Path, load: int = 0) -> int:
         with busy_processes(load):
             rows = [_row(f'{label}, node alone', images, folder / 'live', RUNS)
                     for label, images in sequences]
+            simulated_rig(STEREO, BASELINE, folder / 'rig')
+            rows.append(_row('simulated stereo, 640x480, node alone', folder / 'rig' / 'left',
+                             folder / 'live rig', RUNS, rig=folder / 'rig'))
             rows.append(_row('kitchen, all recorded', pack, folder / 'live', 1, record=True))
         ages_ns = recorded_ages_ns(folder / 'live' / 'recording', CLOUDS)
         simulated_pack(demo_scene(0, DEMO_IMAGES), folder / 'demo')
@@ -131,12 +137,12 @@ def _latencies(reports: list[LiveReport]) -> tuple[str, ...]:
         (r.latency_ms, r.latency_95_ms, r.tracking_95_ms) for r in reports)))
 
 
-def _row(name: str, pack: Path, output: Path, runs: int, record: bool = False
-         ) -> tuple[str, ...]:
+def _row(name: str, pack: Path, output: Path, runs: int, record: bool = False,
+         rig: Path | None = None) -> tuple[str, ...]:
     """Medians of several runs."""
     reports, published, saved = [], [], []
     for _ in range(runs):
-        reports.append(reconstruct_live(pack, output, record))
+        reports.append(reconstruct_live(pack, output, record, rig=rig))
         published.append(_ate(evaluate(output / 'published', output / 'truth')))
         saved.append(_ate(evaluate(output, output / 'truth')))
     spread = f' ({min(published):.4f} to {max(published):.4f})' if runs > 1 else ''

@@ -16,6 +16,7 @@ from pathlib import Path
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
 from recon3r_ros import sim
 from recon3r_ros.errors import OutputError
 from recon3r_ros.io.atomic import write_bytes
@@ -44,6 +45,26 @@ def demo_scene(seed: int, frames: int) -> SceneConfig:
     :param frames: number of images
     """
     return sim.SceneConfig(seed=seed, frames=frames, moving_objects=1, moving_size=_DEMO_OBJECT)
+
+
+def simulated_rig(config: SceneConfig, baseline: float, folder: Path) -> None:
+    """
+    Render both cameras of a rectified stereo rig into left/, right/ and rig.json.
+
+    :param baseline: metres
+    :param folder: a path that does not exist yet
+    :raises OutputError: where it cannot be written
+    """
+    first, second = sim.SimulatedSequence(config), sim.SimulatedSequence(config)
+    T_left_right = np.eye(4)
+    T_left_right[0, 3] = baseline
+    second._T_world_cam = first._T_world_cam @ T_left_right
+    camera = {name: getattr(config.camera, name)
+              for name in ('width', 'height', 'fx', 'fy', 'cx', 'cy')}
+    for side, sequence in (('left', first), ('right', second)):
+        write_pack(sequence, folder / side)
+    write_bytes(folder / 'rig.json', json.dumps({
+        'left': camera, 'right': camera, 'T_left_right': T_left_right.tolist()}).encode())
 
 
 def simulated_pack(config: SceneConfig, folder: Path,

@@ -66,7 +66,7 @@ class LiveReport:
 
 
 def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float = 1.0,
-                     bar: ProgressBar = ProgressBar(None)) -> LiveReport:
+                     bar: ProgressBar = ProgressBar(None), rig: Path | None = None) -> LiveReport:
     """
     Play a pack to the node, record all topics, and save the map.
 
@@ -78,6 +78,7 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
     :param record: whether to record all topics, so that the node publishes all of them
     :param rate: factor of the playback speed
     :param bar: shows the progress
+    :param rig: folder of a stereo rig, of whose first camera the pack is; both are played
     :raises Recon3rError: where a process fails, with its last output
     """
     recording = output / 'recording'
@@ -87,7 +88,7 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
     with ExitStack() as stack:
         others = [stack.enter_context(_child(
             output, 'node', '-m', 'recon3r_ros.ros.start', '--ros-args', '-p',
-            f'map_path:={output}'))]
+            f'map_path:={output}', *(() if rig is None else ('-p', 'camera.stereo:=right'))))]
         if record:
             others.append(stack.enter_context(_child(
                 output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))))
@@ -95,7 +96,8 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
         says = _says(output / 'node.log', bar)
         _wait(listener.node_is_active, others, READY_S, 'the node', says)
         _wait(lambda: listener.is_connected(record), others, READY_S, 'the recorder')
-        load = _play(pack, output, len(others), rate, listener, others, bar)
+        source = (str(pack),) if rig is None else (str(rig), '--camera', 'camera', '--stereo')
+        load = _play(pack, source, output, len(others), rate, listener, others, bar)
         _restamp(pack, output / 'truth', _offset_ns(output), rate)
         bar.stage('saving the map')
         _save_map(listener, others)
@@ -107,12 +109,13 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
     return report
 
 
-def _play(pack: Path, output: Path, subscribers: int, rate: float, listener: Listener,
-          others: Sequence[subprocess.Popen[bytes]], bar: ProgressBar) -> MachineLoad | None:
+def _play(pack: Path, source: Sequence[str], output: Path, subscribers: int, rate: float,
+          listener: Listener, others: Sequence[subprocess.Popen[bytes]], bar: ProgressBar
+          ) -> MachineLoad | None:
     """Play all images to so many subscribers; return the load of the machine meanwhile."""
     bar.stage('connecting the camera')
-    with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', str(pack), '--rate', f'{rate}',
-                '--subscribers', f'{subscribers}') as camera:
+    with _child(output, 'camera', '-m', 'recon3r_ros.cli', 'play', *source,
+                '--rate', f'{rate}', '--subscribers', f'{subscribers}') as camera:
         def ended() -> bool:
             return camera.poll() is not None
         _wait(lambda: bool(listener.stamps_ns) or ended(), others, READY_S, 'the first image')

@@ -149,8 +149,11 @@ def remappings(context: Any) -> list[tuple[str, str]]:
     camera = camera_name(context)
     found = []
     odom, tf = text(context, 'odom'), text(context, 'tf')
-    for name, prefix in ((camera, ''), (text(context, 'stereo'), 'stereo_')):
-        image, info = text(context, f'{prefix}image'), text(context, f'{prefix}camera_info')
+    topics = (
+        (camera, text(context, 'image'), text(context, 'camera_info')),
+        (text(context, 'stereo'), text(context, 'stereo_image'),
+         text(context, 'stereo_camera_info')))
+    for name, image, info in topics:
         if (image or info) and not name:
             raise RuntimeError('launch arguments stereo_image and stereo_camera_info are topics '
                                'of a second camera: give stereo:=right, too')
