@@ -74,7 +74,7 @@ LAYERS = {
                           'numpy scipy cv2 gtsam'),
     'slam.products': layer('slam.types geometry compiled concurrency', 'numpy cv2'),
     'plugins': layer('slam', '*'),
-    'io': layer('__version__ slam.types slam.imu slam.bundles slam.archive slam.saved_map '
+    'io': layer('__version__ slam.types slam.imu slam.archive slam.saved_map '
                 'geometry compiled',
                 'numpy cv2 open3d PIL rosbags yaml lz4 backports compression pi_heif'),
     'sim': layer('geometry', 'numpy scipy torch'),

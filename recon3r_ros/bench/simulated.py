@@ -55,10 +55,10 @@ def simulated_rig(config: SceneConfig, baseline: float, folder: Path) -> None:
     :param folder: a path that does not exist yet
     :raises OutputError: where it cannot be written
     """
-    first, second = sim.SimulatedSequence(config), sim.SimulatedSequence(config)
     T_left_right = np.eye(4)
     T_left_right[0, 3] = baseline
-    second._T_world_cam = first._T_world_cam @ T_left_right
+    first = sim.SimulatedSequence(config)
+    second = first.seen_by(T_left_right)
     camera = {name: getattr(config.camera, name)
               for name in ('width', 'height', 'fx', 'fy', 'cx', 'cy')}
     for side, sequence in (('left', first), ('right', second)):

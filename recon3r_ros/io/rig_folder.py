@@ -24,9 +24,8 @@ from recon3r_ros.io.base import PrefetchedSequence
 from recon3r_ros.io.calibrations.extrinsics import rigid
 from recon3r_ros.io.image_folder import ImageFolder
 from recon3r_ros.io.listing import at_rate, Entry, has_images, images_of, listed
-from recon3r_ros.io.rigs import pack_camera, read_rig
+from recon3r_ros.io.rigs import MAX_DIFFERENCE_NS, pack_camera, read_rig
 from recon3r_ros.io.tone_map import ToneMap
-from recon3r_ros.slam.bundles import Bundler
 from recon3r_ros.slam.types import Frame, RigMount
 
 Array = NDArray[np.float64]
@@ -79,27 +78,35 @@ class RigFolder(PrefetchedSequence):
         return self._files[frame.index]
 
     def _frames(self) -> Generator[Frame, None, None]:
-        bundler: Bundler[Frame] = Bundler(tuple(self._cameras))
-        streams = [zip(repeat(name), camera.images) for name, camera in self._cameras.items()]
         index = 0
-        for name, frame in merge(*streams, key=lambda item: item[1].stamp_ns):
-            for bundle in bundler.add(name, frame.stamp_ns, frame, frame.stamp_ns):
-                yield from self._of_instant(bundle.stamp_ns, bundle.items, index)
-                index += len(bundle.items)
-        for bundle in bundler.flush():
-            yield from self._of_instant(bundle.stamp_ns, bundle.items, index)
-            index += len(bundle.items)
+        for instant in self._instants():
+            yield from self._numbered(instant, index)
+            index += len(instant)
         for name, camera in self._cameras.items():
             for reason in camera.images.skipped:
                 self._skip(f'{name}/{reason}')
 
-    def _of_instant(self, stamp_ns: int, frames: Mapping[str, Frame], index: int
-                    ) -> Generator[Frame, None, None]:
+    def _instants(self) -> Generator[dict[str, Frame], None, None]:
+        """Group the images of all cameras by their stamps."""
+        streams = [zip(repeat(name), camera.images) for name, camera in self._cameras.items()]
+        instant: dict[str, Frame] = {}
+        begin_ns = 0
+        for name, frame in merge(*streams, key=lambda item: item[1].stamp_ns):
+            if instant and (name in instant or frame.stamp_ns - begin_ns > MAX_DIFFERENCE_NS):
+                yield instant
+                instant = {}
+            begin_ns = begin_ns if instant else frame.stamp_ns
+            instant[name] = frame
+        if instant:
+            yield instant
+
+    def _numbered(self, frames: Mapping[str, Frame], index: int) -> Generator[Frame, None, None]:
         """
-        Give numbers to the frames of an instant.
+        Give numbers and mounts to the frames of an instant.
 
         :param index: of its first frame
         """
+        stamp_ns = min(frame.stamp_ns for frame in frames.values())
         for name, camera in self._cameras.items():
             frame = frames.get(name)
             if frame is None:

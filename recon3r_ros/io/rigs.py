@@ -188,7 +188,10 @@ def pack_camera(rig: Path, side: str) -> CameraOfSize:
     """
     def camera(width: int, height: int) -> Calibration:
         values = read_rig(rig).get(side)
-        found = CAMERA_JSON.read(Document((), values)) if isinstance(values, dict) else None
+        try:
+            found = CAMERA_JSON.read(Document((), values)) if isinstance(values, dict) else None
+        except InputError as error:
+            raise InputError(f'{rig}: {side}: {error}') from None
         if found is None:
             raise InputError(f'{rig}: {side}: expected width, height, fx, fy, cx and cy')
         return found

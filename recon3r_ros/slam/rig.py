@@ -106,9 +106,10 @@ def place(cameras: Sequence[Seen], known: Map) -> list[Seen]:
     """
     mounted = [c for c in cameras if c.observed.frame.mount is not None]
     best = max(mounted, key=lambda c: c.landmarks, default=None)
-    if len(mounted) < 2 or not known.started or best is None or not best.landmarks:
+    if len(mounted) < 2 or best is None or (known.started and not best.landmarks):
         return list(cameras)
-    if known.metre is None:
+    if not known.started or known.metre is None:
+        # One of them may begin the map at this very instant
         return [c if c.landmarks else Seen(c.frontend, c.observed, OnRig()) for c in cameras]
     found = _posed(mounted, best, known.metre)
     placed = [c if found is None else _placed(c, best, *found, known.metre) for c in mounted]

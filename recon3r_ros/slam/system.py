@@ -709,7 +709,7 @@ class System:
         frame = TrackedFrame(
             keyframe.name, keyframe.stamp_ns, keyframe.index, keyframe.id,
             covariance=landmark_covariance(keyframe), scale=self.map.scale_of(keyframe.id),
-            camera_name=keyframe.camera_name)
+            camera_name=keyframe.camera_name, mount=keyframe.mount)
         self._add(frame)
         return frame
 

@@ -155,10 +155,13 @@ class Trajectory:
             posed.add((frame.camera_name, frame.index))
             if frame.mount is None or frame.keyframe not in known:
                 continue
-            instant = frame.mount.instant_ns
-            if not frame.landmarks:
+            instant, own = frame.mount.instant_ns, known.keyframes.get(frame.keyframe)
+            if own is not None and own.information.any() and (
+                    (own.camera_name, own.index) == (frame.camera_name, frame.index)):
+                best[instant] = frame, own.T_map_cam
+            elif not frame.landmarks:
                 carried.append((serial, frame))
-            elif instant not in best or frame.landmarks > best[instant][0].landmarks:
+            elif instant not in best or frame.landmarks > best[instant][0].landmarks > 0:
                 best[instant] = frame, known.pose_in_map(
                     frame.keyframe, frame.T_keyframe_cam, frame.scale)
         for serial, frame in carried:

@@ -84,7 +84,8 @@ class LiveCamera:
         """Publish an image as it is; return its stamp."""
         stamp_ns = conversions.stamp_to_ns(message.header.stamp)
         if info:
-            self.infos.publish(conversions.camera_info_message(self.camera, stamp_ns, self.frame_id))
+            self.infos.publish(
+                conversions.camera_info_message(self.camera, stamp_ns, self.frame_id))
         self.images.publish(message)
         return stamp_ns
 
