@@ -292,17 +292,19 @@ class ScaleSources:
         """End the present chord: tracking was lost, or the map was corrected."""
         self._odometry.interrupt()
 
-    def metric(self, source: str, model: MetricScale | None) -> MetricScale | None:
+    def metric(self, source: str, model: MetricScale | None, rig: MetricScale | None = None
+               ) -> MetricScale | None:
         """
         Metres per map unit, where known.
 
         :param source: 'odometry', 'depth', 'rig', 'camera_height', 'model', 'none', or 'auto' for
             the most certain one
         :param model: what metric predictions say
+        :param rig: what stereo, or the distances between a rig's cameras say
         """
         if source == 'none':
             return None
-        depths = (depth.estimate for depth in self._depths.values())
+        depths = (rig, *(depth.estimate for depth in self._depths.values()))
         return choose(source, self._odometry.estimate, *depths, self._floor.estimate,
                       model) or self._saved
 

@@ -462,7 +462,7 @@ class System:
 
         :param source: see `ScaleSources.metric`
         """
-        return self._atlas.scale.metric(source, self.map.metric)
+        return self._atlas.scale.metric(source, self.map.metric, self.map.rig_metric)
 
     @property
     def requested_ns(self) -> int | None:

@@ -293,6 +293,7 @@ class Map:
     :param metre: length of a metre in map units, where the map was built with it: by measured
         depth, or by the distances between a rig's cameras
     :param focal_refined: refined over given focal length, of a calibrated camera with depth
+    :param rig_metric: scale of the map, by stereo or by the distances between a rig's cameras
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -305,6 +306,7 @@ class Map:
     focal_contradiction: FocalEstimate | None = None
     metre: float | None = None
     focal_refined: float = 1.0
+    rig_metric: MetricScale | None = None
 
     def __contains__(self, keyframe: int) -> bool:
         """Whether a keyframe is in the map, or was and has been replaced."""

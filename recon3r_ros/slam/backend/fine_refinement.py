@@ -19,7 +19,7 @@ from recon3r_ros.compiled import dense
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import compiled_patches
-from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, Solution
+from recon3r_ros.slam.backend.bundle_adjustment import ALIKE, Observations, Problem, Solution
 from recon3r_ros.slam.backend.fine_matching import finest_size, Levels, levels_of, match, overlap
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.refinement import adjusted, problem_of, take_over_unknowns
@@ -37,10 +37,6 @@ _ITERATIONS = 30
 MIN_AGREEMENT = 0.5
 #: Standard deviation of a given focal length's logarithm: nominal ones are some percent off
 GIVEN_FOCAL = 0.02
-#: Observations of a pair err alike. The standard deviation of an estimated focal length is so many
-#: times that of independent ones: estimates of calibrated sequences indoors and outdoors are up to
-#: 11 of those off
-ALIKE = 10.0
 #: Keyframes whose images are kept in memory at once
 _IMAGES = 48
 

@@ -96,7 +96,8 @@ class MapState:
         return Map(dict(self.keyframes), dict(self.graph.scales), tuple(self.edges),
                    self.focal_factor, dict(self.retired), self.model_scale.estimate, self.number,
                    self.focal_contradiction, self.measured.metre,
-                   self.focal_factor if self.calibrated else 1.0)
+                   self.focal_factor if self.calibrated else 1.0,
+                   self.measured.rig_metric)
 
     @property
     def started(self) -> bool:

@@ -24,7 +24,7 @@ from recon3r_ros.slam.backend.map_graph import chain, CHAINED, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.placement import begin_alone, begin_measured
-from recon3r_ros.slam.backend.refinement import ANCHORS, densify, refine, solve
+from recon3r_ros.slam.backend.refinement import ANCHORS, densify, judge_metre, refine, solve
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
@@ -267,6 +267,7 @@ class Mapper:
             self._state = before
             self._rebuild_graph(before)
             return False
+        judge_metre(state)
         self._leave_window(state)
         if len(state.keyframes) == self_calibration.KEYFRAMES:
             self_calibration.check(state)
@@ -410,6 +411,7 @@ class Mapper:
                           state.keyframes[i].name)
                 state.drop(i)
             ids = state.ids
+        judge_metre(state)
         # Older keyframes have no pairs any more: their depths are scaled as their landmarks
         for i in ids:
             keyframe = state.keyframes[i]

@@ -21,7 +21,7 @@ from recon3r_ros.geometry.depth_noise import DepthNoise
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.backend.depth import ImageVote, Vote
 from recon3r_ros.slam.backend.learned import unit
-from recon3r_ros.slam.types import at, Keyframe
+from recon3r_ros.slam.types import at, Keyframe, MetricScale
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -31,6 +31,8 @@ Floats = NDArray[np.float32]
 STEP = 1.05
 #: Range of the noise of the depths around a pixel, standard deviations: that of 25 normal ones
 NOISE_RANGE = 4.0
+#: Standard deviation of a scale's logarithm up to which the distances between cameras give it
+MAX_SIGMA = 0.1
 #: Errors of neighbouring pixels are correlated (registration to the image, calibration, a time
 #: offset): the inverse variance of a landmark's prior is limited to this, a relative error of 1 %
 MAX_INFORMATION = 1e4
@@ -73,13 +75,15 @@ class MeasuredDepths:
         self.metre: float | None = None
         #: Whether it is an estimate, to be refined with the map
         self.estimated = False
+        #: Standard deviation of its logarithm, where it is an estimate
+        self.sigma = math.inf
 
     def copy(self) -> MeasuredDepths:
         """Return an independent copy."""
         out = MeasuredDepths()
         out._landmarks, out._pixels = dict(self._landmarks), dict(self._pixels)
         out._noise = dict(self._noise)
-        out.metre, out.estimated = self.metre, self.estimated
+        out.metre, out.estimated, out.sigma = self.metre, self.estimated, self.sigma
         return out
 
     def joined(self, addition: MeasuredDepths, scale: float) -> MeasuredDepths:
@@ -91,9 +95,10 @@ class MeasuredDepths:
         out = addition.copy()
         out._landmarks = {**addition._landmarks, **self._landmarks}
         out._noise = {**addition._noise, **self._noise}
-        out.metre, out.estimated = self.metre, self.estimated
+        out.metre, out.estimated, out.sigma = self.metre, self.estimated, self.sigma
         if self.metre is None and addition.metre is not None:
             out.metre, out.estimated = scale * addition.metre, addition.estimated
+            out.sigma = addition.sigma
         return out
 
     def add(self, keyframe: Keyframe, view: View) -> None:
@@ -118,6 +123,13 @@ class MeasuredDepths:
     def keep(self, window: Collection[int]) -> None:
         """Drop the pixels of all keyframes but these."""
         self._pixels = {i: depth for i, depth in self._pixels.items() if i in window}
+
+    @property
+    def rig_metric(self) -> MetricScale | None:
+        """Scale of the map by the distances between the cameras of a rig, if it is certain."""
+        if self.metre is None or not self.estimated or self.sigma > MAX_SIGMA:
+            return None
+        return MetricScale(1 / self.metre, self.sigma, 'rig')
 
     def fix_scale(self, ids: Iterable[int]) -> bool:
         """Whether priors of some keyframes are absolute."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,12 @@ from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.backend import bundle_adjustment, depth
-from recon3r_ros.slam.backend.bundle_adjustment import Observations, Problem, Solution
+from recon3r_ros.slam.backend.bundle_adjustment import (
+    ALIKE,
+    Observations,
+    Problem,
+    Solution,
+)
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.rig_links import links_of
 from recon3r_ros.slam.types import Keyframe
@@ -61,7 +67,7 @@ def solve(state: MapState, ids: list[int], fixed: set[int], iterations: int = 5)
     take_over_unknowns(state, solution)
     agreement = [good for o, good in zip(observations, solution.inliers)
                  if len(ids) - 1 in (o.anchor, o.observer)]
-    return float(np.concatenate(agreement).mean()) if agreement else 0.0
+    return float(np.concatenate(agreement).mean()) if any(map(len, agreement)) else 0.0
 
 
 def take_over_unknowns(state: MapState, solution: Solution) -> None:
@@ -70,6 +76,18 @@ def take_over_unknowns(state: MapState, solution: Solution) -> None:
         state.refocus(solution.focal_factor)
     if state.measured.metre is not None:
         state.measured.metre *= solution.stretch
+
+
+def judge_metre(state: MapState) -> None:
+    """Find how certain the length of a metre is that the cameras of a rig have given."""
+    ids = state.ids
+    keyframes = [state.keyframes[i] for i in ids]
+    observations = state.seen.among(keyframes)
+    if not state.measured.estimated or not observations:
+        return
+    problem = problem_of(state, ids, {ids[0]}, observations, [k.camera for k in keyframes])
+    state.measured.sigma = math.inf if problem.links is None else (
+        ALIKE * bundle_adjustment.scale_sigma(problem))
 
 
 def adjusted(state: MapState, ids: list[int], fixed: set[int], observations: list[Observations],

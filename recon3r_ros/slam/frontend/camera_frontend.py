@@ -181,7 +181,7 @@ class CameraFrontend:
                         self._tracker.track(gray, keyframe))
 
     def is_due(self, observed: Observed) -> bool:
-        """Whether a frame with a pose should become a keyframe; to be asked once."""
+        """Whether a frame with landmarks should become a keyframe; to be asked once."""
         track = observed.track
         return track is not None and track.pose is not None and self._keyframe_is_due(
             observed.gray, track, observed.before)
@@ -204,7 +204,7 @@ class CameraFrontend:
         if not known.started:
             return self._initialise(frame, gray, known, busy)
         if rig is not None and (track is None or track.pose is None):
-            return self._carry(observed, known, busy, rig)
+            return self._carry(observed, rig, busy, bool(due))
         if keyframe is None or track is None:
             return self._lose(frame, gray, busy, others_tracked)
         predicted = self._tracker.predicted() if track.pose is None else None
@@ -547,8 +547,12 @@ class CameraFrontend:
                                      predicted.covariance, float('nan')),
             mask.known, mask.objects))
 
-    def _carry(self, observed: Observed, known: Map, busy: bool, rig: OnRig) -> FrontendStep:
-        """Give a frame the pose that the rig has by its other cameras."""
+    def _carry(self, observed: Observed, rig: OnRig, busy: bool, due: bool) -> FrontendStep:
+        """
+        Give a frame the pose that the rig has by its other cameras.
+
+        :param due: whether these become keyframes
+        """
         frame, gray = observed.frame, observed.gray
         if rig.T_map_cam is None or rig.keyframe is None or rig.covariance is None:
             step = self._without_pose(frame, self.masks.seen(frame, gray))[1]
@@ -567,7 +571,9 @@ class CameraFrontend:
             PnPResult(se3.inverse(T_keyframe_cam), unseen, rig.covariance, float('nan')),
             mask.known, mask.objects)
         request = None
-        if not busy and self._needs_landmarks(observed):
+        needed = self._needs_landmarks(observed)
+        usable = self._image_cause(gray, self.masks.fixed) is None
+        if usable and not busy and (due or needed):
             request = replace(
                 self._request(Purpose.CARRIED, frame, gray, self.masks.unmapped(mask)),
                 T_reference_cam=T_keyframe_cam, reference=rig.keyframe.id,
@@ -579,8 +585,6 @@ class CameraFrontend:
     def _needs_landmarks(self, observed: Observed) -> bool:
         """Whether a carried frame should become a keyframe, so that its camera has landmarks."""
         self._sharpness.append(keyframes.sharpness(observed.gray))
-        if self._image_cause(observed.gray, self.masks.fixed) is not None:
-            return False
         reference, track = self._tracker.reference, observed.track
         if reference is None or track is None:
             return True
