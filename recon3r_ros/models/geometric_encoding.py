@@ -20,8 +20,6 @@ from recon3r_ros.models.types import View
 #: Pixels of the image in which keypoints are matched; flow and pointmaps have half its width and
 #: height
 FINE_PIXELS = 640 * 480
-#: Pixels of the image in which sparse features are detected, for wide baselines
-FEATURE_PIXELS = 1536 * 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class GeometricEncoding:
         return known
 
     def _detected(self, features: LocalFeatures) -> Features:
-        camera = _within(self.view.camera, FEATURE_PIXELS)
+        camera = _within(self.view.camera, features.max_pixels)
         pixels, descriptors = features.detect(_resize(_to_gray(self.view.image), camera))
         scale = np.array([self.camera.width / camera.width, self.camera.height / camera.height])
         return ((pixels.astype(float) + 0.5) * scale - 0.5).astype(np.float32), descriptors

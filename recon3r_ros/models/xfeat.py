@@ -20,6 +20,8 @@ import torch
 
 #: Number of features, and the least similarity of two that match, as published
 MAX_FEATURES, MIN_SIMILARITY = 4096, 0.82
+#: About the size that it was made for: in larger images, so many features match less often
+MAX_PIXELS = 1024 * 768
 
 
 class XFeatFeatures:
@@ -29,6 +31,8 @@ class XFeatFeatures:
     :param network: moved to the device; owned by this object
     :raises Recon3rError: where the configuration cannot be used
     """
+
+    max_pixels = MAX_PIXELS
 
     def __init__(self, network: XFeat, config: EngineConfig = EngineConfig()) -> None:
         self._runner = Runner(config)
