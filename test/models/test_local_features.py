@@ -16,12 +16,14 @@ import pytest
 from recon3r_ros.bench.features import count_pair
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.ground_truth import read_truth
 from recon3r_ros.io.image_folder import open_image_folder
 from recon3r_ros.models import local_features
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.models.local_features import make_features, Sift
 from recon3r_ros.models.registry import EngineConfig, FeatureChoice, make_predictor, Model
+from recon3r_ros.models.types import View
 from recon3r_ros.models.xfeat import XFeatFeatures
 from recon3r_ros.nets.xfeat import XFeat
 import torch
@@ -135,3 +137,23 @@ def test_distant_views_have_more_true_matches_than_with_sift(shared_data, name: 
     sift, xfeat = counts
     assert xfeat.true > 1.4 * sift.true > 100
     assert xfeat.inliers > 0.6 * xfeat.matches and xfeat.error < 0.5
+
+
+def test_where_flow_fails_the_chosen_features_are_used() -> None:
+    """In images of the size that suits these, once for each view."""
+    class Chosen(Sift):
+        max_pixels = 12_000
+
+        def __init__(self) -> None:
+            self.shapes: list[tuple[int, ...]] = []
+
+        def detect(self, gray: NDArray[np.uint8]) -> local_features.Features:
+            self.shapes.append(gray.shape)
+            return super().detect(gray)
+    chosen, camera = Chosen(), Camera.guess(210, 150)
+    predictor = GeometricPredictor(chosen)
+    noise = np.random.default_rng(6).integers(0, 256, (3, 30, 42), np.uint8)
+    a, b, c = (predictor.encode(View(cv2.resize(image, (210, 150)), camera)) for image in noise)
+    predictor.predict([(a, b), (b, a)])
+    predictor.predict([(a, c)])
+    assert chosen.shapes == [(92, 130)] * 3
