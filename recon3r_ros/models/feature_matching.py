@@ -10,6 +10,7 @@ from recon3r_ros.compiled import compiled, dense
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 #: Descriptors that are compared with all others at once: their similarities stay in the cache
 _BLOCK = 128
@@ -26,6 +27,28 @@ def match_features(first: Floats, second: Floats, ratio: float) -> tuple[Indices
     :param ratio: largest distance to the nearest one over that to the second nearest
     :return: indices (K,) of the matches, in the first and in the second; ascending in the first
     """
+    best, other, nearest, mutual = _neighbours(first, second)
+    # The squared distance of unit vectors is 2 - 2 s
+    keep = (1 - best + _ROUNDING < ratio**2 * (1 - other)) & mutual
+    return np.flatnonzero(keep), nearest[keep]
+
+
+def match_similar(first: Floats, second: Floats, least: float) -> tuple[Indices, Indices]:
+    """
+    Match descriptors that are each other's nearest, and similar.
+
+    :param first: (N, D) unit vectors
+    :param second: (M, D) unit vectors
+    :param least: smallest cosine of the angle between two that match
+    :return: indices (K,) of the matches, in the first and in the second; ascending in the first
+    """
+    best, _, nearest, mutual = _neighbours(first, second)
+    keep = (best > least) & mutual
+    return np.flatnonzero(keep), nearest[keep]
+
+
+def _neighbours(first: Floats, second: Floats) -> tuple[Floats, Floats, Indices, Mask]:
+    """Similarities (N,) of the nearest and second nearest; the nearest; whether it is mutual."""
     count = len(first)
     nearest, back = np.zeros(count, np.int64), np.zeros(len(second), np.int64)
     best, other = np.full(count, _LOWEST), np.full(count, _LOWEST)
@@ -34,9 +57,7 @@ def match_features(first: Floats, second: Floats, ratio: float) -> tuple[Indices
     for start in range(0, count, _BLOCK):
         _scan(first[start:start + _BLOCK] @ transposed, start, best, other, nearest, best_back,
               back)
-    # The squared distance of unit vectors is 2 - 2 s
-    keep = (1 - best + _ROUNDING < ratio**2 * (1 - other)) & (back[nearest] == np.arange(count))
-    return np.flatnonzero(keep), nearest[keep]
+    return best, other, nearest, back[nearest] == np.arange(count)
 
 
 @compiled('void(f4[:,::1], i8, f4[::1], f4[::1], i8[::1], f4[::1], i8[::1])')

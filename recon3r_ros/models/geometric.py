@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import flow, reprojection_flow, se3, two_view
 from recon3r_ros.models.compiled_pointmaps import MAX_EPIPOLAR
-from recon3r_ros.models.feature_matching import match_features
 from recon3r_ros.models.geometric_encoding import GeometricEncoding
 from recon3r_ros.models.geometric_pointmaps import Matches, only_turned, Pointmap
+from recon3r_ros.models.local_features import LocalFeatures, make_features, Sift
 from recon3r_ros.models.registry import Model
 from recon3r_ros.models.types import MapPrior, MATCHED, NO_CONFIDENCE, Prediction, View
 
@@ -29,8 +29,6 @@ Seeds = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 #: Least share of matches outside of dynamic masks for the masks to be used: they may be wrong
 MIN_STILL = 0.1
-#: Ratio of descriptor distances below which a sparse match counts (Lowe, IJCV 2004)
-FEATURE_RATIO = 0.85
 #: Epipolar distance of an inlier, grid pixels
 INLIER_PIXELS = 0.5
 #: Below this share of keypoints that pass the forward-backward check, sparse features are used;
@@ -41,9 +39,16 @@ MIN_PARALLAX = 0.75
 
 
 class GeometricPredictor:
-    """Two-view geometry as a `Predictor`: groups of two, one pointmap scale per pair."""
+    """
+    Two-view geometry as a `Predictor`: groups of two, one pointmap scale per pair.
+
+    :param features: for wide baselines; SIFT by default
+    """
 
     single_view, reweights, together = False, False, None
+
+    def __init__(self, features: LocalFeatures = Sift()) -> None:
+        self._features = features
 
     def encode(self, view: View) -> GeometricEncoding:
         """Prepare a view; features for wide baselines are detected when first needed."""
@@ -66,7 +71,7 @@ class GeometricPredictor:
         known = priors or [(None, None)] * len(groups)
         pairs: dict[frozenset[int], tuple[Any, ...]] = {}
         for group, both in zip(groups, known):
-            pairs.setdefault(frozenset(map(id, group)), (*group, *both))
+            pairs.setdefault(frozenset(map(id, group)), (*group, self._features, *both))
         solved: dict[tuple[int, int], Prediction] = {}
         for (a, b, *_), (of_a, of_b) in zip(
                 pairs.values(), side_by_side(predict_pair, *zip(*pairs.values()))):
@@ -74,13 +79,14 @@ class GeometricPredictor:
         return [solved[id(a), id(b)] for a, b in groups]
 
 
-def predict_pair(a: GeometricEncoding, b: GeometricEncoding, prior_a: MapPrior | None = None,
-                 prior_b: MapPrior | None = None) -> tuple[Prediction, Prediction]:
+def predict_pair(a: GeometricEncoding, b: GeometricEncoding, features: LocalFeatures,
+                 prior_a: MapPrior | None = None, prior_b: MapPrior | None = None
+                 ) -> tuple[Prediction, Prediction]:
     """Pointmaps of the pair in a's frame, and in b's."""
     T_b_a = None if prior_a is None or prior_b is None else (
         se3.inverse(prior_b.T_map_cam) @ prior_a.T_map_cam)
     candidates = []
-    for seeds, enough in _seeds(a, b, prior_a, prior_b, T_b_a):
+    for seeds, enough in _seeds(a, b, features, prior_a, prior_b, T_b_a):
         candidates.append(_solve(a, b, T_b_a, seeds))
         if candidates[-1].trusted_share >= enough:
             break
@@ -109,8 +115,9 @@ class _Solution:
     has_parallax: bool = True
 
 
-def _seeds(a: GeometricEncoding, b: GeometricEncoding, prior_a: MapPrior | None,
-           prior_b: MapPrior | None, T_b_a: Array | None) -> Iterator[tuple[Seeds | None, float]]:
+def _seeds(a: GeometricEncoding, b: GeometricEncoding, features: LocalFeatures,
+           prior_a: MapPrior | None, prior_b: MapPrior | None, T_b_a: Array | None
+           ) -> Iterator[tuple[Seeds | None, float]]:
     """
     Iterate over flow seeds, cheapest first: by the map, none, by sparse features.
 
@@ -129,7 +136,7 @@ def _seeds(a: GeometricEncoding, b: GeometricEncoding, prior_a: MapPrior | None,
             yield predicted, CONFIRMED_SHARE
     if a.gray.coarse.shape == b.gray.coarse.shape:
         yield None, TRUSTED_SHARE
-    matched = _match_features(a, b, T_b_a)
+    matched = _match_features(a, b, features, T_b_a)
     if matched is not None:
         yield matched, 0.0
 
@@ -169,13 +176,14 @@ def _solve(a: GeometricEncoding, b: GeometricEncoding, T_b_a_prior: Array | None
     return _Solution(forward, backward, pose.T_b_a, int(pose.inliers.sum()), share)
 
 
-def _match_features(a: GeometricEncoding, b: GeometricEncoding, T_b_a_prior: Array | None
-                    ) -> Seeds | None:
+def _match_features(a: GeometricEncoding, b: GeometricEncoding, features: LocalFeatures,
+                    T_b_a_prior: Array | None) -> Seeds | None:
     """Flow seeds in both directions from sparse features, or None with too few inliers."""
-    (pixels_a, root_a), (pixels_b, root_b) = side_by_side(GeometricEncoding.sparse, (a, b))
+    (pixels_a, described_a), (pixels_b, described_b) = side_by_side(
+        GeometricEncoding.sparse, (a, b), (features, features))
     if min(len(pixels_a), len(pixels_b)) < two_view.MIN_INLIERS:
         return None
-    index_a, index_b = match_features(root_a, root_b, FEATURE_RATIO)
+    index_a, index_b = features.match(described_a, described_b)
     if len(index_a) < two_view.MIN_INLIERS:
         return None
     matched_a, matched_b = pixels_a[index_a], pixels_b[index_b]
@@ -207,5 +215,9 @@ def _nothing(a: GeometricEncoding, b: GeometricEncoding) -> Prediction:
 
 
 def make(model: Model) -> GeometricPredictor:
-    """Make the predictor of a model."""
-    return GeometricPredictor()
+    """
+    Make the predictor of a model.
+
+    :raises Recon3rError: where its features need what is not installed or cannot be used
+    """
+    return GeometricPredictor(make_features(model.options.features, model.engine))

@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import flow, pinhole
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.keypoints import detect_keypoints
+from recon3r_ros.models.local_features import Features, LocalFeatures
 from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.types import View
 
 #: Pixels of the image in which keypoints are matched; flow and pointmaps have half its width and
 #: height
 FINE_PIXELS = 640 * 480
-#: Pixels of the image in which sparse features are detected, for wide baselines
-FEATURE_PIXELS = 1536 * 1024
-MAX_FEATURES = 3000
-Features = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,29 +70,22 @@ class GeometricEncoding:
         u, v = np.round(pixels).astype(int).T
         return ~self._moving[v.clip(0, self.camera.height - 1), u.clip(0, self.camera.width - 1)]
 
-    def sparse(self) -> Features:
+    def sparse(self, features: LocalFeatures) -> Features:
         """
-        SIFT features: (N, 2) pixels of the grid, and (N, 128) RootSIFT descriptors.
+        Local features: pixels (N, 2) of the grid, and descriptors (N, D).
 
         Detected once. Before Python 3.12, a cached_property of one view would wait for another's.
         """
         known: Features | None = self.__dict__.get('_sparse')
         if known is None:
-            known = self.__dict__['_sparse'] = self._detected()
+            known = self.__dict__['_sparse'] = self._detected(features)
         return known
 
-    def _detected(self) -> Features:
-        image = _to_gray(self.view.image)
-        camera = _within(self.view.camera, FEATURE_PIXELS)
-        image = _resize(image, camera)
-        points, descriptors = cv2.SIFT_create(MAX_FEATURES).detectAndCompute(image, None)
-        if not points:
-            return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
-        # Arandjelovic and Zisserman, CVPR 2012: Hellinger distance
-        root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+    def _detected(self, features: LocalFeatures) -> Features:
+        camera = _within(self.view.camera, features.max_pixels)
+        pixels, descriptors = features.detect(_resize(_to_gray(self.view.image), camera))
         scale = np.array([self.camera.width / camera.width, self.camera.height / camera.height])
-        pixels = (np.array([p.pt for p in points]) + 0.5) * scale - 0.5
-        return pixels.astype(np.float32), root.astype(np.float32)
+        return ((pixels.astype(float) + 0.5) * scale - 0.5).astype(np.float32), descriptors
 
     @cached_property
     def descriptor(self) -> NDArray[np.float32]:

@@ -39,6 +39,15 @@ class NoOptions:
 
 
 @dataclass(frozen=True)
+class FeatureChoice:
+    """What finds matches where the optical flow does not: between distant views."""
+
+    features: str = option('sift', 'Local features of the geometric model, for wide baselines, '
+                           'relocalisation and loops: sift, or the network xfeat, which needs the '
+                           'extra features of this package.', choices=('sift', 'xfeat'))
+
+
+@dataclass(frozen=True)
 class Window:
     """Views that a network processes jointly; an overlap of size - 1 slides view by view."""
 
@@ -110,7 +119,7 @@ _DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
 _VGGT = ('recon3r_ros.models.vggt', 'recon3r_ros.nets.vggt')
 
 SPECS: tuple[ModelSpec, ...] = (
-    ModelSpec('geometric', 'recon3r_ros.models.geometric'),
+    ModelSpec('geometric', 'recon3r_ros.models.geometric', options=FeatureChoice),
     ModelSpec('dust3r', *_DUST3R, published=tuple(
         Published(file, f'{_NAVER}/DUSt3R/{file}') for file in (
             'DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth',

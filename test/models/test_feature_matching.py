@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
-from recon3r_ros.models.feature_matching import match_features
+from recon3r_ros.models.feature_matching import match_features, match_similar
 
 
 def descriptors(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
@@ -39,3 +39,16 @@ def test_a_descriptor_that_occurs_twice_does_not_match() -> None:
     second = np.concatenate([first, first[:10]])
     index, other = match_features(first, second, 0.9)
     assert np.array_equal(index, np.arange(10, 40)) and np.array_equal(other, index)
+
+
+def test_similar_matches_are_those_of_a_cross_check() -> None:
+    rng = np.random.default_rng(5)
+    first, second = descriptors(rng, 200), descriptors(rng, 180)
+    second[:90] = first[:90][::-1] + rng.normal(0, 0.05, (90, 32))
+    second /= np.linalg.norm(second, axis=1, keepdims=True)
+    matched = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(first, second)
+    for least in (-1.0, 0.8):
+        # The squared distance of unit vectors is 2 - 2 s
+        expected = [(m.queryIdx, m.trainIdx) for m in matched if m.distance**2 < 2 - 2 * least]
+        assert list(zip(*match_similar(first, second, least))) == expected
+        assert len(expected) > 80
