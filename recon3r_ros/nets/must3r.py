@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from recon3r_ros.errors import InputError
 from recon3r_ros.nets.checkpoints import Built, depth_of, Format, HEAD_SIZE
@@ -153,11 +154,15 @@ class Decoder(nn.Module):
         self.norm_dec = nn.LayerNorm(width, NORM_EPS)
         self.head_dec = Head(width)
 
+    @property
+    def _blocks(self) -> list[MemoryBlock]:
+        return cast('list[MemoryBlock]', list(self.blocks_dec))
+
     def render(self, views: Tokens, memory: Sequence[Tensor]) -> ViewOutput:
         """See `Must3r.render`."""
         x = self.feat_embed_enc_to_dec(views.values) + self.image2_embed
         rope = views.rope(self._head_size)
-        for n, block in enumerate(self.blocks_dec):
+        for n, block in enumerate(self._blocks):
             x = block(x, torch.cat([m[n] for m in memory], 1), rope)
         out: ViewOutput = self.head_dec(self.norm_dec(x), views.rows)
         return out
@@ -170,7 +175,7 @@ class Decoder(nn.Module):
                   for n, x in enumerate(tokens)]
         ropes = [v.rope(self._head_size) for v in views]
         entered = []
-        for n, block in enumerate(self.blocks_dec):
+        for n, block in enumerate(self._blocks):
             entered.append(tokens)
             known, new = [m[n] for m in memory], [block.norm_y(x) for x in tokens]
             tokens = [block(x, torch.cat(_seen(k, known, new), 1), rope)
@@ -188,7 +193,7 @@ class Decoder(nn.Module):
         feedback = self.feedback_layer(self.feedback_norm(entered[-1]))
         last = len(entered) - 1
         return torch.stack([block.norm_y(x if n == last else x + feedback)
-                            for n, (block, x) in enumerate(zip(self.blocks_dec, entered))])
+                            for n, (block, x) in enumerate(zip(self._blocks, entered))])
 
 
 def _seen(k: int, memory: list[Tensor], new: list[Tensor]) -> list[Tensor]:
