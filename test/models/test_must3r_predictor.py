@@ -13,14 +13,16 @@ import pytest
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models.memory_engine import MemoryEngine, Seen
 from recon3r_ros.models.must3r import COVERED, Must3rEncoding, Must3rPredictor, overlap, ViewMemory
 from recon3r_ros.models.pointmaps import as_pair, information, through
-from recon3r_ros.models.registry import EngineConfig
+from recon3r_ros.models.registry import EngineConfig, Window
 from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, Prediction, View
 from recon3r_ros.nets.dust3r import Tokens
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
-from simulated import TrueView
+from recon3r_ros.slam.system import System
+from simulated import absolute_error, as_frame, path_length, still_scene, TrueView
 import torch
 
 SIZE = 112
@@ -208,6 +210,21 @@ class Truth:
                     np.full(own.shape[:2], 5.0, np.float32))
 
 
+@dataclass(eq=False)
+class TruthByImage(Truth):
+    """Recognises the views of a sequence by their images."""
+
+    def encode(self, image: np.ndarray) -> Tokens:
+        """Give each view the number of its frame."""
+        return Tokens(torch.tensor(self.numbers[image.tobytes()]), 1, 1)
+
+    def __post_init__(self) -> None:
+        self.numbers = {true.view.image.tobytes(): n for n, true in enumerate(self.views)}
+        self.encodings = [Must3rEncoding(v.view.camera, v.view.image, np.zeros((0, 2), np.int32),
+                                         Tokens(torch.tensor(n), 1, 1))
+                          for n, v in enumerate(self.views)]
+
+
 def truth(frames: Sequence[int], focal: float = 0.0, noise: float = 0.0,
           trajectory: str = 'orbit') -> tuple[Truth, Must3rPredictor, tuple[Must3rEncoding, ...]]:
     """Return what stands in for a network, a predictor with it, and encodings of its views."""
@@ -308,3 +325,25 @@ def test_lower_precision_gives_float32_points() -> None:
     memory = remembered(predictor, [a])
     assert memory[0].tokens.dtype == torch.bfloat16
     assert predictor.predict_together((a, b), memory).pointmaps[1].dtype == np.float32
+
+
+def test_a_map_in_metres() -> None:
+    """Of several memories in turn, each bounded."""
+    count, size = 60, 3
+    scene = still_scene(3, count, 'sweep')
+    engine = TruthByImage([TrueView.of(scene, n) for n in range(count)], noise=0.01)
+    system = System(Must3rPredictor(engine, scene.camera.width, Window(size, 1)))
+    for n in range(count):
+        system.add(as_frame(scene, n))
+    system.finish()
+    poses = {frame.index: T[:3, 3] for frame, T in system.trajectory()}
+    assert len(poses) == count
+    true = np.stack([engine.views[n].T_world_cam[:3, 3] for n in poses])
+    found = np.stack(list(poses.values()))
+    assert absolute_error(found, true) < 0.01 * path_length(true)
+    scale = system.metric('model')
+    assert scale is not None
+    S = weighted_procrustes(found, true, np.ones(count))
+    assert scale.value == pytest.approx(np.cbrt(np.linalg.det(S[:3, :3])), rel=0.02)
+    assert {len(memory) for _, memory in engine.joined} == {0, 1}, 'a window of three with one new'
+    assert len({memory[0] for _, memory in engine.joined if memory}) > 1
