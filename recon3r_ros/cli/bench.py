@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', metavar='FILE', help='file of the table (default: '
                         'docs/results.md, with --live docs/results_live.md, with a network '
                         'docs/results_networks.md, with vggt docs/results_windows.md, with '
+                        'must3r docs/results_memories.md, with '
                         '--speed docs/results_speed.md, with --profile docs/performance.md)')
     parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
                         'poses, latency, transport')
@@ -107,6 +108,10 @@ def execute(arguments: argparse.Namespace) -> int:
         from recon3r_ros.bench import KITCHEN_PACK, windows
         return windows.measure(asked_model(arguments), shared / 'data' / KITCHEN_PACK,
                                Path(arguments.output or 'docs/results_windows.md'))
+    if arguments.model == 'must3r':
+        from recon3r_ros.bench import memories
+        return memories.measure(asked_model(arguments),
+                                Path(arguments.output or 'docs/results_memories.md'))
     if arguments.model != 'geometric':
         from recon3r_ros.bench import network
         return network.measure(asked_model(arguments),

@@ -12,23 +12,25 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
-from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.focal import estimate_focal_weiszfeld
 from recon3r_ros.models import weights
 from recon3r_ros.models.engine import Engine
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.matching import match_reciprocally
 from recon3r_ros.models.place import describe_place
-from recon3r_ros.models.pointmaps import finite, information, onto_camera, Points
+from recon3r_ros.models.pointmaps import (
+    centred,
+    finite,
+    implied_focal,
+    information,
+    onto_camera,
+)
 from recon3r_ros.models.preprocess import prepare
 from recon3r_ros.models.registry import Model
 from recon3r_ros.models.runtime import resolve
 from recon3r_ros.models.types import NO_CONFIDENCE, PairAttention, Prediction, View
 from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
 
-#: The focal length is fitted to every n-th pixel: neighbours are redundant
-FOCAL_STRIDE = 4
 #: Two views overlap if this share of the pixels that matching starts from have a match whose
 #: point lies this close to theirs, relative to its distance
 MIN_MATCHED, SAME_POINT = 0.05, 0.1
@@ -118,8 +120,8 @@ class Dust3rPredictor:
         views = (own, other)[:len(group)]
         pointmaps = [finite(v.points.numpy()) for v in views]
         confidences = [information(v.confidence.numpy()) for v in views]
-        focal = _focal(pointmaps[0], confidences[0])
-        implied = camera if focal is None else _centred(camera, focal)
+        focal = implied_focal(pointmaps[0], confidences[0])
+        implied = camera if focal is None else centred(camera, focal)
         points, confidence = onto_camera(pointmaps, confidences, implied, camera)
         if len(group) == 2 and not _same_place(own, other):
             confidence = tuple(np.full_like(c, NO_CONFIDENCE) for c in confidence)
@@ -143,25 +145,6 @@ def by_token(mask: Mask, rows: int, columns: int) -> Mask:
     height, width = mask.shape
     patches = mask.reshape(rows, height // rows, columns, width // columns)
     return np.asarray(patches.any((1, 3)))
-
-
-def _focal(points: Points, weights: Points) -> float | None:
-    """Focal length implied by the network's points, pixels; None where it is undetermined."""
-    height, width = weights.shape
-    thin = slice(None, None, FOCAL_STRIDE)
-    middle = (width - 1) / 2 / FOCAL_STRIDE, (height - 1) / 2 / FOCAL_STRIDE
-    try:
-        focal = FOCAL_STRIDE * estimate_focal_weiszfeld(points[thin, thin], weights[thin, thin],
-                                                        middle)
-    except GeometryError:
-        return None
-    return focal if 0.1 < focal / max(width, height) < 20 else None
-
-
-def _centred(camera: Camera, focal: float) -> Camera:
-    """Camera of the grid implied by the network."""
-    return Camera(camera.width, camera.height, focal, focal, (camera.width - 1) / 2,
-                  (camera.height - 1) / 2)
 
 
 def _same_place(own: ViewOutput, other: ViewOutput) -> bool:

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.focal import estimate_focal_weiszfeld
 from recon3r_ros.models.types import Encoding, NO_CONFIDENCE, Prediction
 
 #: Weight of the confidence's logarithm in the training loss (DUSt3R, section 4)
@@ -24,6 +26,8 @@ ALPHA = 0.2
 OCCLUSION = 0.1
 #: Largest depth of a point, in units of its view's median depth: beyond is sky
 FARTHEST = 1e3
+#: The focal length is fitted to every n-th pixel: neighbours are redundant
+FOCAL_STRIDE = 4
 #: The median depth is that of every n-th row and column
 _THIN = 4
 
@@ -51,6 +55,30 @@ def finite(points: Points) -> Points:
     if usable.all():
         return points
     return np.where(usable[..., None], points, np.array([0, 0, -1], np.float32))
+
+
+def implied_focal(points: Points, weights: Points) -> float | None:
+    """
+    Focal length implied by a network's points, pixels; None where it is undetermined.
+
+    :param points: (H, W, 3) in the frame of their camera
+    :param weights: (H, W)
+    """
+    height, width = weights.shape
+    thin = slice(None, None, FOCAL_STRIDE)
+    middle = (width - 1) / 2 / FOCAL_STRIDE, (height - 1) / 2 / FOCAL_STRIDE
+    try:
+        focal = FOCAL_STRIDE * estimate_focal_weiszfeld(points[thin, thin], weights[thin, thin],
+                                                        middle)
+    except GeometryError:
+        return None
+    return focal if 0.1 < focal / max(width, height) < 20 else None
+
+
+def centred(camera: Camera, focal: float) -> Camera:
+    """Camera of the same grid, as a network implies it."""
+    return Camera(camera.width, camera.height, focal, focal, (camera.width - 1) / 2,
+                  (camera.height - 1) / 2)
 
 
 def onto_camera(pointmaps: Sequence[Points], confidences: Sequence[Points], implied: Camera,

@@ -51,8 +51,9 @@ class FeatureChoice:
 class Window:
     """Views that a network processes jointly; an overlap of size - 1 slides view by view."""
 
-    window_size: int = option(8, 'Keyframes in a window that a network such as vggt processes '
-                              'jointly.', 'keyframes', 2, 64, flag='--window')
+    window_size: int = option(8, 'Keyframes in a window that a network processes jointly, as '
+                              'vggt does, or remembers, as must3r does.', 'keyframes', 2, 64,
+                              flag='--window')
     window_overlap: int = option(2, 'Keyframes that a full window shares with the next one; one '
                                  'less than window_size slides it keyframe by keyframe.',
                                  'keyframes', 1, 63, flag='--overlap')
@@ -116,6 +117,7 @@ class ModelSpec:
 
 _NAVER = 'https://download.europe.naverlabs.com/ComputerVision'
 _DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
+_MUST3R = ('recon3r_ros.models.must3r', 'recon3r_ros.nets.must3r')
 _VGGT = ('recon3r_ros.models.vggt', 'recon3r_ros.nets.vggt')
 
 SPECS: tuple[ModelSpec, ...] = (
@@ -131,6 +133,9 @@ SPECS: tuple[ModelSpec, ...] = (
     ModelSpec('mast3r', *_DUST3R, metric=True, published=(Published(
         'MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
         f'{_NAVER}/MASt3R/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth'),)),
+    ModelSpec('must3r', *_MUST3R, Window, metric=True, published=tuple(
+        Published(file, 'https://github.com/naver/must3r', 'non-commercial, see that page')
+        for file in ('MUSt3R_512.pth', 'MUSt3R_512_cvpr.pth', 'MUSt3R_224_cvpr.pth'))),
     ModelSpec('vggt', *_VGGT, Window, published=tuple(
         Published(file, 'https://huggingface.co/facebook/VGGT-1B', 'CC BY-NC 4.0, non-commercial')
         for file in ('model.pt', 'model.safetensors'))),

@@ -27,6 +27,8 @@ from torch import nn, Tensor
 
 #: Channels of an attention head, in all networks of the family: no tensor's shape determines it
 HEAD_SIZE = 64
+#: Names under which a file may hold the parts of a network, each with its tensors by name
+PARTS = ('encoder', 'decoder')
 #: Number of keys that an error names
 _NAMED = 4
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError,
@@ -150,6 +152,9 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     if not isinstance(content, Mapping):
         raise InputError(f'{path}: holds a {type(content).__name__}, expected weights by name')
     state = content.get('model', content)
+    if isinstance(state, Mapping) and all(isinstance(state.get(p), Mapping) for p in PARTS):
+        # The parts of MUSt3R's network by name
+        state = {f'{part}.{k}': v for part in PARTS for k, v in state[part].items()}
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f'{path}: holds no weights by name under `model`')
     return dict(state), str(getattr(content.get('args'), 'model', ''))

@@ -115,7 +115,7 @@ class LinearHead(nn.Module):
 
     def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
         """Transform the decoder's list of tokens (B, N, C), in float32."""
-        return _points_and_confidence(_unpatched(self.proj(steps[-1].float()), rows))
+        return _points_and_confidence(unpatched(self.proj(steps[-1].float()), rows))
 
 
 class DenseHead(nn.Module):
@@ -139,7 +139,7 @@ class DenseHead(nn.Module):
             return out
         x = self.head_local_features(torch.cat([steps[0], steps[-1]], -1).float())
         # (B, D + 1, H, W) -> (B, H, W, D + 1)
-        local = _unpatched(x, rows).permute(0, 2, 3, 1)
+        local = unpatched(x, rows).permute(0, 2, 3, 1)
         return ViewOutput(out.points, out.confidence, normalize(local[..., :-1], dim=-1),
                           local[..., -1].exp())
 
@@ -244,17 +244,22 @@ def _by_token(means: list[Tensor], rows: int) -> Tensor:
     return torch.cat(means, 1).float().unflatten(-1, (rows, -1)).permute(0, 2, 3, 1)
 
 
-def _unpatched(x: Tensor, rows: int) -> Tensor:
+def unpatched(x: Tensor, rows: int) -> Tensor:
+    """Rearrange each token's channels (B, N, C 16²) to its pixels (B, C, H, W)."""
     # (B, N, C 16²) -> (B, C 16², rows, columns) -> (B, C, H, W)
     return pixel_shuffle(x.transpose(1, 2).unflatten(2, (rows, -1)), PATCH)
 
 
 def _points_and_confidence(x: Tensor) -> ViewOutput:
-    """Points grow exponentially with the length of the three channels (B, 4, H, W)."""
-    v = x[:, :3].permute(0, 2, 3, 1)  # (B, H, W, 3)
+    """Transform channels (B, 4, H, W)."""
+    return ViewOutput(exponential_points(x[:, :3]), 1 + x[:, 3].exp())
+
+
+def exponential_points(x: Tensor) -> Tensor:
+    """Points (B, H, W, 3), which grow exponentially with the length of channels (B, 3, H, W)."""
+    v = x.permute(0, 2, 3, 1)  # (B, H, W, 3)
     length = v.norm(dim=-1, keepdim=True)
-    points = v * (length.expm1() / length.clamp(min=1e-8))
-    return ViewOutput(points, 1 + x[:, 3].exp())
+    return v * (length.expm1() / length.clamp(min=1e-8))
 
 
 # File format
@@ -274,7 +279,7 @@ def _build(path: Path, state: dict[str, Tensor], description: str) -> Built:
     state = _completed(state)
     network = Dust3r(_config(path, state))
     models = tuple(m for m, heads in HEADS.items() if network.config.head in heads)
-    return Built(network, state, models, _image_size(path, description))
+    return Built(network, state, models, image_size(path, description))
 
 
 FORMAT = Format(_recognises, _build)
@@ -311,7 +316,7 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> Dust3rConfig:
                         depth_of(state, 'dec_blocks'), dec // HEAD_SIZE, head, descriptor_dim)
 
 
-def _image_size(path: Path, description: str) -> int:
+def image_size(path: Path, description: str) -> int:
     """Longer side of the training images, from the file's description or its name."""
     found = re.search(r'img_size=\(?(\d+)\D+(\d+)', description)
     if found:

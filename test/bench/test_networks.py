@@ -9,11 +9,12 @@ import sys
 
 import numpy as np
 import pytest
-from recon3r_ros.bench import network, windows
+from recon3r_ros.bench import memories, network, windows
 from recon3r_ros.bench.device_memory import peak_mb, release
 from recon3r_ros.models.engine import Engine
 from recon3r_ros.models.registry import EngineConfig, Model
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch
 
@@ -28,6 +29,16 @@ def test_windows_of_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [line.split('|')[1:3] for line in text.splitlines() if line.startswith('| eager')]
     assert rows == [[' eager ', ' 1 '], [' eager ', ' 2 ']]
     assert 'trunk in float32' in text
+
+
+def test_memories_of_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memories, 'SIZES', {'cpu': (1, 3)})
+    image = RNG.integers(0, 256, (160, 224, 3), np.uint8)
+    small = Must3r(Must3rConfig(64, 1, 1, 64, 2, 1)).requires_grad_(False)
+    rows = memories._rows(small, EngineConfig('cpu'), image)
+    assert [row[1] for row in rows] == ['1', '3']
+    # Two layers of 140 tokens of 64 channels in float32 for each view
+    assert [row[5] for row in rows] == ['0.1', '0.2']
 
 
 def test_a_mode_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.models import registry
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch
 
@@ -36,11 +37,18 @@ def weights(tmp_path_factory) -> dict[str, Path]:
             model='Network(img_size=(224, 224))')}, folder / f'{model}.pth')
     vggt = Vggt(VggtConfig(64, 4, 1, 2, (0, 1, 2, 3), 8))
     torch.save(vggt.state_dict(), folder / 'vggt.pt')
+    must3r = Must3r(Must3rConfig(128, 1, 2, 64, 3, 1))
+    # Its two pointmaps of a view would contradict each other, and no map would begin
+    for parameter in must3r.decoder.head_dec.proj.parameters():
+        points, own, _ = parameter.data.split((3 * 256, 3 * 256, 256))
+        points.copy_(own)
+    torch.save({'encoder': must3r.encoder.state_dict(), 'decoder': must3r.decoder.state_dict(),
+                'args': argparse.Namespace(model='img_size=(224, 224)')}, folder / 'must3r.pth')
     return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('model', ['dust3r', 'mast3r', 'vggt'])
+@pytest.mark.parametrize('model', ['dust3r', 'mast3r', 'must3r', 'vggt'])
 def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
     """With an untrained network the results are wrong, but complete and finite."""
     pack = tmp_path / 'pack'
@@ -54,7 +62,7 @@ def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
     assert outcome.status == 0, outcome.err
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report['model'] == model and report['frames_read'] == COUNT
-    assert ('metres' in report['scale']) == (model == 'mast3r')
+    assert ('metres' in report['scale']) == (model in ('mast3r', 'must3r'))
     keyframes = json.loads((tmp_path / 'keyframes.json').read_text())
     assert len(keyframes) >= 1, 'one view is enough'
     for keyframe in keyframes:
@@ -70,7 +78,8 @@ def test_weights_are_listed(recon3r):
     outcome = recon3r('weights')
     assert outcome.status == 0
     for word in ('DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth', 'https://', 'non-commercial',
-                 '--model mast3r', '--model monst3r', 'model.safetensors', '--model vggt'):
+                 '--model mast3r', '--model monst3r', 'MUSt3R_512.pth',
+                 '--model must3r', 'model.safetensors', '--model vggt'):
         assert word in outcome.out
 
 
@@ -91,6 +100,9 @@ def test_weights_of_vggt_are_verified(recon3r, weights):
     (['--model', 'dust3r', '--weights', '{vggt}'], ['{vggt}', '--model vggt']),
     (['--model', 'vggt', '--weights', '{mast3r}'], ['{mast3r}', '--model mast3r']),
     (['--model', 'vggt', '--weights', '{vggt}', '--window', '3', '--overlap', '3'],
+     ['window of 3', 'overlap']),
+    (['--model', 'must3r', '--weights', '{vggt}'], ['{vggt}', '--model vggt']),
+    (['--model', 'must3r', '--weights', '{must3r}', '--window', '3', '--overlap', '3'],
      ['window of 3', 'overlap']),
     (['--model', 'dust3r'], ['recon3r weights']),
     (['--model', 'dust3r', '--weights', 'none.pth'], ['none.pth', 'no such file']),

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.memory_engine import MemoryEngine
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
 from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch
 
@@ -67,7 +69,31 @@ def of_windows(network: Vggt, config: EngineConfig, seed: int) -> Arrays:
     return found
 
 
-BOTH = [(pair_network, of_pairs), (window_network, of_windows)]
+def memory_network() -> Must3r:
+    """Make an untrained MUSt3R."""
+    torch.manual_seed(0)
+    return Must3r(Must3rConfig(128, 2, 2, 64, 4, 1)).requires_grad_(False)
+
+
+def of_memories(network: Must3r, config: EngineConfig, seed: int) -> Arrays:
+    """Run an engine on two memories of two calls each, and render views against them."""
+    engine, found = MemoryEngine(copy.deepcopy(network), config), []
+    for views in (images(seed, 4, 64, 96), images(seed + 1, 4, 64, 96)):
+        tokens = [engine.encode(view) for view in views]
+        joined = engine.join(tokens[:2], ())
+        memory = [remembered for _, remembered in joined]
+        joined += engine.join(tokens[2:3], memory)
+        memory.append(joined[-1][1])
+        for seen in [seen for seen, _ in joined] + engine.render(tokens, memory):
+            found += [np.log1p(np.linalg.norm(seen.points, axis=-1)),
+                      np.log1p(np.linalg.norm(seen.own_points, axis=-1)),
+                      np.log(seen.confidence - 1)]
+        found += [m.float().cpu().numpy() for m in memory]
+    return found
+
+
+NETWORKS = [(pair_network, of_pairs), (window_network, of_windows),
+            (memory_network, of_memories)]
 
 
 def worst(found: Arrays, expected: Arrays) -> float:
@@ -86,7 +112,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.gpu
 @on_gpu
 @pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('make, run', BOTH)
+@pytest.mark.parametrize('make, run', NETWORKS)
 def test_a_gpu_gives_what_a_cpu_gives(make: Callable[[], Any], run: Callable[..., Arrays],
                                       mode: str, exact: None) -> None:
     network = make()
@@ -119,7 +145,7 @@ def test_compiled_code_computes_no_tables(monkeypatch: pytest.MonkeyPatch) -> No
         graphs.append(module)
         return module.forward
     monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=backend))
-    for make, run in BOTH:
+    for make, run in NETWORKS:
         network = make()
         expected = run(network, EngineConfig('cpu'), 1)
         assert worst(run(network, EngineConfig('cpu', mode='compile'), 1), expected) < 1e-5

@@ -23,7 +23,8 @@ import recipe
 from recon3r_ros.models.dust3r import by_token
 from recon3r_ros.models.types import PairAttention
 from recon3r_ros.nets import vggt as vggt_net
-from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH
+from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH, Tokens
+from recon3r_ros.nets.must3r import Must3r, Must3rConfig, ViewOutput
 from recon3r_ros.slam.dynamics import attention_motion
 import torch
 from torch import nn
@@ -53,6 +54,13 @@ def build_vggt(meta: dict[str, Any]) -> vggt_net.Vggt:
     sizes = {k: v for k, v in meta['config'].items() if k != 'tracks'}
     with torch.device('meta'):
         network = vggt_net.Vggt(vggt_net.VggtConfig(**sizes | {'layers': tuple(sizes['layers'])}))
+    return with_weights(network, meta)
+
+
+def build_must3r(meta: dict[str, Any]) -> Must3r:
+    """Build a golden file's MUSt3R with its weights; names and shapes must be the same."""
+    with torch.device('meta'):
+        network = Must3r(Must3rConfig(**meta['config']))
     return with_weights(network, meta)
 
 
@@ -160,8 +168,39 @@ def vggt(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
             name: values[None, :, ::step, ::step].cpu().numpy() for name, values in dense.items()}
 
 
+def must3r(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
+    """Run MUSt3R's calls in the order of the file, on one memory."""
+    network, step = build_must3r(meta).to(device), meta['stride']
+    found: Arrays = {}
+
+    def note(name: str, outputs: list[ViewOutput]) -> None:
+        for key, values in (('pts3d', [o.points for o in outputs]),
+                            ('pts3d_local', [o.own_points for o in outputs]),
+                            ('conf', [o.confidence for o in outputs])):
+            found[f'{name}.{key}'] = torch.cat(values)[:, ::step, ::step].cpu().numpy()
+
+    with torch.inference_mode():
+        views = [network.encode(torch.from_numpy(recipe.image(seed, 1, *meta['shape'])).to(device))
+                 for seed in meta['seeds']]
+        outputs, memory = network.update(views[:2])
+        note('init_views01', outputs)
+        for n in (2, 3):
+            outputs, new = network.update([views[n]], memory)
+            memory = memory + new
+            note(f'update_view{n}', outputs)
+        pair = Tokens(torch.cat([views[0].values, views[3].values]), views[0].rows,
+                      views[0].columns)
+        note('render_views03', [network.render(pair, memory)])
+        note('init_single_view0', network.update([views[0]])[0])
+        for name, layer in (('first', 0), ('last', -1)):
+            tokens = torch.cat([m[layer, 0] for m in memory])
+            found[f'memory_{name}_layer'] = tokens[::7, ::5].cpu().numpy()
+    return found
+
+
 NETWORKS: dict[str, Callable[[dict[str, Any], Arrays, torch.device], Arrays]] = {
-    'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r, 'vggt': vggt}
+    'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r, 'vggt': vggt,
+    'must3r': must3r}
 
 
 def errors(path: Path, device: torch.device = CPU) -> dict[str, float]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import hashlib
 from pathlib import Path
 import pickle
+from typing import Any
 
 import pytest
 from recon3r_ros.errors import InputError
@@ -17,6 +18,7 @@ from recon3r_ros.models import registry, weights
 from recon3r_ros.models.registry import ModelSpec, Published
 from recon3r_ros.nets import checkpoints
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 from safetensors.torch import save_file
 import torch
@@ -236,3 +238,40 @@ def test_vggt_and_dust3r_are_not_mistaken_for_each_other(
         weights.load(write(vggt_state, 'vggt.pt'), 'dust3r')
     with pytest.raises(InputError, match='holds dust3r, not vggt; give --model dust3r'):
         weights.load(write(state), 'vggt')
+
+
+@pytest.fixture(scope='module')
+def must3r_content() -> dict[str, Any]:
+    """Return the content of a file as published: encoder and decoder apart."""
+    torch.manual_seed(0)
+    network = Must3r(Must3rConfig(128, 2, 2, 64, 3, 1))
+    return {part: {k: v.detach() for k, v in getattr(network, part).state_dict().items()}
+            for part in ('encoder', 'decoder')} | {'args': argparse.Namespace(
+                encoder="open('evil', 'w')")}
+
+
+@pytest.mark.parametrize('name, size', [('MUSt3R_512.pth', 512), ('MUSt3R_224_cvpr.pth', 224)])
+def test_must3r_follows_from_its_tensors(must3r_content: dict[str, Any], tmp_path: Path, name: str,
+                                         size: int) -> None:
+    torch.save(must3r_content, tmp_path / name)
+    found = weights.load(tmp_path / name, 'must3r')
+    assert found.network.config == Must3rConfig(128, 2, 2, 64, 3, 1)
+    assert found.image_size == size
+    for part in ('encoder', 'decoder'):
+        for key, value in must3r_content[part].items():
+            assert torch.equal(found.network.state_dict()[f'{part}.{key}'], value)
+
+
+def test_must3r_is_loaded_strictly(must3r_content: dict[str, Any], tmp_path: Path) -> None:
+    def refused(decoder: State) -> str:
+        torch.save(must3r_content | {'decoder': decoder}, tmp_path / 'w.pth')
+        return refusal(tmp_path / 'w.pth')
+    decoder, key = must3r_content['decoder'], 'blocks_dec.2.cross_attn.projv.bias'
+    assert f'has no decoder.{key}' in refused({k: v for k, v in decoder.items() if k != key})
+    assert 'unexpected decoder.other' in refused(decoder | {'other': torch.zeros(1)})
+    assert 'multiple of 64' in refused({
+        k: v for k, v in decoder.items() if k != 'feat_embed_enc_to_dec.weight'})
+    assert 'holds no weights' in refused(decoder | {'step': 3})
+    with pytest.raises(InputError, match='holds must3r, not vggt; give --model must3r'):
+        torch.save(must3r_content, tmp_path / 'w.pth')
+        weights.load(tmp_path / 'w.pth', 'vggt')

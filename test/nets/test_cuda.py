@@ -29,7 +29,8 @@ def test_parity(path: Path) -> None:
     'dust3r_small_dpt_landscape', 'dust3r_small_dpt_odd_rows', 'mast3r_small_landscape',
     'easi3r_small', 'easi3r_small_window', 'vggt_small_single_view',
     pytest.param('dust3r_large_dpt_512x384', marks=pytest.mark.slow),
-    pytest.param('vggt_large', marks=pytest.mark.slow)])
+    pytest.param('vggt_large', marks=pytest.mark.slow),
+    pytest.param('must3r_large', marks=pytest.mark.slow)])
 def test_parity_with_all_files(shared_data: SharedData, name: str) -> None:
     errors = parity.errors(shared_data.golden(f'{name}.npz'), CUDA)
     assert max(errors.values()) <= parity.TOLERANCE

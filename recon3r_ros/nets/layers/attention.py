@@ -60,7 +60,7 @@ class Moving:
 
 
 class CrossAttention(nn.Module):
-    """Attention of one view's tokens to the other's."""
+    """Attention of one view's tokens to those of others."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -70,19 +70,23 @@ class CrossAttention(nn.Module):
         self.projv = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, memory: Tensor, rope: RopeTable, memory_rope: RopeTable,
-                means: list[Tensor] | None = None, moving: Moving | None = None) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, rope: RopeTable | None = None,
+                memory_rope: RopeTable | None = None, means: list[Tensor] | None = None,
+                moving: Moving | None = None) -> Tensor:
         """
         Transform tokens.
 
         :param x: (B, N, C) of the queries' view
         :param memory: (B, M, C) of the keys' view
+        :param rope: of the queries; None for attention without positions
+        :param memory_rope: of the keys
         :param means: list to which the logits' mean over the queries (B, heads, M) is appended
         :param moving: static queries give no weight to dynamic keys
         """
         q, k, v = (self._split(layer(tokens)) for layer, tokens in (
             (self.projq, x), (self.projk, memory), (self.projv, memory)))
-        q, k = rope.rotate(q), memory_rope.rotate(k)
+        if rope is not None and memory_rope is not None:
+            q, k = rope.rotate(q), memory_rope.rotate(k)
         if means is not None:
             means.append(_mean_logits(q, k))
         if moving is None:

@@ -1,0 +1,96 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+`recon3r bench --model must3r`: run time of a network with a memory on this machine.
+
+A new keyframe with its partner, rendered against memories of all sizes, and joined to them. Speed
+does not depend on the weights: without a file, they are random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.bench import device_clock
+from recon3r_ros.bench.device_memory import peak_mb, release
+from recon3r_ros.bench.yardstick import machine
+from recon3r_ros.cli.console import output as console
+from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.io.markdown import table
+from recon3r_ros.models import weights
+from recon3r_ros.models.memory_engine import MemoryEngine
+from recon3r_ros.models.registry import EngineConfig, Model
+from recon3r_ros.models.runtime import resolve
+from recon3r_ros.nets.must3r import Must3r, Must3rConfig
+import torch
+
+#: Rows and columns of the images: as published, and small ones for a CPU
+SHAPES = {'cuda': (384, 512), 'cpu': (160, 224)}
+#: Remembered views
+SIZES: dict[str, tuple[int, ...]] = {'cuda': (1, 2, 4, 7, 15, 31), 'cpu': (1, 2, 4, 7)}
+#: How the network runs
+MODES = {'cuda': ('eager', 'graphs'), 'cpu': ('eager',)}
+#: Views that are rendered for a new keyframe: itself and its partner
+RENDERED = 2
+
+
+def measure(model: Model, output: Path) -> int:
+    """
+    Measure and write a page.
+
+    :param model: must3r
+    :param output: file of the page
+    :returns: the exit status
+    :raises Recon3rError: where the model or the device cannot be used
+    """
+    line = machine()
+    device, precision = resolve(model.engine)
+    torch.manual_seed(0)
+    if model.weights:
+        network: Must3r = weights.load(model.weights, model.name).network
+    else:
+        with device:  # which makes random numbers faster than a CPU
+            network = Must3r(Must3rConfig()).requires_grad_(False).eval()
+    parameters = sum(p.numel() for p in network.parameters())
+    rows, columns = SHAPES[device.type]
+    image = np.random.default_rng(0).integers(0, 256, (rows, columns, 3), np.uint8)
+    measured = [row for mode in MODES[device.type]
+                for row in _rows(network, replace(model.engine, mode=mode), image)]
+    page = (f'# Memories of views: must3r on {device_clock.device_name(device)}\n\n'
+            f'Written by `recon3r bench --model must3r`; torch {torch.__version__}, images of '
+            f'{columns}x{rows}, {"given" if model.weights else "random"} weights, full-size '
+            f'network with {parameters / 1e6:.0f} million parameters, trunk in '
+            f'{device_clock.precision_name(precision)}, head in float32.\n\n{line}.\n\n'
+            f'Rendered: a new keyframe and its partner. Joined: the keyframe, with its memory.\n\n'
+            + table(('mode', 'remembered views', 'encode a view, s', f'render {RENDERED} views, s',
+                     'join a view, s', 'their memory, MB', 'peak memory, MB'), measured))
+    write_bytes(output, page.encode())
+    console().print(page, soft_wrap=True)
+    return 0
+
+
+def _rows(network: Must3r, config: EngineConfig, image: NDArray[np.uint8]
+          ) -> list[tuple[str, ...]]:
+    """Measure a network in one mode, with memories of all sizes."""
+    device, _ = resolve(config)
+    release(device)
+    # Takes the network over, in its precision
+    engine, rows = MemoryEngine(network, config), []
+    view = engine.encode(image)
+    (_, remembered), = engine.join([view], ())
+    held = remembered.numel() * remembered.element_size()
+    for count in SIZES[device.type]:
+        memory = [remembered] * count
+        works = (partial(engine.encode, image), partial(engine.render, [view] * RENDERED, memory),
+                 partial(engine.join, [view], memory))
+        for work in works if device.type == 'cuda' else ():
+            work()  # records, selects kernels
+        peak = peak_mb(device, config.mode)
+        rows.append((config.mode, f'{count}',
+                     *(f'{device_clock.seconds(work, device):.3g}' for work in works),
+                     f'{count * held / 1e6:.1f}', '' if peak is None else f'{peak:.0f}'))
+    return rows
