@@ -431,7 +431,7 @@ class System:
         :param source: 'odometry', 'depth', 'rig', 'model', 'none', or 'auto' for the most
             certain one
         """
-        return self._atlas.scale.metric(source, self.map.metric)
+        return self._atlas.scale.metric(source, self.map.metric, self.map.rig_metric)
 
     @property
     def requested_ns(self) -> int | None:

@@ -292,6 +292,7 @@ class Map:
     :param focal_contradiction: what the images say where they contradict given focal lengths
     :param metre: length of a metre in map units, where the map was built with it: by measured
         depth, or by the distances between a rig's cameras
+    :param rig_metric: scale of the map, where stereo measured depth in it
     """
 
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
@@ -303,6 +304,7 @@ class Map:
     number: int = 0
     focal_contradiction: FocalEstimate | None = None
     metre: float | None = None
+    rig_metric: MetricScale | None = None
 
     def __contains__(self, keyframe: int) -> bool:
         """Whether a keyframe is in the map, or was and has been replaced."""

@@ -36,8 +36,8 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     :param mask: (H, W) dynamic objects
     :param image: (H, W) or (H, W, 3)
     :param camera: pinhole camera of both
-    :param depth: (H, W) measured depth in map units, NaN where unknown; or where there is none,
-        a keyframe's static surface
+    :param depth: (H, W) measured depth, NaN where unknown; or where there is none, a
+        keyframe's static surface
     """
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     part = np.s_[top:top + height, left:left + width]
@@ -66,8 +66,8 @@ def static_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     :param mask: (H, W) dynamic objects, which are excluded
     :param image: (H, W) or (H, W, 3)
     :param camera: pinhole camera of both
-    :param depth: (H, W) measured depth in map units, NaN where unknown; or where there is none,
-        a keyframe's static surface
+    :param depth: (H, W) measured depth, NaN where unknown; or where there is none, a
+        keyframe's static surface
     """
     step = max(1, round(np.sqrt(mask.size / MAX_STATIC_POINTS)))
     rows, cols = (a.ravel() for a in np.mgrid[
