@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.depth_noise import DepthNoise, STRUCTURED_LIGHT
+from recon3r_ros.geometry.stereo_pair import StereoPair
 from recon3r_ros.models.registry import Window
 
 
@@ -49,6 +50,7 @@ class View:
         where it was not measured
     :param depth_noise: of `depth`, by what measured it
     :param pose: prior from tracking; None where unknown
+    :param stereo: images that `depth` is still to be measured from; None where there are none
     """
 
     image: NDArray[np.uint8]
@@ -59,6 +61,7 @@ class View:
     depth: NDArray[np.float32] | None = None
     depth_noise: DepthNoise = STRUCTURED_LIGHT
     pose: PosePrior | None = None
+    stereo: StereoPair | None = None
 
 
 @dataclass(frozen=True, eq=False)

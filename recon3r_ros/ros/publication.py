@@ -32,9 +32,11 @@ from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
 from recon3r_ros.ros.upright import Upright
+from recon3r_ros.slam.backend.stereo_depth import StereoDepth
 from recon3r_ros.slam.dynamics.boxes import boxes
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.dynamics.outlines import Outlines
+from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.products.cloud import LiveCloud
 from recon3r_ros.slam.products.product import Product
 from recon3r_ros.slam.system import System
@@ -108,6 +110,8 @@ class Publication:
             _Latched('~/path', PATH_PERIOD_S, self._publish_path),
             _Latched('~/graph', 0.0, self._publish_graph))
         self._clouds_due: dict[str, float] = {}
+        #: Of images' clouds: used in the outputs' thread alone
+        self._stereo = StereoDepth()
         self._problem = ''
         self._forget()
 
@@ -350,14 +354,14 @@ class Publication:
             return out if own.mask is None else out | own.mask
 
         now = time.monotonic()
+        lens = self._system.lens(camera)
         # Points of measured depth are in metres, whatever the map's scale
-        clouds = (own is not None and (not self._closed or own.depth is not None)
+        clouds = (own is not None and (not self._closed or _has_depth(own, lens))
                   and now >= self._clouds_due.get(camera, 0.0))
         # Clouds depend on the mask: it is published with them
         self._outputs.mask(camera, outlined, tracked.stamp_ns, frame_id,
                            becomes_keyframe or clouds)
         ids = tracked.objects
-        lens = self._system.lens(camera)
         if ids is not None and lens is not None:
             self._outputs.objects(
                 camera, lambda: boxes(outlined(), lens.labels_to_source(ids)), tracked.stamp_ns,
@@ -376,14 +380,20 @@ class Publication:
         camera, metres = frame.camera_name, self._gate.metres
         lens = self._system.lens(camera)
         keyframe = None if tracked is None else self._system.map.keyframes.get(tracked.keyframe)
-        if lens is None or (keyframe is None and frame.depth is None):
+        if lens is None or (keyframe is None and not _has_depth(frame, lens)):
             return
+        closed = self._closed
+
+        @cache
+        def measured() -> NDArray[np.float32] | None:
+            return self._measured(frame, lens)
 
         def depth(pinhole: Camera) -> NDArray[np.float32] | Surface:
-            measured = lens.depth(frame)
-            if measured is not None:
-                return measured
-            assert keyframe is not None and tracked is not None
+            found = measured()
+            if found is not None:
+                return found
+            if keyframe is None or tracked is None or closed:  # a rig that cannot measure
+                return np.full((pinhole.height, pinhole.width), np.nan, np.float32)
             return Surface.seen(keyframe, se3.inverse(tracked.T_keyframe_cam), pinhole)
 
         @cache
@@ -395,11 +405,23 @@ class Publication:
 
         def build(points_of: Callable[..., PointCloud]) -> PointCloud:
             points = points_of(*seen())
-            return points if frame.depth is not None else points.scaled(metres)
+            return points if measured() is not None else points.scaled(metres)
 
         for name, points_of in (('dynamic', moving_points), ('static', static_points)):
             self._outputs.cloud(f'~/{camera}/{name}_points', partial(build, points_of),
                                 frame.stamp_ns, frame_id)
+
+    def _measured(self, frame: Frame, lens: Rectifier) -> NDArray[np.float32] | None:
+        """
+        Measure the depth of an image; in the outputs' thread, as stereo takes its time.
+
+        :return: (H, W) metres in the pixels of its full-size view, NaN where unknown, or None
+        """
+        pair = lens.stereo_pair(frame)
+        if pair is None:
+            return lens.depth(frame)
+        found = self._stereo.of(frame.camera_name, pair)
+        return None if found is None else found.depth
 
     def _publish_map(self) -> None:
         known = self._system.map
@@ -423,3 +445,8 @@ class Publication:
     def _new_cloud(self) -> Product[PointCloud]:
         """Begin the map's cloud, with voxels of the configured size in the present scale."""
         return LiveCloud(self._config.voxel_size / self._gate.metres or None)
+
+
+def _has_depth(frame: Frame, lens: Rectifier | None) -> bool:
+    """Whether depth is measured with an image, or can be from it."""
+    return frame.depth is not None or (lens is not None and lens.stereo_pair(frame) is not None)

@@ -78,5 +78,5 @@ class Atlas:
 
     def earlier_metrics(self, source: str) -> dict[int, MetricScale | None]:
         """Metres per unit of the earlier maps, where known, by number; see `System.metric`."""
-        return {number: scale.metric(source, known.metric)
+        return {number: scale.metric(source, known.metric, known.rig_metric)
                 for number, (known, scale) in self._earlier.items()}

@@ -103,11 +103,43 @@ class OdometryScale:
 
 
 class DepthScale:
-    """Compares depths in the map with those that a depth camera, or a stereo rig, measures."""
+    """
+    Compares depths in the map with those that a depth camera, or a stereo rig, measures.
 
-    def __init__(self) -> None:
+    :param before: the scale of a recovered map, until there are measurements
+    """
+
+    def __init__(self, before: MetricScale | None = None) -> None:
+        self._before = before
         self._ratios: dict[int, tuple[float, float]] = {}
+        self._noise = STRUCTURED_LIGHT
         self._estimate: MetricScale | None = None
+
+    def copy(self) -> DepthScale:
+        """Return what is known now, to come back to."""
+        return self.joined(DepthScale(), 1.0)
+
+    def joined(self, addition: DepthScale, scale: float) -> DepthScale:
+        """
+        Return this one with what was measured in another map.
+
+        :param addition: of that map; where a keyframe is in both, it is left out
+        :param scale: factor from its units of length to these
+        """
+        out = DepthScale(self._before)
+        out._noise = self._noise if self._ratios else addition._noise
+        moved = {i: (ratio - float(np.log(scale)), spread)
+                 for i, (ratio, spread) in addition._ratios.items() if i not in self._ratios}
+        out._ratios = {**self._ratios, **moved}
+        out._settle()
+        return out
+
+    def rescale(self, keyframe: int, factor: float) -> None:
+        """Take into account that a keyframe's depths in the map have become longer."""
+        if keyframe in self._ratios:
+            ratio, spread = self._ratios[keyframe]
+            self._ratios[keyframe] = ratio - float(np.log(factor)), spread
+            self._settle()
 
     def add(self, depth: NDArray[np.float32], keyframe: Keyframe,
             noise: DepthNoise = STRUCTURED_LIGHT) -> None:
@@ -133,18 +165,27 @@ class DepthScale:
         near = ratios[np.abs(ratios - middle) < np.log(MAX_RATIO)]
         self._ratios.pop(keyframe.id, None)
         self._ratios[keyframe.id] = (float(np.median(near)), float(np.std(near)))
+        self._noise = noise
+        self._settle()
+
+    def _settle(self) -> None:
+        """Keep the newest keyframes; the estimate is made again when it is asked for."""
         while len(self._ratios) > MAX_KEYFRAMES:
             del self._ratios[next(iter(self._ratios))]
-        values, spreads = np.array(list(self._ratios.values())).T
-        value, sigma = robust_mean(values, _KEYFRAME_SPREAD)
-        # A few keyframes may agree by chance
-        sigma = max(sigma, float(np.median(spreads)) / np.sqrt(_PIECES * len(values)))
-        self._estimate = MetricScale(
-            float(np.exp(value)), float(np.hypot(sigma, noise.floor)), noise.source)
+        self._estimate = None
 
     @property
     def estimate(self) -> MetricScale | None:
         """The scale, from the first keyframe with enough depth on."""
+        if not self._ratios:
+            return self._before
+        if self._estimate is None:
+            values, spreads = np.array(list(self._ratios.values())).T
+            value, sigma = robust_mean(values, _KEYFRAME_SPREAD)
+            # A few keyframes may agree by chance
+            sigma = max(sigma, float(np.median(spreads)) / np.sqrt(_PIECES * len(values)))
+            self._estimate = MetricScale(float(np.exp(value)), float(
+                np.hypot(sigma, self._noise.floor)), self._noise.source)
         return self._estimate
 
 

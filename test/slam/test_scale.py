@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.depth_noise import STRUCTURED_LIGHT
+from recon3r_ros.geometry.depth_noise import DepthNoise, STRUCTURED_LIGHT
 from recon3r_ros.slam.scale import (
     choose,
     DepthScale,
@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 
 #: Metres per map unit in all simulations
 TRUE = 2.5
+#: Of a stereo rig
+RIG = DepthNoise.of_rig(0.3, 500.0, 0.12, 0.2)
 W, H = 64, 48
 
 
@@ -432,3 +434,24 @@ def test_a_saved_scale_holds_until_there_is_one_of_its_own() -> None:
     assert metric is not None and metric.value == pytest.approx(TRUE, rel=1e-6)
     assert sources.metric('model', model) is model
     assert sources.metric('none', model) is None, 'map units are asked for'
+
+
+def test_a_scale_by_measured_depth_follows_loops_and_joined_maps() -> None:
+    scale, other = DepthScale(), DepthScale()
+    for i in range(3):
+        known, depth = seen_at(TRUE, i)
+        scale.add(depth, known, RIG)
+        known, depth = seen_at(4 * TRUE, 10 + i)
+        other.add(depth, known, RIG)
+    before = scale.copy()
+    joined = scale.joined(other, 4.0)
+    assert joined.estimate is not None and scale.estimate == before.estimate
+    assert joined.estimate.value == pytest.approx(TRUE, rel=1e-4)
+    assert scale.estimate is not None and joined.estimate.sigma < scale.estimate.sigma
+    for i in range(3):
+        scale.rescale(i, 1.25)  # depths are longer by a loop: a unit is shorter
+    assert scale.estimate is not None and before.estimate is not None
+    assert scale.estimate.value == pytest.approx(TRUE / 1.25, rel=1e-4)
+    assert before.estimate.value == pytest.approx(TRUE, rel=1e-4), 'a fork stays as it was'
+    assert scale.estimate.source == 'rig'
+    assert DepthScale(before.estimate).estimate == before.estimate

@@ -74,4 +74,5 @@ def joined(base: MapState, addition: MapState, scale: float,
         seen=Sightings(seen.values()), edges=edges, focal_factor=base.focal_factor,
         retired={**base.retired, **addition.retired},
         measured=base.measured.joined(addition.measured, scale),
-        model_scale=base.model_scale.copy())
+        model_scale=base.model_scale.copy(),
+        rig_scale=base.rig_scale.joined(addition.rig_scale, scale))

@@ -22,7 +22,7 @@ from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.vanished import Vanished
 from recon3r_ros.slam.pair_table import PairTable
-from recon3r_ros.slam.scale import ModelScale
+from recon3r_ros.slam.scale import DepthScale, ModelScale
 from recon3r_ros.slam.types import (
     at,
     Correspondence,
@@ -55,9 +55,10 @@ class MapState:
     :param seen: observations of landmarks
     :param dense: correspondences of the window's pairs, by anchor and observer
     :param learned: depths that networks predicted
-    :param measured: depths that a depth camera measured
+    :param measured: depths that a depth camera or a stereo rig measured
     :param vanished: votes of newer keyframes on vanished objects
     :param model_scale: metres by networks that predict them
+    :param rig_scale: metres by stereo
     :param graph: Sim(3) graph of the keyframes. Its solver cannot be copied: a keyframe is added
         once it has been committed
     :param edges: keyframes that were processed jointly
@@ -78,6 +79,7 @@ class MapState:
     measured: MeasuredDepths = field(default_factory=MeasuredDepths)
     vanished: Vanished = field(default_factory=Vanished)
     model_scale: ModelScale = field(default_factory=ModelScale)
+    rig_scale: DepthScale = field(default_factory=DepthScale)
     graph: MapGraph = field(default_factory=MapGraph)
     edges: list[MapEdge] = field(default_factory=list)
     retired: dict[int, Retired] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class MapState:
             keyframes=dict(self.keyframes), seen=self.seen.copy(), dense=self.dense.copy(),
             learned=self.learned.copy(), measured=self.measured.copy(),
             vanished=self.vanished.copy(), model_scale=self.model_scale.copy(),
-            edges=list(self.edges), retired=dict(self.retired))
+            rig_scale=self.rig_scale.copy(), edges=list(self.edges), retired=dict(self.retired))
 
     def snapshot(self) -> Map:
         """Return the map as it is now."""
@@ -97,7 +99,7 @@ class MapState:
                    self.focal_factor, dict(self.retired), self.model_scale.estimate, self.number,
                    self.focal_contradiction, self.measured.metre,
                    self.focal_factor if self.calibrated else 1.0,
-                   self.measured.rig_metric)
+                   self.rig_scale.estimate or self.measured.rig_metric)
 
     @property
     def started(self) -> bool:

@@ -26,12 +26,13 @@ from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.placement import begin_alone, begin_measured
 from recon3r_ros.slam.backend.refinement import ANCHORS, densify, judge_metre, refine, solve
 from recon3r_ros.slam.backend.sightings import Sightings
+from recon3r_ros.slam.backend.stereo_depth import StereoDepth
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.saved_map import SavedMap
-from recon3r_ros.slam.scale import ModelScale
+from recon3r_ros.slam.scale import DepthScale, ModelScale
 from recon3r_ros.slam.types import (
     Keyframe,
     Map,
@@ -67,6 +68,7 @@ class Mapper:
         self.options = options
         self._predictor = predictor
         self._motion_config = motion
+        self._stereo = StereoDepth()
         self.clear()
 
     def clear(self) -> None:
@@ -155,6 +157,7 @@ class Mapper:
         state.graph.scales = dict(known.scales)
         state.retired = dict(known.retired)
         state.model_scale = ModelScale(known.metric)
+        state.rig_scale = DepthScale(known.rig_metric)
         state.calibrated = all(v.calibrated for v in views.values())
         state.number = known.number
         self._take_in(known, views)
@@ -180,6 +183,7 @@ class Mapper:
         self._state = state = self._empty()
         number = self._next_id
         state.number = max(self._free_number, *(other.number + 1 for other in self._others), 0)
+        view = self._stereo.measured(frame.camera_name, view)
         new = New.of(state, number, frame, view, gray)
         state.calibrated = view.calibrated
         insert(state, new.keyframe, new)
@@ -210,6 +214,7 @@ class Mapper:
             where too few of its observations agree with the map
         """
         state = self._state
+        view = self._stereo.measured(frame.camera_name, view)
         new = replace(New.of(state, self._next_id, frame, view, gray, overlap), zoomed=zoomed)
         needed = self.options.min_agreement
         added = (relocalised(state, new, pair_graph.LOST_CANDIDATES, needed)
@@ -232,6 +237,7 @@ class Mapper:
         :param candidates: similar keyframes to try as partners
         :return: its id, or None where it is not in the map
         """
+        view = self._stereo.measured(frame.camera_name, view)
         new = New.of(self._state, self._next_id, frame, view, gray)
         added = relocalised(self._state, new, candidates, self.options.min_agreement)
         return None if added is None or not self._commit(added) else added.number
@@ -244,6 +250,7 @@ class Mapper:
         :param gray: (H', W') uint8 tracking image
         :return: its id, or None where it is in none of them
         """
+        view = self._stereo.measured(frame.camera_name, view)
         new = New.of(self._state, self._next_id, frame, view, gray)
         for other in self._others:
             added = relocalised(
@@ -377,6 +384,7 @@ class Mapper:
         state.motion = KeyframeMotion(self._motion_config)
         state.motion.give(state.keyframes[first.id], state.pairing.features(first.id))
         state.graph = MapGraph()
+        state.rig_scale = DepthScale()
 
     def leave_out(self, masks: Mapping[int, NDArray[np.bool_]]) -> None:
         """
@@ -427,9 +435,12 @@ class Mapper:
             self._drop_vanished(state, i)
 
     def _compare_scale(self, state: MapState, ids: list[int]) -> None:
-        """Estimate the scale of the map from metric predictions."""
+        """Estimate the scale of the map from metric predictions, and from stereo."""
         for i in ids:
             state.model_scale.add(i, state.learned.metres(state.keyframes[i], state.keyframes))
+            measured = state.measured.by_rig(i)
+            if measured is not None:
+                state.rig_scale.add(measured.depth, state.keyframes[i], measured.noise)
 
     def _close(self, state: MapState, new_id: int, pairs: list[Pair], loop: int | None) -> None:
         """Add refined poses to the graph; where a loop closes, apply its correction."""
@@ -451,6 +462,7 @@ class Mapper:
             keyframe = state.keyframes[i]
             state.graph.scales[i] = float(scale)
             state.model_scale.rescale(i, float(change))
+            state.rig_scale.rescale(i, float(change))
             state.change(i, T_map_cam=se3.normalized(se3.from_rt(rotation, translation)),
                       landmarks=keyframe.landmarks / change,
                       inverse_depth=keyframe.inverse_depth / np.float32(change))

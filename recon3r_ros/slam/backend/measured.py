@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.depth_noise import DepthNoise
+from recon3r_ros.geometry.depth_noise import DepthNoise, MeasuredDepth
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.backend.depth import ImageVote, Vote
 from recon3r_ros.slam.backend.learned import unit
@@ -108,6 +108,17 @@ class MeasuredDepths:
             self._pixels[keyframe.id] = depth
             self._noise[keyframe.id] = view.depth_noise
             self._landmarks[keyframe.id] = at(depth, keyframe.keypoints).astype(np.float64)
+
+    def by_rig(self, i: int) -> MeasuredDepth | None:
+        """
+        Return what stereo measured in a keyframe's pixels, while it is in the window.
+
+        :return: (H, W) on the keyframe's grid, 0 where unknown; None where stereo did not measure
+        """
+        noise, pixels = self._noise.get(i), self._pixels.get(i)
+        if noise is None or pixels is None or noise.source != 'rig':
+            return None
+        return MeasuredDepth(pixels, noise)
 
     @property
     def ids(self) -> set[int]:

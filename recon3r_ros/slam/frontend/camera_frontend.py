@@ -28,7 +28,6 @@ from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.causes import Cause, of_image, of_initialisation
 from recon3r_ros.slam.frontend.coasting import in_view, Predicted
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
-from recon3r_ros.slam.frontend.depth_measurement import DepthMeasurement
 from recon3r_ros.slam.frontend.exposure import Exposure
 from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
 from recon3r_ros.slam.frontend.initializer import Initializer
@@ -95,7 +94,6 @@ class CameraFrontend:
         self._effort = Effort()
         self.name = frame.camera_name
         self.rectifier = Rectifier.of(frame)
-        self._depths = DepthMeasurement(self.rectifier)
         self._motion = motion
         self._maps = mapping
         self._tracker = self._new_tracker()
@@ -695,10 +693,10 @@ class CameraFrontend:
             moving = excluded if moving is None else moving | excluded
         self.masks.mark()
         view = replace(self.rectifier.view(frame), moving=moving,
-                       excluded=excluded if excluded.any() else None)
-        measured = self._depths.of(frame)
-        if measured is not None:
-            view = replace(view, depth=measured.depth, depth_noise=measured.noise)
+                       excluded=excluded if excluded.any() else None,
+                       depth=self.rectifier.depth(frame),
+                       # Matching takes longer than tracking may: the back end does it
+                       stereo=self.rectifier.stereo_pair(frame))
         return KeyframeRequest(purpose, frame, view, gray, perf_counter())
 
     def _follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:

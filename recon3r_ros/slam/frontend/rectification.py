@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.averaging import Averaging
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.geometry.stereo_pair import StereoPair
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.dynamics.cells import mask_size
 from recon3r_ros.slam.types import Frame
@@ -184,3 +185,15 @@ class Rectifier:
         if self._maps is None:
             return depth
         return cv2.remap(depth, *self._maps, cv2.INTER_NEAREST, borderValue=float('nan'))
+
+    def stereo_pair(self, frame: Frame) -> StereoPair | None:
+        """
+        Images that stereo measures the depth of a frame's full-size view from.
+
+        :return: None where a depth camera has measured it, or where there is no second image;
+            and of a camera with unknown intrinsics, whose depth nothing tells
+        """
+        if frame.depth is not None or frame.stereo is None or not self.calibrated:
+            return None
+        return StereoPair(frame.image, self.source, frame.stereo.image, frame.stereo.camera,
+                          frame.stereo.T_cam_other)
