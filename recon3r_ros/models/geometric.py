@@ -189,7 +189,7 @@ def _match_features(a: GeometricEncoding, b: GeometricEncoding, features: LocalF
     matched_a, matched_b = pixels_a[index_a], pixels_b[index_b]
     pose = two_view.estimate_relative_pose(
         a.camera.unproject(matched_a), b.camera.unproject(matched_b),
-        2 * INLIER_PIXELS / a.camera.fx, T_b_a_prior, exact=False)
+        features.inlier_pixels / a.camera.fx, T_b_a_prior, exact=False)
     if pose is None:
         return None
     matched_a, matched_b = matched_a[pose.inliers], matched_b[pose.inliers]

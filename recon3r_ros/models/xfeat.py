@@ -22,6 +22,8 @@ import torch
 MAX_FEATURES, MIN_SIMILARITY = 4096, 0.82
 #: About the size that it was made for: in larger images, so many features match less often
 MAX_PIXELS = 1024 * 768
+#: Half of SIFT's: among so many matches, a wider one lets in wrong ones that turn the pose
+INLIER_PIXELS = 0.5
 
 
 class XFeatFeatures:
@@ -32,7 +34,7 @@ class XFeatFeatures:
     :raises Recon3rError: where the configuration cannot be used
     """
 
-    max_pixels = MAX_PIXELS
+    max_pixels, inlier_pixels = MAX_PIXELS, INLIER_PIXELS
 
     def __init__(self, network: XFeat, config: EngineConfig = EngineConfig()) -> None:
         self._runner = Runner(config)
