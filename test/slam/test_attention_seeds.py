@@ -79,6 +79,7 @@ class Attentive(GeometricPredictor):
     """
 
     def __init__(self, attends: bool) -> None:
+        super().__init__()
         self._attends = attends
         self._rng = np.random.default_rng(7)
 

@@ -9,7 +9,7 @@ says whether cameras are really changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -85,8 +85,11 @@ class Scripted:
         """Return a camera's lens."""
         return self._lenses.get(camera_name)
 
-    def add(self, frame: Frame) -> Update:
-        """Take a frame."""
+    def add_instant(self, frames: Sequence[Frame]) -> list[Update]:
+        """Take the frames of an instant."""
+        return [self._add(frame) for frame in frames]
+
+    def _add(self, frame: Frame) -> Update:
         if self.failure is not None:
             raise self.failure
         self._lenses.setdefault(frame.camera_name, Rectifier.of(frame))
