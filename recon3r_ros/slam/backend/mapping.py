@@ -438,9 +438,8 @@ class Mapper:
         """Estimate the scale of the map from metric predictions, and from stereo."""
         for i in ids:
             state.model_scale.add(i, state.learned.metres(state.keyframes[i], state.keyframes))
-            measured = state.measured.by_rig(i)
-            if measured is not None:
-                state.rig_scale.add(measured.depth, state.keyframes[i], measured.noise)
+        for i, measured in state.measured.by_rig.items():
+            state.rig_scale.add(measured.depth, state.keyframes[i], measured.noise)
 
     def _close(self, state: MapState, new_id: int, pairs: list[Pair], loop: int | None) -> None:
         """Add refined poses to the graph; where a loop closes, apply its correction."""

@@ -10,7 +10,7 @@ without, each keyframe's landmarks tell the metre, as for depth predicted by a n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 import math
 
 import cv2
@@ -21,6 +21,7 @@ from recon3r_ros.geometry.depth_noise import DepthNoise, MeasuredDepth
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.backend.depth import ImageVote, Vote
 from recon3r_ros.slam.backend.learned import unit
+from recon3r_ros.slam.scale import MAX_MEASURED
 from recon3r_ros.slam.types import at, Keyframe, MetricScale
 
 Array = NDArray[np.float64]
@@ -64,13 +65,15 @@ class MeasuredDepths:
     """
     Measured depths of a map's keyframes; not all of them have any.
 
-    Those of landmarks are kept for as long as the keyframe is, those of all pixels in the window.
+    Those of landmarks are kept for as long as the keyframe is, those of all pixels in the window;
+    whole views by stereo, until the map's own depths are settled.
     """
 
     def __init__(self) -> None:
         self._landmarks: dict[int, Array] = {}
         self._noise: dict[int, DepthNoise] = {}
         self._pixels: dict[int, Floats] = {}
+        self._by_rig: dict[int, MeasuredDepth] = {}
         #: Length of a metre in map units, where the map began with measured depth, or by a rig
         self.metre: float | None = None
         #: Whether it is an estimate, to be refined with the map
@@ -82,7 +85,7 @@ class MeasuredDepths:
         """Return an independent copy."""
         out = MeasuredDepths()
         out._landmarks, out._pixels = dict(self._landmarks), dict(self._pixels)
-        out._noise = dict(self._noise)
+        out._noise, out._by_rig = dict(self._noise), dict(self._by_rig)
         out.metre, out.estimated, out.sigma = self.metre, self.estimated, self.sigma
         return out
 
@@ -108,17 +111,15 @@ class MeasuredDepths:
             self._pixels[keyframe.id] = depth
             self._noise[keyframe.id] = view.depth_noise
             self._landmarks[keyframe.id] = at(depth, keyframe.keypoints).astype(np.float64)
+        if view.depth is not None and view.depth_noise.source == 'rig':
+            self._by_rig[keyframe.id] = MeasuredDepth(view.depth, view.depth_noise)
+            while len(self._by_rig) > MAX_MEASURED:
+                del self._by_rig[next(iter(self._by_rig))]
 
-    def by_rig(self, i: int) -> MeasuredDepth | None:
-        """
-        Return what stereo measured in a keyframe's pixels, while it is in the window.
-
-        :return: (H, W) on the keyframe's grid, 0 where unknown; None where stereo did not measure
-        """
-        noise, pixels = self._noise.get(i), self._pixels.get(i)
-        if noise is None or pixels is None or noise.source != 'rig':
-            return None
-        return MeasuredDepth(pixels, noise)
+    @property
+    def by_rig(self) -> Mapping[int, MeasuredDepth]:
+        """What stereo measured with the newest keyframes, also where it is beside a step."""
+        return self._by_rig
 
     @property
     def ids(self) -> set[int]:
@@ -130,6 +131,7 @@ class MeasuredDepths:
         self._landmarks.pop(i, None)
         self._noise.pop(i, None)
         self._pixels.pop(i, None)
+        self._by_rig.pop(i, None)
 
     def keep(self, window: Collection[int]) -> None:
         """Drop the pixels of all keyframes but these."""
