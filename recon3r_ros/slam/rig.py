@@ -74,8 +74,7 @@ class Rig:
         :param cameras: of one instant, of which some are tracked in a map without metres
         :return: None where it is not certain yet
         """
-        mounted = [c for c in cameras if c.observed.frame.mount is not None]
-        leader = max(mounted, key=lambda c: c.landmarks, default=None)
+        mounted, leader = _on_rig(cameras)
         if leader is None or not leader.landmarks:
             return None
         found = [self._scale_of(leader, c).add(
@@ -104,16 +103,21 @@ def place(cameras: Sequence[Seen], known: Map) -> list[Seen]:
     :param known: the map
     :return: the same; what is tracked has the pose of the rig
     """
-    mounted = [c for c in cameras if c.observed.frame.mount is not None]
-    best = max(mounted, key=lambda c: c.landmarks, default=None)
+    mounted, best = _on_rig(cameras)
     if len(mounted) < 2 or best is None or (known.started and not best.landmarks):
         return list(cameras)
     if not known.started or known.metre is None:
         # One of them may begin the map at this very instant
         return [c if c.landmarks else Seen(c.frontend, c.observed, OnRig()) for c in cameras]
     found = _posed(mounted, best, known.metre)
-    placed = [c if found is None else _placed(c, best, *found, known.metre) for c in mounted]
-    return placed
+    return [c if found is None or c.observed.frame.mount is None
+            else _placed(c, best, *found, known.metre) for c in cameras]
+
+
+def _on_rig(cameras: Sequence[Seen]) -> tuple[list[Seen], Seen | None]:
+    """Cameras that are on a rig, and the one of them with most landmarks."""
+    mounted = [c for c in cameras if c.observed.frame.mount is not None]
+    return mounted, max(mounted, key=lambda c: c.landmarks, default=None)
 
 
 def _posed(cameras: Sequence[Seen], best: Seen, metre: float

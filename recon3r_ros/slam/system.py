@@ -268,10 +268,7 @@ class System:
     def follow_rig(self) -> Update:
         """Pose frames that have no pose by the other cameras of their instants."""
         settled = self.settle()
-        found = self._trajectory.follow_rig(self.map)
-        for frame in found:
-            self._unposed.get(frame.camera_name, {}).pop(frame.index, None)
-        return replace(settled, frames=(*settled.frames, *found))
+        return replace(settled, frames=(*settled.frames, *self._follow_rig(self.map)))
 
     def complete(self, frames: Iterable[Frame], camera_name: str = 'camera') -> Update:
         """
@@ -310,9 +307,7 @@ class System:
             self._trajectory.place_anew(
                 known, {n: f.rectifier.tracking_camera for n, f in self._frontends.items()})
             self._trajectory.drop_outliers(known)
-            for frame in self._trajectory.follow_rig(known):
-                self._unposed.get(frame.camera_name, {}).pop(frame.index, None)
-                found.append(frame)
+            found += self._follow_rig(known)
         self._trajectory.settle()
         self._refocus(self.map)
         if self.map.started:
@@ -639,6 +634,13 @@ class System:
         for frame in dropped:
             self._leave_unposed(frontend.name, frame.index)
         return tuple(f for f in settled.frames if f.camera_name != frontend.name)
+
+    def _follow_rig(self, known: Map) -> list[TrackedFrame]:
+        """Pose frames in a map by the other cameras of their instants; return the new ones."""
+        found = self._trajectory.follow_rig(known)
+        for frame in found:
+            self._unposed.get(frame.camera_name, {}).pop(frame.index, None)
+        return found
 
     def _leave_unposed(self, camera_name: str, index: int) -> None:
         """Note that a frame is zoomed, and has no place in the map."""

@@ -80,10 +80,12 @@ def take_over_unknowns(state: MapState, solution: Solution) -> None:
 
 def judge_metre(state: MapState) -> None:
     """Find how certain the length of a metre is that the cameras of a rig have given."""
+    if not state.measured.estimated:
+        return
     ids = state.ids
     keyframes = [state.keyframes[i] for i in ids]
     observations = state.seen.among(keyframes)
-    if not state.measured.estimated or not observations:
+    if not observations:
         return
     problem = problem_of(state, ids, {ids[0]}, observations, [k.camera for k in keyframes])
     state.measured.sigma = math.inf if problem.links is None else (

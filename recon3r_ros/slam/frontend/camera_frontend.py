@@ -537,13 +537,8 @@ class CameraFrontend:
         """Give a frame the pose that the gyroscope predicts, without any landmark."""
         self._state, self.cause = TrackingState.TRACKING, None
         mask = self.masks.of(self.masks.seen(frame, gray), self._effort.mask_period)
-        pixels, found = self._tracker.unseen()
-        return FrontendStep(Placed(
-            replace(untracked(frame), keyframe=keyframe.id,
-                    T_keyframe_cam=predicted.T_keyframe_cam, propagated=mask.propagated),
-            pixels, found, PnPResult(se3.inverse(predicted.T_keyframe_cam), found,
-                                     predicted.covariance, float('nan')),
-            mask.known, mask.objects))
+        return FrontendStep(_placed_blindly(
+            frame, keyframe, predicted.T_keyframe_cam, predicted.covariance, mask))
 
     def _carry(self, observed: Observed, rig: OnRig, busy: bool, due: bool) -> FrontendStep:
         """
@@ -561,13 +556,7 @@ class CameraFrontend:
         self._carried += 1
         T_keyframe_cam = se3.inverse(rig.keyframe.T_map_cam) @ rig.T_map_cam
         mask = self.masks.of(self.masks.seen(frame, gray), self._effort.mask_period)
-        unseen = np.zeros(len(rig.keyframe.keypoints), bool)
-        placed = Placed(
-            replace(untracked(frame), keyframe=rig.keyframe.id, T_keyframe_cam=T_keyframe_cam,
-                    propagated=mask.propagated),
-            np.zeros((len(unseen), 2), np.float32), unseen,
-            PnPResult(se3.inverse(T_keyframe_cam), unseen, rig.covariance, float('nan')),
-            mask.known, mask.objects)
+        placed = _placed_blindly(frame, rig.keyframe, T_keyframe_cam, rig.covariance, mask)
         request = None
         needed = self._needs_landmarks(observed)
         usable = self._image_cause(gray, self.masks.fixed) is None
@@ -705,3 +694,15 @@ class CameraFrontend:
         self._zoomed = False
         assert self._tracker.reference is not None
         self._zooms.follow(self._tracker.reference, keyframe.index)
+
+
+def _placed_blindly(frame: Frame, keyframe: Keyframe, T_keyframe_cam: Array, covariance: Array,
+                    mask: FrameMask) -> Placed:
+    """Give a frame a pose (4, 4) by other means than landmarks, of which it shows none."""
+    found = np.zeros(len(keyframe.keypoints), bool)
+    return Placed(
+        replace(untracked(frame), keyframe=keyframe.id, T_keyframe_cam=T_keyframe_cam,
+                propagated=mask.propagated),
+        np.zeros((len(found), 2), np.float32), found,
+        PnPResult(se3.inverse(T_keyframe_cam), found, covariance, float('nan')),
+        mask.known, mask.objects)

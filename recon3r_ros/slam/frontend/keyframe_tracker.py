@@ -194,10 +194,6 @@ class KeyframeTracker:
         return Predicted(T_keyframe_cam, sigma, np.diag(
             np.square([sigma] * 3 + [position] * 3)))
 
-    def unseen(self) -> tuple[NDArray[np.float32], Mask]:
-        """Observations (K, 2), and which (K,) there are, of a frame that shows no landmark."""
-        return np.zeros((self._count, 2), np.float32), np.zeros(self._count, bool)
-
     def find(self, gray: Gray, keyframe: Keyframe, T_cam_keyframe: Array) -> Track:
         """
         Estimate a frame's pose relative to another keyframe; the state does not change.
