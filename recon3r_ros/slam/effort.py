@@ -30,11 +30,8 @@ class Effort:
 
     def options(self, full: FrontendOptions) -> FrontendOptions:
         """Return a front end's options with this effort."""
-        return replace(
-            full, tracked_landmarks=round(full.tracked_landmarks * self.landmarks),
-            keyframe_overlap=1 - min((1 - full.keyframe_overlap) * self.spacing, 0.9),
-            keyframe_parallax=full.keyframe_parallax * self.spacing,
-            keyframe_rotation=full.keyframe_rotation * self.spacing)
+        return replace(full.spaced(self.spacing),
+                       tracked_landmarks=round(full.tracked_landmarks * self.landmarks))
 
     def __str__(self) -> str:
         reduced = []

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recon3r_ros.option import option
 
@@ -33,6 +33,13 @@ class FrontendOptions:
     keyframe_sharpness: float = option(
         0.6, 'Sharpness relative to recent frames below which a frame is blurred, and '
         'becomes a keyframe only if tracking would be lost otherwise.', '', 0.0, 1.0)
+
+    def spaced(self, factor: float) -> FrontendOptions:
+        """Return these with keyframes further apart by a factor."""
+        return self if factor == 1 else replace(
+            self, keyframe_overlap=1 - min((1 - self.keyframe_overlap) * factor, 0.9),
+            keyframe_parallax=self.keyframe_parallax * factor,
+            keyframe_rotation=self.keyframe_rotation * factor)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from recon3r_ros.slam.frontend import keyframes
 from recon3r_ros.slam.frontend.causes import Cause, of_image, of_initialisation
 from recon3r_ros.slam.frontend.coasting import in_view, Predicted
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
+from recon3r_ros.slam.frontend.depth_rhythm import DepthRhythm
 from recon3r_ros.slam.frontend.exposure import Exposure
 from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
 from recon3r_ros.slam.frontend.initializer import Initializer
@@ -105,6 +106,7 @@ class CameraFrontend:
         self._exposure = Exposure()
         self._cut_at: list[int] = []
         self._sharpness: deque[float] = deque(maxlen=RECENT)
+        self._depths = DepthRhythm()
         #: Why the newest frame has no pose; None where it has one
         self.cause: Cause | None = None
         #: When an earlier map was recalled last
@@ -182,7 +184,7 @@ class CameraFrontend:
         """Whether a frame with landmarks should become a keyframe; to be asked once."""
         track = observed.track
         return track is not None and track.pose is not None and self._keyframe_is_due(
-            observed.gray, track, observed.before)
+            observed.frame, observed.gray, track, observed.before)
 
     def conclude(self, observed: Observed, known: Map, busy: bool, others_tracked: bool,
                  rig: OnRig | None = None, due: bool | None = None) -> FrontendStep:
@@ -222,7 +224,7 @@ class CameraFrontend:
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
         if due is None:
-            due = self._keyframe_is_due(gray, track, before)
+            due = self._keyframe_is_due(frame, gray, track, before)
         mask = self.masks.of(self.masks.seen(frame, gray, keyframe, T_keyframe_cam),
                              1 if due else self._effort.mask_period)
         times = StageTimes(tracked_at - begin, perf_counter() - tracked_at, track_cpu=track_cpu,
@@ -646,7 +648,7 @@ class CameraFrontend:
         usual = float(np.median(self._sharpness)) if self._sharpness else 0.0
         return of_image(gray, float(unfit.mean()), usual)
 
-    def _keyframe_is_due(self, gray: Gray, track: Track, before: object) -> bool:
+    def _keyframe_is_due(self, frame: Frame, gray: Gray, track: Track, before: object) -> bool:
         """Whether a tracked frame should become a keyframe."""
         reference = self._tracker.reference
         assert reference is not None
@@ -656,7 +658,7 @@ class CameraFrontend:
             self._options.keyframe_sharpness * float(np.median(self._sharpness)))
         # Tracking needed a temporary reference: the next keyframe is overdue
         return reference is not before or keyframes.is_due(
-            track, reference, blurred, self._options)
+            track, reference, blurred, self._options.spaced(self._depths.spacing(frame)))
 
     def _mapping(self, frame: Frame, gray: Gray, track: Track, mask: FrameMask, keyframe: Keyframe,
                  busy: bool) -> KeyframeRequest | None:
