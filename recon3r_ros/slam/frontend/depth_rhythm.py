@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from recon3r_ros.slam.types import Frame
 
-#: Factor of the distance between keyframes for images without depth, and its inverse for those with
+#: Factor of the distance between keyframes for images without depth; its inverse for those with it
 SPACING = 1.5
 
 
