@@ -11,7 +11,7 @@ stands still.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 import tempfile
@@ -19,16 +19,14 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.bench.measures import Measure, write
 from recon3r_ros.bench.yardstick import machine
-from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.trajectory_errors import compare
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.stereo import StereoMatcher
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.decode import decode_image
-from recon3r_ros.io.markdown import table
 from recon3r_ros.io.packs import SecondCamera, write_pack
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.trajectory import read_tum
@@ -60,43 +58,6 @@ it. The rig at rest is EuRoC's V1_01_easy, eight instants.
 """
 
 
-@dataclass(frozen=True)
-class Measure:
-    """
-    A figure and its target.
-
-    :param case: what was run
-    :param name: of the measure
-    :param value: what was measured; None where the case could not be run
-    :param target: that it should reach: a maximum, or for `least` a minimum; None for none
-    :param unit: of value and target
-    :param least: whether more is better
-    """
-
-    case: str
-    name: str
-    value: float | None
-    target: float | None
-    unit: str = '%'
-    least: bool = False
-
-    def met(self) -> bool:
-        """Whether the target is reached."""
-        if self.value is None or self.target is None:
-            return False
-        return self.value >= self.target if self.least else self.value <= self.target
-
-    def row(self) -> tuple[str, ...]:
-        """Format the row of the table."""
-        if self.value is None:
-            return self.case, self.name, '', 'not present', '-'
-        text = f'{self.value:.3g} {self.unit}'
-        if self.target is None:
-            return self.case, self.name, '', text, ''
-        return (self.case, self.name, f'{">=" if self.least else "<="} {self.target:g} '
-                f'{self.unit}', text, 'yes' if self.met() else '**no**')
-
-
 def measure(data: Path, output: Path) -> int:
     """
     Measure, and write the page.
@@ -115,10 +76,7 @@ def measure(data: Path, output: Path) -> int:
         for name, run in ((PAIR, pair), (AT_REST, at_rest)):
             found += _of_pack(data / name, run)
             bar.advance()
-    page = f'{_INTRODUCTION}\n{line}.\n\n' + table(
-        ('case', 'measure', 'target', 'measured', 'met'), [m.row() for m in found])
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write(output, f'{_INTRODUCTION}\n{line}.\n\n', found)
     return 0
 
 

@@ -15,6 +15,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult, refine_pnp
 from recon3r_ros.slam.frontend.tracking import MAX_ERROR, MIN_INLIERS, SURE_INLIERS
 from recon3r_ros.slam.options import PLAUSIBLE_SHARE
+from recon3r_ros.slam.rig_frames import follow, pose_together, RigSighting
 from recon3r_ros.slam.types import Map, TrackedFrame
 
 Array = NDArray[np.float64]
@@ -109,18 +110,20 @@ class Trajectory:
 
         :param cameras: pinhole cameras of the tracking images by camera name
         """
-        previous: TrackedFrame | None = None
+        latest: dict[str, TrackedFrame] = {}
+        instants: dict[int, list[RigSighting]] = {}
         for sighting in self._sightings:
             tracked = self._frames.get(sighting.serial)
             if tracked is None or tracked.keyframe not in known.keyframes:
                 continue
             points = known.keyframes[tracked.keyframe].landmark_points()
             use = sighting.found & np.isfinite(points[:, 0])
-            if use.sum() < MIN_INLIERS:
+            if use.sum() < MIN_INLIERS and tracked.mount is None:
                 continue
             camera = cameras[tracked.camera_name]
             result = _refined(points[use], sighting.pixels[use], camera, se3.stretched(
                 tracked.T_keyframe_cam, known.scale_of(tracked.keyframe) / tracked.scale))
+            previous = latest.get(tracked.camera_name)
             if previous is not None and previous.keyframe == tracked.keyframe and (
                     result is None or result.inliers.mean() < PLAUSIBLE_SHARE):
                 # Its pose may come from wrong depths; the one before it is already re-estimated
@@ -129,10 +132,18 @@ class Trajectory:
                 if result is None or (other is not None
                                       and other.inliers.sum() > result.inliers.sum()):
                     result = other
-            if result is not None and result.inliers.sum() >= MIN_INLIERS:
-                previous = self._frames[sighting.serial] = replace(
+            agreeing = 0 if result is None else int(result.inliers.sum())
+            if result is not None and agreeing >= MIN_INLIERS:
+                tracked = latest[tracked.camera_name] = self._frames[sighting.serial] = replace(
                     tracked, T_keyframe_cam=se3.inverse(result.T_cam_world),
                     covariance=result.covariance, scale=known.scale_of(tracked.keyframe))
+            if tracked.mount is not None:
+                instants.setdefault(tracked.mount.instant_ns, []).append(RigSighting(
+                    sighting.serial, tracked, points[use], sighting.pixels[use], camera, agreeing))
+        if known.metre is not None:
+            for sightings in instants.values():
+                if len(sightings) > 1:
+                    self._frames.update(pose_together(sightings, known))
         own = {(k.camera_name, k.index): i for i, k in known.keyframes.items()
                if i in self._keyframes}
         for serial, frame in self._frames.items():
@@ -165,9 +176,9 @@ class Trajectory:
                 best[instant] = frame, known.pose_in_map(
                     frame.keyframe, frame.T_keyframe_cam, frame.scale)
         for serial, frame in carried:
-            self._frames[serial] = _on_rig(frame, best, known) or frame
+            self._frames[serial] = follow(frame, best, known) or frame
         found = [placed for placed in (
-            _on_rig(frame, best, known) for frame in self._open
+            follow(frame, best, known) for frame in self._open
             if (frame.camera_name, frame.index) not in posed) if placed is not None]
         for frame in found:
             self.add(frame)
@@ -199,28 +210,6 @@ class Trajectory:
     def settle(self) -> None:
         """Drop the observations with which poses are re-estimated."""
         self._sightings.clear()
-
-
-def _on_rig(frame: TrackedFrame, best: Mapping[int, tuple[TrackedFrame, Array]], known: Map
-            ) -> TrackedFrame | None:
-    """
-    Pose a frame by another camera of its instant.
-
-    :param best: frames with landmarks, and their poses T_map_cam (4, 4), by instant
-    """
-    assert frame.mount is not None and known.metre is not None
-    if frame.mount.instant_ns not in best:
-        return None
-    other, T_map_other = best[frame.mount.instant_ns]
-    assert other.mount is not None
-    T_other_cam = se3.stretched(
-        se3.inverse(other.mount.T_rig_cam) @ frame.mount.T_rig_cam, known.metre)
-    keyframe = known.present(other.keyframe)
-    A = se3.adjoint(se3.inverse(T_other_cam))
-    return replace(
-        frame, keyframe=keyframe.id, scale=known.scale_of(keyframe.id),
-        T_keyframe_cam=se3.inverse(keyframe.T_map_cam) @ T_map_other @ T_other_cam,
-        covariance=A @ other.covariance @ A.T)
 
 
 def _off_path(positions: Array) -> Array:

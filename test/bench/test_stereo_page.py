@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from recon3r_ros.bench.stereo import AT_REST, at_rest, Measure, occluded, PAIR, pair
+from recon3r_ros.bench.measures import Measure
+from recon3r_ros.bench.stereo import AT_REST, at_rest, occluded, PAIR, pair
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.types import Frame, StereoView
 

@@ -48,8 +48,13 @@ class MapGraph:
                  if i not in self._graph.nodes}
         self._graph.update(nodes, edges)
 
-    def loop_edge(self, pair: Pair, partner: Keyframe, new: Keyframe) -> alignment.Edge | None:
-        """Measure the edge that closes a loop; None where depths or appearance do not agree."""
+    def loop_edge(self, pair: Pair, partner: Keyframe, new: Keyframe,
+                  metric: bool = False) -> alignment.Edge | None:
+        """
+        Measure the edge that closes a loop; None where depths or appearance do not agree.
+
+        :param metric: whether the scale of the map cannot drift: the loop tells none then
+        """
         to_partner = alignment.measure_edge(
             pair.forward, pair.backward, (partner.pointmap(), partner.confidence))
         to_own = alignment.align_pointmaps(
@@ -63,8 +68,9 @@ class MapGraph:
             _log.info('loop between keyframes %d and %d rejected: the image does not look as the '
                       'map predicts it', partner.id, new.id)
             return None
+        S_partner_new = T_partner_new if metric else to_partner[0] @ to_own[0]
         # From the keyframes' present depths to those that their nodes stand for
-        S = (np.diag([1, 1, 1, self.scales[partner.id]]) @ to_partner[0] @ to_own[0]
+        S = (np.diag([1, 1, 1, self.scales[partner.id]]) @ S_partner_new
              @ np.diag([1, 1, 1, 1 / self.scales[new.id]]))
         return alignment.Edge(partner.id, new.id, S / S[3, 3],
                               float(np.hypot(to_partner[1], to_own[1])),

@@ -24,7 +24,14 @@ from recon3r_ros.slam.backend.map_graph import chain, CHAINED, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.placement import begin_alone, begin_measured
-from recon3r_ros.slam.backend.refinement import ANCHORS, densify, judge_metre, refine, solve
+from recon3r_ros.slam.backend.refinement import (
+    ANCHORS,
+    densify,
+    judge_metre,
+    refine,
+    SELF_CALIBRATION_KEYFRAMES,
+    solve,
+)
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.backend.stereo_depth import StereoDepth
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
@@ -47,6 +54,8 @@ Array = NDArray[np.float64]
 
 #: Iterations of the bundle adjustment of all keyframes, at the end
 GLOBAL_ITERATIONS = 15
+#: Growth of a map whose metre the cameras of a rig tell, until the whole of it is adjusted again
+GROWN = 4 / 3
 #: Keyframes of a map that are tried to join it with another, at the end
 JOIN_ATTEMPTS = 6
 
@@ -274,11 +283,24 @@ class Mapper:
             self._state = before
             self._rebuild_graph(before)
             return False
-        judge_metre(state)
+        self._estimate_metre(state)
         self._leave_window(state)
         if len(state.keyframes) == self_calibration.KEYFRAMES:
             self_calibration.check(state)
         return True
+
+    def _estimate_metre(self, state: MapState) -> None:
+        """Estimate the length of a metre with the whole map, whenever that has grown enough."""
+        count, measured = len(state.keyframes), state.measured
+        if not measured.estimated:
+            return
+        if count > SELF_CALIBRATION_KEYFRAMES:
+            if count < GROWN * measured.estimated_with:
+                return
+            solve(state, state.ids, {state.ids[0]})
+            self._rebuild_graph(state)
+        measured.estimated_with = count
+        judge_metre(state)
 
     @staticmethod
     def _rebuild_graph(state: MapState) -> None:
@@ -450,7 +472,8 @@ class Mapper:
             if (i in recent and i < j <= i + CHAINED) or (j == new_id and i in partners)]
             + [(e.i, e.j) for e in state.edges if e.j == new_id and not pairs])
         edge = None if loop is None else state.graph.loop_edge(
-            pairs[-1], state.keyframes[loop], state.keyframes[new_id])
+            pairs[-1], state.keyframes[loop], state.keyframes[new_id],
+            state.measured.metre is not None)
         if edge is None:
             return
         for i, S in state.graph.close(edge).items():

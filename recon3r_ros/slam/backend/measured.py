@@ -80,6 +80,8 @@ class MeasuredDepths:
         self.estimated = False
         #: Standard deviation of its logarithm, where it is an estimate
         self.sigma = math.inf
+        #: Keyframes of the whole map that it was estimated with
+        self.estimated_with = 0
 
     def copy(self) -> MeasuredDepths:
         """Return an independent copy."""
@@ -87,6 +89,7 @@ class MeasuredDepths:
         out._landmarks, out._pixels = dict(self._landmarks), dict(self._pixels)
         out._noise, out._by_rig = dict(self._noise), dict(self._by_rig)
         out.metre, out.estimated, out.sigma = self.metre, self.estimated, self.sigma
+        out.estimated_with = self.estimated_with
         return out
 
     def joined(self, addition: MeasuredDepths, scale: float) -> MeasuredDepths:

@@ -82,6 +82,16 @@ def test_a_loop_edge_measures_motion_and_drift_of_scale(units: tuple[float, floa
     assert 0 <= edge.sigma < 1e-3, 'the predictions are exact'
 
 
+def test_a_loop_of_a_map_in_metres_has_no_scale() -> None:
+    poses = true_poses()
+    keyframes, graph, last = drifted(poses), MapGraph(), COUNT - 1
+    graph.extend(keyframes, chain(COUNT))
+    edge = graph.loop_edge(exact_pair(0, poses[0], poses[last], (1.0, 1.0)), keyframes[0],
+                           keyframes[last], metric=True)
+    assert edge is not None
+    assert_same(edge.S_i_j, se3.inverse(poses[0]) @ poses[last], 1e-9, 0.01, 1e-3)
+
+
 def test_a_loop_that_looks_wrong_is_not_closed() -> None:
     """Whatever its depths say: another room may have the same shape."""
     poses = true_poses()
