@@ -3,28 +3,29 @@
 """
 A folder with the images of a rig of several cameras, which need not see the same.
 
-    rig.json        for each camera, by name, its intrinsics as in camera.json; and for all but the
-                    first T_FIRST_NAME, the pose (4x4, metres) of camera NAME in the first one's
+    rig.json        see `rig_calibration`
     NAME/           images of camera NAME
     frames.txt      stamps of images that have the same names in all cameras; or in each NAME/
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from heapq import merge
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.errors import InputError
 from recon3r_ros.io.base import PrefetchedSequence
-from recon3r_ros.io.calibrations.extrinsics import rigid
+from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.image_folder import ImageFolder
+from recon3r_ros.io.instants import instants
 from recon3r_ros.io.listing import at_rate, Entry, has_images, images_of, listed
-from recon3r_ros.io.rigs import MAX_DIFFERENCE_NS, pack_camera, read_rig
+from recon3r_ros.io.rig_calibration import read_rig_calibration
+from recon3r_ros.io.rigs import read_rig
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame, RigMount
 
@@ -86,19 +87,10 @@ class RigFolder(PrefetchedSequence):
             for reason in camera.images.skipped:
                 self._skip(f'{name}/{reason}')
 
-    def _instants(self) -> Generator[dict[str, Frame], None, None]:
+    def _instants(self) -> Iterator[dict[str, Frame]]:
         """Group the images of all cameras by their stamps."""
         streams = [zip(repeat(name), camera.images) for name, camera in self._cameras.items()]
-        instant: dict[str, Frame] = {}
-        begin_ns = 0
-        for name, frame in merge(*streams, key=lambda item: item[1].stamp_ns):
-            if instant and (name in instant or frame.stamp_ns - begin_ns > MAX_DIFFERENCE_NS):
-                yield instant
-                instant = {}
-            begin_ns = begin_ns if instant else frame.stamp_ns
-            instant[name] = frame
-        if instant:
-            yield instant
+        return instants(merge(*streams, key=lambda item: item[1].stamp_ns))
 
     def _numbered(self, frames: Mapping[str, Frame], index: int) -> Generator[Frame, None, None]:
         """
@@ -119,17 +111,19 @@ class RigFolder(PrefetchedSequence):
 
 def _cameras(folder: Path, fps: float) -> Generator[tuple[str, _Camera], None, None]:
     path = folder / 'rig.json'
-    values, names = read_rig(path), _names(folder)
-    for name in names:
-        key = f'T_{names[0]}_{name}'
-        if name != names[0] and key not in values:
-            raise InputError(f'{path}: {key} is missing, the pose (4x4, metres) of camera {name} '
-                             f'in that of {names[0]}')
+    for camera in read_rig_calibration(path):
+        name, given = camera.name, camera.calibration
+        if not has_images(folder / name):
+            continue
         images = ImageFolder(f'{folder}/{name}', folder / name,
                              _entries(folder, folder / name, fps), ToneMap())
-        images.settle(pack_camera(path, name), str(path))
-        yield name, _Camera(images, np.eye(4) if name == names[0] else rigid(
-            values[key], f'{path}: {key}'))
+        images.settle(partial(_given, given), str(path))
+        yield name, _Camera(images, camera.T_rig_cam)
+
+
+def _given(calibration: Calibration, width: int, height: int) -> Calibration:
+    """Return the intrinsics, whatever the images' size."""
+    return calibration
 
 
 def _entries(folder: Path, images: Path, fps: float) -> list[Entry]:
