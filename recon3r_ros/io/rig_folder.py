@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
 from recon3r_ros.io.base import PrefetchedSequence
 from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.image_folder import ImageFolder
@@ -69,6 +70,22 @@ class RigFolder(PrefetchedSequence):
         self._files: dict[int, str] = {}
         for camera in self._cameras.values():
             self.notes += camera.images.notes
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that have images."""
+        return tuple(self._cameras)
+
+    @property
+    def T_first_cam(self) -> tuple[Array, ...]:
+        """Poses (4, 4) of these cameras in the frame of the first, metres."""
+        poses = [camera.T_rig_cam for camera in self._cameras.values()]
+        return tuple(se3.inverse(poses[0]) @ T for T in poses)
+
+    def in_order(self) -> Iterator[tuple[int, Frame]]:
+        """Yield the frames in the order of their stamps, with the number of the camera."""
+        numbers = {name: number for number, name in enumerate(self._cameras)}
+        return ((numbers[frame.camera_name], frame) for frame in self)
 
     def __len__(self) -> int:
         """Return the number of images listed, unusable ones included."""
