@@ -4,7 +4,7 @@
 A folder with the images of a rig of several cameras, which need not see the same.
 
     rig.json        see `rig_calibration`
-    NAME/           images of camera NAME
+    NAME/           images of camera NAME, or a pack with its images/
     frames.txt      stamps of images that have the same names in all cameras; or in each NAME/
 """
 
@@ -46,13 +46,19 @@ class _Camera:
 def is_rig_folder(folder: Path) -> bool:
     """Whether a folder has the images of a rig that is no stereo pair left/, right/."""
     rig = folder / 'rig.json'
-    return rig.is_file() and not has_images(folder / 'left') and len(_names(folder)) > 1
+    return rig.is_file() and not has_images(_images(folder, 'left')) and len(_names(folder)) > 1
 
 
 def _names(folder: Path) -> list[str]:
     """Names of the cameras that have images, the first one's first."""
     return [name for name, values in read_rig(folder / 'rig.json').items()
-            if isinstance(values, dict) and has_images(folder / name)]
+            if isinstance(values, dict) and has_images(_images(folder, name))]
+
+
+def _images(folder: Path, name: str) -> Path:
+    """Return the folder with the images of a camera."""
+    inner = folder / name / 'images'
+    return inner if inner.is_dir() else folder / name
 
 
 class RigFolder(PrefetchedSequence):
@@ -130,10 +136,11 @@ def _cameras(folder: Path, fps: float) -> Generator[tuple[str, _Camera], None, N
     path = folder / 'rig.json'
     for camera in read_rig_calibration(path):
         name, given = camera.name, camera.calibration
-        if not has_images(folder / name):
+        files = _images(folder, name)
+        if not has_images(files):
             continue
-        images = ImageFolder(f'{folder}/{name}', folder / name,
-                             _entries(folder, folder / name, fps), ToneMap())
+        images = ImageFolder(f'{folder}/{name}', files, _entries(folder, name, files, fps),
+                             ToneMap())
         images.settle(partial(_given, given), str(path))
         yield name, _Camera(images, camera.T_rig_cam)
 
@@ -143,9 +150,9 @@ def _given(calibration: Calibration, width: int, height: int) -> Calibration:
     return calibration
 
 
-def _entries(folder: Path, images: Path, fps: float) -> list[Entry]:
+def _entries(folder: Path, name: str, images: Path, fps: float) -> list[Entry]:
     """List the images of a camera."""
-    for listing in (images / LISTING, folder / LISTING):
+    for listing in (folder / name / LISTING, folder / LISTING):
         if listing.is_file():
             return listed(listing, images)
     return at_rate(images_of(images), fps)
