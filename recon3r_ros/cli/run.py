@@ -100,6 +100,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--camera-info-topic', metavar='T', action='append', default=[],
                         help='topic of their intrinsics, for each --image-topic in its order '
                         '(default: camera_info beside the images, else the one that fits)')
+    parser.add_argument('--depth-topic', metavar='T', help='topic of measured depth in the bag '
+                        '(16UC1 millimetres, 32FC1 metres or compressedDepth), of the first '
+                        '--image-topic: registered to the images, or with camera_info beside it, '
+                        'and its frame on /tf_static')
     parser.add_argument('--rig', metavar='FILE', help='calibration of several cameras of a bag, '
                         'which are posed together: rig.json, camchain of Kalibr, or a folder of '
                         'EuRoC, with intrinsics and poses on the rig; topics are those with the '
@@ -187,7 +191,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             arguments.images, arguments.video, arguments.bag, camera,
             not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
             tuple(arguments.camera_info_topic), arguments.depth, not arguments.no_stereo,
-            arguments.depth_camera, arguments.rig)
+            arguments.depth_camera, arguments.rig, arguments.depth_topic)
         if isinstance(sequence, ImageFolder):
             sequence = ordered(sequence)
         sequence = _with_imu(sequence, arguments)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.bag_cameras import recorded_camera
+from recon3r_ros.io.bag_depth import BagDepth
 from recon3r_ros.io.bag_rig import BagRig, recorded_mounts, topics_of
 from recon3r_ros.io.bag_storage import BagDamagedError, Reader, Recording, Topic
 from recon3r_ros.io.bag_topics import (
@@ -82,14 +83,16 @@ class Bag(PrefetchedSequence):
     :param recording: that has the topics
     :param streams: one for each camera
     :param rig: how they are mounted, where that is known
+    :param depth: of the first one's images, where it is measured
     """
 
     def __init__(self, recording: Recording, streams: Sequence[_Stream],
-                 rig: BagRig | None = None) -> None:
+                 rig: BagRig | None = None, depth: BagDepth | None = None) -> None:
         super().__init__(' '.join((str(recording.path), *(s.topic.name for s in streams))))
         self._recording = recording
         self._streams = streams
         self._rig = rig
+        self._depth = depth
 
     def __len__(self) -> int:
         """Return the number of messages on the topics, unusable ones included."""
@@ -123,6 +126,17 @@ class Bag(PrefetchedSequence):
 
     def _frames_of(self, number: int) -> Generator[tuple[int, Frame], None, None]:
         """Yield (number, frame) of one camera, whose index is the position on its topic."""
+        frames = self._pictures(number)
+        if self._depth is None or number:
+            yield from ((number, frame) for frame in frames)
+            return
+        try:
+            yield from ((number, frame) for frame in self._depth.joined(frames))
+        finally:
+            frames.close()
+
+    def _pictures(self, number: int) -> Generator[Frame, None, None]:
+        """Yield the images of one camera that can be used."""
         stream = self._streams[number]
         prefix = f'{stream.name}_' if len(self._streams) > 1 else ''
         previous_ns = -1
@@ -137,8 +151,8 @@ class Bag(PrefetchedSequence):
                 cause = 'stamp is not after the previous image'
             else:
                 previous_ns = stamp_ns
-                yield number, Frame(image, stamp_ns, f'{prefix}{stamp_ns}', decoded.position,
-                                    stream.camera, stream.name)
+                yield Frame(image, stamp_ns, f'{prefix}{stamp_ns}', decoded.position,
+                            stream.camera, stream.name)
                 continue
             # Of several images with one stamp, each counts
             self._skip(f'{stream.topic.name} #{decoded.position} at {stamp_ns}: {cause}')
@@ -166,6 +180,7 @@ def open_bag(
     camera: Camera | Calibration | None = None,
     calibrated: bool = True,
     rig: str | Path | None = None,
+    depth_topic: str | None = None,
 ) -> Bag:
     """
     Open a recording; see `bag_storage.Recording` for its forms.
@@ -178,6 +193,7 @@ def open_bag(
     :param calibrated: False ignores recorded intrinsics
     :param rig: calibration of several cameras, see `read_rig_calibration`, instead of recorded
         intrinsics and /tf_static; 'none': poses of the cameras on a rig are not used
+    :param depth_topic: of measured depth of the first topic's images, see `BagDepth`
     :raises InputError: where there is nothing to read or the choice is ambiguous
     """
     on_rig = [] if rig is None or str(rig) == NO_RIG else read_rig_calibration(rig)
@@ -214,8 +230,11 @@ def open_bag(
         mounts = {i: c.T_rig_cam for i, c in enumerate(on_rig)}
         if rig is None and len(topics) > 1:
             mounts = recorded_mounts(reader, [t.name for t in topics], notes.append)
-    sequence = Bag(recording, streams, BagRig.of(
-        {i: s.camera for i, s in enumerate(streams) if s.camera is not None}, mounts))
+    sequence = Bag(
+        recording, streams, BagRig.of(
+            {i: s.camera for i, s in enumerate(streams) if s.camera is not None}, mounts),
+        None if depth_topic is None else BagDepth(
+            recording, depth_topic, topics[0].name, streams[0].camera))
     for text in notes:
         sequence.note(text)
     return sequence
