@@ -17,6 +17,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from recon3r_ros import sim
 from recon3r_ros.errors import OutputError
 from recon3r_ros.io.atomic import write_bytes
@@ -28,7 +29,7 @@ from recon3r_ros.slam.imu.samples import ImuSamples
 
 if TYPE_CHECKING:
     from recon3r_ros.geometry.camera import Camera
-    from recon3r_ros.sim import SimulatedFrame
+    from recon3r_ros.sim import BlurredSequence, SimulatedFrame, SimulatedSequence
     from recon3r_ros.sim.trajectories import CameraPath
 
 #: File of a pack with the configuration of the simulation
@@ -47,24 +48,25 @@ def demo_scene(seed: int, frames: int) -> SceneConfig:
     return sim.SceneConfig(seed=seed, frames=frames, moving_objects=1, moving_size=_DEMO_OBJECT)
 
 
-def simulated_rig(config: SceneConfig, baseline: float, folder: Path) -> None:
+def simulated_rig(config: SceneConfig, T_first_other: NDArray[np.float64], folder: Path,
+                  names: tuple[str, str] = ('left', 'right')) -> None:
     """
-    Render both cameras of a rectified stereo rig into left/, right/ and rig.json.
+    Render both cameras of a rig into a pack for each, with rig.json.
 
-    :param baseline: metres
+    :param T_first_other: (4, 4) pose of the second camera in the first one's frame, metres
     :param folder: a path that does not exist yet
+    :param names: of the cameras
     :raises OutputError: where it cannot be written
     """
-    T_left_right = np.eye(4)
-    T_left_right[0, 3] = baseline
     first = sim.SimulatedSequence(config)
-    second = first.seen_by(T_left_right)
     camera = {name: getattr(config.camera, name)
               for name in ('width', 'height', 'fx', 'fy', 'cx', 'cy')}
-    for side, sequence in (('left', first), ('right', second)):
-        write_pack(sequence, folder / side)
+    with _one_thread():
+        for name, sequence in zip(names, (first, first.seen_by(T_first_other))):
+            write_pack(_Rendered(sequence), folder / name)
     write_bytes(folder / 'rig.json', json.dumps({
-        'left': camera, 'right': camera, 'T_left_right': T_left_right.tolist()}).encode())
+        names[0]: camera, names[1]: camera,
+        f'T_{names[0]}_{names[1]}': T_first_other.tolist()}).encode())
 
 
 def simulated_pack(config: SceneConfig, folder: Path,
@@ -91,7 +93,8 @@ def simulated_pack(config: SceneConfig, folder: Path,
     except OSError as error:
         raise OutputError(f'{folder.parent}: cannot be created: {error.strerror}') from None
     with _one_thread():
-        rendered = _Rendered(config)
+        rendered = _Rendered(sim.BlurredSequence(config) if config.exposure > 0
+                             else sim.SimulatedSequence(config))
         write_pack(rendered, folder, progress)
     if config.imu:
         _write_imu(config, rendered.camera_path, folder)
@@ -107,14 +110,13 @@ def _is_complete(folder: Path, frames: int) -> bool:
 
 class _Rendered:
     """
-    The frames of a scene, rendered ahead by one thread for each core.
+    The frames of a sequence, rendered ahead by one thread for each core.
 
-    :param config: of the scene
+    :param sequence: of a scene
     """
 
-    def __init__(self, config: SceneConfig) -> None:
-        self._sequence = (sim.BlurredSequence(config) if config.exposure > 0
-                          else sim.SimulatedSequence(config))
+    def __init__(self, sequence: SimulatedSequence | BlurredSequence) -> None:
+        self._sequence = sequence
 
     @property
     def camera_path(self) -> CameraPath:

@@ -41,12 +41,27 @@ _PREFIX = re.compile(r'^\[\w+\] (\[[^]]*\] )*\[[^]]*\]: ')
 
 
 @dataclass(frozen=True)
+class LiveRig:
+    """
+    A rig whose first camera, `camera`, has the images of a pack.
+
+    :param played: what `recon3r play` is given
+    :param parameters: of the node
+    :param tracked: number of cameras that are tracked
+    """
+
+    played: tuple[str, ...]
+    parameters: tuple[str, ...]
+    tracked: int = 1
+
+
+@dataclass(frozen=True)
 class LiveReport:
     """
     Statistics of a live run.
 
-    :param published: images published
-    :param poses: poses received for them
+    :param published: images published, of the first camera
+    :param poses: of these, images with a pose; of a rig, as a mean of all tracked cameras
     :param in_time: share of the images whose pose was received in time, see `evaluation.live`
     :param latency_ms: median from an image's stamp to its pose's arrival
     :param latency_95_ms: 95th percentile
@@ -56,7 +71,7 @@ class LiveReport:
     """
 
     published: int
-    poses: int
+    poses: float
     in_time: float
     latency_ms: float
     latency_95_ms: float
@@ -66,7 +81,8 @@ class LiveReport:
 
 
 def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float = 1.0,
-                     bar: ProgressBar = ProgressBar(None), rig: Path | None = None) -> LiveReport:
+                     bar: ProgressBar = ProgressBar(None), rig: LiveRig | None = None
+                     ) -> LiveReport:
     """
     Play a pack to the node, record all topics, and save the map.
 
@@ -78,7 +94,7 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
     :param record: whether to record all topics, so that the node publishes all of them
     :param rate: factor of the playback speed
     :param bar: shows the progress
-    :param rig: folder of a stereo rig, of whose first camera the pack is; both are played
+    :param rig: of whose first camera the pack is; all its cameras are played
     :raises Recon3rError: where a process fails, with its last output
     """
     recording = output / 'recording'
@@ -88,7 +104,8 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
     with ExitStack() as stack:
         others = [stack.enter_context(_child(
             output, 'node', '-m', 'recon3r_ros.ros.start', '--ros-args', '-p',
-            f'map_path:={output}', *(() if rig is None else ('-p', 'camera.stereo:=right'))))]
+            f'map_path:={output}', *(word for parameter in (() if rig is None else rig.parameters)
+                                     for word in ('-p', parameter))))]
         if record:
             others.append(stack.enter_context(_child(
                 output, 'recorder', '-m', 'recon3r_ros.ros.recorder', str(recording))))
@@ -96,12 +113,12 @@ def reconstruct_live(pack: Path, output: Path, record: bool = True, rate: float 
         says = _says(output / 'node.log', bar)
         _wait(listener.node_is_active, others, READY_S, 'the node', says)
         _wait(lambda: listener.is_connected(record), others, READY_S, 'the recorder')
-        source = (str(pack),) if rig is None else (str(rig), '--camera', 'camera', '--stereo')
+        source = (str(pack),) if rig is None else rig.played
         load = _play(pack, source, output, len(others), rate, listener, others, bar)
         _restamp(pack, output / 'truth', _offset_ns(output), rate)
         bar.stage('saving the map')
         _save_map(listener, others)
-        report = _report(listener, load)
+        report = _report(listener, load, 1 if rig is None else rig.tracked)
         _write_poses(listener, output / 'published')
     if record:
         bar.stage('reading the recording')
@@ -202,15 +219,16 @@ def _write_poses(listener: Listener, folder: Path) -> None:
     write_tum(folder / 'trajectory.txt', *listener.poses())
 
 
-def _report(listener: Listener, load: MachineLoad | None) -> LiveReport:
+def _report(listener: Listener, load: MachineLoad | None, tracked: int) -> LiveReport:
     """Summarise what was received, and the load of the machine meanwhile."""
     delays = listener.delays_ms()
     if not delays:
         raise Recon3rError('no pose received from the node')
     stamps_ns = listener.stamps_ns
     return LiveReport(
-        len(stamps_ns), len(delays), posed_in_time(stamps_ns, listener.arrivals_ns),
-        float(np.median(delays)), float(np.quantile(delays, 0.95)),
+        len(stamps_ns), listener.poses_received / tracked,
+        posed_in_time(stamps_ns, listener.arrivals_ns), float(np.median(delays)),
+        float(np.quantile(delays, 0.95)),
         tracking_95_ms(listener.arrivals_ns), listener.callback_ms, load)
 
 

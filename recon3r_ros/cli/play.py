@@ -30,7 +30,9 @@ SOURCE is what recon3r run reads: a folder of images, a pack or a sequence of a 
 or a rosbag2. Images are published on CAMERA/image_raw, and their intrinsics, where known, on
 CAMERA/camera_info. With --stereo, SOURCE is a folder with left/, right/ and rig.json, or a
 sequence of EuRoC: both cameras are published, their extrinsics on /tf_static, and in P of
-camera_info where images are rectified. Arguments after --ros-args are passed to ROS.
+camera_info where images are rectified. Where SOURCE is the folder of another rig, with rig.json
+and a folder for each camera, all cameras are published under the names of their folders, and their
+extrinsics on /tf_static. Arguments after --ros-args are passed to ROS.
 """
 
 
@@ -43,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--frames', metavar='N', type=count, default=120,
                         help='number of simulated images (default: 120)')
     parser.add_argument('--camera', metavar='NAME',
-                        help='namespace of the topics (default: camera; with --stereo left)')
+                        help='namespace of the topics (default: camera; with --stereo left; of '
+                        'a rig by rig.json, those of its cameras)')
     parser.add_argument('--stereo', metavar='NAME', nargs='?', const='right', default='',
                         help='publish both cameras of a stereo rig; NAME is the namespace of the '
                         "second one's topics (default: right)")
@@ -107,16 +110,29 @@ def _simulated(arguments: argparse.Namespace) -> Path:
     return pack
 
 
+def _names(sequence: Sequence | RecordedRig, arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the namespaces of the cameras."""
+    from recon3r_ros.io.rig_folder import RigFolder
+    if isinstance(sequence, RigFolder):
+        if arguments.camera is not None:
+            raise InputError(f'--camera {arguments.camera}: {sequence.name} has the cameras '
+                             f'{", ".join(sequence.cameras)}, whose names those of the topics are')
+        return sequence.cameras
+    if arguments.stereo:
+        return arguments.camera or 'left', arguments.stereo
+    return (arguments.camera or 'camera',)
+
+
 def _play(sequence: Sequence | RecordedRig, arguments: argparse.Namespace) -> None:
     from recon3r_ros.io.recorded_rigs import RecordedRig
+    from recon3r_ros.io.rig_folder import RigFolder
     from recon3r_ros.ros.player import player
     screen = console()
-    name = arguments.camera or ('left' if arguments.stereo else 'camera')
-    with player(name, arguments.stamps == 'original', arguments.stereo) as camera:
+    with player(_names(sequence, arguments), arguments.stamps == 'original') as camera:
         if not camera.wait_for_listeners(arguments.subscribers):
             screen.print(f'{camera.topic} has no subscribers yet; publishing anyway')
         while True:
-            if isinstance(sequence, RecordedRig):
+            if isinstance(sequence, (RecordedRig, RigFolder)):
                 played = camera.play_rig(sequence, arguments.rate)
             else:
                 played = camera.play(sequence, arguments.rate)

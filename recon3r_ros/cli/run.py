@@ -58,7 +58,9 @@ focal length is estimated, from that in the EXIF data of photographs where there
 
 A bag is a recording of ROS 2 (folder, .mcap or .db3, also with .zstd behind, finished or cut off)
 or ROS 1 (.bag). With several --image-topic, their images are merged by their stamps into one map,
-and NAME begins with the camera, what tells its topic from the others: left of /left/image.
+and NAME begins with the camera, what tells its topic from the others: left of /left/image. Where
+--rig or /tf_static state how the cameras are mounted, they are posed together, and those that see
+the same are stereo pairs: NAME begins with the first camera.
 
 files written to OUT (NAME is the image's name without its suffix):
   trajectory.txt   a line for each tracked image: stamp tx ty tz qx qy qz qw, in seconds and map
@@ -98,6 +100,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--camera-info-topic', metavar='T', action='append', default=[],
                         help='topic of their intrinsics, for each --image-topic in its order '
                         '(default: camera_info beside the images, else the one that fits)')
+    parser.add_argument('--depth-topic', metavar='T', help='topic of measured depth in the bag '
+                        '(16UC1 millimetres, 32FC1 metres or compressedDepth), of the first '
+                        '--image-topic: registered to the images, or with camera_info beside it, '
+                        'and its frame on /tf_static')
+    parser.add_argument('--rig', metavar='FILE', help='calibration of several cameras of a bag, '
+                        'which are posed together: rig.json, camchain of Kalibr, or a folder of '
+                        'EuRoC, with intrinsics and poses on the rig; topics are those with the '
+                        "cameras' names, or --image-topic for each, in its order; none: without "
+                        '/tf_static of the bag, which is taken by default')
     lens = parser.add_mutually_exclusive_group()
     lens.add_argument('--camera', metavar='FILE', help='calibration, instead of the intrinsics '
                       'that come with the images')
@@ -180,7 +191,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             arguments.images, arguments.video, arguments.bag, camera,
             not arguments.uncalibrated, arguments.fps, tuple(arguments.image_topic),
             tuple(arguments.camera_info_topic), arguments.depth, not arguments.no_stereo,
-            arguments.depth_camera)
+            arguments.depth_camera, arguments.rig, arguments.depth_topic)
         if isinstance(sequence, ImageFolder):
             sequence = ordered(sequence)
         sequence = _with_imu(sequence, arguments)

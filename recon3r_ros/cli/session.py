@@ -137,7 +137,8 @@ class Session:
         """
         for frame in frames:
             self._note_frame(frame)
-        self._driver.add_instant(frames)
+        for error in self._driver.add_instant(frames).values():
+            raise error
 
     def _note_frame(self, frame: Frame) -> None:
         first = self._first.setdefault(frame.camera_name, frame)

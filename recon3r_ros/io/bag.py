@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.bag_cameras import recorded_camera
+from recon3r_ros.io.bag_depth import BagDepth
+from recon3r_ros.io.bag_rig import BagRig, recorded_mounts, topics_of
 from recon3r_ros.io.bag_storage import BagDamagedError, Reader, Recording, Topic
 from recon3r_ros.io.bag_topics import (
     camera_names,
@@ -27,12 +29,16 @@ from recon3r_ros.io.bag_topics import (
 )
 from recon3r_ros.io.base import fitted, PrefetchedSequence, size_text
 from recon3r_ros.io.calibrations import Calibration
+from recon3r_ros.io.instants import instants
+from recon3r_ros.io.rig_calibration import read_rig_calibration
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame
 
 #: Images from which the clock of a topic's stamps is chosen
 _SAMPLE = 30
+#: In place of a calibration: poses of cameras on a rig are not used
+NO_RIG = 'none'
 
 
 @dataclass(frozen=True)
@@ -76,31 +82,61 @@ class Bag(PrefetchedSequence):
 
     :param recording: that has the topics
     :param streams: one for each camera
+    :param rig: how they are mounted, where that is known
+    :param depth: of the first one's images, where it is measured
     """
 
-    def __init__(self, recording: Recording, streams: Sequence[_Stream]) -> None:
+    def __init__(self, recording: Recording, streams: Sequence[_Stream],
+                 rig: BagRig | None = None, depth: BagDepth | None = None) -> None:
         super().__init__(' '.join((str(recording.path), *(s.topic.name for s in streams))))
         self._recording = recording
         self._streams = streams
+        self._rig = rig
+        self._depth = depth
 
     def __len__(self) -> int:
         """Return the number of messages on the topics, unusable ones included."""
-        return sum(stream.topic.count for stream in self._streams)
+        seconds = () if self._rig is None else self._rig.partners.values()
+        return sum(stream.topic.count for number, stream in enumerate(self._streams)
+                   if number not in seconds)
 
     def _frames(self) -> Generator[Frame, None, None]:
+        merged = self._merged()
+        try:
+            if self._rig is None:
+                yield from (frame for _, frame in merged)
+            else:
+                for instant in instants(merged):
+                    yield from self._rig.assembled(instant)
+        finally:
+            merged.close()
+
+    def _merged(self) -> Generator[tuple[int, Frame], None, None]:
+        """Yield (number, frame) of all cameras in the order of their stamps."""
         begun = [0] * len(self._streams)
         sources = [self._frames_of(number) for number in range(len(self._streams))]
         try:
             # Each has a reader of its own: one reader would give them in the order of arrival
             for number, frame in merge(*sources, key=lambda item: item[1].stamp_ns):
                 begun[number] = frame.index + 1
-                yield replace(frame, index=sum(begun) - 1)
+                yield number, replace(frame, index=sum(begun) - 1)
         finally:
             for source in sources:
                 source.close()
 
     def _frames_of(self, number: int) -> Generator[tuple[int, Frame], None, None]:
         """Yield (number, frame) of one camera, whose index is the position on its topic."""
+        frames = self._pictures(number)
+        if self._depth is None or number:
+            yield from ((number, frame) for frame in frames)
+            return
+        try:
+            yield from ((number, frame) for frame in self._depth.joined(frames))
+        finally:
+            frames.close()
+
+    def _pictures(self, number: int) -> Generator[Frame, None, None]:
+        """Yield the images of one camera that can be used."""
         stream = self._streams[number]
         prefix = f'{stream.name}_' if len(self._streams) > 1 else ''
         previous_ns = -1
@@ -115,8 +151,8 @@ class Bag(PrefetchedSequence):
                 cause = 'stamp is not after the previous image'
             else:
                 previous_ns = stamp_ns
-                yield number, Frame(image, stamp_ns, f'{prefix}{stamp_ns}', decoded.position,
-                                    stream.camera, stream.name)
+                yield Frame(image, stamp_ns, f'{prefix}{stamp_ns}', decoded.position,
+                            stream.camera, stream.name)
                 continue
             # Of several images with one stamp, each counts
             self._skip(f'{stream.topic.name} #{decoded.position} at {stamp_ns}: {cause}')
@@ -143,6 +179,8 @@ def open_bag(
     camera_info_topics: Sequence[str] = (),
     camera: Camera | Calibration | None = None,
     calibrated: bool = True,
+    rig: str | Path | None = None,
+    depth_topic: str | None = None,
 ) -> Bag:
     """
     Open a recording; see `bag_storage.Recording` for its forms.
@@ -153,11 +191,20 @@ def open_bag(
     :param camera_info_topics: one for each image topic; none to take what belongs to it
     :param camera: intrinsics of the images of a single topic, instead of those recorded
     :param calibrated: False ignores recorded intrinsics
+    :param rig: calibration of several cameras, see `read_rig_calibration`, instead of recorded
+        intrinsics and /tf_static; 'none': poses of the cameras on a rig are not used
+    :param depth_topic: of measured depth of the first topic's images, see `BagDepth`
     :raises InputError: where there is nothing to read or the choice is ambiguous
     """
+    on_rig = [] if rig is None or str(rig) == NO_RIG else read_rig_calibration(rig)
+    if on_rig and (camera is not None or camera_info_topics or not calibrated):
+        raise InputError(f'{rig}: has the intrinsics of all cameras, which are given, or refused, '
+                         'by another argument as well: give one of them')
     recording = Recording(Path(path))
     notes = list(recording.warnings)
     with recording.opened() as reader:
+        if on_rig:
+            image_topics = topics_of(recording.path, reader, on_rig, image_topics)
         topics = choose_topics(recording.path, reader, image_topics)
         if camera is not None and len(topics) > 1:
             raise InputError(f'a camera file is that of one camera, but {len(topics)} image '
@@ -165,19 +212,29 @@ def open_bag(
         if camera_info_topics and len(camera_info_topics) != len(topics):
             raise InputError(f'{len(camera_info_topics)} topics of camera_info for {len(topics)} '
                              'image topics: give one for each, in the same order')
-        names = camera_names([t.name for t in topics]) if len(topics) > 1 else ['camera']
+        names = [c.name for c in on_rig] or (
+            camera_names([t.name for t in topics]) if len(topics) > 1 else ['camera'])
         infos: Sequence[str | None] = camera_info_topics or [None] * len(topics)
-        streams = []
+        streams: list[_Stream] = []
         for topic, info, name in zip(topics, infos, names):
             stamped = _is_stamped(reader, topic.name, notes)
             image = _first_image(recording.path, reader, topic)
             source, own = 'the camera given', camera
+            if on_rig:
+                source, own = str(rig), on_rig[len(streams)].calibration
             if own is None and (calibrated or info is not None):
                 source, own = recorded_camera(recording.path, reader, topic.name,
                                               (image.shape[1], image.shape[0]), info, notes.append)
             streams.append(_Stream(topic, stamped, image.shape[:2], fitted(
                 own, source, image, topic.name, notes.append), name))
-    sequence = Bag(recording, streams)
+        mounts = {i: c.T_rig_cam for i, c in enumerate(on_rig)}
+        if rig is None and len(topics) > 1:
+            mounts = recorded_mounts(reader, [t.name for t in topics], notes.append)
+    sequence = Bag(
+        recording, streams, BagRig.of(
+            {i: s.camera for i, s in enumerate(streams) if s.camera is not None}, mounts),
+        None if depth_topic is None else BagDepth(
+            recording, depth_topic, topics[0].name, streams[0].camera))
     for text in notes:
         sequence.note(text)
     return sequence

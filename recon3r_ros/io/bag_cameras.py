@@ -62,6 +62,21 @@ def recorded_camera(
     return f'{beside} of {path}', None
 
 
+def camera_beside(reader: Reader, image_topic: str) -> Camera | None:
+    """
+    Return the camera of the first CameraInfo beside a topic; None where there is none.
+
+    :raises InputError: where it cannot be used
+    """
+    topic = _beside(image_topic.removesuffix('/compressedDepth'))
+    if topic not in reader.topics(CAMERA_INFO):
+        return None
+    try:
+        return _first_camera(reader, topic, image_topic, lambda text: None)
+    except InputError as error:
+        raise InputError(f'{topic}: {error}') from error
+
+
 def _beside(image_topic: str) -> str:
     namespace, slash, _ = camera_topic(image_topic).rpartition('/')
     return f'{namespace}{slash}camera_info'

@@ -7,14 +7,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.errors import GeometryError, InputError
+from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.io.bag_storage import BagDamagedError, Reader, Recording
 from recon3r_ros.io.bag_topics import camera_names, choose_topics
+from recon3r_ros.io.bag_transforms import (
+    fixed_root,
+    frame_id,
+    static_transforms,
+    TF_STATIC,
+    Transforms,
+)
 from recon3r_ros.io.imu import mounted, read_extrinsics
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.slam.imu.samples import ACCELEROMETER_NOISE, GYROSCOPE_NOISE, ImuSamples
@@ -22,8 +28,6 @@ from recon3r_ros.slam.imu.samples import ACCELEROMETER_NOISE, GYROSCOPE_NOISE, I
 Array = NDArray[np.float64]
 
 IMU = 'sensor_msgs/msg/Imu'
-_TRANSFORMS = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
-_STATIC = '/tf_static'
 
 
 def recorded_imu(path: str | Path, topic: str, image_topics: Sequence[str] = (),
@@ -50,10 +54,10 @@ def recorded_imu(path: str | Path, topic: str, image_topics: Sequence[str] = (),
         if extrinsics is not None:
             T_cam_imu, *noise = read_extrinsics(Path(extrinsics))
             return {names[0]: mounted(source, stamps_ns, values, T_cam_imu, *noise)}
-        fixed = _static(reader)
+        fixed = static_transforms(reader)
         return {name: mounted(
             source, stamps_ns, values,
-            _pose(recording.path, fixed, _frame_id(reader, image), imu_frame),
+            _pose(recording.path, fixed, frame_id(reader, image), imu_frame),
             GYROSCOPE_NOISE, ACCELEROMETER_NOISE) for name, image in zip(names, images)}
 
 
@@ -72,50 +76,12 @@ def _read(reader: Reader, topic: str) -> tuple[list[int], Array, str]:
     return stamps, np.array(rows, np.float64).reshape(-1, 6), frame
 
 
-def _frame_id(reader: Reader, topic: str) -> str:
-    with suppress(BagDamagedError):
-        for _, message in reader.messages(topic):
-            if not isinstance(message, InputError):
-                return str(message.header.frame_id).lstrip('/')
-    return ''
-
-
-def _static(reader: Reader) -> dict[str, tuple[str, Array]]:
-    """Return parent and T_parent_child of each frame with a static transform."""
-    fixed: dict[str, tuple[str, Array]] = {}
-    if _STATIC not in reader.topics(*_TRANSFORMS):
-        return fixed
-    with suppress(BagDamagedError):
-        for _, message in reader.messages(_STATIC):
-            if isinstance(message, InputError):
-                continue
-            for given in message.transforms:
-                with suppress(GeometryError):
-                    fixed[given.child_frame_id.lstrip('/')] = (
-                        given.header.frame_id.lstrip('/'), _matrix(given.transform))
-    return fixed
-
-
-def _matrix(transform: Any) -> Array:
-    q, t = transform.rotation, transform.translation
-    return se3.from_rt(se3.matrix_from_quat_xyzw([q.x, q.y, q.z, q.w]), [t.x, t.y, t.z])
-
-
-def _pose(path: Path, fixed: dict[str, tuple[str, Array]], camera: str, imu: str) -> Array:
+def _pose(path: Path, fixed: Transforms, camera: str, imu: str) -> Array:
     """Return T_cam_imu (4, 4) of two frames with a common root."""
-    root, T_root_cam = _root(fixed, camera)
-    other, T_root_imu = _root(fixed, imu)
+    root, T_root_cam = fixed_root(fixed, camera)
+    other, T_root_imu = fixed_root(fixed, imu)
     if root != other or not camera or not imu:
         raise InputError(
-            f'{path}: the pose of the IMU {imu!r} in the camera {camera!r} is not in {_STATIC}: '
+            f'{path}: the pose of the IMU {imu!r} in the camera {camera!r} is not in {TF_STATIC}: '
             'give it with --imu-extrinsics, a file imu.json with T_cam_imu')
     return se3.inverse(T_root_cam) @ T_root_imu
-
-
-def _root(fixed: dict[str, tuple[str, Array]], frame: str) -> tuple[str, Array]:
-    T_root_frame, passed = np.eye(4), set()
-    while frame in fixed and frame not in passed:
-        passed.add(frame)  # there may be a cycle
-        frame, T_parent_child = fixed[frame]
-        T_root_frame = T_parent_child @ T_root_frame
-    return frame, T_root_frame

@@ -43,6 +43,11 @@ class RecordedRig:
         """Source of the images."""
         return self.first.name
 
+    @property
+    def T_first_cam(self) -> tuple[NDArray[np.float64], ...]:
+        """Poses (4, 4) of the cameras in the frame of the first, metres."""
+        return np.eye(4), self.T_first_second
+
     def in_order(self) -> Iterator[tuple[int, Frame]]:
         """Yield the frames of both in the order of their stamps, with 0 or 1 for the camera."""
         return heapq.merge(((0, f) for f in self.first), ((1, f) for f in self.second),

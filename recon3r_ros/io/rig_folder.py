@@ -3,28 +3,30 @@
 """
 A folder with the images of a rig of several cameras, which need not see the same.
 
-    rig.json        for each camera, by name, its intrinsics as in camera.json; and for all but the
-                    first T_FIRST_NAME, the pose (4x4, metres) of camera NAME in the first one's
-    NAME/           images of camera NAME
+    rig.json        see `rig_calibration`
+    NAME/           images of camera NAME, or a pack with its images/
     frames.txt      stamps of images that have the same names in all cameras; or in each NAME/
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from heapq import merge
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.errors import InputError
+from recon3r_ros.geometry import se3
 from recon3r_ros.io.base import PrefetchedSequence
-from recon3r_ros.io.calibrations.extrinsics import rigid
+from recon3r_ros.io.calibrations import Calibration
 from recon3r_ros.io.image_folder import ImageFolder
+from recon3r_ros.io.instants import instants
 from recon3r_ros.io.listing import at_rate, Entry, has_images, images_of, listed
-from recon3r_ros.io.rigs import MAX_DIFFERENCE_NS, pack_camera, read_rig
+from recon3r_ros.io.rig_calibration import read_rig_calibration
+from recon3r_ros.io.rigs import read_rig
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import Frame, RigMount
 
@@ -44,13 +46,19 @@ class _Camera:
 def is_rig_folder(folder: Path) -> bool:
     """Whether a folder has the images of a rig that is no stereo pair left/, right/."""
     rig = folder / 'rig.json'
-    return rig.is_file() and not has_images(folder / 'left') and len(_names(folder)) > 1
+    return rig.is_file() and not has_images(_images(folder, 'left')) and len(_names(folder)) > 1
 
 
 def _names(folder: Path) -> list[str]:
     """Names of the cameras that have images, the first one's first."""
     return [name for name, values in read_rig(folder / 'rig.json').items()
-            if isinstance(values, dict) and has_images(folder / name)]
+            if isinstance(values, dict) and has_images(_images(folder, name))]
+
+
+def _images(folder: Path, name: str) -> Path:
+    """Return the folder with the images of a camera."""
+    inner = folder / name / 'images'
+    return inner if inner.is_dir() else folder / name
 
 
 class RigFolder(PrefetchedSequence):
@@ -69,6 +77,22 @@ class RigFolder(PrefetchedSequence):
         for camera in self._cameras.values():
             self.notes += camera.images.notes
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that have images."""
+        return tuple(self._cameras)
+
+    @property
+    def T_first_cam(self) -> tuple[Array, ...]:
+        """Poses (4, 4) of these cameras in the frame of the first, metres."""
+        poses = [camera.T_rig_cam for camera in self._cameras.values()]
+        return tuple(se3.inverse(poses[0]) @ T for T in poses)
+
+    def in_order(self) -> Iterator[tuple[int, Frame]]:
+        """Yield the frames in the order of their stamps, with the number of the camera."""
+        numbers = {name: number for number, name in enumerate(self._cameras)}
+        return ((numbers[frame.camera_name], frame) for frame in self)
+
     def __len__(self) -> int:
         """Return the number of images listed, unusable ones included."""
         return sum(len(camera.images) for camera in self._cameras.values())
@@ -86,19 +110,10 @@ class RigFolder(PrefetchedSequence):
             for reason in camera.images.skipped:
                 self._skip(f'{name}/{reason}')
 
-    def _instants(self) -> Generator[dict[str, Frame], None, None]:
+    def _instants(self) -> Iterator[dict[str, Frame]]:
         """Group the images of all cameras by their stamps."""
         streams = [zip(repeat(name), camera.images) for name, camera in self._cameras.items()]
-        instant: dict[str, Frame] = {}
-        begin_ns = 0
-        for name, frame in merge(*streams, key=lambda item: item[1].stamp_ns):
-            if instant and (name in instant or frame.stamp_ns - begin_ns > MAX_DIFFERENCE_NS):
-                yield instant
-                instant = {}
-            begin_ns = begin_ns if instant else frame.stamp_ns
-            instant[name] = frame
-        if instant:
-            yield instant
+        return instants(merge(*streams, key=lambda item: item[1].stamp_ns))
 
     def _numbered(self, frames: Mapping[str, Frame], index: int) -> Generator[Frame, None, None]:
         """
@@ -119,22 +134,25 @@ class RigFolder(PrefetchedSequence):
 
 def _cameras(folder: Path, fps: float) -> Generator[tuple[str, _Camera], None, None]:
     path = folder / 'rig.json'
-    values, names = read_rig(path), _names(folder)
-    for name in names:
-        key = f'T_{names[0]}_{name}'
-        if name != names[0] and key not in values:
-            raise InputError(f'{path}: {key} is missing, the pose (4x4, metres) of camera {name} '
-                             f'in that of {names[0]}')
-        images = ImageFolder(f'{folder}/{name}', folder / name,
-                             _entries(folder, folder / name, fps), ToneMap())
-        images.settle(pack_camera(path, name), str(path))
-        yield name, _Camera(images, np.eye(4) if name == names[0] else rigid(
-            values[key], f'{path}: {key}'))
+    for camera in read_rig_calibration(path):
+        name, given = camera.name, camera.calibration
+        files = _images(folder, name)
+        if not has_images(files):
+            continue
+        images = ImageFolder(f'{folder}/{name}', files, _entries(folder, name, files, fps),
+                             ToneMap())
+        images.settle(partial(_given, given), str(path))
+        yield name, _Camera(images, camera.T_rig_cam)
 
 
-def _entries(folder: Path, images: Path, fps: float) -> list[Entry]:
+def _given(calibration: Calibration, width: int, height: int) -> Calibration:
+    """Return the intrinsics, whatever the images' size."""
+    return calibration
+
+
+def _entries(folder: Path, name: str, images: Path, fps: float) -> list[Entry]:
     """List the images of a camera."""
-    for listing in (images / LISTING, folder / LISTING):
+    for listing in (folder / name / LISTING, folder / LISTING):
         if listing.is_file():
             return listed(listing, images)
     return at_rate(images_of(images), fps)

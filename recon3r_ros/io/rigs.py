@@ -29,6 +29,7 @@ from recon3r_ros.io.calibrations.document import Document, parse
 from recon3r_ros.io.calibrations.extrinsics import rigid
 from recon3r_ros.io.data_set_cameras import CameraOfSize, kitti_projection
 from recon3r_ros.io.decode import decode_image
+from recon3r_ros.io.instants import MAX_DIFFERENCE_NS
 from recon3r_ros.io.listing import Entry, images_of
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.slam.types import StereoView
@@ -37,8 +38,6 @@ Array = NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 
-#: Longest time between the two images of an instant
-MAX_DIFFERENCE_NS = 5_000_000
 #: Side of the images on which a rig is checked, pixels: geometry needs no more
 _CHECKED = 160
 _ALONE = 'the first camera is used alone'
@@ -126,8 +125,7 @@ def open_partner(partner: Partner, entries: Sequence[Entry], first: Camera,
                         note)
         if camera is None:
             return None
-        # Smaller images have the same geometry
-        StereoRectification.of(_small(first), _small(camera), pose)
+        check_pair(first, camera, pose)
     except InputError as error:
         raise InputError(f'{partner.source}: {error}; {_REMEDY}') from None
     return PartnerImages(files, camera, pose)
@@ -140,6 +138,16 @@ def _first_readable(files: Mapping[str, Path]) -> tuple[NDArray[np.generic], str
         except (InputError, OSError):
             continue
     return None
+
+
+def check_pair(first: Camera, other: Camera, T_first_other: Array) -> None:
+    """
+    Check that two cameras may be a stereo pair.
+
+    :raises InputError: where they see too little of the same, or their distance is implausible
+    """
+    # Smaller images have the same geometry
+    StereoRectification.of(_small(first), _small(other), T_first_other)
 
 
 def _small(camera: Camera) -> Camera:

@@ -29,6 +29,8 @@ def open_sequence(
     depth: str | Path | None = None,
     stereo: bool = True,
     depth_camera: str | Path | None = None,
+    rig: str | Path | None = None,
+    depth_topic: str | None = None,
 ) -> Sequence:
     """
     Open exactly one of a folder of images, a video and a bag.
@@ -47,6 +49,8 @@ def open_sequence(
     :param stereo: False uses the first camera of a rig in such a folder alone
     :param depth_camera: calibration of the camera that measured it, see `DepthCamera.read`; None
         where it is registered to the images
+    :param rig: calibration of the cameras of a bag, or 'none', see `open_bag`
+    :param depth_topic: of measured depth in a bag
     :raises InputError: where the input cannot be used
     """
     given = [source for source in (images, video, bag) if source is not None]
@@ -55,6 +59,11 @@ def open_sequence(
             f'{len(given)} inputs given: expected exactly one of a folder of images, a video and '
             'a bag'
         )
+    if rig is not None and bag is None:
+        raise InputError(f'{rig}: the calibration of a rig needs a bag, and {given[0]} is none; a '
+                         'folder of a rig has rig.json in it')
+    if depth_topic is not None and bag is None:
+        raise InputError(f'{depth_topic}: a topic with depth needs a bag, and {given[0]} is none')
     if images is not None and is_rig_folder(Path(images)) and calibrated and camera is None:
         return RigFolder(Path(images), fps)
     if images is not None:
@@ -66,4 +75,5 @@ def open_sequence(
         raise InputError(f'{depth}: depth images need a folder of images, and {given[0]} is none')
     if video is not None:
         return open_video(video, camera, fps)
-    return open_bag(given[0], image_topics, camera_info_topics, camera, calibrated)
+    return open_bag(given[0], image_topics, camera_info_topics, camera, calibrated, rig,
+                    depth_topic)

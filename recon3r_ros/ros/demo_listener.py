@@ -41,8 +41,12 @@ class Listener:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._images: set[int] = set()
-        # when each came and what it was, by its stamp; nanoseconds
-        self._poses: dict[int, tuple[int, Pose]] = {}
+        # Of an instant of a rig, the first pose is that of its first camera, and it is complete
+        # with the last one
+        self._poses: dict[int, Pose] = {}
+        self._arrivals_ns: dict[int, int] = {}
+        #: Number of poses received
+        self.poses_received = 0
         #: Median run time of the node's image callback, milliseconds; NaN where not received
         self.callback_ms = math.nan
         self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
@@ -72,7 +76,7 @@ class Listener:
     @property
     def arrivals_ns(self) -> dict[int, int]:
         """When poses arrived, by the stamps of their images, nanoseconds."""
-        return {stamp: came for stamp, (came, _) in list(self._poses.items())}
+        return dict(self._arrivals_ns)
 
     def delays_ms(self) -> list[float]:
         """Return milliseconds from an image's stamp to its pose's arrival, one a pose."""
@@ -81,7 +85,7 @@ class Listener:
     def poses(self) -> tuple[list[int], list[NDArray[np.float64]]]:
         """Return stamps in nanoseconds, in order, and T_map_cam (4, 4) as they were published."""
         stamps_ns = sorted(self._poses)
-        return stamps_ns, [conversions.matrix_from_pose(self._poses[s][1]) for s in stamps_ns]
+        return stamps_ns, [conversions.matrix_from_pose(self._poses[s]) for s in stamps_ns]
 
     def node_is_active(self) -> bool:
         """Tell whether the node was active when it was last asked, and ask it again."""
@@ -116,8 +120,10 @@ class Listener:
         return self._save.call_async(Trigger.Request())
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
-        self._poses.setdefault(conversions.stamp_to_ns(message.header.stamp),
-                               (time.time_ns(), message.pose.pose))
+        stamp_ns = conversions.stamp_to_ns(message.header.stamp)
+        self._poses.setdefault(stamp_ns, message.pose.pose)
+        self._arrivals_ns[stamp_ns] = time.time_ns()
+        self.poses_received += 1
 
     def _on_info(self, message: CameraInfo) -> None:
         self._images.add(conversions.stamp_to_ns(message.header.stamp))

@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.rigs import RigHealth
 from recon3r_ros.ros.scale_gate import ScaleGate
+from recon3r_ros.ros.stereo_pair import PairHealth
 from recon3r_ros.slam.types import MetricScale, TrackingState
 
 #: Share of recent images that may be dropped or rejected without a warning
@@ -69,7 +70,8 @@ class Health:
     :param latencies_ms: median milliseconds per stage
     :param memory_mb: resident, of the node and its mapping process
     :param inertial: what is in use of an IMU, and why not; nothing without one
-    :param rigs: stereo rigs
+    :param pairs: stereo pairs
+    :param rigs: of several cameras
     """
 
     name: str
@@ -83,13 +85,14 @@ class Health:
     latencies_ms: dict[str, float]
     memory_mb: float
     inertial: dict[str, str] = field(default_factory=dict)
+    pairs: tuple[PairHealth, ...] = ()
     rigs: tuple[RigHealth, ...] = ()
 
 
 def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int,
                      earlier: Health | None = None) -> DiagnosticArray:
     """
-    Message of it: one status for the node, one for each camera and each stereo rig.
+    Message of it: one status for the node, one for each camera, stereo pair and rig.
 
     :param image_timeout_s: seconds without images, after which there is a warning
     :param earlier: some reports ago: images lost before then give no warning any more
@@ -98,8 +101,10 @@ def diagnostic_array(health: Health, image_timeout_s: float, stamp_ns: int,
     statuses = [_node_status(health)]
     statuses += [_camera_status(health, camera, before.get(camera.name), image_timeout_s)
                  for camera in health.cameras]
-    earlier_rigs = {} if earlier is None else {rig.name: rig for rig in earlier.rigs}
-    statuses += [_rig_status(health, rig, earlier_rigs.get(rig.name)) for rig in health.rigs]
+    pairs = {} if earlier is None else {pair.name: pair for pair in earlier.pairs}
+    statuses += [_pair_status(health, pair, pairs.get(pair.name)) for pair in health.pairs]
+    rigs = {} if earlier is None else {rig.cameras: rig for rig in earlier.rigs}
+    statuses += [_rig_status(health, rig, rigs.get(rig.cameras)) for rig in health.rigs]
     return DiagnosticArray(header=conversions.header(stamp_ns, ''), status=statuses)
 
 
@@ -187,26 +192,55 @@ def _camera_status(health: Health, camera: CameraHealth, before: CameraHealth | 
     return _status(f'{health.name}: {camera.name}', health.name, level, message, values)
 
 
-def _rig_status(health: Health, rig: RigHealth, before: RigHealth | None) -> DiagnosticStatus:
-    level, message = DiagnosticStatus.OK, f'{rig.name} and {rig.second} are paired'
-    pairs, alone = rig.pairs, rig.without_partner
+def _pair_status(health: Health, pair: PairHealth, before: PairHealth | None) -> DiagnosticStatus:
+    level, message = DiagnosticStatus.OK, f'{pair.name} and {pair.second} are paired'
+    pairs, alone = pair.pairs, pair.without_partner
     if before is not None:
         pairs, alone = pairs - before.pairs, alone - before.without_partner
-    if rig.notice:
-        level, message = DiagnosticStatus.WARN, rig.notice
+    if pair.stands_in:
+        level = DiagnosticStatus.WARN
+        message = f'{pair.name} sends no images: {pair.second} is tracked in its place'
+    elif pair.notice:
+        level, message = DiagnosticStatus.WARN, pair.notice
     elif alone and not pairs:
         level = DiagnosticStatus.WARN
-        message = f'no image of {rig.second} for the last {alone} of {rig.name}'
+        message = f'no image of {pair.second} for the last {alone} of {pair.name}'
     values = {
-        'pairs': str(rig.pairs),
-        'images without partner': str(rig.without_partner),
-        f'images of {rig.second} left over': str(rig.left_over),
-        'offset of stamps': '' if rig.offset_ms is None else f'{rig.offset_ms:+.1f} ms',
-        'extrinsics': rig.source or 'unknown',
-        'baseline': '' if rig.baseline_m is None else f'{rig.baseline_m:.4f} m',
-        'epipolar error': '' if rig.error_px is None else f'{rig.error_px:.2f} px',
+        'pairs': str(pair.pairs),
+        'images without partner': str(pair.without_partner),
+        f'images of {pair.second} left over': str(pair.left_over),
+        'offset of stamps': '' if pair.offset_ms is None else f'{pair.offset_ms:+.1f} ms',
+        'extrinsics': pair.source or 'unknown',
+        'baseline': '' if pair.baseline_m is None else f'{pair.baseline_m:.4f} m',
+        'epipolar error': '' if pair.error_px is None else f'{pair.error_px:.2f} px',
     }
-    return _status(f'{health.name}: stereo {rig.name}', health.name, level, message, values)
+    return _status(f'{health.name}: stereo {pair.name}', health.name, level, message, values)
+
+
+def _rig_status(health: Health, rig: RigHealth, before: RigHealth | None) -> DiagnosticStatus:
+    level, message = DiagnosticStatus.OK, f'{", ".join(rig.cameras)} are posed together'
+    complete, missing = rig.complete, dict(rig.missing)
+    if before is not None:
+        complete -= before.complete
+        missing = {name: count - before.missing[name] for name, count in missing.items()}
+    away = [name for name, count in missing.items() if count and not complete]
+    if rig.notice:
+        level, message = DiagnosticStatus.WARN, rig.notice
+    elif away:
+        level = DiagnosticStatus.WARN
+        message = 'no instant is complete: ' + ', '.join(
+            f'{name} is missing in {missing[name]}' for name in away)
+    elif not rig.source:
+        message = 'images of two cameras are waited for'
+    values = {
+        'instants complete': str(rig.complete),
+        **{f'instants without {name}': str(count) for name, count in rig.missing.items()},
+        **{f'offset of stamps of {name}': f'{ms:+.1f} ms'
+           for name, ms in rig.offsets_ms.items()},
+        'extrinsics': rig.source or 'unknown',
+        'extrinsics unknown of': ', '.join(rig.unplaced),
+    }
+    return _status(f'{health.name}: rig {rig.cameras[0]}', health.name, level, message, values)
 
 
 def _status(name: str, hardware: str, level: bytes, message: str, values: dict[str, str]

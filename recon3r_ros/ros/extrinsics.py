@@ -33,11 +33,14 @@ class Extrinsics:
 
     def __init__(self, node: Node, config: Config, tree: TfTree) -> None:
         self._base = config.base_frame
-        self._given = {c.name: c.T_base_cam for c in config.cameras if c.T_base_cam is not None}
+        self._given = {c.name: c.T_base_cam for c in config.all_cameras
+                       if c.T_base_cam is not None}
+        #: Cameras that stand in for another one: its name, and their pose in its frame
+        self._attached: dict[str, tuple[str, NDArray[np.float64]]] = {}
         self._frames: dict[str, str] = {}
         self._tree = tree
         self._buffer, self._listener = None, None
-        wanted = self._base and len(self._given) < len(config.cameras)
+        wanted = self._base and any(c.T_base_cam is None for c in config.cameras)
         if (wanted or config.second_cameras) and tf2_ros is not None:
             self._buffer = tf2_ros.Buffer()
             self._listener = tf2_ros.TransformListener(self._buffer, node)
@@ -56,6 +59,24 @@ class Extrinsics:
         self._frames[camera] = frame_id
         if self._base and camera in self._given and frame_id != self._base:
             self._tree.add_static(Broadcast(self._base, frame_id, self._given[camera]))
+
+    def attach(self, camera: str, first: str, T_first_cam: NDArray[np.float64]) -> None:
+        """
+        Record where a camera is that stands in for another one.
+
+        :param T_first_cam: (4, 4) its pose in the frame of the other one, metres
+        """
+        self._attached[camera] = first, T_first_cam
+
+    def body(self, camera: str) -> tuple[str, NDArray[np.float64]]:
+        """
+        Return the optical frame whose pose is published, and the camera's pose (4, 4) in it.
+
+        That is its own, or of the camera that it stands in for.
+        """
+        first, T_first_cam = self._attached.get(camera, ('', np.eye(4)))
+        frame = self.frame_id(first)
+        return (frame, T_first_cam) if frame else (self.frame_id(camera), np.eye(4))
 
     def frame_id(self, camera: str) -> str:
         """Optical frame of a camera; empty before its first image."""
@@ -80,9 +101,12 @@ class Extrinsics:
         if not frame_id:
             return None
         root, T_root_cam = self._tree.fixed_root(frame_id, self._base)
-        if root == self._base:
-            return T_root_cam
-        return self._at(self._base, frame_id, stamp_ns)
+        found = T_root_cam if root == self._base else self._at(self._base, frame_id, stamp_ns)
+        if found is None and camera in self._attached:
+            first, T_first_cam = self._attached[camera]
+            T_base_first = self.T_base_cam(first, stamp_ns)
+            return None if T_base_first is None else T_base_first @ T_first_cam
+        return found
 
     def T_a_b(self, frame_a: str, frame_b: str, stamp_ns: int) -> NDArray[np.float64] | None:
         """

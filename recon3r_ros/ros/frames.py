@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 #: Greatest size of a bare camera's housing, metres. A frame farther away has no pose in a map
 #: without metric scale
 HOUSING = 0.25
+#: A frame that carries several cameras is published by another one after so long without poses
+SILENT_NS = 500_000_000
 
 
 class Frames:
@@ -35,7 +37,8 @@ class Frames:
         self._tree = tree
         self._extrinsics = extrinsics
         self._odometry = odometry
-        self._carried: dict[str, str] = {}
+        #: Camera that publishes a frame, and the stamp of its newest image
+        self._carried: dict[str, tuple[str, int]] = {}
 
     def send(self, camera: str, stamp_ns: int, T_map_cam: Array, metric: bool) -> str:
         """
@@ -60,12 +63,14 @@ class Frames:
                 'set odometry to publish map -> odom')
         else:
             # Drivers fix the optical frame of a camera to that of its housing
-            frame, T_frame_cam = self._tree.fixed_root(frame)
+            body, T_body_cam = self._extrinsics.body(camera)
+            frame, T_frame_body = self._tree.fixed_root(body)
+            T_frame_cam = T_frame_body @ T_body_cam
             T_map_cam = T_map_cam @ se3.inverse(T_frame_cam)
-            owner = self._carried.setdefault(frame, camera)
-            far = not metric and np.linalg.norm(T_frame_cam[:3, 3]) > HOUSING
-            if owner != camera or far:
+            if not metric and np.linalg.norm(T_frame_cam[:3, 3]) > HOUSING:
                 return f'{camera} is carried by {frame} on TF: not published; {remedy}'
+            if not self._carries(camera, frame, stamp_ns):
+                return ''
         found = broadcast(
             self.names, frame, T_map_cam, self._extrinsics.T_base_cam(camera, stamp_ns),
             self._odometry.at(stamp_ns) if self.names.odometry else None)
@@ -73,3 +78,11 @@ class Frames:
             return found
         problem = self._tree.send(found, stamp_ns)
         return problem and f'{problem}; {remedy}'
+
+    def _carries(self, camera: str, frame: str, stamp_ns: int) -> bool:
+        """Tell whether a camera is the one that publishes a frame, which may carry several."""
+        owner, last_ns = self._carried.get(frame, (camera, stamp_ns))
+        if owner != camera and abs(stamp_ns - last_ns) < SILENT_NS:
+            return False
+        self._carried[frame] = camera, stamp_ns
+        return True

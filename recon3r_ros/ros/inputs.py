@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 import time
@@ -39,7 +39,6 @@ class Arrival:
     :param stamp_ns: that it is processed with
     :param arrival_s: when it came (time.monotonic)
     :param reset: whether time went back before it
-    :param partner: what the second camera of a stereo rig took at the same instant, or None
     """
 
     camera: CameraInput
@@ -47,7 +46,37 @@ class Arrival:
     stamp_ns: int
     arrival_s: float
     reset: bool
-    partner: Arrival | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Instant:
+    """
+    What waits to be processed: one image, or those that cameras of a rig took at one instant.
+
+    :param source: name of the rig, or of the camera where it is on none
+    :param stamp_ns: of the instant
+    :param arrivals: by camera; not empty
+    """
+
+    source: str
+    stamp_ns: int
+    arrivals: Mapping[str, Arrival]
+
+    @property
+    def reset(self) -> bool:
+        """Whether time went back before it."""
+        return any(arrival.reset for arrival in self.arrivals.values())
+
+    @property
+    def arrival_s(self) -> float:
+        """When the first of its images came (time.monotonic)."""
+        return min(arrival.arrival_s for arrival in self.arrivals.values())
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between images of its fastest camera; 0 where unknown."""
+        rate = max(arrival.camera.counts().rate for arrival in self.arrivals.values())
+        return 1 / rate if rate else 0.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +84,7 @@ class InputCounts:
     """
     Counts of a camera's images.
 
+    :param dropped: from a full queue
     :param rejected: that could not be used, with the last `reason`
     :param last_stamp_ns: of the newest image taken; None before the first
     :param last_arrival_s: when the newest image came (time.monotonic)
@@ -62,6 +92,7 @@ class InputCounts:
     """
 
     received: int
+    dropped: int
     rejected: int
     reason: str
     last_stamp_ns: int | None
@@ -92,6 +123,7 @@ class CameraInput:
         self._guard = StampGuard()
         self._tone_map = ToneMap()
         self._received = 0
+        self._dropped = 0
         self._rejected = 0
         self._reason = ''
         self._index = 0
@@ -201,13 +233,18 @@ class CameraInput:
             self._reason = reason
         self._warn(reason)
 
+    def drop(self) -> None:
+        """Count an image that a full queue has dropped."""
+        with self._lock:
+            self._dropped += 1
+
     def counts(self) -> InputCounts:
         """Return counts of the images so far."""
         with self._lock:
             times = list(self._arrivals)
             rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
-            return InputCounts(self._received, self._rejected, self._reason, self._last_stamp_ns,
-                               times[-1] if times else None, rate)
+            return InputCounts(self._received, self._dropped, self._rejected, self._reason,
+                               self._last_stamp_ns, times[-1] if times else None, rate)
 
     @staticmethod
     def _fitting(mask: Any, image: Any) -> Any:

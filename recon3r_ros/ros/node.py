@@ -32,14 +32,15 @@ from recon3r_ros.models.registry import make_predictor
 from recon3r_ros.ros import conversions, parameters, qos
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
-from recon3r_ros.ros.inputs import Arrival, CameraInput
+from recon3r_ros.ros.inputs import Arrival, CameraInput, Instant
 from recon3r_ros.ros.library_log import LibraryLog
 from recon3r_ros.ros.outputs import Outputs
-from recon3r_ros.ros.rig_extrinsics import RigExtrinsics
-from recon3r_ros.ros.rigs import Rig
+from recon3r_ros.ros.pair_extrinsics import PairExtrinsics
+from recon3r_ros.ros.rigs import make_rigs, Rig
 from recon3r_ros.ros.scale_gate import held_back
 from recon3r_ros.ros.services import load_map, Services
 from recon3r_ros.ros.spinning import run
+from recon3r_ros.ros.stereo_pair import StereoPair
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.worker import Worker
 from recon3r_ros.slam.backend.mapping_process import MappingProcess
@@ -75,13 +76,13 @@ class Recon3rNode(LifecycleNode):
         self._healths: deque[Health] = deque(maxlen=RECENT)
         self._subscriptions_made: list[Any] = []
         self._inputs: list[CameraInput] = []
-        self._rigs: dict[str, Rig] = {}
+        self._rigs: list[Rig] = []
         self._tree: TfTree | None = None
         self._timer: Any = None
         self._outputs: Outputs | None = None
         self._extrinsics: Extrinsics | None = None
         self._pipeline: Pipeline | None = None
-        self._worker: Worker[Arrival] | None = None
+        self._worker: Worker[Instant] | None = None
         # For as long as the node lives: an answer may still be waited for when it is cleaned up
         self._offered = Services(self, self._configured, self._pause, self._info)
 
@@ -96,7 +97,8 @@ class Recon3rNode(LifecycleNode):
             self._tree = TfTree(self, self.config.publish_tf,
                                 round(self.config.tf_tolerance * 1e9), self._warn)
             self._extrinsics = Extrinsics(self, self.config, self._tree)
-            self._rigs = self._make_rigs(self._extrinsics)
+            self._rigs = make_rigs(self.config, self._pairs(self._extrinsics),
+                                   self._tree.fixed_root, self._extrinsics, self._queue)
             process = MappingProcess()
             # Not before: both processes import what they need at the same time
             from recon3r_ros.ros.pipeline import Pipeline
@@ -109,6 +111,8 @@ class Recon3rNode(LifecycleNode):
                                   self._failed, self._idle)
             self._inputs = [CameraInput(c, self._taker(c.name), self._about(c.name),
                                         self._tree.between) for c in self.config.all_cameras]
+            for rig in self._rigs:
+                rig.connect(self._inputs)
         except Exception as error:
             # rclpy would drop an exception silently
             self.get_logger().error(f'cannot be configured: {_described(error)}')
@@ -192,7 +196,7 @@ class Recon3rNode(LifecycleNode):
                 part.close()
         self._worker = self._pipeline = None
         self._outputs = self._extrinsics = self._tree = None
-        self._inputs, self._rigs = [], {}
+        self._inputs, self._rigs = [], []
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], profile: Any
                    ) -> None:
@@ -236,24 +240,27 @@ class Recon3rNode(LifecycleNode):
                 self._pipeline.statistics.note(CALLBACK, time.monotonic() - begin)
         return on_image
 
-    def _queue(self, arrival: Arrival) -> None:
-        if self._worker is not None and not self._paused:
-            self._worker.put(arrival.camera.name, arrival)
+    def _queue(self, instant: Instant) -> None:
+        if self._worker is None or self._paused:
+            return
+        dropped = self._worker.put(instant.source, instant)
+        for arrival in () if dropped is None else dropped.arrivals.values():
+            arrival.camera.drop()
 
-    def _make_rigs(self, frames: Extrinsics) -> dict[str, Rig]:
+    def _pairs(self, frames: Extrinsics) -> list[StereoPair]:
         seconds = {c.name: c for c in self.config.second_cameras}
-        return {c.name: Rig(c, seconds[c.stereo], self.config.stereo_tolerance, self._queue,
-                            RigExtrinsics(c, seconds[c.stereo], frames), self._about(c.name))
-                for c in self.config.cameras if c.stereo}
+        return [StereoPair(c.name, c.stereo, PairExtrinsics(c, seconds[c.stereo], frames),
+                           self._about(c.name)) for c in self.config.cameras if c.stereo]
 
     def _taker(self, camera: str) -> Callable[[Arrival], None]:
         """Return what takes the images of a camera: its rig, or the worker."""
-        for rig in self._rigs.values():
-            if camera in (rig.name, rig.second):
+        for rig in self._rigs:
+            if camera in rig.cameras:
                 return rig.on_arrival
-        return self._queue
+        return lambda arrival: self._queue(
+            Instant(camera, arrival.stamp_ns, {camera: arrival}))
 
-    def _configured(self) -> tuple[Worker[Arrival], Pipeline] | None:
+    def _configured(self) -> tuple[Worker[Instant], Pipeline] | None:
         """Return worker and pipeline; None while the node is not configured."""
         if self._worker is None or self._pipeline is None:
             return None
@@ -279,9 +286,9 @@ class Recon3rNode(LifecycleNode):
             self._worker.clear()
         self._info('paused' if paused else 'resumed')
 
-    def _handle(self, arrival: Arrival) -> None:
+    def _handle(self, instant: Instant) -> None:
         assert self._pipeline is not None
-        self._pipeline.handle(arrival)
+        self._pipeline.handle(instant)
         self._error = ''
 
     def _idle(self) -> None:
@@ -350,13 +357,15 @@ class Recon3rNode(LifecycleNode):
             return
         now, statistics = time.monotonic(), pipeline.statistics
         cameras = []
+        queues = {name: rig.name for rig in self._rigs for name in rig.cameras}
         for camera in self._inputs:
             counts = camera.counts()
             since = counts.last_arrival_s or self._active_since
             cameras.append(CameraHealth(
                 camera.name, tuple(self.resolve_topic_name(t) for t in self._topics(camera.name)),
-                counts.received, statistics.posed.get(camera.name, 0), worker.dropped(camera.name),
-                counts.rejected, counts.reason, worker.waiting(camera.name), counts.rate,
+                counts.received, statistics.posed.get(camera.name, 0), counts.dropped,
+                counts.rejected, counts.reason,
+                worker.waiting(queues.get(camera.name, camera.name)), counts.rate,
                 now - since, statistics.ages.get(camera.name), pipeline.state_of(camera.name),
                 camera.intrinsics.notice, pipeline.cause_of(camera.name)))
         latencies = {stage: 1e3 * float(np.median(list(times)))
@@ -368,7 +377,8 @@ class Recon3rNode(LifecycleNode):
             len(pipeline.map.keyframes), pipeline.publication.metric,
             pipeline.shedding.description, latencies,
             sum(resident_memory_mb(pid) or 0.0 for pid in ('self', pipeline.mapping_pid)),
-            pipeline.inertial, tuple(rig.health() for rig in self._rigs.values()))
+            pipeline.inertial, tuple(pair for rig in self._rigs for pair in rig.pair_healths()),
+            tuple(filter(None, (rig.health() for rig in self._rigs))))
         outputs.diagnostics(diagnostic_array(
             health, self.config.image_timeout, self.get_clock().now().nanoseconds,
             self._healths[0] if self._healths else None))

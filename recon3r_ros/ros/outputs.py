@@ -94,7 +94,7 @@ class Outputs:
         self._add('~/graph', MarkerArray, qos.LATCHED)
         self._add('~/scale', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
-        for camera in config.cameras:
+        for camera in config.all_cameras:
             name = f'~/{camera.name}'
             self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
             self._add(f'{name}/depth/image', Image, qos.RELIABLE)

@@ -118,8 +118,12 @@ PARAMETERS = (
               choices=('sensor_data', 'reliable')),
     Parameter('queue_size', 6, 'Queue length of a camera; a full queue drops its oldest image.',
               'images', 1, 100),
+    Parameter('rig', True, 'Pose the cameras together, as they are mounted on one rig: where '
+              'their poses on it are known, by <camera>.T_rig_cam, calibration files, '
+              '<camera>.extrinsics or fixed transforms on TF, the first that has those of two '
+              'cameras. false: each camera by itself, in one map.'),
     Parameter('stereo_tolerance', 0.005, 'Greatest difference of the stamps of images that the '
-              'cameras of a stereo rig took at one instant.', 's', 0.0, 0.1),
+              'cameras of a rig, or of a stereo pair, took at one instant.', 's', 0.0, 0.1),
     Parameter('model', 'geometric', 'Predictor of depth; geometric needs neither weights nor a '
               'GPU.', choices=registry.names()),
     Parameter('weights', '', "File of the model's weights, .pth, .pt or .safetensors; recon3r "
@@ -171,14 +175,14 @@ CAMERA_PARAMETERS = (
               'in base_frame: x y z in metres, quaternion qx qy qz qw; broadcast on /tf_static '
               'unless the frame has a parent there. All zero: looked up in TF.'),
     Parameter('stereo', '', 'Name of the second camera of a stereo rig with this one, such as '
-              'right. It names topics and parameters, too, but is not in cameras and is not '
-              'tracked by itself.'),
-    Parameter('T_rig_cam', [0.0] * 7, 'Pose of the optical frame in a frame that is common to a '
-              'stereo rig: x y z in metres, quaternion qx qy qz qw. All zero of the first camera: '
-              'that is its own frame; of both: from calibration files, extrinsics, P of '
-              'camera_info, or TF, the first that has it.'),
-    Parameter('time_offset', 0.0, 'Added to the stamps of a camera when images of a stereo rig '
-              'are paired; diagnostics name a constant offset.', 's', -10.0, 10.0),
+              'right. It names topics and parameters, too, but is not in cameras, and is tracked '
+              'by itself only while the first one sends no images.'),
+    Parameter('T_rig_cam', [0.0] * 7, 'Pose of the optical frame in a frame that is common to '
+              'the cameras of a rig: x y z in metres, quaternion qx qy qz qw. All zero of the '
+              'first camera: that is its own frame; of all: see rig, and of a stereo pair from '
+              'calibration files, extrinsics, P of camera_info, or TF, the first that has it.'),
+    Parameter('time_offset', 0.0, 'Added to the stamps of a camera when images of a rig are '
+              'bundled; diagnostics name a constant offset.', 's', -10.0, 10.0),
     Parameter('calibration', '', 'Calibration of the images, in any format of recon3r run '
               '--camera; empty: from <camera>/camera_info; none: the focal length is estimated.'),
     Parameter('rectified', False, 'Whether the images had their lens distortion removed: P of '

@@ -90,6 +90,7 @@ class Config:
 
     cameras: tuple[CameraConfig, ...]
     second_cameras: tuple[CameraConfig, ...]
+    rig: bool
     stereo_tolerance: float
     image_transport: str
     depth_transport: str
@@ -122,6 +123,11 @@ class Config:
         return self.cameras + self.second_cameras
 
     @property
+    def bundled(self) -> bool:
+        """Whether images of several cameras are of one instant."""
+        return bool(self.second_cameras) or (self.rig and len(self.cameras) > 1)
+
+    @property
     def metres_demanded(self) -> bool:
         """
         Whether consumers expect metres.
@@ -138,7 +144,7 @@ class Config:
         found = {
             'odometry': 'odometry, when the robot has driven a metre' if self.odometry else '',
             'depth': 'measured depth' if any(c.use_depth for c in self.cameras) else '',
-            'rig': 'the cameras of a rig' if any(c.stereo for c in self.cameras) else '',
+            'rig': 'the cameras of a rig' if self.bundled else '',
             'camera_height': 'the camera height and a floor' if self.camera_height else '',
             'model': 'the network' if registry.spec(self.model.name).metric else '',
         }
@@ -169,10 +175,9 @@ def read(node: Node) -> Config:
     :raises Recon3rError: where values do not go together
     """
     values = {p.name: _value(node, p.name, p) for p in PARAMETERS}
-    cameras = tuple(_camera(node, name) for name in _camera_names(node))
-    values['cameras'] = cameras
-    values['second_cameras'] = tuple(
-        replace(_camera(node, name), number=1) for name in _second_names(node))
+    cameras = [_camera(node, name) for name in _camera_names(node)]
+    seconds = [replace(_camera(node, name), number=1) for name in _second_names(node)]
+    values['cameras'], values['second_cameras'] = _numbered(cameras, seconds)
     options = {own.name: values.pop(own.name) for own in registry.option_fields()}
     values['model'] = Model.of(values['model'], values.pop('weights'), options)
     options = {own.name: values.pop(own.name) for own in fields_of(*OPTIONS)}
@@ -193,6 +198,19 @@ def read(node: Node) -> Config:
     if config.load_on_start and not config.map_path:
         raise InputError('load_on_start is true but map_path is empty: name the folder of the map')
     return config
+
+
+def _numbered(cameras: list[CameraConfig], seconds: list[CameraConfig]
+              ) -> tuple[tuple[CameraConfig, ...], tuple[CameraConfig, ...]]:
+    """Count cameras that have one calibration file, in their order, each first one's second."""
+    partners = {c.stereo: c.name for c in cameras if c.stereo}
+    order = sorted((*cameras, *seconds), key=lambda c: next(
+        i for i, first in enumerate(cameras) if first.name == partners.get(c.name, c.name)))
+    files = [c.calibration for c in order]
+    numbers = {c.name: max(c.number, files[:i].count(c.calibration))
+               for i, c in enumerate(order)}
+    return (tuple(replace(c, number=numbers[c.name]) for c in cameras),
+            tuple(replace(c, number=numbers[c.name]) for c in seconds))
 
 
 def changed(config: Config, parameters: list[RosParameter]) -> Config:

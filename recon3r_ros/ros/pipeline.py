@@ -1,20 +1,20 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From a received image to an update of the map; all in the worker's thread."""
+"""From received images of an instant to an update of the map; all in the worker's thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 import time
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.errors import InputError
+from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.ros.event_log import EventLog
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.imu import gyroscope_status, ImuInput
-from recon3r_ros.ros.inputs import Arrival, CameraInput
+from recon3r_ros.ros.inputs import Arrival, CameraInput, Instant
 from recon3r_ros.ros.load_shedding import LoadShedding
 from recon3r_ros.ros.outputs import Outputs
 from recon3r_ros.ros.parameters import Config
@@ -36,13 +36,13 @@ class Pipeline:
     Decodes images and feeds them to a system, whose results are published.
 
     :param executor: of local mapping
-    :param rigs: stereo rigs by their first cameras
+    :param rigs: whose instants come
     :param info: called with a log line
     :param warn: called with a warning of one line
     """
 
     def __init__(self, config: Config, executor: SubprocessExecutor, outputs: Outputs,
-                 tree: TfTree, extrinsics: Extrinsics, rigs: Mapping[str, Rig],
+                 tree: TfTree, extrinsics: Extrinsics, rigs: Sequence[Rig],
                  info: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.config = config
         self.odometry = OdometryBuffer()
@@ -50,7 +50,7 @@ class Pipeline:
         self.statistics = Statistics()
         self._executor = executor
         self._extrinsics = extrinsics
-        self._rigs = rigs
+        self._rigs = {rig.name: rig for rig in rigs}
         self._info = info
         self._log = EventLog(info)
         self.shedding = LoadShedding(self._log_effort)
@@ -95,47 +95,79 @@ class Pipeline:
         """Metres per map unit, where known."""
         return self._driver.metric
 
-    def handle(self, arrival: Arrival) -> None:
+    def handle(self, instant: Instant) -> None:
         """
-        Process one image.
+        Process the images of an instant.
 
-        :raises Recon3rError: where local mapping fails; neither the image nor the map is lost
+        :raises Recon3rError: where local mapping fails; neither images nor the map are lost
         """
-        begin, camera = time.monotonic(), arrival.camera
-        if self.shedding.skips(camera.name) and not arrival.reset:
+        begin = time.monotonic()
+        if self.shedding.skips(instant.source) and not instant.reset:
             return
-        if arrival.reset:
+        if instant.reset:
             self.reset()
             self.odometry.clear()
             self.imu.clear()
             self.statistics.restart_clock()
             self.publication.restart_clock()
+        rig = self._rigs.get(instant.source)
         try:
-            frame = camera.frame(arrival)
-            if frame is None:
+            frames = self._frames(instant, rig)
+            if not frames:
                 return
-            self._meet(camera, frame)
-            rig = self._rigs.get(camera.name)
-            if rig is not None and arrival.partner is not None:
-                frame = rig.completed(frame, arrival.partner, camera)
-            frame = self._with_imu(self._with_odometry(frame))
             self._system.effort = self.shedding.effort_for(
-                begin - arrival.arrival_s, self._period(camera))
+                begin - instant.arrival_s, instant.period_s)
             self.statistics.note('decode', time.monotonic() - begin)
-            self._driver.add(frame)
+            self._add(instant, frames)
             if rig is not None:
-                rig.check(frame, max(self.map.keyframes, default=None))
-        except InputError as error:
-            camera.reject(f'image at {arrival.stamp_ns}: {error}')
-            return
+                rig.check(frames, max(self.map.keyframes, default=None))
         finally:
             self.publication.latched()
             self._warn_of_calibration()
-            self.statistics.published(camera.name, arrival.stamp_ns, arrival.arrival_s)
+            for name, arrival in instant.arrivals.items():
+                self.statistics.published(name, arrival.stamp_ns, arrival.arrival_s)
             end = time.monotonic()
             self.statistics.note('image', end - begin)
-            self.shedding.add(
-                end, end - arrival.arrival_s, self._period(camera), end - begin)
+            self.shedding.add(end, end - instant.arrival_s, instant.period_s, end - begin)
+
+    def _frames(self, instant: Instant, rig: Rig | None) -> list[Frame]:
+        """Decode the images of an instant; return a frame for each camera that is tracked."""
+        decoded = dict(self._decoded(instant.arrivals.values()))
+        frames = list(decoded.values()) if rig is None else rig.assembled(instant, decoded)
+        for name in () if rig is None else rig.relieved():
+            self._system.forget(name)
+        for frame in frames:
+            self._meet(instant.arrivals[frame.camera_name].camera, frame)
+        return [self._with_imu(self._with_odometry(frame)) for frame in frames]
+
+    @staticmethod
+    def _decoded(arrivals: Iterable[Arrival]) -> Iterator[tuple[str, Frame]]:
+        """Yield the frames of usable images, by camera; count the others."""
+        for arrival in arrivals:
+            try:
+                frame = arrival.camera.frame(arrival)
+            except InputError as error:
+                _refuse(arrival, error)
+                continue
+            if frame is not None:
+                yield frame.camera_name, frame
+
+    def _add(self, instant: Instant, frames: Sequence[Frame]) -> None:
+        """
+        Process frames: those on a rig together, each other one by itself.
+
+        :raises Recon3rError: where local mapping fails; all have been processed
+        """
+        mounted = [frame for frame in frames if frame.mount is not None]
+        failure = None
+        for group in filter(None, (mounted, *([f] for f in frames if f.mount is None))):
+            try:
+                for name, error in self._driver.add_instant(group).items():
+                    _refuse(instant.arrivals[name], error)
+            except Recon3rError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def idle(self) -> None:
         """Take over a finished keyframe; publish what is due."""
@@ -178,12 +210,6 @@ class Pipeline:
             self._warn(notice)
         self.calibration_notice = notice
 
-    @staticmethod
-    def _period(camera: CameraInput) -> float:
-        """Seconds between images of a camera; 0 where unknown."""
-        rate = camera.counts().rate
-        return 1 / rate if rate else 0.0
-
     def _log_effort(self, effort: Effort, reason: str) -> None:
         self._info(f'load shedding: {effort} ({reason})')
 
@@ -209,3 +235,7 @@ class Pipeline:
         if T_base_cam is None:
             return frame
         return replace(frame, T_odom_cam=T_odom_base @ T_base_cam)
+
+
+def _refuse(arrival: Arrival, error: InputError) -> None:
+    arrival.camera.reject(f'image at {arrival.stamp_ns}: {error}')

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes a sequence as a camera, or two as a stereo rig, at the recorded rate."""
+"""Publishes a sequence as a camera, or several as a rig, at the recorded rate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 import time
@@ -18,6 +18,7 @@ from rclpy.publisher import Publisher
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.recorded_rigs import RecordedRig
+from recon3r_ros.io.rig_folder import RigFolder
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.ros import conversions, qos
 from recon3r_ros.slam.types import Frame
@@ -61,21 +62,20 @@ class _Topics:
 
 class Player:
     """
-    A camera whose images come from a sequence, or a stereo rig.
+    A camera whose images come from a sequence, or a rig of several.
 
     :param node: that publishes
-    :param camera: namespace of the topics
-    :param second: that of a second camera; '' where there is none
+    :param cameras: namespaces of the topics
     :param original_stamps: publish the sequence's stamps, also as /clock; else the present time
     """
 
-    def __init__(self, node: Node, camera: str = 'camera', original_stamps: bool = False,
-                 second: str = '') -> None:
+    def __init__(self, node: Node, cameras: Collection[str] = ('camera',),
+                 original_stamps: bool = False) -> None:
         self._node = node
-        self._cameras = [_Topics(node, name) for name in (camera, second) if name]
+        self._cameras = [_Topics(node, name) for name in cameras]
         self._images, self._infos = self._cameras[0].images, self._cameras[0].infos
-        self._static = None if not second or TFMessage is None else node.create_publisher(
-            TFMessage, '/tf_static', qos.LATCHED)
+        self._static = None if len(cameras) < 2 or TFMessage is None else (
+            node.create_publisher(TFMessage, '/tf_static', qos.LATCHED))
         self._clock: Publisher | None = None
         if original_stamps:
             self._clock = node.create_publisher(Clock, '/clock', qos.RELIABLE)
@@ -117,21 +117,22 @@ class Player:
         """
         return self._play(((0, frame) for frame in sequence), rate)
 
-    def play_rig(self, rig: RecordedRig, rate: float = 1.0) -> Played:
+    def play_rig(self, rig: RecordedRig | RigFolder, rate: float = 1.0) -> Played:
         """
-        Publish all images of a stereo rig once, and its extrinsics on /tf_static.
+        Publish all images of a rig once, and its extrinsics on /tf_static.
 
         :param rate: how many times as fast as they were taken
         """
         if self._static is not None:
             self._static.publish(TFMessage(transforms=[conversions.transform_message(
-                rig.T_first_second, self._cameras[0].frame_id, self._cameras[1].frame_id,
-                self._node.get_clock().now().nanoseconds)]))
-        return self._play(rig.in_order(), rate, rig.T_first_second)
+                T, self._cameras[0].frame_id, camera.frame_id,
+                self._node.get_clock().now().nanoseconds)
+                for T, camera in zip(rig.T_first_cam[1:], self._cameras[1:])]))
+        return self._play(rig.in_order(), rate, rig.T_first_cam)
 
     def _play(self, frames: Iterable[tuple[int, Frame]], rate: float,
-              T_first_second: NDArray[np.float64] | None = None) -> Played:
-        """Publish frames of the first or second camera in the order of their stamps."""
+              T_first_cam: tuple[NDArray[np.float64], ...] = ()) -> Played:
+        """Publish frames, with the numbers of their cameras, in the order of their stamps."""
         begin, begin_ns = time.monotonic(), time.time_ns()
         count, first_ns, offset_ns, begun = 0, 0, 0, False
         for number, frame in frames:
@@ -143,7 +144,7 @@ class Player:
             elapsed_ns = round((frame.stamp_ns - first_ns) / rate)
             self._pause(begin + elapsed_ns / NS_PER_S - time.monotonic())
             self._publish(self._cameras[number], frame, frame.stamp_ns if self._clock is not None
-                          else begin_ns + elapsed_ns, T_first_second if number else None)
+                          else begin_ns + elapsed_ns, T_first_cam[number] if number else None)
             count += number == 0
         seconds = time.monotonic() - begin
         self._pause(SETTLING_S)
@@ -176,10 +177,10 @@ def _along_x(T: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @contextmanager
-def player(camera: str, original_stamps: bool, second: str = '') -> Iterator[Player]:
+def player(cameras: Collection[str], original_stamps: bool) -> Iterator[Player]:
     """Make a player with a node of its own, between rclpy's init and shutdown."""
     node = rclpy.create_node('recon3r_player')
     try:
-        yield Player(node, camera, original_stamps, second)
+        yield Player(node, cameras, original_stamps)
     finally:
         node.destroy_node()

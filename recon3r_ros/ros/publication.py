@@ -296,7 +296,9 @@ class Publication:
             self._say(unplaced(self._names, camera))
             return
         T_map_cam = self._in_metres(self._system.pose_of(tracked))
-        T_cam_body = np.eye(4) if T_base_cam is None else se3.inverse(T_base_cam)
+        body, T_body_cam = (self._extrinsics.body(camera) if T_base_cam is None
+                            else (self._names.base, T_base_cam))
+        T_cam_body = se3.inverse(T_body_cam)
         T_map_body = T_map_cam @ T_cam_body
         covariance = conversions.pose_covariance(
             tracked.covariance, T_map_cam, T_cam_body, self._gate.metres,
@@ -304,7 +306,7 @@ class Publication:
         # TF first: a subscriber of the pose may look its transform up at once
         self._say(self._frames.send(camera, tracked.stamp_ns, T_map_cam, metric is not None))
         self._outputs.pose(PosedImage(
-            tracked.stamp_ns, frame_id, self._names.base or frame_id, T_map_body, covariance,
+            tracked.stamp_ns, frame_id, body, T_map_body, covariance,
             self._velocity(tracked, T_map_body)))
 
     def _say(self, problem: str) -> None:

@@ -1,187 +1,247 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A stereo rig of the node: pairs its images, knows its extrinsics, checks them."""
+"""
+A rig of the node: bundles the images of its cameras by their stamps, and poses them on the rig.
+
+All cameras are on one rig; without it, each stereo pair is a rig of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 import time
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.errors import InputError
 from recon3r_ros.io.stamps import NS_PER_S
-from recon3r_ros.ros.inputs import Arrival, CameraInput
-from recon3r_ros.ros.parameters import CameraConfig
-from recon3r_ros.ros.rig_extrinsics import RigExtrinsics
-from recon3r_ros.slam.bundles import Bundle, Bundler
-from recon3r_ros.slam.extrinsics_check import ExtrinsicsCheck, ExtrinsicsState
-from recon3r_ros.slam.types import Frame, StereoView
+from recon3r_ros.ros.extrinsics import Extrinsics
+from recon3r_ros.ros.inputs import Arrival, CameraInput, Instant
+from recon3r_ros.ros.mounts import Mounts
+from recon3r_ros.ros.parameters import CameraConfig, Config
+from recon3r_ros.ros.stereo_pair import PairHealth, StereoPair
+from recon3r_ros.slam.bundles import Bundle, BundleCounts, Bundler, Offset
+from recon3r_ros.slam.types import Frame, RigMount
 
-#: Pairs that are checked before there is a keyframe, and seconds between them
-_EARLY_CHECKS, _EARLY_PERIOD_S = 5, 1.0
+Array = NDArray[np.float64]
+
+#: Name of the rig of all cameras
+RIG = 'rig'
 
 
 @dataclass(frozen=True)
 class RigHealth:
     """
-    State of a stereo rig.
+    State of a rig of several cameras.
 
-    :param name: of the first camera
-    :param second: of the second one
-    :param pairs: images that have been paired
-    :param without_partner: images of the first camera that went on alone
-    :param left_over: images of the second camera without one of the first
-    :param offset_ms: constant offset of the second camera's stamps; None where there is none
-    :param source: of the extrinsics; '' where they are unknown
-    :param baseline_m: distance of the cameras; None where unknown
-    :param error_px: median epipolar error; None where not measured
+    :param cameras: names
+    :param complete: instants with an image of every camera
+    :param missing: instants without an image of a camera, by its name
+    :param offsets_ms: constant offsets of stamps from those of the first camera, by camera
+    :param source: of the poses on the rig; '' where they are unknown
+    :param unplaced: cameras that have sent images and whose pose on the rig is unknown
     :param notice: what is wrong and the remedy; '' where nothing is
     """
 
-    name: str
-    second: str
-    pairs: int
-    without_partner: int
-    left_over: int
-    offset_ms: float | None
+    cameras: tuple[str, ...]
+    complete: int
+    missing: Mapping[str, int]
+    offsets_ms: Mapping[str, float]
     source: str
-    baseline_m: float | None
-    error_px: float | None
+    unplaced: tuple[str, ...]
     notice: str
 
 
 class Rig:
     """
-    Owner of the pairs and the extrinsics of one stereo rig.
+    Owner of the bundles of several cameras, and of their poses on the rig.
 
-    Images are added in the executor's thread, frames are completed in the worker's.
+    Images are added in the executor's thread, frames are assembled in the worker's.
 
-    :param first: what the parameters say of the first camera
-    :param second: and of the second
-    :param tolerance_s: greatest difference of stamps of a pair
-    :param queue: takes images of the first camera, with their partners where they have one
-    :param extrinsics: of the two
-    :param warn: called with a warning of one line
+    :param name: of the rig
+    :param tracked: names of the cameras that are tracked
+    :param pairs: stereo pairs whose first cameras those are
+    :param configs: what the parameters say of all cameras
+    :param tolerance_s: greatest difference of stamps at an instant
+    :param mounts: poses of the tracked cameras on the rig; None where it is a stereo pair alone
+    :param extrinsics: learn where a second camera is that stands in for the first
+    :param queue: takes instants
     """
 
-    def __init__(self, first: CameraConfig, second: CameraConfig, tolerance_s: float,
-                 queue: Callable[[Arrival], None], extrinsics: RigExtrinsics,
-                 warn: Callable[[str], None]) -> None:
-        self.name, self.second = first.name, second.name
-        self._queue = queue
+    def __init__(self, name: str, tracked: Sequence[str], pairs: Sequence[StereoPair],
+                 configs: Sequence[CameraConfig], tolerance_s: float, mounts: Mounts | None,
+                 extrinsics: Extrinsics, queue: Callable[[Instant], None]) -> None:
+        self.name = name
+        self._tracked = tuple(tracked)
+        self._pairs = tuple(pairs)
+        self._mounts = mounts
         self._extrinsics = extrinsics
-        self._warn = warn
-        self._tolerance_s = tolerance_s
+        self._queue = queue
+        self._tolerance_ns = round(tolerance_s * NS_PER_S)
         self._lock = Lock()
+        offsets_ns = {c.name: round(c.time_offset * NS_PER_S) for c in configs}
+        self.cameras = (*self._tracked, *(pair.second for pair in self._pairs))
         self._bundler: Bundler[Arrival] = Bundler(
-            (first.name, second.name), round(tolerance_s * NS_PER_S), corrections_ns={
-                c.name: round(c.time_offset * NS_PER_S) for c in (first, second)})
-        self._check: ExtrinsicsCheck | None = None
-        self._checked: int | None = None
-        self._early = 0
-        self._early_at_s = 0.0
-        self._problem = ''
+            self.cameras, self._tolerance_ns,
+            corrections_ns={name: offsets_ns[name] for name in self.cameras})
+        self._inputs: dict[str, CameraInput] = {}
+        self._unplaced: tuple[str, ...] = ()
+        self._relieved: list[str] = []
 
     def on_arrival(self, arrival: Arrival) -> None:
-        """Take an image of either camera; pass on what is complete or need not wait."""
+        """Take an image of a camera; pass on what is complete or need not wait."""
         with self._lock:
             released = self._bundler.add(arrival.camera.name, arrival.stamp_ns, arrival,
                                          round(arrival.arrival_s * NS_PER_S))
-        self._pass_on(released)
+            instants = [self._instant(bundle) for bundle in released]
+        self._pass_on(instants)
 
     def poll(self) -> None:
         """Pass on what has waited for too long; to be called now and then."""
         with self._lock:
-            released = self._bundler.poll(time.monotonic_ns())
-        self._pass_on(released)
+            instants = [self._instant(bundle)
+                        for bundle in self._bundler.poll(time.monotonic_ns())]
+        self._pass_on(instants)
 
-    def _pass_on(self, released: list[Bundle[Arrival]]) -> None:
-        for bundle in released:
-            first = bundle.items.get(self.name)
-            if first is not None:
-                self._queue(replace(first, partner=bundle.items.get(self.second)))
+    def _instant(self, bundle: Bundle[Arrival]) -> Instant:
+        """Return what is used of a bundle: no second camera alone, unless its first is absent."""
+        unused = set()
+        for pair in self._pairs:
+            pair.count(bundle.items.keys())
+            if pair.name not in bundle.items and not self._bundler.is_absent(pair.name):
+                unused.add(pair.second)
+        return Instant(self.name, bundle.stamp_ns, {
+            name: bundle.items[name] for name in self.cameras
+            if name in bundle.items and name not in unused})
 
-    def completed(self, frame: Frame, partner: Arrival, camera: CameraInput) -> Frame:
+    def _pass_on(self, instants: Sequence[Instant]) -> None:
+        for instant in instants:
+            if instant.arrivals:
+                self._queue(instant)
+
+    def assembled(self, instant: Instant, frames: Mapping[str, Frame]) -> list[Frame]:
         """
-        Return a frame with what the second camera saw, as far as that can be used.
+        Join the images of stereo pairs, and give the cameras their mounts.
 
-        :param camera: the first one, whose intrinsics and frame are known
+        :param frames: those of the instant that can be used, by camera
+        :return: a frame for each camera that is tracked
         """
-        if frame.camera is None:
-            return self._without(frame, f'{self.name} has no intrinsics')
-        try:
-            seen = partner.camera.frame(partner)
-        except InputError as error:
-            partner.camera.reject(f'image at {partner.stamp_ns}: {error}')
-            return frame
-        if seen is None or seen.camera is None:
-            return self._without(frame, f'{self.second} has no intrinsics: publish '
-                                 f'{self.second}/camera_info, or set {self.second}.calibration')
-        T_given = self._extrinsics.T_first_second(camera, partner.camera, frame.stamp_ns)
-        if T_given is None:
-            return self._without(frame, self._extrinsics.remedy)
-        self._problem = ''
-        return replace(frame, stereo=StereoView(
-            seen.image, seen.camera, self._in_use(T_given), self.second))
+        found = {name: frames[name] for name in self._tracked if name in frames}
+        standing: dict[str, tuple[str, Array]] = {}
+        for pair in self._pairs:
+            first, second = self._inputs[pair.name], self._inputs[pair.second]
+            seen = frames.get(pair.second)
+            if pair.name in found:
+                self._relieve(pair)
+                if seen is not None:
+                    found[pair.name] = pair.joined(found[pair.name], seen, first, second)
+            elif seen is not None and pair.name not in instant.arrivals:
+                T_first_second = pair.stand_in(seen, first, second)
+                if T_first_second is not None:
+                    self._extrinsics.attach(pair.second, pair.name, T_first_second)
+                    standing[pair.second] = pair.name, T_first_second
+                    found[pair.second] = seen
+        return self._mounted(instant, found, standing)
 
-    def _without(self, frame: Frame, problem: str) -> Frame:
-        if problem != self._problem:
-            self._problem = problem
-            self._warn(f'images are used without depth of the pair: {problem}')
-        return frame
+    def _relieve(self, pair: StereoPair) -> None:
+        """Note that the first camera of a pair is back."""
+        if pair.stands_in:
+            pair.stands_in = False
+            self._relieved.append(pair.second)
 
-    def _in_use(self, T_given: NDArray[np.float64]) -> NDArray[np.float64]:
-        check = self._check
-        if check is None or not np.allclose(check.given, T_given, atol=1e-6):
-            self._check = check = ExtrinsicsCheck(T_given, self.second)
-            self._checked, self._early = None, 0
-        return check.state.T_cam_other
+    def relieved(self) -> list[str]:
+        """Return the second cameras that stand in no longer, once: they are not tracked."""
+        relieved, self._relieved = self._relieved, []
+        return relieved
 
-    def check(self, frame: Frame, keyframe: int | None) -> None:
+    def _mounted(self, instant: Instant, frames: Mapping[str, Frame],
+                 standing: Mapping[str, tuple[str, Array]]) -> list[Frame]:
         """
-        Check the extrinsics by a frame's pair, once for each keyframe.
+        Give frames their mounts, where these are known.
 
-        :param keyframe: id of the newest one; None before the first, when a few pairs are checked
+        :param standing: for each second camera among them the first one, and its pose there
         """
-        check = self._check
-        if frame.stereo is None or frame.camera is None or check is None:
-            return
-        now = time.monotonic()
-        if keyframe is None:
-            if self._early >= _EARLY_CHECKS or now < self._early_at_s:
-                return
-            self._early, self._early_at_s = self._early + 1, now + _EARLY_PERIOD_S
-        elif keyframe == self._checked:
-            return
-        self._checked = keyframe
-        before = check.state
-        after = check.add(frame.image, frame.camera, frame.stereo)
-        if after.notice and (not before.notice or after.refined != before.refined):
-            self._warn(after.notice)
+        if self._mounts is None:
+            return list(frames.values())
+        ids = {name: self._inputs[name].frame_id for name in self._tracked}
+        placed = self._mounts.known({name: frame for name, frame in ids.items() if frame})
+        for second, (first, T_first_second) in standing.items():
+            if first in placed:
+                placed[second] = placed[first] @ T_first_second
+        self._unplaced = tuple(n for n, frame in ids.items() if frame and n not in placed)
+        return [replace(frame, mount=RigMount(placed[name], instant.stamp_ns))
+                if name in placed else frame for name, frame in frames.items()]
 
-    def health(self) -> RigHealth:
-        """Return the state, for diagnostics."""
-        with self._lock:
-            counts = self._bundler.counts
-        check = self._check
-        state = None if check is None else check.state
-        offset = counts.offsets.get(self.second)
-        notice = self._problem
-        if offset is not None and (
-                offset.contradictory or abs(offset.nearest_ns) > self._tolerance_s * NS_PER_S):
-            notice = (f'stamps of {self.second} are {offset.ns / 1e6:+.1f} ms off those of '
-                      f'{self.name}, constantly: not paired; if they are taken at the same '
-                      f'instant, set {self.second}.time_offset: {-offset.ns / 1e9:.4f}')
+    def check(self, frames: Sequence[Frame], keyframe: int | None) -> None:
+        """
+        Check the extrinsics of stereo pairs.
+
+        :param keyframe: id of the newest one; None before the first
+        """
+        by_name = {frame.camera_name: frame for frame in frames}
+        for pair in self._pairs:
+            if pair.name in by_name:
+                pair.check(by_name[pair.name], keyframe)
+
+    def connect(self, inputs: Sequence[CameraInput]) -> None:
+        """Take over the inputs of the cameras, before the first image."""
+        self._inputs = {camera.name: camera for camera in inputs}
+
+    def pair_healths(self) -> list[PairHealth]:
+        """Return the states of its stereo pairs, for diagnostics."""
+        offsets = self._counts().offsets
+        found = []
+        for pair in self._pairs:
+            to_first = offsets.get(pair.name)
+            offset = offsets.get(pair.second)
+            ms = None if offset is None else offset.ns / 1e6
+            if ms is not None and pair.name != self.cameras[0]:
+                ms = None if to_first is None else ms - to_first.ns / 1e6
+            found.append(pair.health(ms, self._offset_notice(pair.second, offset)))
+        return found
+
+    def health(self) -> RigHealth | None:
+        """Return the state, for diagnostics; None of a stereo pair alone."""
+        if self._mounts is None:
+            return None
+        counts = self._counts()
+        notices = [self._offset_notice(name, counts.offsets.get(name)) for name in self.cameras]
+        notices += [self._mounts.remedy(name) for name in self._unplaced]
         return RigHealth(
-            self.name, self.second, counts.complete, counts.without[self.second],
-            counts.without[self.name], None if offset is None else offset.ns / 1e6,
-            self._extrinsics.source if state is None or not state.refined else 'refined',
-            None if state is None else float(np.linalg.norm(state.T_cam_other[:3, 3])),
-            _error(state), notice or ('' if state is None else state.notice))
+            self.cameras, counts.complete, counts.without,
+            {name: offset.ns / 1e6 for name, offset in counts.offsets.items()},
+            self._mounts.source_name, self._unplaced, next(filter(None, notices), ''))
+
+    def _counts(self) -> BundleCounts:
+        with self._lock:
+            return self._bundler.counts
+
+    def _offset_notice(self, camera: str, offset: Offset | None) -> str:
+        """Say that a camera's stamps are off by too much; '' where they are not."""
+        if offset is None or not (
+                offset.contradictory or abs(offset.nearest_ns) > self._tolerance_ns):
+            return ''
+        return (f'stamps of {camera} are {offset.ns / 1e6:+.1f} ms off those of '
+                f'{self.cameras[0]}, constantly: not paired; if they are taken at the same '
+                f'instant, set {camera}.time_offset: {-offset.ns / 1e9:.4f}')
 
 
-def _error(state: ExtrinsicsState | None) -> float | None:
-    return None if state is None else state.refined_error_px
+def make_rigs(config: Config, pairs: Sequence[StereoPair],
+              fixed_root: Callable[[str], tuple[str, Array]], extrinsics: Extrinsics,
+              queue: Callable[[Instant], None]) -> list[Rig]:
+    """
+    Make the rigs: one of all cameras, or one of each stereo pair.
+
+    :param pairs: of all stereo cameras
+    :param fixed_root: see `Mounts`
+    :raises InputError: for a calibration file that cannot be used
+    """
+    def rig(name: str, tracked: Sequence[CameraConfig], mounts: Mounts | None) -> Rig:
+        names = [c.name for c in tracked]
+        return Rig(name, names, [p for p in pairs if p.name in names], config.all_cameras,
+                   config.stereo_tolerance, mounts, extrinsics, queue)
+
+    if config.rig and len(config.cameras) > 1:
+        return [rig(RIG, config.cameras, Mounts(config.cameras, fixed_root))]
+    return [rig(c.name, [c], None) for c in config.cameras if c.stereo]

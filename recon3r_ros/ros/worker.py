@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One thread, fed by bounded queues: a full queue drops its oldest item and counts it."""
+"""One thread, fed by bounded queues: a full queue drops its oldest item."""
 
 from __future__ import annotations
 
@@ -44,7 +44,6 @@ class Worker(Generic[T]):
         self._period = period
         self._queues: dict[str, deque[_Queued[T]]] = {}
         self._orders: deque[Callable[[], None]] = deque()
-        self._dropped: dict[str, int] = {}
         self._changed = Condition()
         self._count = 0
         self._woken = False
@@ -52,21 +51,22 @@ class Worker(Generic[T]):
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, queue: str, item: T, size: int | None = None) -> None:
+    def put(self, queue: str, item: T, size: int | None = None) -> T | None:
         """
         Queue an item; a full queue drops its oldest one.
 
         :param queue: its name: items of different queues do not displace each other
         :param size: items that wait in this queue at most; that of all queues where None
+        :return: the item that is dropped for it, or None
         """
         with self._changed:
             waiting = self._queues.setdefault(queue, deque())
-            if len(waiting) >= (size or self._size):
-                waiting.popleft()
-                self._dropped[queue] = self._dropped.get(queue, 0) + 1
+            full = len(waiting) >= (size or self._size)
+            dropped = waiting.popleft().item if full else None
             waiting.append(_Queued(self._count, item))
             self._count += 1
             self._changed.notify()
+        return dropped
 
     def do(self, order: Callable[[], None]) -> None:
         """Run a function before the items that wait; it is never dropped."""
@@ -84,11 +84,6 @@ class Worker(Generic[T]):
         """Forget the items that wait."""
         with self._changed:
             self._queues.clear()
-
-    def dropped(self, queue: str) -> int:
-        """Count the items that were dropped from a queue so far."""
-        with self._changed:
-            return self._dropped.get(queue, 0)
 
     def waiting(self, queue: str) -> int:
         """Count the items that wait in a queue."""

@@ -145,6 +145,10 @@ class Bundler(Generic[T]):
         """Counts so far."""
         return BundleCounts(self._complete, dict(self._without), dict(self._offsets))
 
+    def is_absent(self, camera: str) -> bool:
+        """Tell whether a camera has stayed away several times, and is not waited for."""
+        return self._seen[camera].missing >= ABSENT_AFTER
+
     def add(self, camera: str, stamp_ns: int, item: T, arrival_ns: int) -> list[Bundle[T]]:
         """
         Add an image.
@@ -249,7 +253,7 @@ class Bundler(Generic[T]):
     def _may_come(self, camera: str, stamp_ns: int) -> bool:
         """Tell whether an image of a camera for this stamp is to be expected."""
         seen = self._seen[camera]
-        if seen.missing >= ABSENT_AFTER:
+        if self.is_absent(camera):
             return False
         if not seen.stamps_ns:
             return True

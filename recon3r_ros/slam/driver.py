@@ -68,26 +68,26 @@ class Driver:
         :raises InputError: for an image that cannot be used
         :raises Recon3rError: where local mapping failed; the image was processed nevertheless
         """
-        self.add_instant((frame,))
+        for error in self.add_instant((frame,)).values():
+            raise error
 
-    def add_instant(self, frames: Sequence[Frame]) -> None:
+    def add_instant(self, frames: Sequence[Frame]) -> dict[str, InputError]:
         """
         Process the frames of one instant of a rig, or a single one.
 
-        :raises InputError: for the first image that cannot be used; the others are processed
+        :return: why images cannot be used, by camera; the others are processed
         :raises Recon3rError: where local mapping failed; the images were processed nevertheless
         """
-        usable, refused = [], None
+        usable, refused = [], {}
         for frame in frames:
             try:
                 self._check(frame)
                 usable.append(frame)
             except InputError as error:
-                refused = refused or error
+                refused[frame.camera_name] = error
         if usable:
             self._add(usable)
-        if refused is not None:
-            raise refused
+        return refused
 
     def _add(self, frames: Sequence[Frame]) -> None:
         # A failure of local mapping must not lose these images

@@ -9,6 +9,7 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.diagnostics import CameraHealth, diagnostic_array, Health
+from recon3r_ros.ros.rigs import RigHealth
 from recon3r_ros.slam.types import MetricScale, TrackingState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -161,6 +162,24 @@ def test_what_was_lost_long_ago_is_forgiven():
     assert level({'received': 300, 'dropped': 80}) == OK
     assert level({'received': 300, 'dropped': 69}) == WARN
     assert level({'name': 'another', 'received': 300, 'dropped': 80}) == WARN
+
+
+def test_a_rig_names_the_camera_that_is_missing():
+    rig = RigHealth(('front', 'back'), 50, {'front': 0, 'back': 4}, {'back': 0.3}, 'TF', (), '')
+
+    def status(now, then=None):
+        then = None if then is None else replace(HEALTH, rigs=(then,))
+        return diagnostic_array(replace(HEALTH, rigs=(now,)), TIMEOUT_S, STAMP_NS, then).status[-1]
+
+    found = status(rig, replace(rig, complete=40, missing={'front': 0, 'back': 3}))
+    assert (found.name, found.level) == ('recon3r: rig front', OK)
+    assert values(found)['instants without back'] == '4'
+    assert values(found)['offset of stamps of back'] == '+0.3 ms'
+    found = status(replace(rig, missing={'front': 0, 'back': 24}), rig)
+    assert found.level == WARN and 'back is missing in 20' in found.message
+    found = status(replace(rig, source='', unplaced=('back',), notice='the pose of back'))
+    assert found.level == WARN and found.message == 'the pose of back'
+    assert values(found)['extrinsics'] == 'unknown'
 
 
 def test_before_the_first_image():

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from recon3r_ros.errors import Recon3rError
+from recon3r_ros.geometry import se3
 from recon3r_ros.io.bag import open_bag
 from recon3r_ros.io.image_folder import open_image_folder
 from recon3r_ros.io.packs import write_pack
@@ -24,6 +25,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
 import torch
 
 
@@ -196,3 +198,32 @@ def test_a_stereo_rig_is_played(ros_node, spawn, tmp_path):
         assert [conversions.image_from_message(m).tolist() for m in side.wait(3)] == own.tolist()
     assert stamps(sides[0]) == stamps(sides[1]) == stamps(infos)
     assert infos.messages[0].p[3] == pytest.approx(-30.0 * 0.2)
+
+
+def test_a_rig_of_several_cameras_is_played(ros_node, spawn, tmp_path):
+    """Its images, intrinsics and poses are what another process needs to pose them together."""
+    camera = {'width': 64, 'height': 48, 'fx': 50.0, 'fy': 50.0, 'cx': 31.5, 'cy': 23.5}
+    T_front_back = se3.from_rt(se3.so3_exp([0.0, np.pi, 0.0]), [0.0, 0.1, -0.3])
+    for number, name in enumerate(('front', 'back')):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            cv2.imwrite(str(tmp_path / name / f'{i}.png'),
+                        np.full((48, 64), 50 * i + number, np.uint8))
+    (tmp_path / 'rig.json').write_text(json.dumps(
+        {'front': camera, 'back': camera, 'T_front_back': T_front_back.tolist()}))
+    fronts = Collector(ros_node, Image, '/front/image_raw', qos.POSES)
+    backs = Collector(ros_node, Image, '/back/image_raw', qos.POSES)
+    infos = Collector(ros_node, CameraInfo, '/back/camera_info', qos.POSES)
+    static = Collector(ros_node, TFMessage, '/tf_static', qos.LATCHED)
+    child = spawn('recon3r', 'play', str(tmp_path), '--fps', '10')
+    assert child.wait(60) == 0, child.output
+    assert [m.data[0] for m in fronts.wait(4)] == [0, 50, 100, 150]
+    assert [m.data[0] for m in backs.wait(4)] == [1, 51, 101, 151]
+    assert stamps(fronts) == stamps(backs) and infos.messages[0].k[0] == 50
+    (transform,), = [m.transforms for m in static.messages]
+    assert (transform.header.frame_id, transform.child_frame_id) == (
+        'front_optical_frame', 'back_optical_frame')
+    np.testing.assert_allclose(conversions.matrix_from_transform(transform.transform),
+                               T_front_back, atol=1e-9)
+    refused = spawn('recon3r', 'play', str(tmp_path), '--camera', 'middle')
+    assert refused.wait(60) == 2 and 'front, back' in refused.stderr

@@ -99,16 +99,15 @@ def gated() -> tuple[Callable[[int], None], Event, Event, list[int]]:
     return handle, gate, busy, done
 
 
-def test_newest_wins_and_drops_are_counted():
+def test_newest_wins_and_what_is_dropped_is_returned():
     handle, gate, busy, done = gated()
     worker: Worker[int] = Worker('test', handle, 2, pytest.fail)
     worker.put('a', 0)
     assert busy.wait(20)
-    for item in range(1, 10):
-        worker.put('a', item)
-    worker.put('b', 100)
+    dropped = [worker.put('a', item) for item in range(1, 10)]
+    assert worker.put('b', 100) is None
     assert (worker.waiting('a'), worker.waiting('b')) == (2, 1)
-    assert (worker.dropped('a'), worker.dropped('b')) == (7, 0)
+    assert dropped == [None, None, *range(1, 8)]
     gate.set()
     wait_for(lambda: len(done) == 4, what='all that was left')
     worker.close()

@@ -18,12 +18,13 @@ import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions, qos
 from recon3r_ros.ros.intrinsics import Rectification
-from recon3r_ros.ros.rig_extrinsics import of_camera_info
+from recon3r_ros.ros.pair_extrinsics import of_camera_info
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from ros_helpers import wait_for
 from sensor_msgs.msg import CameraInfo, Image
-from simulated import still_scene
+from simulated import render, still_scene
 from test_node import NODE
+from tf2_msgs.msg import TFMessage
 
 BASELINE = 0.11
 
@@ -42,6 +43,11 @@ def second_image(index: int) -> np.ndarray:
     return second_scene().render(index).image
 
 
+def true_pose(count: int) -> np.ndarray:
+    """Pose (4, 4) of the first camera at an image of the walk, metres."""
+    return render(still_scene(SCENE, FRAMES), walk_index(count)).T_world_cam
+
+
 class LiveRig(LiveCamera):
     """Publishes the walk of a stereo rig; `each` and `shift_ns` disturb the second camera."""
 
@@ -50,17 +56,29 @@ class LiveRig(LiveCamera):
         self.rights = node.create_publisher(Image, '/right/image_raw', qos.POSES)
         self.right_infos = node.create_publisher(CameraInfo, '/right/camera_info', qos.POSES)
         self.each, self.shift_ns = 1, 0
+        self.baseline_in_info = True
 
     def send(self, message: Image, info: bool = True) -> int:
         stamp_ns = super().send(message, info)
         if self.each and self.count % self.each == 0:
             right_ns = stamp_ns + self.shift_ns
             right = conversions.camera_info_message(self.camera, right_ns, f'right_{FRAME_ID}')
-            right.p[3] = -self.camera.fx * BASELINE
+            right.p[3] = -self.camera.fx * BASELINE * self.baseline_in_info
             self.right_infos.publish(right)
             self.rights.publish(conversions.image_message(
                 second_image(walk_index(self.count - 1)), right_ns, f'right_{FRAME_ID}'))
         return stamp_ns
+
+    def send_second(self) -> int:
+        """Publish an image of the second camera alone; return its stamp."""
+        index = walk_index(self.count)
+        self.count += 1
+        self.stamp_ns += 50_000_000
+        self.right_infos.publish(conversions.camera_info_message(
+            self.camera, self.stamp_ns, f'right_{FRAME_ID}'))
+        self.rights.publish(conversions.image_message(
+            second_image(index), self.stamp_ns, f'right_{FRAME_ID}'))
+        return self.stamp_ns
 
     def pairs(self) -> int:
         """Return how many pairs have been formed by the next diagnostic."""
@@ -123,6 +141,58 @@ def test_a_rig_with_faults(rig):
     rig.paced(10)
     assert rig.pairs() == during
     rig.assert_tracks()
+
+
+def test_the_second_camera_stands_in_for_the_first(ros_node, spawn):
+    """Its extrinsics are on TF; published is the pose of the first one all the time."""
+    spawn(*NODE, '-p', "cameras:=['left']", '-p', 'left.stereo:=right',
+          '-p', 'diagnostics_period:=0.2', '-p', 'left.rectified:=true',
+          '-p', 'right.rectified:=true')
+    rig = LiveRig(ros_node)
+    rig.baseline_in_info = False
+    static = ros_node.create_publisher(TFMessage, '/tf_static', qos.LATCHED)
+    static.publish(TFMessage(transforms=[conversions.transform_message(
+        se3.from_rt(np.eye(3), [BASELINE, 0, 0]), FRAME_ID, f'right_{FRAME_ID}',
+        time.time_ns())]))
+    rig.connect()
+    wait_for(lambda: rig.rights.get_subscription_count() > 0, what='it listens to the second')
+    for index in range(FRAMES):
+        second_image(index)
+    rig.start()
+    rig.paced(20)
+    rig.wait_for_status('stereo left', lambda s: True, 'a diagnostic')
+    assert rig.values('stereo left')['extrinsics'] == 'TF'
+
+    def alone(count: int) -> list[int]:
+        stamps = []
+        for _ in range(count):
+            stamps.append(rig.send_second())
+            time.sleep(0.1)
+        return stamps
+
+    alone(10)
+    stamps = alone(15)
+    status = rig.wait_for_status('stereo left', lambda s: 'in its place' in s.message,
+                                 'the second camera stands in')
+    assert status.level == status.WARN
+    posed = {conversions.stamp_to_ns(m.header.stamp): conversions.matrix_from_pose(m.pose.pose)
+             for m in rig.poses.messages}
+    assert sum(s in posed for s in stamps) >= 0.9 * len(stamps)
+    before = rig.pairs()
+    rig.assert_tracks(10)
+    assert rig.pairs() >= before + 9
+    rig.wait_for_status('stereo left', lambda s: 'in its place' not in s.message,
+                        'the first camera is back')
+    # Poses of both are those of the first camera, in metres: the walk was rendered
+    known = {conversions.stamp_to_ns(m.header.stamp): conversions.matrix_from_pose(m.pose.pose)
+             for m in rig.poses.messages}
+    newest = max(known)
+    count = rig.count - 1
+    steps = {s: count - round((newest - s) / 50_000_000) for s in stamps if s in known}
+    T_map_world = known[newest] @ se3.inverse(true_pose(count))
+    errors = [np.linalg.norm((T_map_world @ true_pose(n))[:3, 3] - known[s][:3, 3])
+              for s, n in steps.items()]
+    assert max(errors) < 0.05, errors
 
 
 def test_extrinsics_of_camera_info():

@@ -1,10 +1,10 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Extrinsics of a pair of cameras in calibration files: Kalibr's T_cn_cnm1, EuRoC's T_BS."""
+"""Extrinsics of cameras in calibration files: Kalibr's T_cn_cnm1, EuRoC's T_BS."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,54 @@ def pair_extrinsics(first: str | Path | None, other: str | Path | None) -> Array
         return None
     return se3.inverse(rigid(known['T_BS'], f'{first}: T_BS')) @ rigid(
         values['T_BS'], f'{other}: T_BS')
+
+
+def common_extrinsics(files: Sequence[str | Path | None], numbers_in_file: Sequence[int]
+                      ) -> dict[int, Array]:
+    """
+    Return the poses (4, 4) of several cameras in a common frame, metres, by their positions.
+
+    :param files: a calibration file for each camera, or None
+    :param numbers_in_file: which camera of the file it is
+    :return: of EuRoC, those with T_BS; of Kalibr, those in the file of several cameras that names
+        most of them; none where the files do not have them
+    :raises InputError: where a file cannot be read, or has no rigid motion where one is expected
+    """
+    values = [{} if file is None else _mapping(file) for file in files]
+    in_body = {i: rigid(v['T_BS'], f'{files[i]}: T_BS') for i, v in enumerate(values)
+               if 'T_BS' in v}
+    if in_body:
+        return in_body
+    found: dict[int, Array] = {}
+    for file in dict.fromkeys(f for f in files if f is not None):
+        own = [i for i, other in enumerate(files) if other == file]
+        chain = chained_extrinsics(values[own[0]], str(file))
+        poses = {i: chain[numbers_in_file[i]] for i in own if numbers_in_file[i] in chain}
+        if len(poses) > len(found):
+            found = poses
+    return found
+
+
+def chained_extrinsics(values: Mapping[str, Any], where: str) -> dict[int, Array]:
+    """
+    Return the poses (4, 4) of the cameras of a Kalibr camchain in the frame of cam0, metres.
+
+    :param values: of the file
+    :param where: its name, for errors
+    :return: by number; none where it holds fewer than two cameras, or no T_cn_cnm1
+    :raises InputError: where T_cn_cnm1 is no rigid motion
+    """
+    poses = {0: np.eye(4)}
+    number = 1
+    while isinstance(values.get(f'cam{number}'), Mapping):
+        own = values[f'cam{number}']
+        if 'T_cn_cnm1' not in own:
+            break
+        # It maps points of the camera before to this one
+        T_own_before = rigid(own['T_cn_cnm1'], f'{where}: cam{number}: T_cn_cnm1')
+        poses[number] = poses[number - 1] @ se3.inverse(T_own_before)
+        number += 1
+    return poses if number > 1 else {}
 
 
 def rigid(value: Any, where: str) -> Array:

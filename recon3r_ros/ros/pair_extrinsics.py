@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Extrinsics of a stereo rig from the first source that has them.
+Extrinsics of a stereo pair from the first source that has them.
 
 `<camera>.T_rig_cam`, calibration files, `<camera>.extrinsics` of both cameras, R and P of
 camera_info, TF. Parameters and files are what the user gave for this rig; camera_info belongs to
@@ -26,9 +26,9 @@ Array = NDArray[np.float64]
 _LEAST_BASELINE, _ROUNDING = 1e-3, 1e-3
 
 
-class RigExtrinsics:
+class PairExtrinsics:
     """
-    Pose of the second camera of a rig in the frame of the first.
+    Pose of the second camera of a stereo pair in the frame of the first.
 
     :param first: what the parameters say of the first camera
     :param second: and of the second
