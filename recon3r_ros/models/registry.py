@@ -80,6 +80,15 @@ class Window:
 
 
 @dataclass(frozen=True)
+class VggtOptions(Window):
+    """Options of VGGT."""
+
+    tracks: str = option('none', 'Points that vggt tracks through the views of a window, as '
+                         'matches for bundle adjustment and as evidence of dynamic objects: '
+                         'none, or the keypoints of its views.', choices=('none', 'keypoints'))
+
+
+@dataclass(frozen=True)
 class Published:
     """
     A weights file and where its authors publish it.
@@ -136,7 +145,7 @@ SPECS: tuple[ModelSpec, ...] = (
     ModelSpec('must3r', *_MUST3R, Window, metric=True, published=tuple(
         Published(file, 'https://github.com/naver/must3r', 'non-commercial, see that page')
         for file in ('MUSt3R_512.pth', 'MUSt3R_512_cvpr.pth', 'MUSt3R_224_cvpr.pth'))),
-    ModelSpec('vggt', *_VGGT, Window, published=tuple(
+    ModelSpec('vggt', *_VGGT, VggtOptions, published=tuple(
         Published(file, 'https://huggingface.co/facebook/VGGT-1B', 'CC BY-NC 4.0, non-commercial')
         for file in ('model.pt', 'model.safetensors'))),
 )

@@ -4,7 +4,8 @@
 VGGT as a `WindowPredictor`.
 
 Points are computed from depth and cameras, which its authors find more exact than the point head's
-(VGGT, section 4.3). Known intrinsics replace estimated ones.
+(VGGT, section 4.3). Known intrinsics replace estimated ones. On request, the keypoints of the
+views of a group are tracked through it: matches, and what no motion of the camera explains.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import as_pair, finite, information, on_rays
 from recon3r_ros.models.preprocess import cropped, prepare
-from recon3r_ros.models.registry import Model, Window
+from recon3r_ros.models.registry import Model, VggtOptions
 from recon3r_ros.models.runtime import resolve
-from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.models.track_motion import moving_points
+from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, Tracks, View
 from recon3r_ros.models.window_engine import ViewTokens, WindowEngine
 from recon3r_ros.nets.vggt import PATCH
+from recon3r_ros.nets.vggt_tracks import FORMAT, TrackConfig
 
 #: Valid fields of view, radians; others are treated as unknown
 _MIN_FIELD, _MAX_FIELD = 0.05, 3.0
+#: Least side of an image in which points can be tracked, pixels
+LEAST_SIDE = TrackConfig().least_side
 
 Array = NDArray[np.float64]
 
@@ -69,14 +74,15 @@ class VggtPredictor:
 
     :param engine: runs the network
     :param image_size: width of the training images, pixels
-    :param window: views that it processes jointly
+    :param options: views that it processes jointly, and whether it tracks points
     """
 
     single_view, reweights = True, False
 
-    def __init__(self, engine: WindowEngine, image_size: int, window: Window = Window()) -> None:
+    def __init__(self, engine: WindowEngine, image_size: int,
+                 options: VggtOptions = VggtOptions()) -> None:
         self.engine = engine
-        self.window = window
+        self.window = self._options = options
         self._image_size = image_size
 
     @property
@@ -134,7 +140,7 @@ class VggtPredictor:
         if not group or _differ(views):
             raise ValueError('VGGT takes views of one size, got '
                              f'{[v.image.shape[:2] for v in views]}')
-        output = self.engine.look([v.tokens for v in views], len(group))
+        output = self.engine.look([v.tokens for v in views], len(group), self._queries(group))
         encodings = output.cameras[:len(group)].astype(float)
         poses = [_pose(e) for e in encodings]
         T_first = [None if T is None or poses[0] is None else poses[0] @ se3.inverse(T)
@@ -150,10 +156,22 @@ class VggtPredictor:
             points = own if T is None else se3.transform(T, own.reshape(-1, 3)).reshape(own.shape)
             pointmaps.append(points.astype(np.float32))
             confidences.append(known.astype(np.float32))
-        return Prediction(
+        prediction = Prediction(
             tuple(pointmaps), tuple(confidences), (cameras[0].fx + cameras[0].fy) / 2,
             learned=True, cameras=tuple(cameras),
             T_first_view=tuple(np.eye(4) if T is None else T for T in T_first))
+        if not output.tracks:
+            return prediction
+        prediction = replace(prediction, tracks=tuple(Tracks(*t) for t in output.tracks))
+        return replace(prediction, moving=moving_points([v.keypoints for v in group], prediction))
+
+    def _queries(self, group: tuple[VggtEncoding, ...]) -> list[NDArray[np.float32]]:
+        """Return the points to track of each view of a group; none where nothing is tracked."""
+        small = min(group[0].image.shape[:2]) < LEAST_SIDE
+        if self._options.tracks == 'none' or small or len(group) < 2 or not all(
+                len(v.keypoints) for v in group):
+            return []
+        return [v.keypoints.astype(np.float32) for v in group]
 
 
 def _differ(views: Sequence[VggtEncoding]) -> bool:
@@ -203,6 +221,7 @@ def make(model: Model) -> VggtPredictor:
     """
     model.options.check()
     resolve(model.engine)  # before a large file is read
-    checkpoint = weights.load(model.weights, model.name)
+    tracks = model.options.tracks != 'none'
+    checkpoint = weights.load(model.weights, model.name, [FORMAT] if tracks else ())
     return VggtPredictor(WindowEngine(checkpoint.network, model.engine), checkpoint.image_size,
                          model.options)
