@@ -114,7 +114,8 @@ class WindowEngine:
             found, self.dense_views = self._runner.halving(
                 chosen, self.dense_views, lambda some: self._dense(some, rows, columns))
             tracks = self._tracked(chosen, rows, columns, queries) if queries else ()
-            return WindowOutput(cameras.cpu().numpy(), tuple(found), tracks)
+            encoded, = self._runner.fetched([cameras])
+            return WindowOutput(encoded.numpy(), tuple(found), tracks)
 
     def _fitting(self, views: Sequence[ViewTokens], wanted: int) -> Sequence[Tensor]:
         """Process as many views as fit into memory."""
