@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -79,12 +79,13 @@ class Dust3rPredictor:
 
     def __init__(self, engine: Engine, image_size: int) -> None:
         self.engine = engine
-        self._image_size = image_size
+        #: Brings a view to the network's grid
+        self.prepared = partial(prepare, image_size=image_size, patch=PATCH)
         self._metric = engine.config.head == 'catmlp+dpt'
 
     def encode(self, view: View) -> Dust3rEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
-        view = prepare(view, self._image_size, PATCH)
+        view = self.prepared(view)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return Dust3rEncoding(
             view.camera, view.image, detect_keypoints(

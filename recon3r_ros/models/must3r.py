@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -124,7 +124,8 @@ class Must3rPredictor:
     def __init__(self, engine: MemoryEngine, image_size: int, window: Window = Window()) -> None:
         self.engine = engine
         self.window = window
-        self._image_size = image_size
+        #: Brings a view to the network's grid
+        self.prepared = partial(prepare, image_size=image_size, patch=PATCH)
 
     @property
     def together(self) -> Must3rPredictor:
@@ -133,7 +134,7 @@ class Must3rPredictor:
 
     def encode(self, view: View) -> Must3rEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
-        view = prepare(view, self._image_size, PATCH)
+        view = self.prepared(view)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return Must3rEncoding(
             view.camera, view.image, detect_keypoints(

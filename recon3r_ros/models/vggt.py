@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import tan
 
 import cv2
@@ -83,7 +83,8 @@ class VggtPredictor:
                  options: VggtOptions = VggtOptions()) -> None:
         self.engine = engine
         self.window = self._options = options
-        self._image_size = image_size
+        #: Brings a view to the network's grid
+        self.prepared = partial(_on_grid, image_size=image_size)
 
     @property
     def together(self) -> VggtPredictor:
@@ -92,7 +93,7 @@ class VggtPredictor:
 
     def encode(self, view: View) -> VggtEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
-        view = prepare(_not_portrait(view), self._image_size, PATCH)
+        view = self.prepared(view)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return VggtEncoding(
             view.camera, view.calibrated, view.image,
@@ -184,6 +185,10 @@ def _apart(own: Prediction, other: Prediction) -> Prediction:
     unseen = np.full_like(other.confidences[0], NO_CONFIDENCE)
     return replace(own, pointmaps=own.pointmaps + other.pointmaps,
                    confidences=(*own.confidences, unseen))
+
+
+def _on_grid(view: View, image_size: int) -> View:
+    return prepare(_not_portrait(view), image_size, PATCH)
 
 
 def _not_portrait(view: View) -> View:

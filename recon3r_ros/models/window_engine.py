@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.errors import DeviceMemoryError
 from recon3r_ros.models.preprocess import to_tensor
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner, too_little_memory
@@ -83,6 +84,8 @@ class WindowEngine:
         self.dense_views = DENSE_VIEWS[self.device.type]
         #: Largest number of views of a window; reduced when memory runs out
         self.max_views: int | None = None
+        #: Whether there is memory to track points; once there is not, none are tracked any more
+        self.tracks_fit = True
 
     def encode(self, image: NDArray[np.uint8]) -> ViewTokens:
         """
@@ -104,7 +107,7 @@ class WindowEngine:
         :param wanted: number of first views that get dense outputs; the others are dropped, last
             ones first, when memory runs out
         :param queries: points (N, 2) of each of these, one or more, to be tracked in all of
-            them; none where nothing is tracked
+            them as long as there is memory; none where nothing is tracked
         :raises Recon3rError: where the first views alone do not fit into memory
         """
         rows, columns = views[0].rows, views[0].columns
@@ -113,7 +116,7 @@ class WindowEngine:
             chosen: list[Any] = [[t[n] for t in dense] for n in range(wanted)]
             found, self.dense_views = self._runner.halving(
                 chosen, self.dense_views, lambda some: self._dense(some, rows, columns))
-            tracks = self._tracked(chosen, rows, columns, queries) if queries else ()
+            tracks = self._tracked_if_it_fits(chosen, rows, columns, queries)
             encoded, = self._runner.fetched([cameras])
             return WindowOutput(encoded.numpy(), tuple(found), tracks)
 
@@ -138,6 +141,18 @@ class WindowEngine:
         dense = self._depth(rows, columns, *(torch.stack(t) for t in zip(*views)))
         depth, confidence = self._runner.fetched(dense)
         return list(zip(depth.numpy(), confidence.numpy()))
+
+    def _tracked_if_it_fits(self, views: list[list[Tensor]], rows: int, columns: int,
+                            queries: Sequence[Values]) -> tuple[tuple[Values, Values], ...]:
+        if not queries or not self.tracks_fit:
+            return ()
+        try:
+            return self._tracked(views, rows, columns, queries)
+        except (torch.OutOfMemoryError, DeviceMemoryError):
+            self.tracks_fit = False
+            _log.warning('out of memory: no points are tracked any more')
+        self._runner.free()
+        return ()
 
     def _tracked(self, views: list[list[Tensor]], rows: int, columns: int,
                  queries: Sequence[Values]) -> tuple[tuple[Values, Values], ...]:

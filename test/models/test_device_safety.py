@@ -3,10 +3,10 @@
 """
 Engines on a GPU that is not there, and in lower precision.
 
-Tensors without content, on a CUDA device, go through every engine: operations on tensors of several
-devices are errors, as is what a recorded graph cannot do. Needs no GPU, nor a CUDA build of torch.
-The compiler does not take such tensors: what it is given is traced on the CPU. What all this cannot
-find is listed in docs/limits.md.
+Tensors without content, on a CUDA device, go through every engine: operations on tensors of
+several devices are errors, as is what a recorded graph cannot do. Needs no GPU, nor a CUDA build
+of torch. The compiler does not take such tensors: what it is given is traced on the CPU. What all
+this cannot find is listed in docs/limits.md.
 """
 
 from __future__ import annotations

@@ -182,6 +182,27 @@ def test_keypoints_of_each_view_are_tracked_through_the_group() -> None:
     assert np.allclose(plain.pointmaps[1], prediction.pointmaps[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('part', ['_features', '_track'])
+def test_without_memory_for_tracks_the_rest_goes_on(
+        part: str, caplog: pytest.LogCaptureFixture) -> None:
+    engine = WindowEngine(tracking())
+    predictor = VggtPredictor(engine, 168, VggtOptions(tracks='keypoints'))
+    a, b = (predictor.encode(view) for view in views(2, 168, 140))
+    assert predictor.predict_together((a, b)).tracks is not None
+    calls = []
+
+    def broken(*_: object) -> None:
+        calls.append(1)
+        raise torch.OutOfMemoryError('CUDA out of memory')
+    setattr(engine, part, broken)
+    for _ in range(2):
+        found = predictor.predict_together((a, b))
+        assert found.tracks is None and found.moving is None and len(found.pointmaps) == 2
+    assert len(calls) == 1, 'it does not try again'
+    assert [r.getMessage() for r in caplog.records] == [
+        'out of memory: no points are tracked any more']
+
+
 def test_what_cannot_be_tracked_has_no_tracks() -> None:
     options = VggtOptions(tracks='keypoints')
     small = VggtPredictor(WindowEngine(tracking()), SIZE, options)
@@ -199,7 +220,7 @@ def test_the_track_head_is_loaded_on_request(tmp_path: Path) -> None:
     for tracks, kind in (('none', Vggt), ('keypoints', VggtWithTracks)):
         model = Model('vggt', str(tmp_path / 'model.pt'), EngineConfig('cpu'),
                       VggtOptions(tracks=tracks))
-        assert type(make_predictor(model).engine.network) is kind
+        assert type(make_predictor(model).network.engine.network) is kind
 
 
 def test_it_is_a_window_predictor() -> None:
