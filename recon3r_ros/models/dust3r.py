@@ -15,6 +15,7 @@ from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import weights
 from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.fallback import WithFallback
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.matching import match_reciprocally
 from recon3r_ros.models.place import describe_place
@@ -160,7 +161,7 @@ def _same_place(own: ViewOutput, other: ViewOutput) -> bool:
     return int(agree.sum()) >= MIN_MATCHED * own.confidence.numel() / MATCHING_STRIDE ** 2
 
 
-def make(model: Model) -> Dust3rPredictor:
+def make(model: Model) -> WithFallback:
     """
     Load the network of a model.
 
@@ -168,5 +169,5 @@ def make(model: Model) -> Dust3rPredictor:
     """
     resolve(model.engine)  # before a large file is read
     checkpoint = weights.load(model.weights, model.name)
-    return Dust3rPredictor(Engine(checkpoint.network, model.engine, attention=True),
-                           checkpoint.image_size)
+    return WithFallback(Dust3rPredictor(
+        Engine(checkpoint.network, model.engine, attention=True), checkpoint.image_size))

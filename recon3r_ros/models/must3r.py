@@ -22,6 +22,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models import weights
+from recon3r_ros.models.fallback import WithFallback
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.memory_engine import MemoryEngine, Seen
 from recon3r_ros.models.place import describe_place
@@ -289,7 +290,7 @@ def _prediction(views: Sequence[Placed]) -> Prediction:
                       cameras=tuple(v.camera for v in views))
 
 
-def make(model: Model) -> Must3rPredictor:
+def make(model: Model) -> WithFallback:
     """
     Load the network of a model.
 
@@ -298,5 +299,5 @@ def make(model: Model) -> Must3rPredictor:
     model.options.check()
     resolve(model.engine)  # before a large file is read
     checkpoint = weights.load(model.weights, model.name)
-    return Must3rPredictor(MemoryEngine(checkpoint.network, model.engine), checkpoint.image_size,
-                           model.options)
+    return WithFallback(Must3rPredictor(
+        MemoryEngine(checkpoint.network, model.engine), checkpoint.image_size, model.options))

@@ -240,10 +240,6 @@ def make_predictor(model: Model) -> Predictor:
     if model.options is None:
         model = Model(model.name, model.weights, model.engine, known.options())
     try:
-        predictor = import_module(known.module).make(model)
-        if known.net:
-            fallback = import_module('recon3r_ros.models.fallback')
-            predictor = fallback.WithFallback(predictor)
-        return cast('Predictor', predictor)
+        return cast('Predictor', import_module(known.module).make(model))
     except ModuleNotFoundError as error:
         raise missing_package(error, f'model {model.name}') from error

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import weights
+from recon3r_ros.models.fallback import WithFallback
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import as_pair, finite, information, on_rays
@@ -218,7 +219,7 @@ def _camera(encoded: Array, view: VggtEncoding) -> Camera:
                   width / 2, height / 2)
 
 
-def make(model: Model) -> VggtPredictor:
+def make(model: Model) -> WithFallback:
     """
     Load the network of a model.
 
@@ -228,5 +229,5 @@ def make(model: Model) -> VggtPredictor:
     resolve(model.engine)  # before a large file is read
     tracks = model.options.tracks != 'none'
     checkpoint = weights.load(model.weights, model.name, [FORMAT] if tracks else ())
-    return VggtPredictor(WindowEngine(checkpoint.network, model.engine), checkpoint.image_size,
-                         model.options)
+    return WithFallback(VggtPredictor(
+        WindowEngine(checkpoint.network, model.engine), checkpoint.image_size, model.options))
