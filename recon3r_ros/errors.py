@@ -20,6 +20,10 @@ class OutputError(Recon3rError):
     """A result that cannot be written."""
 
 
+class DeviceMemoryError(Recon3rError):
+    """A network that does not fit into the memory of its device."""
+
+
 class GeometryError(Recon3rError):
     """Degenerate geometry: too few points, a singular configuration."""
 

@@ -9,19 +9,24 @@ from pathlib import Path
 
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.models import registry
+from recon3r_ros.models.needs import COUNTED, Needs
 
 _DESCRIPTION = """\
-List the weights that the networks' authors publish, or verify a weights file.
+List the weights that the networks' authors publish, and what they need, or verify a file.
 
 Nothing is downloaded: the licences of the weights differ from this software's, and accepting them
 is up to you. FILE is checked tensor by tensor, and against its SHA-256 where that is known: from
-the list, or from FILE.sha256 beside it, as written by sha256sum.
+the list, or from FILE.sha256 beside it, as written by sha256sum. Memory and operations are
+those of a keyframe with three partners, counted, the network's trunk in bfloat16.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command, and its help."""
     parser.description = _DESCRIPTION
+    parser.add_argument('--for', dest='purpose', choices=('commercial', 'research'),
+                        default='research', help='list only weights whose licence allows this '
+                        'use (default: research, which all allow)')
     parser.add_argument('file', metavar='FILE', nargs='?', help='.pth or .safetensors to verify')
 
 
@@ -33,20 +38,47 @@ def execute(arguments: argparse.Namespace) -> int:
     :returns: the exit status
     """
     if arguments.file is None:
-        _list()
+        _list(arguments.purpose == 'commercial')
     else:
         _verify(Path(arguments.file))
     return 0
 
 
-def _list() -> None:
+def _list(commercial: bool) -> None:
+    """List weights; with `commercial` only those whose licence allows that."""
     screen = console()
     for model in registry.SPECS:
         for published in model.published:
-            screen.print(f'{published.file}\n'
-                         f'    for        --model {model.name}\n'
-                         f'    from       {published.url}\n'
-                         f'    licence    {published.licence}', soft_wrap=True, highlight=False)
+            if commercial and not published.commercial:
+                continue
+            allowed = 'allowed' if published.commercial else 'not allowed'
+            lines = {
+                'for': f'--model {model.name} {published.options}'.rstrip(),
+                'from': published.url,
+                'licence': f'{published.licence}; commercial use: {allowed}',
+                **_needed(published)}
+            screen.print('\n    '.join([published.file, *(
+                f'{name:10} {text}' for name, text in lines.items())]), soft_wrap=True,
+                highlight=False)
+    screen.print('--model geometric with SIFT needs no weights, and no network.', soft_wrap=True,
+                 highlight=False)
+
+
+def _needed(published: registry.Published) -> dict[str, str]:
+    """Say how large a file is, and what its network needs, where that was counted."""
+    known = COUNTED.get(published.network)
+    if known is None:
+        return {}
+    # Its file has the track head, too, where the network has one
+    tracks = COUNTED.get(f'{published.network} with tracks')
+    size = 4 * (tracks or known).parameters / 1e3
+    lines = {'size': f'{size:.2g} GB in float32', 'keyframe': _one(known)}
+    return lines if tracks is None else lines | {
+        'tracks': f'--tracks keypoints: {_one(tracks)} for a keyframe'}
+
+
+def _one(needs: Needs) -> str:
+    return f'{needs.teraflop:.2g} TFLOP, {needs.gigabytes:.2g} GB of memory'
 
 
 def _verify(path: Path) -> None:

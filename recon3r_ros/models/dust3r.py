@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import weights
 from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.fallback import WithFallback
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.matching import match_reciprocally
 from recon3r_ros.models.place import describe_place
@@ -79,12 +80,13 @@ class Dust3rPredictor:
 
     def __init__(self, engine: Engine, image_size: int) -> None:
         self.engine = engine
-        self._image_size = image_size
+        #: Brings a view to the network's grid
+        self.prepared = partial(prepare, image_size=image_size, patch=PATCH)
         self._metric = engine.config.head == 'catmlp+dpt'
 
     def encode(self, view: View) -> Dust3rEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
-        view = prepare(view, self._image_size, PATCH)
+        view = self.prepared(view)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return Dust3rEncoding(
             view.camera, view.image, detect_keypoints(
@@ -159,7 +161,7 @@ def _same_place(own: ViewOutput, other: ViewOutput) -> bool:
     return int(agree.sum()) >= MIN_MATCHED * own.confidence.numel() / MATCHING_STRIDE ** 2
 
 
-def make(model: Model) -> Dust3rPredictor:
+def make(model: Model) -> WithFallback:
     """
     Load the network of a model.
 
@@ -167,5 +169,5 @@ def make(model: Model) -> Dust3rPredictor:
     """
     resolve(model.engine)  # before a large file is read
     checkpoint = weights.load(model.weights, model.name)
-    return Dust3rPredictor(Engine(checkpoint.network, model.engine, attention=True),
-                           checkpoint.image_size)
+    return WithFallback(Dust3rPredictor(
+        Engine(checkpoint.network, model.engine, attention=True), checkpoint.image_size))

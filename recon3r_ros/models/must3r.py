@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models import weights
+from recon3r_ros.models.fallback import WithFallback
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.memory_engine import MemoryEngine, Seen
 from recon3r_ros.models.place import describe_place
@@ -124,7 +125,8 @@ class Must3rPredictor:
     def __init__(self, engine: MemoryEngine, image_size: int, window: Window = Window()) -> None:
         self.engine = engine
         self.window = window
-        self._image_size = image_size
+        #: Brings a view to the network's grid
+        self.prepared = partial(prepare, image_size=image_size, patch=PATCH)
 
     @property
     def together(self) -> Must3rPredictor:
@@ -133,7 +135,7 @@ class Must3rPredictor:
 
     def encode(self, view: View) -> Must3rEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
-        view = prepare(view, self._image_size, PATCH)
+        view = self.prepared(view)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return Must3rEncoding(
             view.camera, view.image, detect_keypoints(
@@ -288,7 +290,7 @@ def _prediction(views: Sequence[Placed]) -> Prediction:
                       cameras=tuple(v.camera for v in views))
 
 
-def make(model: Model) -> Must3rPredictor:
+def make(model: Model) -> WithFallback:
     """
     Load the network of a model.
 
@@ -297,5 +299,5 @@ def make(model: Model) -> Must3rPredictor:
     model.options.check()
     resolve(model.engine)  # before a large file is read
     checkpoint = weights.load(model.weights, model.name)
-    return Must3rPredictor(MemoryEngine(checkpoint.network, model.engine), checkpoint.image_size,
-                           model.options)
+    return WithFallback(Must3rPredictor(
+        MemoryEngine(checkpoint.network, model.engine), checkpoint.image_size, model.options))

@@ -136,9 +136,11 @@ def as_pair(prediction: Prediction, group: Sequence[Encoding], i: int, j: int) -
     implied = prediction.cameras[i]
     points, confidences = onto_camera(pointmaps, [prediction.confidences[k] for k in views],
                                       implied, group[i].camera)
+    tracks = prediction.tracks
     return Prediction(points, confidences, (implied.fx + implied.fy) / 2, prediction.metric,
                       prediction.learned,
-                      moving=None if prediction.moving is None else prediction.moving[i])
+                      moving=None if prediction.moving is None else prediction.moving[i],
+                      tracks=None if tracks is None else (tracks[j].within(i),))
 
 
 def through(points: Points, implied: Camera, camera: Camera) -> Points:

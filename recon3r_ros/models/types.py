@@ -124,6 +124,23 @@ class PairAttention:
 
 
 @dataclass(frozen=True, eq=False)
+class Tracks:
+    """
+    Keypoints of a view in a number of views.
+
+    :param positions: (V, K, 2) float32 pixels of each view's grid, not clamped to it
+    :param probability: (V, K) float32, that the point is seen there, and found to a few pixels
+    """
+
+    positions: NDArray[np.float32]
+    probability: NDArray[np.float32]
+
+    def within(self, view: int) -> Tracks:
+        """Select one of the views."""
+        return Tracks(self.positions[view:view + 1], self.probability[view:view + 1])
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """
     A hyper-edge: the pointmaps of a group of views in the first view's camera frame.
@@ -151,6 +168,9 @@ class Prediction:
         or not in the first view; see `pointmaps.as_pair`
     :param cameras: one for each view of a larger group: the pinhole camera of its points, on its
         grid
+    :param tracks: for each view of a larger group, its keypoints in all views of the group; of a
+        pair, for the second view, its keypoints in the first. None where the predictor tracks
+        none
     """
 
     pointmaps: tuple[NDArray[np.float32], ...]
@@ -162,10 +182,13 @@ class Prediction:
     moving: NDArray[np.int8] | None = None
     T_first_view: tuple[NDArray[np.float64], ...] | None = None
     cameras: tuple[Camera, ...] | None = None
+    tracks: tuple[Tracks, ...] | None = None
 
 
 NO_CONFIDENCE = 1e-6
 MATCHED = 1e-4
+#: Least probability of a track that is used; the authors of VGGT draw tracks from 0.2 on
+SURE_TRACK = 0.5
 
 
 class Predictor(Protocol):

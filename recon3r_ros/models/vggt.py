@@ -4,14 +4,15 @@
 VGGT as a `WindowPredictor`.
 
 Points are computed from depth and cameras, which its authors find more exact than the point head's
-(VGGT, section 4.3). Known intrinsics replace estimated ones.
+(VGGT, section 4.3). Known intrinsics replace estimated ones. On request, the keypoints of the
+views of a group are tracked through it: matches, and what no motion of the camera explains.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import tan
 
 import cv2
@@ -20,18 +21,23 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import weights
+from recon3r_ros.models.fallback import WithFallback
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import as_pair, finite, information, on_rays
 from recon3r_ros.models.preprocess import cropped, prepare
-from recon3r_ros.models.registry import Model, Window
+from recon3r_ros.models.registry import Model, VggtOptions
 from recon3r_ros.models.runtime import resolve
-from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.models.track_motion import moving_points
+from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, Tracks, View
 from recon3r_ros.models.window_engine import ViewTokens, WindowEngine
 from recon3r_ros.nets.vggt import PATCH
+from recon3r_ros.nets.vggt_tracks import FORMAT, TrackConfig
 
 #: Valid fields of view, radians; others are treated as unknown
 _MIN_FIELD, _MAX_FIELD = 0.05, 3.0
+#: Least side of an image in which points can be tracked, pixels
+LEAST_SIDE = TrackConfig().least_side
 
 Array = NDArray[np.float64]
 
@@ -69,15 +75,17 @@ class VggtPredictor:
 
     :param engine: runs the network
     :param image_size: width of the training images, pixels
-    :param window: views that it processes jointly
+    :param options: views that it processes jointly, and whether it tracks points
     """
 
     single_view, reweights = True, False
 
-    def __init__(self, engine: WindowEngine, image_size: int, window: Window = Window()) -> None:
+    def __init__(self, engine: WindowEngine, image_size: int,
+                 options: VggtOptions = VggtOptions()) -> None:
         self.engine = engine
-        self.window = window
-        self._image_size = image_size
+        self.window = self._options = options
+        #: Brings a view to the network's grid
+        self.prepared = partial(_on_grid, image_size=image_size)
 
     @property
     def together(self) -> VggtPredictor:
@@ -86,7 +94,7 @@ class VggtPredictor:
 
     def encode(self, view: View) -> VggtEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
-        view = prepare(_not_portrait(view), self._image_size, PATCH)
+        view = self.prepared(view)
         gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
         return VggtEncoding(
             view.camera, view.calibrated, view.image,
@@ -134,7 +142,7 @@ class VggtPredictor:
         if not group or _differ(views):
             raise ValueError('VGGT takes views of one size, got '
                              f'{[v.image.shape[:2] for v in views]}')
-        output = self.engine.look([v.tokens for v in views], len(group))
+        output = self.engine.look([v.tokens for v in views], len(group), self._queries(group))
         encodings = output.cameras[:len(group)].astype(float)
         poses = [_pose(e) for e in encodings]
         T_first = [None if T is None or poses[0] is None else poses[0] @ se3.inverse(T)
@@ -150,10 +158,22 @@ class VggtPredictor:
             points = own if T is None else se3.transform(T, own.reshape(-1, 3)).reshape(own.shape)
             pointmaps.append(points.astype(np.float32))
             confidences.append(known.astype(np.float32))
-        return Prediction(
+        prediction = Prediction(
             tuple(pointmaps), tuple(confidences), (cameras[0].fx + cameras[0].fy) / 2,
             learned=True, cameras=tuple(cameras),
             T_first_view=tuple(np.eye(4) if T is None else T for T in T_first))
+        if not output.tracks:
+            return prediction
+        prediction = replace(prediction, tracks=tuple(Tracks(*t) for t in output.tracks))
+        return replace(prediction, moving=moving_points([v.keypoints for v in group], prediction))
+
+    def _queries(self, group: tuple[VggtEncoding, ...]) -> list[NDArray[np.float32]]:
+        """Return the points to track of each view of a group; none where nothing is tracked."""
+        small = min(group[0].image.shape[:2]) < LEAST_SIDE
+        if self._options.tracks == 'none' or small or len(group) < 2 or not all(
+                len(v.keypoints) for v in group):
+            return []
+        return [v.keypoints.astype(np.float32) for v in group]
 
 
 def _differ(views: Sequence[VggtEncoding]) -> bool:
@@ -166,6 +186,10 @@ def _apart(own: Prediction, other: Prediction) -> Prediction:
     unseen = np.full_like(other.confidences[0], NO_CONFIDENCE)
     return replace(own, pointmaps=own.pointmaps + other.pointmaps,
                    confidences=(*own.confidences, unseen))
+
+
+def _on_grid(view: View, image_size: int) -> View:
+    return prepare(_not_portrait(view), image_size, PATCH)
 
 
 def _not_portrait(view: View) -> View:
@@ -195,7 +219,7 @@ def _camera(encoded: Array, view: VggtEncoding) -> Camera:
                   width / 2, height / 2)
 
 
-def make(model: Model) -> VggtPredictor:
+def make(model: Model) -> WithFallback:
     """
     Load the network of a model.
 
@@ -203,6 +227,7 @@ def make(model: Model) -> VggtPredictor:
     """
     model.options.check()
     resolve(model.engine)  # before a large file is read
-    checkpoint = weights.load(model.weights, model.name)
-    return VggtPredictor(WindowEngine(checkpoint.network, model.engine), checkpoint.image_size,
-                         model.options)
+    tracks = model.options.tracks != 'none'
+    checkpoint = weights.load(model.weights, model.name, [FORMAT] if tracks else ())
+    return WithFallback(VggtPredictor(
+        WindowEngine(checkpoint.network, model.engine), checkpoint.image_size, model.options))

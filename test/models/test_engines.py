@@ -19,6 +19,7 @@ from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
+from recon3r_ros.nets.vggt_tracks import TrackConfig, VggtWithTracks
 import torch
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
@@ -92,6 +93,35 @@ def of_memories(network: Must3r, config: EngineConfig, seed: int) -> Arrays:
     return found
 
 
+def tracking_network() -> VggtWithTracks:
+    """Make an untrained VGGT with a track head, whose coarsest level is one pixel high."""
+    torch.manual_seed(0)
+    return VggtWithTracks(VggtConfig(64, 4, 1, 2, (0, 1, 2, 3), 8),
+                          TrackConfig(16, 32, 1, 8, 5, 5, 2)).requires_grad_(False)
+
+
+def of_tracks(network: VggtWithTracks, config: EngineConfig, seed: int) -> Arrays:
+    """Track points of two views of a window through both, and of one of them alone."""
+    engine, found = WindowEngine(copy.deepcopy(network), config), []
+    tokens = [engine.encode(view) for view in images(seed, 3, 56, 84)]
+    points = np.random.default_rng(seed).uniform(0, 55, (70, 2)).astype(np.float32)
+    for queries in ((points, points[:20]), (points[:30],)):
+        for positions, probability in engine.look(tokens, len(queries), queries).tracks:
+            found += [positions, probability]
+    return found
+
+
+def of_features(network: VggtWithTracks, config: EngineConfig, seed: int) -> Arrays:
+    """Compute features to track points in: with random weights, errors of tracks would grow."""
+    engine = WindowEngine(copy.deepcopy(network), config)
+    with torch.inference_mode():
+        tokens = torch.stack([engine.encode(view).values for view in images(seed, 3, 56, 84)])
+        steps = engine.network.aggregate(tokens, 4)
+        return [engine._features(4, 6, *steps.dense)[0].cpu().numpy()]
+
+
+#: Positions of tracks are embedded as they are refined: with sines that are no tables
+TRACKING = (tracking_network, of_features)
 NETWORKS = [(pair_network, of_pairs), (window_network, of_windows),
             (memory_network, of_memories)]
 
@@ -112,7 +142,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.gpu
 @on_gpu
 @pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('make, run', NETWORKS)
+@pytest.mark.parametrize('make, run', [*NETWORKS, TRACKING])
 def test_a_gpu_gives_what_a_cpu_gives(make: Callable[[], Any], run: Callable[..., Arrays],
                                       mode: str, exact: None) -> None:
     network = make()

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import atan
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.pointmaps import as_pair, information
-from recon3r_ros.models.registry import EngineConfig, make_predictor, Model
+from recon3r_ros.models.registry import EngineConfig, make_predictor, Model, VggtOptions
 from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, View
 from recon3r_ros.models.vggt import VggtEncoding, VggtPredictor
-from recon3r_ros.models.window_engine import ViewTokens, WindowEngine, WindowOutput
+from recon3r_ros.models.window_engine import QUERIES, ViewTokens, WindowEngine, WindowOutput
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
+from recon3r_ros.nets.vggt_tracks import TrackConfig, VggtWithTracks
 from recon3r_ros.slam.backend.alignment import align_pointmaps
 from simulated import TrueView
 import torch
@@ -151,6 +153,76 @@ def test_lower_precision_gives_float32_points() -> None:
     assert predictor.predict([(a, b)])[0].pointmaps[1].dtype == np.float32
 
 
+def tracking() -> VggtWithTracks:
+    """Make an untrained network with a track head."""
+    torch.manual_seed(0)
+    network = VggtWithTracks(TINY, TrackConfig(16, 32, 1, 8, 5, 7)).requires_grad_(False)
+    network.load_state_dict(tiny().state_dict(), strict=False)
+    return network
+
+
+def test_keypoints_of_each_view_are_tracked_through_the_group() -> None:
+    source = views(4, 168, 140)
+    predictor = VggtPredictor(WindowEngine(tracking()), 168, VggtOptions(tracks='keypoints'))
+    group = tuple(replace(view, keypoints=view.keypoints[:QUERIES + 20 * n])
+                  for n, view in enumerate(map(predictor.encode, source)))
+    assert len({len(view.keypoints) for view in group}) == 4
+    prediction = predictor.predict_together(group[:3], group[3:])
+    for n, (view, tracks) in enumerate(zip(group, prediction.tracks)):
+        assert tracks.positions.shape == (3, len(view.keypoints), 2)
+        assert tracks.probability.shape == (3, len(view.keypoints))
+        assert np.array_equal(tracks.positions[n], view.keypoints), 'exact in their own view'
+        for other in {0, 1, 2} - {n}:
+            assert not np.allclose(tracks.positions[other], view.keypoints, atol=1e-3)
+    assert prediction.moving.shape == (3, 140, 168)
+    pair = as_pair(prediction, group, 0, 2)
+    assert np.array_equal(pair.tracks[0].positions[0], prediction.tracks[2].positions[0])
+    plain = VggtPredictor(WindowEngine(tiny()), 168).predict_together(group[:3], group[3:])
+    assert plain.tracks is None and plain.moving is None
+    assert np.allclose(plain.pointmaps[1], prediction.pointmaps[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('part', ['_features', '_track'])
+def test_without_memory_for_tracks_the_rest_goes_on(
+        part: str, caplog: pytest.LogCaptureFixture) -> None:
+    engine = WindowEngine(tracking())
+    predictor = VggtPredictor(engine, 168, VggtOptions(tracks='keypoints'))
+    a, b = (predictor.encode(view) for view in views(2, 168, 140))
+    assert predictor.predict_together((a, b)).tracks is not None
+    calls = []
+
+    def broken(*_: object) -> None:
+        calls.append(1)
+        raise torch.OutOfMemoryError('CUDA out of memory')
+    setattr(engine, part, broken)
+    for _ in range(2):
+        found = predictor.predict_together((a, b))
+        assert found.tracks is None and found.moving is None and len(found.pointmaps) == 2
+    assert len(calls) == 1, 'it does not try again'
+    assert [r.getMessage() for r in caplog.records] == [
+        'out of memory: no points are tracked any more']
+
+
+def test_what_cannot_be_tracked_has_no_tracks() -> None:
+    options = VggtOptions(tracks='keypoints')
+    small = VggtPredictor(WindowEngine(tracking()), SIZE, options)
+    a, b = (small.encode(view) for view in views(2))
+    assert small.predict_together((a, b)).tracks is None, 'the coarsest level would vanish'
+    large = VggtPredictor(WindowEngine(tracking()), 168, options)
+    a, b = (large.encode(view) for view in views(2, 168, 140))
+    blank = replace(b, keypoints=np.empty((0, 2), np.int32))
+    assert large.predict_together((a,)).tracks is None
+    assert large.predict_together((a, blank)).tracks is None
+
+
+def test_the_track_head_is_loaded_on_request(tmp_path: Path) -> None:
+    torch.save(tracking().state_dict(), tmp_path / 'model.pt')
+    for tracks, kind in (('none', Vggt), ('keypoints', VggtWithTracks)):
+        model = Model('vggt', str(tmp_path / 'model.pt'), EngineConfig('cpu'),
+                      VggtOptions(tracks=tracks))
+        assert type(make_predictor(model).network.engine.network) is kind
+
+
 def test_it_is_a_window_predictor() -> None:
     predictor = VggtPredictor(WindowEngine(tiny()), SIZE)
     assert predictor.together is predictor
@@ -171,7 +243,8 @@ class Truth:
         """Give each view its number, in order."""
         return ViewTokens(torch.tensor(len(self.encodings)), 1, 1)
 
-    def look(self, tokens: Sequence[ViewTokens], wanted: int) -> WindowOutput:
+    def look(self, tokens: Sequence[ViewTokens], wanted: int, queries: object = ()
+             ) -> WindowOutput:
         """Return ground truth, in a frame near the first view's and of another scale."""
         numbers = [int(t.values) for t in tokens]
         near = se3.from_rt(se3.so3_exp([0.01, -0.02, 0.005]), [0.02, 0.01, -0.03])
@@ -269,7 +342,7 @@ def test_invalid_cameras_have_no_confidence(broken) -> None:
     engine, predictor, group = truth(2)
     look = engine.look
 
-    def spoilt(tokens: Sequence[ViewTokens], wanted: int) -> WindowOutput:
+    def spoilt(tokens: Sequence[ViewTokens], wanted: int, queries: object) -> WindowOutput:
         broken(out := look(tokens, wanted))
         return out
     engine.look = spoilt
@@ -284,7 +357,7 @@ def test_depths_that_overflow_are_no_depths() -> None:
     engine, predictor, group = truth(2)
     look = engine.look
 
-    def spoilt(tokens: Sequence[ViewTokens], wanted: int) -> WindowOutput:
+    def spoilt(tokens: Sequence[ViewTokens], wanted: int, queries: object) -> WindowOutput:
         out = look(tokens, wanted)
         out.dense[0][0][:40], out.dense[0][0][40:80] = np.inf, np.nan
         return out

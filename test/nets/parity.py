@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Compare networks with outputs of their authors' code: `python parity.py [--device cuda] FILE…`.
+Compare networks with outputs of their authors' code: `python parity.py [OPTION…] FILE…`.
 
 A golden file holds outputs, and names and shapes of parameters; `recipe.py` rebuilds weights and
 images from these. Prints the relative error ‖out − ref‖ / ‖ref‖ of every array.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 import json
 from pathlib import Path
 import sys
@@ -23,6 +23,7 @@ import recipe
 from recon3r_ros.models.dust3r import by_token
 from recon3r_ros.models.types import PairAttention
 from recon3r_ros.nets import vggt as vggt_net
+from recon3r_ros.nets import vggt_tracks
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH, Tokens
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig, ViewOutput
 from recon3r_ros.slam.dynamics import attention_motion
@@ -55,6 +56,20 @@ def build_vggt(meta: dict[str, Any]) -> vggt_net.Vggt:
     with torch.device('meta'):
         network = vggt_net.Vggt(vggt_net.VggtConfig(**sizes | {'layers': tuple(sizes['layers'])}))
     return with_weights(network, meta)
+
+
+def build_vggt_tracks(meta: dict[str, Any]) -> nn.ModuleDict:
+    """Build a golden file's track head, and the trunk where the file has one."""
+    sizes, track = dict(meta['config']), dict(meta['config']['track'])
+    assert (track.pop('stride'), track.pop('iterations')) == (vggt_tracks.STRIDE, 4)
+    del sizes['track']
+    config = vggt_net.VggtConfig(**sizes | {'layers': tuple(sizes['layers'])})
+    with torch.device('meta'):
+        parts = nn.ModuleDict({
+            'track_head': vggt_tracks.TrackHead(config, vggt_tracks.TrackConfig(**track))})
+        if any(name.startswith('aggregator.') for name in meta['parameters']):
+            parts['aggregator'] = vggt_net.Aggregator(config)
+    return with_weights(parts, meta)
 
 
 def build_must3r(meta: dict[str, Any]) -> Must3r:
@@ -168,6 +183,63 @@ def vggt(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
             name: values[None, :, ::step, ::step].cpu().numpy() for name, values in dense.items()}
 
 
+def track_tokens(meta: dict[str, Any], device: torch.device) -> vggt_net.Steps:
+    """Rebuild the tokens of a golden file of tracks."""
+    rows, columns = (side // vggt_net.PATCH for side in meta['shape'])
+    shape = meta['views'], rows * columns, 2 * meta['config']['embed_dim']
+    dense = [meta['tokens_scale'] * torch.from_numpy(recipe.parameter(
+        meta['tokens'].format(seed=meta['seed'], k=k), shape)) for k in range(4)]
+    # The head reads patch tokens alone
+    return vggt_net.Steps(tuple(t.to(device, torch.get_default_dtype()) for t in dense),
+                          torch.empty(0), rows, columns)
+
+
+def tracks(meta: dict[str, Any], expected: Arrays, device: torch.device) -> Arrays:
+    """
+    Run VGGT's track head on given tokens, and on those of images.
+
+    Rounding grows about 50-fold an iteration with random weights. What it makes of later
+    iterations than the first is not compared: in float32, and with the trunk, whose tables are
+    in float32.
+    """
+    dtype = torch.get_default_dtype()
+    head = (network := build_vggt_tracks(meta).to(device, dtype))['track_head']
+    seen: dict[str, list[torch.Tensor]] = {'corr_mlp': [], 'updateformer': []}
+    outputs: list[torch.Tensor] = []
+    tracker = head.tracker
+    for name, inputs in seen.items():
+        getattr(tracker, name).register_forward_pre_hook(
+            lambda _, given, inputs=inputs: inputs.append(given[0]))
+    tracker.updateformer.register_forward_hook(lambda *given: outputs.append(given[2]))
+    queries = torch.from_numpy(expected['queries']).to(device, dtype)
+    found = {'queries': queries}
+
+    def note(prefix: str, features: torch.Tensor, step: int) -> None:
+        out = tracker(features, queries)
+        found.update({
+            f'{prefix}features': features[..., ::step, ::step],
+            f'{prefix}tracks': out.iterations, f'{prefix}displacement': out.iterations - queries,
+            f'{prefix}visibility': out.visibility, f'{prefix}confidence': out.confidence})
+
+    with torch.inference_mode():
+        note('', head.feature_extractor(track_tokens(meta, device)), meta['stride'])
+        found |= {'correlation_1': seen['corr_mlp'][0], 'update_1': outputs[0],
+                  'update_input_2': seen['updateformer'][1]}
+        if 'aggregator' in network:
+            trunk, rows = network['aggregator'], meta['shape'][0] // vggt_net.PATCH
+            views = recipe.image(meta['seed'], meta['views'], *meta['shape']) * 0.5 + 0.5
+            whole = vggt_net.normalised(torch.from_numpy(views).to(device, dtype))
+            note('from_images.', head.feature_extractor(trunk(trunk.patch_embed(whole), rows)),
+                 meta['from_images_stride'])
+    for prefix in [*(('',) if dtype == torch.float32 else ()), 'from_images.']:
+        for values in (found, expected):
+            for name in ('visibility', 'confidence', *(() if prefix else ('update_input_2',))):
+                values.pop(prefix + name, None)
+            values |= {prefix + name: values[prefix + name][:1]
+                       for name in ('tracks', 'displacement') if prefix + name in values}
+    return {name: values.cpu().numpy() for name, values in found.items()}
+
+
 def must3r(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
     """Run MUSt3R's calls in the order of the file, on one memory."""
     network, step = build_must3r(meta).to(device), meta['stride']
@@ -200,7 +272,7 @@ def must3r(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
 
 NETWORKS: dict[str, Callable[[dict[str, Any], Arrays, torch.device], Arrays]] = {
     'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r, 'vggt': vggt,
-    'must3r': must3r}
+    'must3r': must3r, 'vggt_tracks': tracks}
 
 
 def errors(path: Path, device: torch.device = CPU) -> dict[str, float]:
@@ -225,6 +297,16 @@ def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) ->
     return float(np.linalg.norm(difference) / np.linalg.norm(expected.astype(np.float64)))
 
 
+@contextmanager
+def double() -> Iterator[None]:
+    """Compute in float64 what computes in the type of its parameters: VGGT's track head."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def main(paths: list[str], device: torch.device = CPU) -> int:
     """Check files; the exit status tells whether all agree."""
     worst = 0.0
@@ -245,5 +327,7 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('files', nargs='+')
     parser.add_argument('--device', type=torch.device, default=CPU)
+    parser.add_argument('--double', action='store_true', help='compute in float64: track heads')
     asked = parser.parse_args()
-    sys.exit(main(asked.files, asked.device))
+    with double() if asked.double else nullcontext():
+        sys.exit(main(asked.files, asked.device))

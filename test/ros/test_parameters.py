@@ -76,7 +76,7 @@ def test_a_model_has_its_own_options(make_node):
     config = parameters.read(make_node(
         model='vggt', weights='w.pt', window_size=12, mode='compile'))
     assert config.model == registry.Model(
-        'vggt', 'w.pt', registry.EngineConfig(mode='compile'), registry.Window(12, 2))
+        'vggt', 'w.pt', registry.EngineConfig(mode='compile'), registry.VggtOptions(12, 2))
 
 
 @pytest.mark.parametrize('values, words', [

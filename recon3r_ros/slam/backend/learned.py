@@ -85,7 +85,7 @@ def in_scale_of(partners: Sequence[tuple[Keyframe, Prediction]], new: Keyframe) 
     Initialise a new keyframe's landmarks with predicted depth, in its partners' scale.
 
     :param partners: with the predictions of both, in the new one's frame, in one unit of length
-    :return: inverse depths (K,), unchanged where none is predicted
+    :return: inverse depths (K,), unchanged where none is predicted, and on dynamic objects
     """
     depths, confidences, known = [], [], []
     for partner, prediction in partners:
@@ -100,7 +100,7 @@ def in_scale_of(partners: Sequence[tuple[Keyframe, Prediction]], new: Keyframe) 
     if length is None:
         return new.landmarks
     own, sure = LearnedDepth.of(partners[0][1]).at(new.keypoints)
-    take = (new.landmarks == 0) & (sure > 0)
+    take = (new.landmarks == 0) & (sure > 0) & ~at(new.mask, new.keypoints)
     return np.where(take, 1 / (length * np.where(take, own, 1.0)), new.landmarks)
 
 

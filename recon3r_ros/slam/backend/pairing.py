@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.pointmaps import as_pair
 from recon3r_ros.models.types import Encoding, MapPrior, Prediction, Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend import pair_graph
-from recon3r_ros.slam.backend.correspondence import correspond
-from recon3r_ros.slam.types import at, Keyframe, Pair
+from recon3r_ros.slam.backend.correspondence import correspond, tracked
+from recon3r_ros.slam.types import at, Correspondence, Keyframe, Pair
 from recon3r_ros.slam.visibility import visible
 
 Mask = NDArray[np.bool_]
@@ -303,7 +304,13 @@ def _overlaps(partner: Keyframe, new: Keyframe) -> bool:
 
 def _pair(partner: int, forward: Prediction, backward: Prediction, of_partner: Encoding,
           of_new: Encoding) -> Pair:
-    return Pair(
-        partner, forward, backward,
-        correspond(forward.pointmaps[1], forward.confidences[1], of_partner.camera),
-        correspond(backward.pointmaps[1], backward.confidences[1], of_new.camera))
+    return Pair(partner, forward, backward, _seen(forward, of_new, of_partner.camera),
+                _seen(backward, of_partner, of_new.camera))
+
+
+def _seen(prediction: Prediction, second: Encoding, camera: Camera) -> Correspondence:
+    """Find the pixels of a pair's second view in the first one, whose camera is given."""
+    found = correspond(prediction.pointmaps[1], prediction.confidences[1], camera)
+    if prediction.tracks is None:
+        return found
+    return tracked(found, second.keypoints, prediction.tracks[0], camera)
