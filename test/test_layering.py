@@ -72,7 +72,8 @@ LAYERS = {
                           'slam.visibility slam.archive '
                           'slam.saved_map slam.scale models geometry compiled concurrency',
                           'numpy scipy cv2 gtsam'),
-    'slam.products': layer('slam.types geometry compiled concurrency', 'numpy cv2'),
+    'slam.products': layer('slam.types slam.saved_map geometry compiled concurrency',
+                           'numpy scipy cv2'),
     'plugins': layer('slam', '*'),
     'io': layer('__version__ slam.types slam.imu slam.archive slam.saved_map '
                 'geometry compiled',
