@@ -21,9 +21,9 @@ Array = NDArray[np.float64]
 
 #: Neighbours that a plane is fitted to, and those of them whose mean distance is the width
 PLANE, NEAREST = 12, 4
-#: Standard deviation of a disk over the distance of its neighbours: a hexagonal grid of such disks
-#: of opacity 0.9 lets 2 % of the light through
-WIDTH = 0.6
+#: Standard deviation of a disk over the distance of its neighbours: wider ones blur, narrower ones
+#: leave gaps
+WIDTH = 0.5
 #: Least thickness of a disk over its width
 THINNEST = 0.1
 #: Share of the widths that is kept; wider ones, of isolated points, get the width at this share

@@ -14,7 +14,7 @@ from recon3r_ros.io.gaussian_files import (
     write_gaussian_ply,
     write_splat,
 )
-from recon3r_ros.slam.products.gaussians import gaussians_of_cloud
+from recon3r_ros.slam.products.gaussians import gaussians_of_cloud, WIDTH
 from recon3r_ros.slam.types import Gaussians, PointCloud
 
 STEP = 0.05
@@ -48,7 +48,7 @@ def test_a_plane_becomes_disks_on_it_as_wide_as_its_grid(plane):
     across = np.sqrt(np.einsum('i,nij,j->n', normal, covariances(made), normal))
     inner = (np.arange(600).reshape(20, 30)[1:-1, 1:-1]).ravel()
     assert (across < 0.15 * STEP).all()
-    np.testing.assert_allclose(made.scales[inner, :2], 0.6 * STEP, rtol=1e-3)
+    np.testing.assert_allclose(made.scales[inner, :2], WIDTH * STEP, rtol=1e-3)
     np.testing.assert_allclose(made.colors * 255, cloud.colors, atol=1e-4)
     order = np.argsort(cloud.confidences)
     assert (np.diff(made.opacities[order]) >= 0).all()
