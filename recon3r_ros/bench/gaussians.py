@@ -18,7 +18,7 @@ import tempfile
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.bench.simulated import simulated_pack
+from recon3r_ros.bench.simulated import one_thread, simulated_pack
 from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar, ProgressBar
@@ -88,7 +88,7 @@ def measure(output: Path) -> int:
     :returns: the exit status: 1 where a target is missed
     """
     line, rooms = machine(), []
-    with progress_bar() as bar, tempfile.TemporaryDirectory() as scratch:
+    with progress_bar() as bar, tempfile.TemporaryDirectory() as scratch, one_thread():
         for path, seed in ROOMS:
             bar.stage(f'{path} {seed}', _STEPS)
             rooms.append(room(path, seed, Path(scratch) / f'{path}_{seed}', bar))

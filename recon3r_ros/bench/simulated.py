@@ -90,7 +90,7 @@ def simulated_pack(config: SceneConfig, folder: Path,
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f'{folder.parent}: cannot be created: {error.strerror}') from None
-    with _one_thread():
+    with one_thread():
         rendered = _Rendered(config)
         write_pack(rendered, folder, progress)
     if config.imu:
@@ -153,7 +153,7 @@ def _write_imu(config: SceneConfig, path: CameraPath, folder: Path) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """
     Restrict torch to one thread in each that renders.
 
