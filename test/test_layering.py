@@ -53,6 +53,7 @@ LAYERS = {
     'geometry': layer('compiled', 'numpy scipy cv2'),
     'nets': layer('', 'safetensors torch'),
     'models': layer('nets geometry compiled concurrency option', 'numpy scipy torch cv2'),
+    'models.gsplat_renderer': layer('nets', 'torch gsplat'),
     # What a spec names is imported when it is asked for
     'models.registry': layer('models.types option', '(computed)'),
     'models.weights': layer('models.registry nets', '(computed)'),
@@ -72,7 +73,8 @@ LAYERS = {
                           'slam.visibility slam.archive '
                           'slam.saved_map slam.scale models geometry compiled concurrency',
                           'numpy scipy cv2 gtsam'),
-    'slam.products': layer('slam.types geometry compiled concurrency', 'numpy cv2'),
+    'slam.products': layer('slam.types slam.saved_map geometry compiled concurrency',
+                           'numpy scipy cv2'),
     'plugins': layer('slam', '*'),
     'io': layer('__version__ slam.types slam.imu slam.archive slam.saved_map '
                 'geometry compiled',

@@ -61,7 +61,7 @@ def simulated_rig(config: SceneConfig, T_first_other: NDArray[np.float64], folde
     first = sim.SimulatedSequence(config)
     camera = {name: getattr(config.camera, name)
               for name in ('width', 'height', 'fx', 'fy', 'cx', 'cy')}
-    with _one_thread():
+    with one_thread():
         for name, sequence in zip(names, (first, first.seen_by(T_first_other))):
             write_pack(_Rendered(sequence), folder / name)
     write_bytes(folder / 'rig.json', json.dumps({
@@ -92,7 +92,7 @@ def simulated_pack(config: SceneConfig, folder: Path,
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f'{folder.parent}: cannot be created: {error.strerror}') from None
-    with _one_thread():
+    with one_thread():
         rendered = _Rendered(sim.BlurredSequence(config) if config.exposure > 0
                              else sim.SimulatedSequence(config))
         write_pack(rendered, folder, progress)
@@ -155,7 +155,7 @@ def _write_imu(config: SceneConfig, path: CameraPath, folder: Path) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """
     Restrict torch to one thread in each that renders.
 

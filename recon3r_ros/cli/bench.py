@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rig', action='store_true', help='measure two cameras back to back on a '
                         'rig, of which one sees nothing for ten seconds, instead '
                         '(docs/results_rig.md)')
+    parser.add_argument('--gaussians', action='store_true', help='measure views that Gaussians of '
+                        'the map are rendered to instead: simulated rooms '
+                        '(docs/results_gaussians.md)')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
                         'recon3r run on the kitchen instead')
     parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
@@ -107,6 +110,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.rig:
         from recon3r_ros.bench import rig
         return rig.measure(Path(arguments.output or 'docs/results_rig.md'))
+    if arguments.gaussians:
+        from recon3r_ros.bench import gaussians
+        return gaussians.measure(Path(arguments.output or 'docs/results_gaussians.md'))
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))

@@ -14,6 +14,7 @@ from recon3r_ros.cli.exit_status import EXPLANATION
 #: Summaries of the commands; each is the module of its name, with `add_arguments` and `execute`
 COMMANDS = {
     'run': 'reconstruct images, a video or a bag',
+    'export': 'write results for NeRF, Gaussian splatting and other tools',
     'eval': 'compare results with ground truth',
     'bench': 'measure accuracy and speed on all test sequences',
     'demo': 'simulate, reconstruct, evaluate and draw a scene',

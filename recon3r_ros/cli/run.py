@@ -67,6 +67,7 @@ files written to OUT (NAME is the image's name without its suffix):
                    units, camera-to-world (TUM format). With several cameras, trajectory_CAMERA.txt
                    for each, and this one is that of the first
   keyframes.json   stamp, pose and pinhole camera of each keyframe
+  cameras.json     the cameras of the images, with distortion, and which images are of each
   map.ply          the static map: coloured points with confidence, map units
   map.npz          the map for ~/load_map of the node, to continue mapping
   depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where

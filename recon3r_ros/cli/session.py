@@ -25,6 +25,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import causes, Sequence
 from recon3r_ros.io.colmap import ColmapImage, is_representable, write_colmap
 from recon3r_ros.io.memory import peak_memory_mb
+from recon3r_ros.io.source_cameras import SourceCamera
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ImageRecord, ResultWriter, trajectory_file
@@ -354,6 +355,7 @@ class Session:
         for writer in writers:
             write_results(writer, [self._as_given(k) for k in keyframes], trajectory, cloud,
                           saved, self._metres)
+            writer.source_cameras(self._cameras_of(trajectory))
             if colmap:
                 self._write_colmap(writer.output, trajectory, cloud.scaled(self._metres))
         images = self._in_order
@@ -433,6 +435,17 @@ class Session:
                 images.append(ColmapImage(given[index].file_name, camera,
                                           se3.stretched(T, self._metres)))
         write_colmap(output / 'colmap', images, cloud)
+
+    def _cameras_of(self, trajectory: list[tuple[TrackedFrame, NDArray[np.float64]]]
+                    ) -> list[SourceCamera]:
+        """Return the cameras of a map's images, in the order of their first ones."""
+        found = []
+        for name in self._first:
+            camera, estimated = self._source_camera(name)
+            images = tuple(sorted({f.index for f, _ in trajectory if f.camera_name == name}))
+            if camera is not None and images:
+                found.append(SourceCamera(name, camera, estimated, images))
+        return found
 
     def _source_camera(self, camera_name: str | None = None) -> tuple[Camera | None, bool]:
         """

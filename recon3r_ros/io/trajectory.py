@@ -1,9 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Trajectories in TUM format: a line is stamp tx ty tz qx qy qz qw.
+Trajectories: camera-to-world poses in the formats of TUM, KITTI and EuRoC.
 
-The pose is camera-to-world, the stamp in seconds.
+TUM       stamp tx ty tz qx qy qz qw, the stamp in seconds
+KITTI     the first three rows of the matrix, without a stamp
+EuRoC     stamp,tx,ty,tz,qw,qx,qy,qz, the stamp in nanoseconds
 """
 
 from __future__ import annotations
@@ -45,6 +47,40 @@ def write_tum(
     for stamp_ns, pose, quat_xyzw in zip(stamps_ns, poses, quats_xyzw, strict=True):
         numbers = ' '.join(f'{value:.9f}' for value in (*pose[:3, 3], *quat_xyzw))
         lines.append(f'{format_seconds(int(stamp_ns))} {numbers}\n')
+    write_bytes(Path(path), ''.join(lines).encode())
+
+
+def write_kitti(path: str | Path, poses_T_world_cam: NDArray[np.float64]) -> None:
+    """
+    Write a trajectory without stamps, as KITTI does.
+
+    :param path: file to write
+    :param poses_T_world_cam: (N, 4, 4), camera to world
+    :raises OutputError: where the file cannot be written
+    """
+    rows = poses_T_world_cam[:, :3].reshape(-1, 12).tolist()
+    lines = [' '.join(f'{value:.9e}' for value in row) + '\n' for row in rows]
+    write_bytes(Path(path), ''.join(lines).encode())
+
+
+def write_euroc(path: str | Path, stamps_ns: Sequence[int],
+                poses_T_world_cam: NDArray[np.float64], metric: bool) -> None:
+    """
+    Write a trajectory as a csv file of EuRoC; the poses are those of the camera.
+
+    :param path: file to write
+    :param stamps_ns: (N,) integer nanoseconds
+    :param poses_T_world_cam: (N, 4, 4), camera to world
+    :param metric: whether positions are in metres, which the header says
+    :raises OutputError: where the file cannot be written
+    """
+    unit = 'm' if metric else 'map units'
+    positions = ','.join(f'p_{axis} [{unit}]' for axis in 'xyz')
+    lines = [f'#timestamp [ns],{positions},q_w [],q_x [],q_y [],q_z []\n']
+    quats_xyzw = quat_xyzw_from_matrix(poses_T_world_cam[:, :3, :3])
+    for stamp_ns, pose, (x, y, z, w) in zip(stamps_ns, poses_T_world_cam, quats_xyzw, strict=True):
+        numbers = ','.join(f'{value:.9f}' for value in (*pose[:3, 3], w, x, y, z))
+        lines.append(f'{int(stamp_ns)},{numbers}\n')
     write_bytes(Path(path), ''.join(lines).encode())
 
 

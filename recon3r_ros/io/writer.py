@@ -25,6 +25,7 @@ from recon3r_ros.io.atomic import output_error, write_bytes
 from recon3r_ros.io.background import BackgroundWorker
 from recon3r_ros.io.clouds import write_ply
 from recon3r_ros.io.masks import UNKNOWN
+from recon3r_ros.io.source_cameras import SourceCamera, write_source_cameras
 from recon3r_ros.io.stamps import format_seconds, NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.slam.types import PointCloud
@@ -198,6 +199,11 @@ class ResultWriter:
     def keyframes(self, records: Iterable[KeyframeRecord]) -> None:
         """Write keyframes.json; `stamp` is in seconds, `stamp_ns` the exact integer."""
         self._json('keyframes.json', [_keyframe(record) for record in records])
+
+    def source_cameras(self, cameras: Iterable[SourceCamera]) -> None:
+        """Write cameras.json, the cameras of the source images."""
+        self._worker.check()
+        write_source_cameras(self.output, cameras)
 
     def report(self, report: Mapping[str, Any] | object) -> None:
         """

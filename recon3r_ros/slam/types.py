@@ -124,6 +124,29 @@ class PointCloud:
         return PointCloud(self.points * np.float32(factor), self.colors, self.confidences)
 
 
+@dataclass(frozen=True, eq=False)
+class Gaussians:
+    """
+    Coloured 3-D Gaussians: 3DGS (Kerbl et al., SIGGRAPH 2023) of SH degree 0.
+
+    :param means: (N, 3) float32
+    :param quaternions_wxyz: (N, 4) float32 unit quaternions: axes of the Gaussian to the frame
+    :param scales: (N, 3) float32 standard deviations along those axes
+    :param opacities: (N,) float32, above 0 and below 1
+    :param colors: (N, 3) float32 RGB, 0 to 1
+    """
+
+    means: NDArray[np.float32]
+    quaternions_wxyz: NDArray[np.float32]
+    scales: NDArray[np.float32]
+    opacities: NDArray[np.float32]
+    colors: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return the number of Gaussians."""
+        return len(self.means)
+
+
 class TrackingState(Enum):
     """State of the tracker (design, section 5)."""
 

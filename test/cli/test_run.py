@@ -27,8 +27,8 @@ def test_all_files_are_there(results):
     assert {p.stem for p in (results / 'depth').iterdir()} == {k['name'] for k in keyframes}
     assert len(keyframes) >= 2
     assert {p.name for p in results.iterdir()} == {
-        'colmap', 'depth', 'masks', 'frames.txt', 'keyframes.json', 'map.npz', 'map.ply',
-        'report.json', 'trajectory.txt'}
+        'cameras.json', 'colmap', 'depth', 'masks', 'frames.txt', 'keyframes.json', 'map.npz',
+        'map.ply', 'report.json', 'trajectory.txt'}
 
 
 def test_masks_have_the_size_of_the_source_and_two_values(results):
