@@ -180,7 +180,20 @@ class System:
         for frame, camera in zip(frames, seen):
             updates.append(self._conclude(frame, camera, busy, due, settled))
             settled = Update(self.state, (), None)
+        if not self.map.started and not busy:
+            self._begin_elsewhere(seen)
         return updates
+
+    def _begin_elsewhere(self, seen: Sequence[Seen]) -> None:
+        """Let another camera of a rig begin the map, where that of the first keyframe is blind."""
+        first = next(iter(self.map.keyframes.values()), None)
+        owner = None if first is None else self._frontends.get(first.camera_name)
+        for camera in seen:
+            if owner is not None and camera.observed.frame.mount is not None and (
+                    camera.frontend.begins_instead_of(owner)):
+                owner.leave_first()
+                self._start(camera.frontend, camera.frontend.start_request(camera.observed))
+                return
 
     def _learn_metre(self, seen: Sequence[Seen]) -> None:
         """Let other cameras of a rig join a map, as soon as their distances are known in it."""

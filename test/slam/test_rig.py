@@ -130,3 +130,13 @@ def test_a_rig_that_does_not_turn_tells_no_length() -> None:
         shifted = np.roll(gray, i, axis=1)
         T = se3.from_rt(se3.so3_exp(rng.normal(0, 1e-4, 3)), [0.01 * i, 0.0, 0.0])
         assert scale.add(shifted, T, np.diag([1e-8] * 3 + [1e-6] * 3)) is None
+
+
+def test_another_camera_begins_the_map_where_the_first_one_sees_nothing() -> None:
+    system = System(GeometricPredictor(), motion=MotionConfig(detect=False))
+    for i in range(30):
+        front, back = system.add_instant(instant(i, 'front', with_depth=False))
+        if system.map.started:
+            break
+    assert back.state is TrackingState.TRACKING
+    assert {k.camera_name for k in system.map.keyframes.values()} == {'back'}

@@ -25,7 +25,12 @@ from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.frontend import keyframes
-from recon3r_ros.slam.frontend.causes import Cause, of_image, of_initialisation
+from recon3r_ros.slam.frontend.causes import (
+    Cause,
+    NOTHING_SEEN,
+    of_image,
+    of_initialisation,
+)
 from recon3r_ros.slam.frontend.coasting import in_view, Predicted
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
 from recon3r_ros.slam.frontend.depth_rhythm import DepthRhythm
@@ -73,6 +78,8 @@ SHARPER = 3.0
 #: Frames in a row without the landmarks of the reference, after which a camera that its rig
 #: carries requests a keyframe
 CARRIED_FRAMES = 5
+#: Seconds without images after which another camera of a rig begins the map
+AWAITED_S = 1.0
 #: Recent frames whose sharpness a frame is compared with
 RECENT = 60
 
@@ -118,6 +125,7 @@ class CameraFrontend:
         self._switched = False
         #: Newest frames in a row whose pose is that of its rig
         self._carried = 0
+        self._newest_ns = frame.stamp_ns
 
     @property
     def state(self) -> TrackingState:
@@ -164,6 +172,7 @@ class CameraFrontend:
         :param turn: rotation since the frame before, by a gyroscope
         """
         begin, begin_cpu = perf_counter(), thread_time()
+        self._newest_ns = frame.stamp_ns
         gray = self.rectifier.tracking_image(frame)
         scene = self._cuts.add(gray)
         if turn is not None or frame.mount is not None:
@@ -461,6 +470,25 @@ class CameraFrontend:
         """
         return self._request(Purpose.RELOCALISATION, frame, gray)
 
+    def begins_instead_of(self, other: CameraFrontend) -> bool:
+        """
+        Whether to begin the map with the newest frame: the camera that has begun sees nothing.
+
+        :param other: of the first keyframe, or this one
+        """
+        blind = other.cause in NOTHING_SEEN or (
+            self._newest_ns - other._newest_ns > AWAITED_S * 1e9)
+        return other is not self and blind and self.cause is None
+
+    def start_request(self, observed: Observed) -> KeyframeRequest:
+        """Request that a map begins with a frame."""
+        return self._request(Purpose.START, observed.frame, observed.gray)
+
+    def leave_first(self) -> None:
+        """Forget the first keyframe: another camera begins the map."""
+        self._tracker = self._new_tracker()
+        self._initializer.clear()
+
     def turned(self) -> list[TrackedFrame]:
         """Pose the frames of a camera that only rotated, and so has no map."""
         reference = self._tracker.reference
@@ -486,7 +514,9 @@ class CameraFrontend:
         if reference is None and known.number and not busy and self._is_recall_due(frame):
             return replace(step, request=self._request(Purpose.RECALL, frame, gray, mask))
         if reference is None:
-            return step  # another camera begins the map, or a pair from before a cut is pending
+            # Another camera begins the map, or a pair from before a cut is pending
+            self.cause = self._image_cause(gray, self.masks.fixed)
+            return step
         track = self._tracker.track(gray)
         # Not what was detected as dynamic: without depth, near objects may seem to be
         unfit = self.masks.fixed if seen.given is None else self.masks.fixed | seen.given

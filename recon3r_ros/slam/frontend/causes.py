@@ -37,6 +37,10 @@ class Cause(Enum):
     CUT = 'a cut, or a single image that differs from those around it'
 
 
+#: Causes by which an image shows nothing, however long one waits
+NOTHING_SEEN = (Cause.CONTRAST, Cause.MASKED)
+
+
 def of_image(gray: NDArray[np.uint8], masked: float, usual_sharpness: float) -> Cause | None:
     """
     Find what is wrong with an image itself.
