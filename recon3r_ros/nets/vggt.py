@@ -375,11 +375,7 @@ class Vggt(nn.Module):
         :param images: (B, 3, H, W) in [0, 1], sides multiples of 14
         :return: (B, H / 14 * W / 14, C)
         """
-        # Filled on the device: CUDA graphs cannot copy from the CPU. Each (3, 1, 1)
-        mean, deviation = (torch.stack([images.new_full((1, 1), x) for x in values])
-                           for values in (_MEAN, _DEVIATION))
-        tokens: Tensor = self.aggregator.patch_embed(
-            ((images - mean) / deviation).to(self.dtype))
+        tokens: Tensor = self.aggregator.patch_embed(normalised(images).to(self.dtype))
         return tokens
 
     def aggregate(self, patches: Tensor, rows: int) -> Steps:
@@ -411,6 +407,14 @@ class Vggt(nn.Module):
         x = self.point_head(steps).permute(0, 2, 3, 1)
         points, confidence = x[..., :3], x[..., 3]
         return points.sign() * points.abs().expm1(), 1 + confidence.exp()
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Normalise images (B, 3, H, W) in [0, 1] for DINOv2."""
+    # Filled on the device: CUDA graphs cannot copy from the CPU. Each (3, 1, 1)
+    mean, deviation = (torch.stack([images.new_full((1, 1), x) for x in values])
+                       for values in (_MEAN, _DEVIATION))
+    return (images - mean) / deviation
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
