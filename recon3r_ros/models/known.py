@@ -94,14 +94,15 @@ def given_poses(poses: Sequence[KnownPose | None]) -> GivenPoses:
 
 
 def _relative(first: Array, other: Array) -> Array:
-    """Return conj(first) * other (Hamilton), both xyzw of any length, with the sign that it has."""
-    (a, p), (b, q) = ((v[:3] / np.linalg.norm(v), v[3] / np.linalg.norm(v)) for v in (first, other))
+    """Return conj(first) * other (Hamilton), xyzw of any length, with the sign that it has."""
+    units = [v / np.linalg.norm(v) for v in (first, other)]
+    (a, p), (b, q) = ((v[:3], v[3]) for v in units)
     return np.append(p * b - q * a - np.cross(a, b), p * q + a @ b)
 
 
 def rays_of(camera: Camera) -> Floats:
     """
-    Unit rays (H, W, 3) of a camera's pixels, in its frame; zero where it has none.
+    Return the unit rays (H, W, 3) of a camera's pixels, in its frame; zero where it has none.
 
     :param camera: of any model
     """
@@ -118,4 +119,5 @@ def along_rays(depth: Floats, rays: Floats) -> Floats:
     :param rays: (H, W, 3) of unit length
     """
     known = np.isfinite(depth) & (depth > 0) & (rays[..., 2] > 0)
-    return np.where(known, depth, 0) / np.where(known, rays[..., 2], 1)
+    out = np.where(known, depth, 0) / np.where(known, rays[..., 2], 1)
+    return out.astype(np.float32)

@@ -87,9 +87,9 @@ class Window:
 class KnownWindow(Window):
     """Views that a network processes jointly, with what is known of them."""
 
-    use_priors: str = option('rays,depth,poses', 'What of that which is known of images the '
-                             'network mapanything is told, separated by commas: rays (of calibrated'
-                             ' cameras), depth (measured), poses; or none.')
+    use_priors: str = option('rays,depth,poses', 'What mapanything is told of images, separated '
+                             'by commas: rays (of calibrated cameras), depth (measured), poses; '
+                             'or none.')
 
     @property
     def priors(self) -> frozenset[str]:

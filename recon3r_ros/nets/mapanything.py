@@ -459,8 +459,8 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> MapAnythingConfig:
         widths.append(width)
     depth = depth_of(state, 'info_sharing.self_attention_blocks')
     if depth < _LEAST_DEPTH:
-        raise InputError(f'{path}: info_sharing.self_attention_blocks has {depth} blocks, expected '
-                         f'{_LEAST_DEPTH} or more: it is damaged, or another network')
+        raise InputError(f'{path}: info_sharing.self_attention_blocks has {depth} blocks, '
+                         f'expected {_LEAST_DEPTH} or more: it is damaged, or another network')
     positions = state['encoder.model.pos_embed'].numel() // widths[0]
     gated = 'encoder.model.blocks.0.mlp.w12.weight' in state
     return MapAnythingConfig(

@@ -111,8 +111,8 @@ class WindowOracle:
         """Keep the encoding."""
         return view
 
-    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Encoding] = ()
-                         ) -> Prediction:
+    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Encoding] = (),
+                         priors: object = ()) -> Prediction:
         """Predict ground truth of a window, with noise."""
         numbers = list(dict.fromkeys(e.number for e in (*group, *memory)))
         self.looked.append(numbers[:max(self.window.size, len(group))])
