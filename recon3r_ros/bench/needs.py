@@ -18,6 +18,7 @@ from recon3r_ros.cli.console import output as console
 from recon3r_ros.models.keypoints import MAX_KEYPOINTS
 from recon3r_ros.models.needs import Needs, WINDOW
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, HeadName, Tokens
+from recon3r_ros.nets.mapanything import Given, MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
 from recon3r_ros.nets.vggt_tracks import VggtWithTracks
@@ -74,6 +75,23 @@ def _window(tracks: bool) -> tuple[nn.Module, Callable[[], object]]:
     return network, keyframe
 
 
+def _known(config: MapAnythingConfig = MapAnythingConfig()
+           ) -> tuple[nn.Module, Callable[[], object]]:
+    network = MapAnything(config).lower_precision(_LOWER)
+    rows, columns = (side // PATCH for side in WIDE)
+
+    def keyframe() -> object:
+        patches, classes = network.encode(torch.empty(1, 3, *WIDE))
+        patches = patches + network.encode_rays(torch.empty(1, *WIDE, 3)) + (
+            network.encode_depth(torch.empty(1, *WIDE), torch.empty(1)))
+        fused = network.fuse(patches.float().expand(WINDOW, -1, -1),
+                             Given.of(torch.empty(WINDOW, 9), torch.empty(1)))
+        shared = network.share(fused, classes.expand(WINDOW, -1, -1))
+        return network.poses(shared), network.scale(shared), network.dense(
+            fused[:DENSE], [t[:DENSE] for t in shared.dense], rows, columns)
+    return network, keyframe
+
+
 def _features() -> tuple[nn.Module, Callable[[], object]]:
     network = XFeat()
     return network, lambda: network(torch.empty(1, 1, *VGA))
@@ -89,6 +107,8 @@ KEYFRAMES: dict[str, Callable[[], tuple[nn.Module, Callable[[], object]]]] = {
     'must3r 224': lambda: _memory(SMALL),
     'vggt': lambda: _window(False),
     'vggt with tracks': lambda: _window(True),
+    'mapanything': _known,
+    'mapanything v1': lambda: _known(MapAnythingConfig(1024, 24, 768, 24, 'v1')),
     'xfeat': _features,
 }
 

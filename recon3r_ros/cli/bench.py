@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'docs/results.md, with --live docs/results_live.md, with a network '
                         'docs/results_networks.md, with vggt docs/results_windows.md, with '
                         'must3r docs/results_memories.md, with '
+                        'mapanything docs/results_known_windows.md, with '
                         '--speed docs/results_speed.md, with --profile docs/performance.md)')
     parser.add_argument('--live', action='store_true', help='measure the ROS 2 node instead: '
                         'poses, latency, transport')
@@ -124,6 +125,10 @@ def execute(arguments: argparse.Namespace) -> int:
         from recon3r_ros.bench import memories
         return memories.measure(asked_model(arguments),
                                 Path(arguments.output or 'docs/results_memories.md'))
+    if arguments.model == 'mapanything':
+        from recon3r_ros.bench import known_windows
+        return known_windows.measure(
+            asked_model(arguments), Path(arguments.output or 'docs/results_known_windows.md'))
     if arguments.model != 'geometric':
         from recon3r_ros.bench import network
         return network.measure(asked_model(arguments),

@@ -110,7 +110,8 @@ class WithFallback:
                 self._give_way(error)
         return view  # not used any more
 
-    def predict_together(self, group: tuple[Any, ...], memory: Sequence[Any] = ()) -> Prediction:
+    def predict_together(self, group: tuple[Any, ...], memory: Sequence[Any] = (),
+                         priors: Sequence[MapPrior | None] = ()) -> Prediction:
         """
         Predict a group, as a `WindowPredictor`; views that find no room have no confidence.
 
@@ -118,19 +119,20 @@ class WithFallback:
         any confidence: the keyframe is left out, and the next one is predicted in pairs.
         """
         while self.network is not None:
-            kept, context = self._fitting(group, memory)
+            kept, context = self._fitting(len(group), len(memory))
             try:
                 found: Prediction = self.network.predict_together(
-                    tuple(group[n] for n in kept), context)
+                    tuple(group[n] for n in kept), [memory[n] for n in context],
+                    [priors[n] for n in (*kept, *(len(group) + n for n in context))]
+                    if priors else ())
                 return found if len(kept) == len(group) else _completed(found, group, kept)
             except _OUT_OF_MEMORY as error:
                 self._shrink(len(kept) + len(context), error)
         return _nothing(group)
 
-    def _fitting(self, group: tuple[Any, ...], memory: Sequence[Any]
-                 ) -> tuple[list[int], list[Any]]:
-        """Choose the views of a group, by position, and memories that fit into a window."""
-        views, context = list(range(len(group))), list(memory)
+    def _fitting(self, group: int, memory: int) -> tuple[list[int], list[int]]:
+        """Choose those that fit into a window, by position, of so many views and memories."""
+        views, context = list(range(group)), list(range(memory))
         if self._most is None:
             return views, context
         views = [*views[:self._most - 1], views[-1]] if len(views) > self._most else views

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import GeometryError
@@ -23,9 +22,8 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models import weights
 from recon3r_ros.models.fallback import WithFallback
-from recon3r_ros.models.keypoints import detect_keypoints
+from recon3r_ros.models.joint import check_groups, GridEncoding
 from recon3r_ros.models.memory_engine import MemoryEngine, Seen
-from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import (
     as_pair,
     centred,
@@ -54,29 +52,7 @@ POSE_STRIDE, OVERLAP_STRIDE = 4, 8
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Must3rEncoding:
-    """
-    A view on the network's grid, and its tokens.
-
-    :param camera: pinhole camera of the grid
-    :param image: (H, W, 3) uint8 on the grid
-    :param keypoints: (K, 2) salient grid pixels
-    :param tokens: on the network's device
-    """
-
-    camera: Camera
-    image: NDArray[np.uint8]
-    keypoints: NDArray[np.int32]
-    tokens: Tokens
-
-    #: For Easi3R's statistics, which are not taken of this network
-    features = None
-
-    @cached_property
-    def descriptor(self) -> NDArray[np.float32]:
-        """Global descriptor, for loop closure and relocalisation."""
-        return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
+Must3rEncoding = GridEncoding[Tokens]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,11 +112,7 @@ class Must3rPredictor:
     def encode(self, view: View) -> Must3rEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
         view = self.prepared(view)
-        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
-        return Must3rEncoding(
-            view.camera, view.image, detect_keypoints(
-                gray, view.camera.width, view.camera.height, view.excluded),
-            self.engine.encode(view.image))
+        return Must3rEncoding.of(view, self.engine.encode(view.image))
 
     def predict(self, groups: Sequence[tuple[Must3rEncoding, ...]],
                 moving: object = None, priors: object = None) -> list[Prediction]:
@@ -152,9 +124,7 @@ class Must3rPredictor:
         :raises ValueError: for a larger group, see `predict_together`
         :raises Recon3rError: where the device runs out of memory
         """
-        for group in groups:
-            if len(group) not in (1, 2):
-                raise ValueError(f'predict takes pairs or single views, got {len(group)} views')
+        check_groups(groups)
         return [as_pair(self.predict_together(group), group, 0, len(group) - 1)
                 for group in groups]
 
@@ -172,7 +142,7 @@ class Must3rPredictor:
         return ViewMemory(view, tokens if new else None, _thinned(placed))
 
     def predict_together(self, group: tuple[Must3rEncoding, ...],
-                         memory: Sequence[ViewMemory] = ()) -> Prediction:
+                         memory: Sequence[ViewMemory] = (), priors: object = ()) -> Prediction:
         """
         Pointmaps of a group, rendered against the memory of a window.
 
@@ -180,6 +150,7 @@ class Must3rPredictor:
         that is kept.
 
         :param memory: of the window's views, in any order
+        :param priors: ignored
         :raises ValueError: for an empty group
         :raises Recon3rError: where the device runs out of memory
         """

@@ -38,5 +38,7 @@ COUNTED: Mapping[str, Needs] = {
     'must3r 224': Needs(423.4, 0.891, 0.355),
     'vggt': Needs(1191, 4.27, 19.3),
     'vggt with tracks': Needs(1257, 4.42, 20.9),
+    'mapanything': Needs(1228, 4.2, 14),
+    'mapanything v1': Needs(563.3, 2.76, 7.51),
     'xfeat': Needs(0.6593, 0.0135, 0.00262),
 }

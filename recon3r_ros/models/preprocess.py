@@ -29,13 +29,29 @@ def prepare(view: View, image_size: int, patch: int) -> View:
     camera = view.camera
     side = min if image_size == SQUARE else max
     factor = image_size / side(camera.width, camera.height)
-    view = _resized(view, max(round(camera.width * factor), patch),
-                    max(round(camera.height * factor), patch))
+    sides = [max(round(s * factor), patch) for s in (camera.width, camera.height)]
+    width, height = (image_size if image_size == SQUARE else s // patch * patch for s in sides)
+    return _middle(_resized(view, *sides), width, height)
+
+
+def covering(view: View, width: int, height: int) -> View:
+    """
+    Resize a view until it covers a size, and crop its centre.
+
+    :return: the view on the network's grid, in colour
+    """
+    camera = view.camera
+    factor = max(width / camera.width, height / camera.height)
+    return _middle(_resized(view, max(round(camera.width * factor), width),
+                            max(round(camera.height * factor), height)), width, height)
+
+
+def _middle(view: View, width: int, height: int) -> View:
+    """Crop the centre of a view, in colour."""
     if view.image.ndim == 2:
         view = replace(view, image=cv2.cvtColor(view.image, cv2.COLOR_GRAY2RGB))
-    sides = (view.camera.width, view.camera.height)
-    width, height = (image_size if image_size == SQUARE else s // patch * patch for s in sides)
-    return cropped(view, (sides[0] - width) // 2, (sides[1] - height) // 2, width, height)
+    return cropped(view, (view.camera.width - width) // 2, (view.camera.height - height) // 2,
+                   width, height)
 
 
 def cropped(view: View, x: int, y: int, width: int, height: int) -> View:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from recon3r_ros.models.types import Predictor
 
 
+#: What a network may be told of images
+PRIORS = ('rays', 'depth', 'poses')
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """Where and how a network runs."""
@@ -89,6 +93,32 @@ class VggtOptions(Window):
 
 
 @dataclass(frozen=True)
+class KnownWindow(Window):
+    """Views that a network processes jointly, with what is known of them."""
+
+    use_priors: str = option('rays,depth,poses', 'What mapanything is told of images, separated '
+                             'by commas: rays (of calibrated cameras), depth (measured), poses; '
+                             'or none.')
+
+    @property
+    def priors(self) -> frozenset[str]:
+        """What the network is told."""
+        return frozenset(self.use_priors.split(',')) - {'none'}
+
+    def check(self) -> None:
+        """
+        Check windows and names of priors.
+
+        :raises Recon3rError: for an unknown one
+        """
+        super().check()
+        for word in self.use_priors.split(','):
+            if word not in PRIORS and self.use_priors != 'none':
+                raise Recon3rError(f'use_priors {self.use_priors!r}: expected none, or some of '
+                                   f'{", ".join(PRIORS)}, separated by commas')
+
+
+@dataclass(frozen=True)
 class Published:
     """
     A weights file and where its authors publish it.
@@ -140,6 +170,7 @@ _COMMERCIAL = (_APACHE, _VGGT_COMMERCIAL)
 _NAVER = 'https://download.europe.naverlabs.com/ComputerVision'
 _DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
 _MUST3R = ('recon3r_ros.models.must3r', 'recon3r_ros.nets.must3r')
+_MAPANYTHING = ('recon3r_ros.models.mapanything', 'recon3r_ros.nets.mapanything')
 _VGGT = ('recon3r_ros.models.vggt', 'recon3r_ros.nets.vggt')
 
 SPECS: tuple[ModelSpec, ...] = (
@@ -170,6 +201,13 @@ SPECS: tuple[ModelSpec, ...] = (
             ('model.pt', 'VGGT-1B', 'CC BY-NC 4.0, non-commercial'),
             ('model.safetensors', 'VGGT-1B', 'CC BY-NC 4.0, non-commercial'),
             ('vggt_1B_commercial.pt', 'VGGT-1B-Commercial', _VGGT_COMMERCIAL)))),
+    ModelSpec('mapanything', *_MAPANYTHING, KnownWindow, metric=True, published=tuple(
+        Published('model.safetensors', f'https://huggingface.co/facebook/{name}', licence,
+                  network='mapanything v1' if name.endswith('v1') else 'mapanything')
+        for name, licence in (('map-anything', 'CC BY-NC 4.0, non-commercial'),
+                              ('map-anything-apache', _APACHE),
+                              ('map-anything-v1', 'CC BY-NC 4.0, non-commercial'),
+                              ('map-anything-apache-v1', _APACHE)))),
 )
 
 

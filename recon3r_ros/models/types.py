@@ -72,10 +72,12 @@ class MapPrior:
     :param T_map_cam: (4, 4) present estimate of its pose, map units
     :param inverse_depth: (H, W) float32 on the encoding's grid, 0 where unknown; None where there
         is no depth yet
+    :param metre: length of a metre in map units, where something other than a network tells it
     """
 
     T_map_cam: NDArray[np.float64]
     inverse_depth: NDArray[np.float32] | None = None
+    metre: float | None = None
 
 
 class Encoding(Protocol):
@@ -227,7 +229,8 @@ class WindowPredictor(Predictor, Protocol):
     not saved with the map: it is recomputed from the views.
     `predict_together` predicts a group, given the memories of the window's views, most important
     first, which may include views of the group. Its prediction has `T_first_view` and `cameras`,
-    for groups of one and two views, too.
+    for groups of one and two views, too. `priors` are of the views of the group, then of those of
+    the memory, None for one that is not in the map; nothing is known where it is empty.
     """
 
     @property
@@ -235,5 +238,5 @@ class WindowPredictor(Predictor, Protocol):
 
     def remember(self, view: Encoding, memory: Sequence[Any]) -> Any: ...
 
-    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Any] = ()
-                         ) -> Prediction: ...
+    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Any] = (),
+                         priors: Sequence[MapPrior | None] = ()) -> Prediction: ...

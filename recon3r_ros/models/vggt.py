@@ -11,20 +11,18 @@ views of a group are tracked through it: matches, and what no motion of the came
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from math import tan
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import weights
 from recon3r_ros.models.fallback import WithFallback
-from recon3r_ros.models.keypoints import detect_keypoints
-from recon3r_ros.models.place import describe_place
-from recon3r_ros.models.pointmaps import as_pair, finite, information, on_rays
+from recon3r_ros.models.joint import check_window, GridEncoding, predict_pairs
+from recon3r_ros.models.pointmaps import finite, information, on_rays
 from recon3r_ros.models.preprocess import cropped, prepare
 from recon3r_ros.models.registry import Model, VggtOptions
 from recon3r_ros.models.runtime import resolve
@@ -42,31 +40,7 @@ LEAST_SIDE = TrackConfig().least_side
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class VggtEncoding:
-    """
-    A view on the network's grid, and its tokens.
-
-    :param camera: pinhole camera of the grid
-    :param calibrated: whether its intrinsics are known
-    :param image: (H, W, 3) uint8 on the grid
-    :param keypoints: (K, 2) salient grid pixels
-    :param tokens: on the network's device
-    """
-
-    camera: Camera
-    calibrated: bool
-    image: NDArray[np.uint8]
-    keypoints: NDArray[np.int32]
-    tokens: ViewTokens
-
-    #: For Easi3R's statistics, which this network does not have
-    features = None
-
-    @cached_property
-    def descriptor(self) -> NDArray[np.float32]:
-        """Global descriptor, for loop closure and relocalisation."""
-        return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
+VggtEncoding = GridEncoding[ViewTokens]
 
 
 class VggtPredictor:
@@ -95,53 +69,37 @@ class VggtPredictor:
     def encode(self, view: View) -> VggtEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
         view = self.prepared(view)
-        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
-        return VggtEncoding(
-            view.camera, view.calibrated, view.image,
-            detect_keypoints(
-                gray, view.camera.width, view.camera.height, view.excluded),
-            self.engine.encode(view.image))
+        return VggtEncoding.of(view, self.engine.encode(view.image))
 
     def predict(self, groups: Sequence[tuple[VggtEncoding, ...]],
                 moving: object = None, priors: object = None) -> list[Prediction]:
         """
-        Pointmaps of single views and pairs, each in a separate window.
-
-        Views of different sizes cannot be processed jointly: they get no correspondences.
+        Pointmaps of single views and pairs, see `predict_pairs`.
 
         :param moving: ignored
         :param priors: ignored
-        :raises ValueError: for a larger group, see `predict_together`
         :raises Recon3rError: where the device runs out of memory
         """
-        for group in groups:
-            if len(group) not in (1, 2):
-                raise ValueError(f'predict takes pairs or single views, got {len(group)} views')
-        return [_apart(*(self._pair((view,)) for view in group)) if _differ(group)
-                else self._pair(group) for group in groups]
-
-    def _pair(self, group: tuple[VggtEncoding, ...]) -> Prediction:
-        return as_pair(self.predict_together(group), group, 0, len(group) - 1)
+        return predict_pairs(self, groups)
 
     def remember(self, view: VggtEncoding, memory: object) -> VggtEncoding:
         """Return the encoding: global attention runs again as the window slides."""
         return view
 
     def predict_together(self, group: tuple[VggtEncoding, ...],
-                         memory: Sequence[VggtEncoding] = ()) -> Prediction:
+                         memory: Sequence[VggtEncoding] = (), priors: object = ()) -> Prediction:
         """
         Pointmaps of a group, in a window with further views.
 
         :param memory: encodings of the window's other views, which get no pointmaps; the first
             ones are used where there are too many
+        :param priors: ignored
         :raises ValueError: for views of different sizes
         :raises Recon3rError: where the device runs out of memory
         """
         context = [m for m in memory if not any(m is view for view in group)]
         views = [*group, *context[:max(self.window.size - len(group), 0)]]
-        if not group or _differ(views):
-            raise ValueError('VGGT takes views of one size, got '
-                             f'{[v.image.shape[:2] for v in views]}')
+        check_window('VGGT', views)
         output = self.engine.look([v.tokens for v in views], len(group), self._queries(group))
         encodings = output.cameras[:len(group)].astype(float)
         poses = [_pose(e) for e in encodings]
@@ -174,18 +132,6 @@ class VggtPredictor:
                 len(v.keypoints) for v in group):
             return []
         return [v.keypoints.astype(np.float32) for v in group]
-
-
-def _differ(views: Sequence[VggtEncoding]) -> bool:
-    """Whether views are not of one size."""
-    return len({v.image.shape for v in views}) > 1
-
-
-def _apart(own: Prediction, other: Prediction) -> Prediction:
-    """Combine predictions of two single views into a pair without correspondences."""
-    unseen = np.full_like(other.confidences[0], NO_CONFIDENCE)
-    return replace(own, pointmaps=own.pointmaps + other.pointmaps,
-                   confidences=(*own.confidences, unseen))
 
 
 def _on_grid(view: View, image_size: int) -> View:

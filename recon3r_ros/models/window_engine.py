@@ -11,7 +11,7 @@ in one view; to run the trunk again would multiply the cost).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import logging
 from typing import Any
@@ -112,29 +112,15 @@ class WindowEngine:
         """
         rows, columns = views[0].rows, views[0].columns
         with torch.inference_mode(), self._runner.on_stream():
-            cameras, *dense = self._fitting(views, wanted)
+            (cameras, *dense), self.max_views = fitting(
+                self._runner, len(views), wanted, self.max_views, lambda count: self._look(
+                    torch.stack([view.values for view in views[:count]]), rows))
             chosen: list[Any] = [[t[n] for t in dense] for n in range(wanted)]
             found, self.dense_views = self._runner.halving(
                 chosen, self.dense_views, lambda some: self._dense(some, rows, columns))
             tracks = self._tracked_if_it_fits(chosen, rows, columns, queries)
             encoded, = self._runner.fetched([cameras])
             return WindowOutput(encoded.numpy(), tuple(found), tracks)
-
-    def _fitting(self, views: Sequence[ViewTokens], wanted: int) -> Sequence[Tensor]:
-        """Process as many views as fit into memory."""
-        while True:
-            used = views if self.max_views is None else views[:max(self.max_views, wanted)]
-            try:
-                result: Sequence[Tensor] = self._look(
-                    torch.stack([view.values for view in used]), used[0].rows)
-                return result
-            except torch.OutOfMemoryError as error:
-                if len(used) <= wanted:
-                    raise too_little_memory() from error
-                self.max_views = max(wanted, len(used) // 2)
-                _log.warning('out of memory with %d views at once; going on with %d', len(used),
-                             self.max_views)
-            self._runner.free()
 
     def _dense(self, views: list[list[Tensor]], rows: int, columns: int
                ) -> list[tuple[Values, Values]]:
@@ -193,3 +179,27 @@ class WindowEngine:
         assert isinstance(network, VggtWithTracks), 'points are tracked with a track head only'
         tracked = network.track(features, queries)
         return tracked.positions, tracked.visibility * tracked.confidence
+
+
+def fitting(runner: Runner, count: int, wanted: int, most: int | None, work: Callable[[int], Any]
+            ) -> tuple[Any, int | None]:
+    """
+    Process as many views of a window as fit into memory.
+
+    :param count: of the window
+    :param wanted: first ones that cannot be dropped
+    :param most: largest number of views that fits; None where it is unknown
+    :param work: processes the first views
+    :return: what `work` returns, and the largest number that fits
+    :raises Recon3rError: where the first views alone do not fit
+    """
+    while True:
+        used = count if most is None else min(count, max(most, wanted))
+        try:
+            return work(used), most
+        except torch.OutOfMemoryError as error:
+            if used <= wanted:
+                raise too_little_memory() from error
+            most = max(wanted, used // 2)
+            _log.warning('out of memory with %d views at once; going on with %d', used, most)
+        runner.free()  # here, because the exception keeps what its functions had

@@ -9,11 +9,12 @@ import sys
 
 import numpy as np
 import pytest
-from recon3r_ros.bench import memories, network, windows
+from recon3r_ros.bench import known_windows, memories, network, windows
 from recon3r_ros.bench.device_memory import peak_mb, release
 from recon3r_ros.models.engine import Engine
 from recon3r_ros.models.registry import EngineConfig, Model
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.mapanything import MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch
@@ -39,6 +40,21 @@ def test_memories_of_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row[1] for row in rows] == ['1', '3']
     # Two layers of 140 tokens of 64 channels in float32 for each view
     assert [row[5] for row in rows] == ['0.1', '0.2']
+
+
+def test_known_windows_of_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_windows, 'SIZES', {'cpu': (1, 2)})
+    monkeypatch.setattr(known_windows, 'SHAPES', {'cpu': (56, 84)})
+    small = MapAnything(MapAnythingConfig(64, 1, 64, 4, grid=8)).requires_grad_(False)
+    assert [row[:2] for row in known_windows._rows(small, EngineConfig('cpu'))] == [
+        ('eager', '1'), ('eager', '2')]
+
+
+def test_operations_are_those_of_the_published_network() -> None:
+    """As counted for the authors' network: two views, and one encoded."""
+    row = known_windows.counted(MapAnythingConfig(), 2)
+    assert float(row[1]) == pytest.approx(1.57, abs=0.01)
+    assert float(row[5]) == pytest.approx(5.8, abs=0.06)
 
 
 def test_a_mode_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.models import registry
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.mapanything import MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 import torch
@@ -44,11 +45,14 @@ def weights(tmp_path_factory) -> dict[str, Path]:
         points.copy_(own)
     torch.save({'encoder': must3r.encoder.state_dict(), 'decoder': must3r.decoder.state_dict(),
                 'args': argparse.Namespace(model='img_size=(224, 224)')}, folder / 'must3r.pth')
+    mapanything = MapAnything(MapAnythingConfig(64, 1, 64, 4, grid=8))
+    mapanything.dense_head[1]['conv2'][2].bias.data[5] = 9  # no sky
+    torch.save(mapanything.state_dict(), folder / 'mapanything.pth')
     return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('model', ['dust3r', 'mast3r', 'must3r', 'vggt'])
+@pytest.mark.parametrize('model', ['dust3r', 'mast3r', 'must3r', 'vggt', 'mapanything'])
 def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
     """With an untrained network the results are wrong, but complete and finite."""
     pack = tmp_path / 'pack'
@@ -62,7 +66,8 @@ def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
     assert outcome.status == 0, outcome.err
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report['model'] == model and report['frames_read'] == COUNT
-    assert ('metres' in report['scale']) == (model in ('mast3r', 'must3r'))
+    assert ('metres' in report['scale']) == (
+        model in ('mast3r', 'must3r', 'mapanything'))
     keyframes = json.loads((tmp_path / 'keyframes.json').read_text())
     assert len(keyframes) >= 1, 'one view is enough'
     for keyframe in keyframes:
@@ -79,7 +84,8 @@ def test_weights_are_listed(recon3r):
     assert outcome.status == 0
     for word in ('DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth', 'https://', 'non-commercial',
                  '--model mast3r', '--model monst3r', 'MUSt3R_512.pth',
-                 '--model must3r', 'model.safetensors', '--model vggt'):
+                 '--model must3r', 'model.safetensors', '--model vggt', '--model mapanything',
+                 'facebook/map-anything-apache', 'Apache-2.0'):
         assert word in outcome.out
 
 
@@ -117,6 +123,9 @@ def test_weights_of_vggt_are_verified(recon3r, weights):
     (['--model', 'must3r', '--weights', '{vggt}'], ['{vggt}', '--model vggt']),
     (['--model', 'must3r', '--weights', '{must3r}', '--window', '3', '--overlap', '3'],
      ['window of 3', 'overlap']),
+    (['--model', 'mapanything', '--weights', '{vggt}'], ['{vggt}', '--model vggt']),
+    (['--model', 'mapanything', '--weights', '{mapanything}', '--use-priors', 'pose'],
+     ['use_priors', 'pose', 'poses']),
     (['--model', 'dust3r'], ['recon3r weights']),
     (['--model', 'dust3r', '--weights', 'none.pth'], ['none.pth', 'no such file']),
     (['--weights', 'none.pth'], ['none.pth', 'geometric']),

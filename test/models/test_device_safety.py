@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import runtime
 from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.known import KnownPose, rays_of
+from recon3r_ros.models.known_engine import KnownEngine
 from recon3r_ros.models.memory_engine import MemoryEngine
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
@@ -32,6 +35,7 @@ from recon3r_ros.nets.xfeat import XFeat
 from test_engines import (
     Arrays,
     images,
+    known_network,
     memory_network,
     NETWORKS,
     of_tracks,
@@ -194,6 +198,17 @@ def windows(network: Any, config: EngineConfig) -> None:
         assert len(out.dense) == wanted and len(out.tracks) == len(points[:wanted])
 
 
+def known_windows(network: Any, config: EngineConfig) -> None:
+    """Process windows of which something is known."""
+    engine = KnownEngine(network, config)
+    rays = rays_of(Camera(84, 56, 80.0, 80.0, 41.5, 27.5))
+    tokens = [engine.encode(image, rays if n else None, np.ones((56, 84), np.float32) if n == 1
+                            else None) for n, image in enumerate(images(0, 3, 56, 84))]
+    poses = [KnownPose.of(np.eye(4), True), None, KnownPose.of(np.eye(4), False)]
+    for wanted in (1, 2):
+        assert len(engine.look(tokens, wanted, poses).dense) == wanted
+
+
 def memories(network: Any, config: EngineConfig) -> None:
     """Join views of two sizes, and render them."""
     engine = MemoryEngine(network, config)
@@ -214,6 +229,7 @@ ENGINES = {
     'dpt': (partial(pair_network, 'dpt'), pairs),
     'catmlp+dpt': (pair_network, pairs), 'vggt': (window_network, windows),
     'vggt with tracks': (TRACKING[0], windows), 'must3r': (memory_network, memories),
+    'mapanything': (known_network, known_windows),
     'xfeat': (XFeat, features)}
 
 

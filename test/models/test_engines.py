@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.known import KnownPose, rays_of
+from recon3r_ros.models.known_engine import KnownEngine
 from recon3r_ros.models.memory_engine import MemoryEngine
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
 from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.mapanything import MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 from recon3r_ros.nets.vggt_tracks import TrackConfig, VggtWithTracks
@@ -122,8 +126,31 @@ def of_features(network: VggtWithTracks, config: EngineConfig, seed: int) -> Arr
 
 #: Positions of tracks are embedded as they are refined: with sines that are no tables
 TRACKING = (tracking_network, of_features)
+def known_network() -> MapAnything:
+    """Make an untrained MapAnything."""
+    torch.manual_seed(0)
+    return MapAnything(MapAnythingConfig(64, 1, 64, 4, grid=8)).requires_grad_(False)
+
+
+def of_known_windows(network: MapAnything, config: EngineConfig, seed: int) -> Arrays:
+    """Run an engine on two windows of different views, with rays, depth and poses of some."""
+    engine, found = KnownEngine(copy.deepcopy(network), config), []
+    rays = rays_of(Camera(84, 56, 80.0, 80.0, 41.5, 27.5))
+    rng = np.random.default_rng(seed)
+    for views in (images(seed, 3, 56, 84), images(seed + 1, 3, 56, 84)):
+        depth = rng.uniform(1, 3, (56, 84)).astype(np.float32)
+        tokens = [engine.encode(view, rays if n else None, depth if n == 1 else None)
+                  for n, view in enumerate(views)]
+        poses = [KnownPose(rng.normal(size=4), rng.normal(size=3), True) for _ in views]
+        output = engine.look(tokens, 2, poses)
+        found.append(output.poses)
+        for seen in output.dense:
+            found += [seen.rays, np.log(seen.depth), np.log(seen.confidence - 1)]
+    return found
+
+
 NETWORKS = [(pair_network, of_pairs), (window_network, of_windows),
-            (memory_network, of_memories)]
+            (memory_network, of_memories), (known_network, of_known_windows)]
 
 
 def worst(found: Arrays, expected: Arrays) -> float:

@@ -220,8 +220,9 @@ class TruthByImage(Truth):
 
     def __post_init__(self) -> None:
         self.numbers = {true.view.image.tobytes(): n for n, true in enumerate(self.views)}
-        self.encodings = [Must3rEncoding(v.view.camera, v.view.image, np.zeros((0, 2), np.int32),
-                                         Tokens(torch.tensor(n), 1, 1))
+        self.encodings = [Must3rEncoding(
+            v.view.camera, True, v.view.image, np.zeros((0, 2), np.int32),
+            Tokens(torch.tensor(n), 1, 1))
                           for n, v in enumerate(self.views)]
 
 

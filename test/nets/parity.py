@@ -20,11 +20,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 import recipe
+from recon3r_ros.geometry import se3
+from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.dust3r import by_token
+from recon3r_ros.models.known import along_rays, given_poses, KnownPose, rays_of
 from recon3r_ros.models.types import PairAttention
 from recon3r_ros.nets import vggt as vggt_net
 from recon3r_ros.nets import vggt_tracks
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH, Tokens
+from recon3r_ros.nets.mapanything import Given, MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig, ViewOutput
 from recon3r_ros.slam.dynamics import attention_motion
 import torch
@@ -76,6 +80,17 @@ def build_must3r(meta: dict[str, Any]) -> Must3r:
     """Build a golden file's MUSt3R with its weights; names and shapes must be the same."""
     with torch.device('meta'):
         network = Must3r(Must3rConfig(**meta['config']))
+    return with_weights(network, meta)
+
+
+def build_mapanything(meta: dict[str, Any]) -> MapAnything:
+    """Build a golden file's MapAnything with its weights; names and shapes must be the same."""
+    sizes = meta['config']
+    config = MapAnythingConfig(sizes['embed_dim'], sizes['encoder_depth'], sizes['dim'],
+                               sizes['depth'], meta['variant'])
+    assert config.taps == tuple(sizes['indices'])
+    with torch.device('meta'):
+        network = MapAnything(config)
     return with_weights(network, meta)
 
 
@@ -270,9 +285,68 @@ def must3r(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
     return found
 
 
+def known(meta: dict[str, Any], given: Arrays, network: MapAnything, patches: torch.Tensor
+          ) -> tuple[torch.Tensor, Given]:
+    """Add a golden file's rays and depth to its views' patches, and return its poses."""
+    dtype, device = patches.dtype, patches.device
+    poses: list[KnownPose | None] = []
+    for n, metric in enumerate(meta['is_metric_scale']):
+        own = {name: given[f'view{n}.{name}'] for name in meta['inputs'].get(str(n), ())}
+        if 'camera_pose' in own:
+            poses.append(KnownPose.of(own['camera_pose'].astype(float), metric))
+        elif 'pose_quaternion' in own:
+            poses.append(KnownPose(own['pose_quaternion'].astype(float),
+                                   own['pose_translation'].astype(float), metric))
+        else:
+            poses.append(None)
+        rays = own.get('ray_directions')
+        if 'intrinsics' in own:
+            K = own['intrinsics']
+            height, width = meta['shape']
+            rays = rays_of(Camera(width, height, K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
+        if rays is None:
+            continue
+        rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+        patches[n:n + 1] += network.encode_rays(torch.from_numpy(rays)[None].to(device, dtype))
+        if 'depth_z' in own:
+            patches[n:n + 1] += network.encode_depth(
+                torch.from_numpy(along_rays(own['depth_z'], rays))[None].to(device, dtype),
+                torch.tensor([metric], device=device, dtype=dtype))
+    relative = given_poses(poses)
+    return patches, Given.of(torch.from_numpy(relative.numbers).to(device, dtype), torch.tensor(
+        [relative.log_length], device=device, dtype=dtype))
+
+
+def mapanything(meta: dict[str, Any], expected: Arrays, device: torch.device,
+                dtype: torch.dtype = torch.float32) -> Arrays:
+    """Run MapAnything on a window, with what is known of its views."""
+    network, step = build_mapanything(meta).to(device, dtype), meta['stride']
+    views = torch.from_numpy(recipe.image(meta['seed'], meta['views'], *meta['shape']))
+    rows, columns = (side // vggt_net.PATCH for side in meta['shape'])
+    given = {name: expected.pop(name) for name in list(expected) if name.startswith('view')}
+    with torch.inference_mode():
+        encoded, classes = network.encode((views * 0.5 + 0.5).to(device))
+        patches = network.fuse(*known(meta, given, network, encoded.clone()))
+        shared = network.share(patches, classes)
+        poses, scale = network.poses(shared), network.scale(shared)
+        rays, depth, confidence, logits = network.dense(patches, shared.dense, rows, columns)
+        found = {
+            'ray_directions': rays, 'depth_along_ray': scale * depth[..., None],
+            'conf': confidence, 'non_ambiguous_mask_logits': logits}
+        rotations = torch.from_numpy(se3.matrix_from_quat_xyzw(
+            poses[:, 3:].double().cpu().numpy())).to(device, dtype)
+        found['pts3d'] = scale * (torch.einsum('sij,shwj->shwi', rotations, rays
+                                               * depth[..., None]) + poses[:, None, None, :3])
+        found = {name: values[:, ::step, ::step] for name, values in found.items()}
+        found |= {'cam_trans': scale * poses[:, :3], 'cam_quats': poses[:, 3:],
+                  'metric_scaling_factor': scale, 'encoder_tokens': encoded,
+                  'fused_tokens': patches, 'shared_tokens': shared.dense[-1]}
+        return {name: found[name].cpu().numpy() for name in expected}
+
+
 NETWORKS: dict[str, Callable[[dict[str, Any], Arrays, torch.device], Arrays]] = {
     'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r, 'vggt': vggt,
-    'must3r': must3r, 'vggt_tracks': tracks}
+    'must3r': must3r, 'vggt_tracks': tracks, 'mapanything': mapanything}
 
 
 def errors(path: Path, device: torch.device = CPU) -> dict[str, float]:

@@ -18,6 +18,7 @@ from recon3r_ros.models import registry, weights
 from recon3r_ros.models.registry import ModelSpec, Published
 from recon3r_ros.nets import checkpoints
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.mapanything import MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 from safetensors.torch import save_file
@@ -275,3 +276,45 @@ def test_must3r_is_loaded_strictly(must3r_content: dict[str, Any], tmp_path: Pat
     with pytest.raises(InputError, match='holds must3r, not vggt; give --model must3r'):
         torch.save(must3r_content, tmp_path / 'w.pth')
         weights.load(tmp_path / 'w.pth', 'vggt')
+
+
+def mapanything_state(release: str) -> State:
+    """Return the weights of a tiny MapAnything."""
+    torch.manual_seed(0)
+    config = MapAnythingConfig(64, 1, 64, 4, release, 3)
+    return {k: v.detach() for k, v in MapAnything(config).state_dict().items()}
+
+
+@pytest.mark.parametrize('release', ['v1', 'v1.1'])
+def test_mapanything_follows_from_its_tensors(tmp_path: Path, write: Callable[..., Path],
+                                              release: str) -> None:
+    """As published, and as in training, where tensors have second names."""
+    state = mapanything_state(release)
+    save_file({k: v.clone() for k, v in state.items()}, tmp_path / 'model.safetensors')
+    head = 'dense_head.0.input_process.1.1.weight'
+    second = {'dpt_feature_head.input_process.1.1.weight': state[head],
+              'dense_head.0.scratch.layer2_rn.weight': state[head],
+              'dense_head.0.scratch.layer_rn.1.weight': state[head],
+              'dpt_regressor_head.conv1.bias': state['dense_head.1.conv1.bias']}
+    for path in (tmp_path / 'model.safetensors', write(state | second)):
+        found = weights.load(path, 'mapanything')
+        assert found.network.config == MapAnythingConfig(64, 1, 64, 4, release, 3)
+        assert found.image_size == 42 and found.models == ('mapanything',)
+        assert torch.equal(found.network.state_dict()[head], state[head])
+
+
+def test_mapanything_is_loaded_strictly(write: Callable[..., Path]) -> None:
+    state = mapanything_state('v1.1')
+
+    def without(*keys: str) -> State:
+        return {k: v for k, v in state.items() if not k.startswith(keys)}
+    for key in ('info_sharing.self_attention_blocks.2.ls2.gamma', 'scale_token',
+                'depth_scale_encoder.encoder.0.0.1.bias', 'pose_head.fc_t.weight'):
+        assert f'has no {key}' in refusal(write(without(key)))
+    assert 'unexpected other' in refusal(write(state | {'other': torch.zeros(1)}))
+    for key in ('encoder.model.pos_embed', 'info_sharing.view_pos_table'):
+        assert f'{key} has 0 channels' in refusal(write(without(key)))
+    assert '2 blocks, expected 4 or more' in refusal(write(without(
+        *(f'info_sharing.self_attention_blocks.{n}' for n in (2, 3)))))
+    with pytest.raises(InputError, match='holds mapanything, not vggt; give --model mapanything'):
+        weights.load(write(state), 'vggt')

@@ -77,6 +77,9 @@ def test_a_model_has_its_own_options(make_node):
         model='vggt', weights='w.pt', window_size=12, mode='compile'))
     assert config.model == registry.Model(
         'vggt', 'w.pt', registry.EngineConfig(mode='compile'), registry.VggtOptions(12, 2))
+    config = parameters.read(make_node(
+        model='mapanything', weights='w.pt', use_priors='rays,poses'))
+    assert config.model.options == registry.KnownWindow(8, 2, 'rays,poses')
 
 
 @pytest.mark.parametrize('values, words', [

@@ -35,12 +35,17 @@ class ResidualConvUnit(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Adds a finer map to the coarser ones' fusion and doubles its size."""
+    """
+    Adds a finer map to the coarser ones' fusion and doubles its size.
 
-    def __init__(self, channels: int) -> None:
+    :param has_finer: whether its checkpoint has the layer of a finer map
+    """
+
+    def __init__(self, channels: int, has_finer: bool = True) -> None:
         super().__init__()
         self.out_conv = nn.Conv2d(channels, channels, 1)
-        self.resConfUnit1 = ResidualConvUnit(channels)
+        if has_finer:
+            self.resConfUnit1 = ResidualConvUnit(channels)
         self.resConfUnit2 = ResidualConvUnit(channels)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
@@ -67,14 +72,38 @@ class Scratch(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Fuse four maps, fine to coarse, to (B, 256, H / 2, W / 2) of the image."""
-        level1, level2, level3, level4 = (
-            layer(m) for layer, m in zip(self.layer_rn, maps))
-        # With an odd number of rows or columns of tokens, one too many is left here
-        path = self.refinenet4(level4)[..., :level3.shape[2], :level3.shape[3]]
-        path = self.refinenet3(path, level3)
-        path = self.refinenet2(path, level2)
-        fused: Tensor = self.refinenet1(path, level1)
-        return fused
+        levels = [layer(m) for layer, m in zip(self.layer_rn, maps)]
+        return fused(levels, (self.refinenet1, self.refinenet2, self.refinenet3,
+                              self.refinenet4))
+
+
+def fused(levels: Sequence[Tensor], fusions: Sequence[nn.Module]) -> Tensor:
+    """
+    Fuse four maps from coarse to fine.
+
+    :param levels: (B, C, h, w) each, fine to coarse
+    :param fusions: a `FeatureFusion` for each
+    :return: (B, C, 2 h, 2 w) of the finest
+    """
+    path, finer = fusions[3](levels[3]), levels[2]
+    # With an odd number of rows or columns of tokens, one too many is left here
+    path = path[..., :finer.shape[2], :finer.shape[3]]
+    for level, fusion in zip(levels[2::-1], fusions[2::-1]):
+        path = fusion(path, level)
+    return path
+
+
+def as_maps(widths: Sequence[int]) -> list[nn.Sequential]:
+    """
+    Layers that turn maps of tokens into the four of `MAP_CHANNELS`, at 1/4 to 1/32 of the image.
+
+    :param widths: channels of the tokens of each
+    """
+    c1, c2, c3, c4 = MAP_CHANNELS
+    return [nn.Sequential(nn.Conv2d(widths[0], c1, 1), nn.ConvTranspose2d(c1, c1, 4, 4)),
+            nn.Sequential(nn.Conv2d(widths[1], c2, 1), nn.ConvTranspose2d(c2, c2, 2, 2)),
+            nn.Sequential(nn.Conv2d(widths[2], c3, 1)),
+            nn.Sequential(nn.Conv2d(widths[3], c4, 1), nn.Conv2d(c4, c4, 3, 2, 1))]
 
 
 class DptHead(nn.Module):
@@ -94,13 +123,7 @@ class DptHead(nn.Module):
             '2': nn.Conv2d(LAST, LAST, 3, padding=1),
             '4': nn.Conv2d(LAST, out, 1),
         })
-        c1, c2, c3, c4 = MAP_CHANNELS
-        self.act_postprocess = nn.ModuleList([
-            nn.Sequential(nn.Conv2d(widths[0], c1, 1), nn.ConvTranspose2d(c1, c1, 4, 4)),
-            nn.Sequential(nn.Conv2d(widths[1], c2, 1), nn.ConvTranspose2d(c2, c2, 2, 2)),
-            nn.Sequential(nn.Conv2d(widths[2], c3, 1)),
-            nn.Sequential(nn.Conv2d(widths[3], c4, 1), nn.Conv2d(c4, c4, 3, 2, 1)),
-        ])
+        self.act_postprocess = nn.ModuleList(as_maps(widths))
 
     def forward(self, tokens: Sequence[Tensor], rows: int) -> Tensor:
         """

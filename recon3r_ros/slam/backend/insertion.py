@@ -107,7 +107,8 @@ def tracked(base: MapState, new: New, needed: float) -> Added | None:
     """
     state = base.fork()
     pairs, loop = state.pairing.with_partners(
-        new.keyframe, new.encoding, state.keyframes, state.window, state.focal_factor)
+        new.keyframe, new.encoding, state.keyframes, state.window, state.focal_factor,
+        state.measured.metre)
     return _added(state, new, pairs, loop, needed)
 
 

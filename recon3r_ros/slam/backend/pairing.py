@@ -14,8 +14,9 @@ window and map share align the window to the map jointly.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,12 +106,14 @@ class Pairing:
                 del memory[i]
 
     def with_partners(self, new: Keyframe, encoding: Encoding, keyframes: dict[int, Keyframe],
-                      window: int, focal_factor: float) -> tuple[list[Pair], int | None]:
+                      window: int, focal_factor: float, metre: float | None = None
+                      ) -> tuple[list[Pair], int | None]:
         """
         Predict a new keyframe, whose pose is known, with partners from the whole map.
 
         :param window: newest keyframes that are too near to close a loop with
         :param focal_factor: see `predict`
+        :param metre: its length in map units, where measurements tell it
         :return: pairs that show the same scene, and which partner closes a loop, if one does
         """
         ids = list(keyframes)
@@ -118,7 +121,7 @@ class Pairing:
 
         def predict(partners: Sequence[int], members: Sequence[int] = ()) -> list[Pair]:
             return self.predict(new, encoding, [keyframes[i] for i in partners], focal_factor,
-                                members, placed=True)
+                                [keyframes[i] for i in members], partial(_prior, metre=metre))
 
         own = [i for i in ids if keyframes[i].camera_name == new.camera_name]
         members = self._members(own, encoding, keyframes)
@@ -152,7 +155,8 @@ class Pairing:
             [abs(keyframes[i].stamp_ns - new.stamp_ns) for i in ids], similar)]
 
     def predict(self, new: Keyframe, encoding: Encoding, partners: Sequence[Keyframe],
-                focal_factor: float, members: Sequence[int] = (), placed: bool = False
+                focal_factor: float, members: Sequence[Keyframe] = (),
+                prior: Callable[[Keyframe], MapPrior | None] = lambda _: None
                 ) -> list[Pair]:
         """
         Predict a new keyframe with others, all pairs at once.
@@ -160,20 +164,21 @@ class Pairing:
         :param focal_factor: true over initial focal length, as estimated now
         :param members: keyframes that are processed jointly with these, most important first;
             without any, each pair is processed by itself
-        :param placed: whether the new one's pose is known
+        :param prior: what is known of each; nothing where the new one's pose is unknown
         :return: those pairs that show the same scene
         """
         if not partners:
             return []
-        memory = self._remembered(new.camera_name, members, focal_factor) if members else None
+        memory = (self._remembered(new.camera_name, [k.id for k in members], focal_factor)
+                  if members else None)
         encodings = {k.id: self._encoding(k.id, focal_factor) for k in partners}
         # Those of a recovered map may have smaller images
         partners = [k for k in partners
                     if encodings[k.id].image.shape[:2] == k.image.shape[:2]]
         pairs = []
-        priors = [(_prior(k), _prior(new)) if placed else (None, None) for k in partners]
+        known = [[prior(k) for k in some] for some in ([*partners, new], members)]
         for partner, (forward, backward, window) in zip(partners, self._both_ways(
-                [encodings[k.id] for k in partners], encoding, priors, memory)):
+                [encodings[k.id] for k in partners], encoding, known, memory)):
             pair = replace(_pair(partner.id, forward, backward, encodings[partner.id], encoding),
                            window=window)
             self._note_focal(forward, partner, focal_factor)
@@ -185,28 +190,31 @@ class Pairing:
         return pairs
 
     def _both_ways(self, partners: list[Encoding], new: Encoding,
-                   priors: Sequence[tuple[MapPrior | None, ...]], memory: list[Any] | None
+                   priors: Sequence[Sequence[MapPrior | None]], memory: list[Any] | None
                    ) -> list[tuple[Prediction, Prediction, int | None]]:
         """
         Predict a view with others, in each one's frame and in its own, and of which window.
 
-        :param priors: of each of them, and of the new one
+        :param priors: of each of them and the new one, and of the memory's views
         :param memory: of a window that they all share; None where each is paired with the new one
             alone
         """
         together = self.predictor.together
+        (*known, own), of_memory = priors
         if together is None or any(
                 p.image.shape != new.image.shape for p in partners):
             groups = [pair for p in partners for pair in ((p, new), (new, p))]
             predictions = self.predictor.predict(
-                groups, priors=[p for prior in priors for p in (prior, prior[::-1])])
+                groups, priors=[pair for k in known for pair in ((k, own), (own, k))])
             return [(*both, None) for both in zip(predictions[::2], predictions[1::2])]
-        windows = [[p] for p in partners] if memory is None else [partners] if partners else []
+        windows = ([[n] for n in range(len(partners))] if memory is None
+                   else [list(range(len(partners)))] if partners else [])
         both: list[tuple[Prediction, Prediction, int | None]] = []
         for window in windows:
             self._windows += 1
-            group, last = (*window, new), len(window)
-            prediction = together.predict_together(group, memory or ())
+            group, last = (*(partners[n] for n in window), new), len(window)
+            prediction = together.predict_together(
+                group, memory or (), [*(known[n] for n in window), own, *of_memory])
             both += [(as_pair(prediction, group, n, last), as_pair(prediction, group, last, n),
                       self._windows) for n in range(last)]
         return both
@@ -290,10 +298,10 @@ class Pairing:
             self._focals.append(float(np.log(prediction.focal / guess)))
 
 
-def _prior(keyframe: Keyframe) -> MapPrior:
+def _prior(keyframe: Keyframe, metre: float | None) -> MapPrior:
     """Return what the map knows of a keyframe."""
     known = keyframe.inverse_depth.any()
-    return MapPrior(keyframe.T_map_cam, keyframe.inverse_depth if known else None)
+    return MapPrior(keyframe.T_map_cam, keyframe.inverse_depth if known else None, metre)
 
 
 def _overlaps(partner: Keyframe, new: Keyframe) -> bool:

@@ -52,8 +52,8 @@ class MemoryOracle(WindowOracle):
         self.made.append(Remembered(view.number, tuple(m.number for m in memory)))
         return self.made[-1]
 
-    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Remembered] = ()
-                         ) -> Prediction:
+    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Remembered] = (),
+                         priors: object = ()) -> Prediction:
         """Predict ground truth, and record the memory."""
         self.used.append(tuple(memory))
         return super().predict_together(group)

@@ -75,7 +75,11 @@ class Encoding:
 class WindowOracle:
     """Predicts ground truth of windows, with noise and at a scale of each one's own."""
 
-    single_view, reweights = True, False
+    single_view, reweights, metric = True, False, False
+
+    def scale(self) -> float:
+        """Draw the scale of a window."""
+        return float(self._rng.uniform(0.5, 2.0))
 
     @property
     def together(self) -> WindowOracle:
@@ -111,12 +115,12 @@ class WindowOracle:
         """Keep the encoding."""
         return view
 
-    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Encoding] = ()
-                         ) -> Prediction:
+    def predict_together(self, group: tuple[Encoding, ...], memory: Sequence[Encoding] = (),
+                         priors: object = ()) -> Prediction:
         """Predict ground truth of a window, with noise."""
         numbers = list(dict.fromkeys(e.number for e in (*group, *memory)))
         self.looked.append(numbers[:max(self.window.size, len(group))])
-        scale = self._rng.uniform(0.5, 2.0)
+        scale = self.scale()
         T_first_world = se3.inverse(self.poses[group[0].number])
         points, poses = [], []
         for encoding in group:
@@ -128,7 +132,7 @@ class WindowOracle:
                 own.shape).astype(np.float32))
             poses.append(se3.stretched(T, scale))
         sure = np.full((HEIGHT, WIDTH), self._noise ** -2, np.float32)
-        return Prediction(tuple(points), (sure,) * len(group), CAMERA.fx, learned=True,
+        return Prediction(tuple(points), (sure,) * len(group), CAMERA.fx, self.metric, True,
                           T_first_view=tuple(poses), cameras=(CAMERA,) * len(group))
 
 

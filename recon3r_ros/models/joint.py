@@ -1,0 +1,121 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What predictors have in common whose network processes windows of views of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.models.keypoints import detect_keypoints
+from recon3r_ros.models.place import describe_place
+from recon3r_ros.models.pointmaps import as_pair
+from recon3r_ros.models.types import MapPrior, NO_CONFIDENCE, Prediction, View
+
+Tokens = TypeVar('Tokens')
+
+
+@dataclass(frozen=True, eq=False)
+class GridEncoding(Generic[Tokens]):
+    """
+    A view on the network's grid, and its tokens.
+
+    :param camera: pinhole camera of the grid
+    :param calibrated: whether its intrinsics are known
+    :param image: (H, W, 3) uint8 on the grid
+    :param keypoints: (K, 2) salient grid pixels
+    :param tokens: on the network's device
+    """
+
+    camera: Camera
+    calibrated: bool
+    image: NDArray[np.uint8]
+    keypoints: NDArray[np.int32]
+    tokens: Tokens
+
+    #: For Easi3R's statistics, which are not taken of these networks
+    features = None
+
+    @classmethod
+    def of(cls, view: View, tokens: Tokens) -> GridEncoding[Tokens]:
+        """
+        Make the encoding of a view, with its keypoints.
+
+        :param view: on the network's grid, in colour
+        """
+        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
+        return cls(view.camera, view.calibrated, view.image, detect_keypoints(
+            gray, view.camera.width, view.camera.height, view.excluded), tokens)
+
+    @cached_property
+    def descriptor(self) -> NDArray[np.float32]:
+        """Global descriptor, for loop closure and relocalisation."""
+        return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
+
+
+class _Joint(Protocol):
+    """A predictor of one group."""
+
+    def predict_together(self, group: Any, memory: Any = (), priors: Any = ()) -> Prediction: ...
+
+
+def check_groups(groups: Sequence[Sequence[object]]) -> None:
+    """
+    Check that groups are pairs or single views.
+
+    :raises ValueError: for a larger one, see `WindowPredictor.predict_together`
+    """
+    for group in groups:
+        if len(group) not in (1, 2):
+            raise ValueError(f'predict takes pairs or single views, got {len(group)} views')
+
+
+def predict_pairs(predictor: _Joint, groups: Sequence[tuple[GridEncoding[Any], ...]],
+                  priors: Sequence[tuple[MapPrior | None, ...]] | None = None
+                  ) -> list[Prediction]:
+    """
+    Pointmaps of single views and pairs, each in a separate window.
+
+    Views of different sizes cannot be processed jointly: they get no correspondences.
+
+    :param priors: see `Predictor`
+    :raises ValueError: for a larger group
+    """
+    check_groups(groups)
+    known = priors or [(None,) * len(group) for group in groups]
+
+    def window(group: tuple[GridEncoding[Any], ...], given: tuple[MapPrior | None, ...]
+               ) -> Prediction:
+        return as_pair(predictor.predict_together(group, (), given), group, 0, len(group) - 1)
+    return [_apart(*(window((view,), (prior,)) for view, prior in zip(group, given)))
+            if differ(group) else window(group, given) for group, given in zip(groups, known)]
+
+
+def differ(views: Sequence[GridEncoding[Any]]) -> bool:
+    """Whether views are not of one size."""
+    return len({v.image.shape for v in views}) > 1
+
+
+def check_window(name: str, views: Sequence[GridEncoding[Any]]) -> None:
+    """
+    Check the views of a window.
+
+    :param name: of the network
+    :raises ValueError: where there are none, or of different sizes
+    """
+    if not views or differ(views):
+        raise ValueError(
+            f'{name} takes views of one size, got {[v.image.shape[:2] for v in views]}')
+
+
+def _apart(own: Prediction, other: Prediction) -> Prediction:
+    """Combine predictions of two single views into a pair without correspondences."""
+    unseen = np.full_like(other.confidences[0], NO_CONFIDENCE)
+    return replace(own, pointmaps=own.pointmaps + other.pointmaps,
+                   confidences=(*own.confidences, unseen))
