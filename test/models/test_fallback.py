@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import fallback
 from recon3r_ros.models.fallback import WithFallback
@@ -20,7 +21,7 @@ from recon3r_ros.models.pointmaps import as_pair
 from recon3r_ros.models.preprocess import prepare
 from recon3r_ros.models.registry import Window
 from recon3r_ros.models.runtime import too_little_memory
-from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.models.types import MapPrior, NO_CONFIDENCE, Prediction, View
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import TrackingState
 from simulated import as_frame, error_over_path, still_scene
@@ -59,6 +60,7 @@ class Scarce:
         self.prepared = partial(prepare, image_size=SIZE, patch=PATCH)
         self._geometric = GeometricPredictor()
         self.looked: list[int] = []
+        self.told: list[int | None] = []
 
     @property
     def together(self) -> Scarce | None:
@@ -86,9 +88,11 @@ class Scarce:
         self._use('remember')
         return view
 
-    def predict_together(self, group: tuple[Encoded, ...], memory: Sequence[Encoded] = ()
-                         ) -> Prediction:
+    def predict_together(self, group: tuple[Encoded, ...], memory: Sequence[Encoded] = (),
+                         priors: Sequence[MapPrior | None] = ()) -> Prediction:
         """Say how many views there are, by their depth."""
+        assert len(priors) in (0, len(group) + len(memory))
+        self.told = [None if p is None else int(p.T_map_cam[0, 3]) for p in priors]
         self.looked.append(len(group) + len(memory))
         if self.looked[-1] > self.most:
             raise self.error
@@ -139,8 +143,9 @@ def test_windows_shrink_before_the_network_is_dropped(caplog: pytest.LogCaptureF
     assert guarded.together is guarded and guarded.window == Window()
     group = tuple(guarded.encode(view) for view in views(3))
     memory = [guarded.remember(view, ()) for view in group for _ in range(2)]
-    found = guarded.predict_together(group, memory)
-    assert network.looked == [9, 4]
+    told = [MapPrior(se3.from_rt(np.eye(3), [n, 0, 0]), None, 1.0) for n in range(9)]
+    found = guarded.predict_together(group, memory, told)
+    assert network.looked == [9, 4] and network.told == [0, 1, 2, 8]
     assert all((c == 9).all() for c in found.confidences)
     network.most = 2
     found = guarded.predict_together(group, memory)
