@@ -65,11 +65,6 @@ class KeyframeLabels:
         return {i: LabelledView(keyframe, kept[i])
                 for i, keyframe in known.keyframes.items() if i in kept}
 
-    def forget(self) -> None:
-        """Forget all: another map begins."""
-        self._waiting.clear()
-        self._kept = {}
-
 
 def _size(camera: Camera) -> tuple[int, int]:
     """Return rows and columns of a label image that waits."""
