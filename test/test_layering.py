@@ -59,7 +59,8 @@ LAYERS = {
     'models.weights': layer('models.registry nets', '(computed)'),
     'slam': layer('models geometry compiled concurrency option', 'numpy scipy skimage cv2 gtsam'),
     'slam.imu': layer('geometry', 'numpy cv2'),
-    'slam.types': layer('models.types slam.imu geometry', 'numpy'),
+    'slam.semantics': layer('', 'numpy'),
+    'slam.types': layer('models.types slam.imu slam.semantics geometry', 'numpy'),
     'slam.options': layer('option'),
     'slam.effort': layer('slam.options'),
     'slam.pair_table': layer(),
@@ -73,10 +74,11 @@ LAYERS = {
                           'slam.visibility slam.archive '
                           'slam.saved_map slam.scale models geometry compiled concurrency',
                           'numpy scipy cv2 gtsam'),
-    'slam.products': layer('slam.types slam.saved_map geometry compiled concurrency',
+    'slam.products': layer('slam.types slam.semantics slam.saved_map geometry compiled '
+                           'concurrency',
                            'numpy scipy cv2'),
     'plugins': layer('slam', '*'),
-    'io': layer('__version__ slam.types slam.imu slam.archive slam.saved_map '
+    'io': layer('__version__ slam.types slam.semantics slam.imu slam.archive slam.saved_map '
                 'geometry compiled',
                 'numpy cv2 open3d PIL rosbags yaml lz4 backports compression pi_heif'),
     'sim': layer('geometry', 'numpy scipy torch'),

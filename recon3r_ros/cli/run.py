@@ -68,7 +68,8 @@ files written to OUT (NAME is the image's name without its suffix):
                    for each, and this one is that of the first
   keyframes.json   stamp, pose and pinhole camera of each keyframe
   cameras.json     the cameras of the images, with distortion, and which images are of each
-  map.ply          the static map: coloured points with confidence, map units
+  map.ply          the static map: coloured points with confidence, map units; with --labels also
+                   label, 0 where it is unknown
   map.npz          the map for ~/load_map of the node, to continue mapping
   depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
                    unknown, and `confidence`, the inverse variance of the relative depth
@@ -126,6 +127,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'no map and no poses')
     parser.add_argument('--masks', metavar='DIR', help='known dynamic masks NAME.png: dynamic '
                         'where not 0, of the size of the image NAME')
+    parser.add_argument('--people', metavar='DIR', help='people of any detector: masks NAME.png, '
+                        '8 or 16 bits, 0 nobody, other values a person each, of the size of the '
+                        'image NAME. They are kept out of the map, even where they stand still')
+    parser.add_argument('--labels', metavar='DIR', help='label images NAME.png: 8-bit classes of '
+                        'the pixels of the image NAME, 0 where unknown; with them, where there '
+                        'are such, confidence/NAME.png (255 is certain), instances/NAME.png, and '
+                        'classes.txt with the names of the classes from 1 on. map.ply gets the '
+                        'classes of its points, by votes of the views that see them')
     parser.add_argument('--depth', metavar='DIR', help='measured depth NAME.png of the images '
                         'NAME, where there is one: 16-bit millimetres along the optical axis, '
                         '0 where unknown, registered to the image. It starts the map at once and '
@@ -171,11 +180,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
+    from recon3r_ros.cli.people import PeopleSequence
     from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
     from recon3r_ros.cli.stills import ordered
     from recon3r_ros.io.calibrations import read_calibration
     from recon3r_ros.io.image_folder import ImageFolder
+    from recon3r_ros.io.labels import LabelSequence
     from recon3r_ros.io.masks import MaskedSequence, StaticMaskSequence
+    from recon3r_ros.io.people import PeopleFolder
     from recon3r_ros.io.sequences import open_sequence
     from recon3r_ros.plugins import motion_config
     from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions
@@ -198,6 +210,10 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         sequence = _with_imu(sequence, arguments)
         if arguments.masks is not None:
             sequence = MaskedSequence(sequence, arguments.masks)
+        if arguments.people is not None:
+            sequence = PeopleSequence(sequence, PeopleFolder(arguments.people))
+        if arguments.labels is not None:
+            sequence = LabelSequence(sequence, arguments.labels)
         if arguments.mask is not None:
             sequence = StaticMaskSequence(sequence, arguments.mask)
         report = reconstruct(sequence, arguments.output, options, interruption, process)

@@ -35,7 +35,9 @@ from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.dynamics.mask_refinement import grabcut, MaskRefiner, refined
 from recon3r_ros.slam.frontend.causes import Cause
 from recon3r_ros.slam.imu.gravity import levelled, T_BODY_OPTICAL
+from recon3r_ros.slam.keyframe_labels import KeyframeLabels
 from recon3r_ros.slam.products.cloud import fuse
+from recon3r_ros.slam.products.labels import labelled
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
     Frame,
@@ -105,6 +107,7 @@ class Session:
         #: By the index in the order in which they are processed
         self._images: dict[int, ImageRecord] = {}
         self._given_masks: dict[int, NDArray[np.bool_]] = {}
+        self._labels = KeyframeLabels()
 
     def warn(self, text: str) -> None:
         """
@@ -138,8 +141,15 @@ class Session:
         """
         for frame in frames:
             self._note_frame(frame)
-        for error in self._driver.add_instant(frames).values():
+        refused = self._driver.add_instant(frames)
+        for frame in frames:
+            self._note_labels(frame)
+        for error in refused.values():
             raise error
+
+    def _note_labels(self, frame: Frame) -> None:
+        self._labels.note(frame, self._system.lens(frame.camera_name))
+        self._labels.update(self._system.maps or [self._system.map])
 
     def _note_frame(self, frame: Frame) -> None:
         first = self._first.setdefault(frame.camera_name, frame)
@@ -219,6 +229,7 @@ class Session:
         def again() -> Iterator[Frame]:
             for frame in self._sequence:
                 if frame.index in needed and frame.camera_name == camera_name:
+                    self._note_labels(frame)
                     yield frame
                 if frame.index >= last:
                     return
@@ -281,6 +292,7 @@ class Session:
         """
         begin = perf_counter()
         self._state = self._state or self._system.state
+        self._labels.update(self._system.maps)
         self._writer.images(self._in_order.values())
         found, parts = self._write_maps(colmap)
         if parts:
@@ -339,7 +351,8 @@ class Session:
             # The mapping process makes the one meanwhile
             with ThreadPoolExecutor(1) as pool:
                 pending = pool.submit(self._driver.saved)
-                cloud = fuse(keyframes, self._voxel_size)
+                cloud = labelled(fuse(keyframes, self._voxel_size),
+                                 list(self._labels.views(self._system.map).values()))
                 try:
                     saved = pending.result()
                 except Recon3rError as error:

@@ -31,24 +31,30 @@ property uchar red
 property uchar green
 property uchar blue
 property float confidence
-end_header
 """
-_LAYOUT = np.dtype([('points', '<f4', 3), ('colors', 'u1', 3), ('confidences', '<f4')])
+_LAYOUT = [('points', '<f4', 3), ('colors', 'u1', 3), ('confidences', '<f4')]
+#: Where a cloud has them: field of the cloud, its type, and its property; Open3D drops ushort
+_OPTIONAL = (('labels', 'u1', 'uchar label'), ('instances', '<i4', 'int instance'))
 
 
 def write_ply(path: str | Path, cloud: PointCloud) -> None:
     """
     Write a binary PLY: x y z float, red green blue uchar, confidence float.
 
+    Where the cloud has them, label uchar and instance int follow.
+
     :raises OutputError: in one line that names the file
     """
     target = Path(path)
     if target.suffix.lower() != '.ply':
         raise OutputError(f'{target}: expected a name ending in .ply')
-    rows = np.empty(len(cloud), _LAYOUT)
+    optional = [row for row in _OPTIONAL if getattr(cloud, row[0]) is not None]
+    rows = np.empty(len(cloud), np.dtype([*_LAYOUT, *(row[:2] for row in optional)]))
     for name in rows.dtype.names or ():
         rows[name] = getattr(cloud, name)
-    write_bytes(target, _HEADER.format(count=len(cloud)).encode() + rows.tobytes())
+    header = _HEADER.format(count=len(cloud)) + ''.join(
+        f'property {row[2]}\n' for row in optional) + 'end_header\n'
+    write_bytes(target, header.encode() + rows.tobytes())
 
 
 def read_ply(path: str | Path) -> PointCloud:
@@ -78,7 +84,10 @@ def read_ply(path: str | Path) -> PointCloud:
     confidences = np.ones(count, np.float32)
     if 'confidence' in point:
         confidences = point.confidence.numpy().astype(np.float32).reshape(-1)
-    return PointCloud(points.astype(np.float32), colors, confidences)
+    optional = {name: point[label].numpy().astype(kind).reshape(-1)
+                for name, label, kind in (('labels', 'label', np.uint8),
+                                          ('instances', 'instance', np.uint16)) if label in point}
+    return PointCloud(points.astype(np.float32), colors, confidences, **optional)
 
 
 def _vertex_count(path: Path) -> int:

@@ -112,6 +112,20 @@ def mask_from_message(message: Image) -> NDArray[np.bool_]:
                           message.data) > 0
 
 
+def ids_from_message(message: Image) -> NDArray[np.uint16]:
+    """
+    Numbers (H, W) of an image's pixels: classes or instances.
+
+    :raises InputError: for another encoding than mono8 and 16UC1, a wrong step, too few bytes
+    """
+    encoding = {'mono8': 'mono8', '8UC1': 'mono8', '16UC1': 'mono16', 'mono16': 'mono16'}.get(
+        message.encoding)
+    if encoding is None:
+        raise InputError(f'encoding {message.encoding!r}: expected mono8 or 16UC1')
+    return image_to_array(message.height, message.width, encoding, message.step,
+                          bool(message.is_bigendian), message.data).astype(np.uint16)
+
+
 def image_message(image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
     """
     Image message in rgb8 or mono8.
@@ -153,25 +167,33 @@ def cloud_message(cloud: PointCloud, stamp_ns: int, frame_id: str) -> PointCloud
     """
     Cloud with fields x y z rgb confidence, all float32; rgb holds 0x00RRGGBB, as PCL and RViz do.
 
+    Where the cloud has them, label (uint8) follows.
+
     :param cloud: points in the frame, metres
     """
     count = len(cloud)
     fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
               for i, name in enumerate(_CLOUD_FIELDS)]
+    step = _CLOUD_STEP
+    if cloud.labels is not None:
+        fields.append(PointField(name='label', offset=step, datatype=PointField.UINT8, count=1))
+        step += 4  # floats stay aligned
     message = PointCloud2(
         header=header(stamp_ns, frame_id), height=1, width=count, fields=fields,
-        is_bigendian=False, point_step=_CLOUD_STEP, row_step=_CLOUD_STEP * count,
+        is_bigendian=False, point_step=step, row_step=step * count,
         is_dense=bool(np.isfinite(cloud.points).all()))
     data = message.data
     data.append(0)
-    data *= _CLOUD_STEP * count
+    data *= step * count
     # Columns one by one: numpy takes three times as long for rows of three
-    numbers = np.frombuffer(data, '<f4').reshape(count, len(_CLOUD_FIELDS))
+    numbers = np.frombuffer(data, '<f4').reshape(count, step // 4)
     for axis in range(3):
         numbers[:, axis] = cloud.points[:, axis]
     numbers[:, 4] = cloud.confidences
     # As bytes: read as float32 most colours are denormal, and may be flushed to zero
-    samples = np.frombuffer(data, np.uint8).reshape(count, _CLOUD_STEP)
+    samples = np.frombuffer(data, np.uint8).reshape(count, step)
+    if cloud.labels is not None:
+        samples[:, _CLOUD_STEP] = cloud.labels
     for channel, offset in enumerate((14, 13, 12)):
         samples[:, offset] = cloud.colors[:, channel]
     return message

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 import time
 from typing import Any
@@ -18,9 +18,11 @@ from recon3r_ros.io.masks import check_static_mask, read_static_mask
 from recon3r_ros.io.tone_map import ToneMap
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.depth_input import DepthInput, nearest
+from recon3r_ros.ros.id_input import IdInput
 from recon3r_ros.ros.intrinsics import Intrinsics
 from recon3r_ros.ros.parameters import CameraConfig
 from recon3r_ros.ros.stamps import Judgement, StampGuard, Verdict
+from recon3r_ros.slam.semantics import Labels, People
 from recon3r_ros.slam.types import Frame
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -138,6 +140,9 @@ class CameraInput:
         self.intrinsics = Intrinsics(config, warn)
         #: Where its depth goes
         self.depth = DepthInput(config.name, between, warn)
+        #: Where its people and labels go
+        self.people = IdInput(f'{config.name}/people', config.label_tolerance, warn)
+        self.labels = IdInput(f'{config.name}/labels', config.label_tolerance, warn, 255)
         self._masks: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
 
     def on_image(self, message: Image | CompressedImage, now_ns: int) -> None:
@@ -223,6 +228,11 @@ class CameraInput:
             self.depth.of(arrival.stamp_ns, 1 / rate if rate else 0.0, self.frame_id, camera),
             None if mask is None else self._fitting(conversions.mask_from_message(mask), image),
             static_mask=self._static_mask)
+        people = self.people.of(frame.stamp_ns, image.shape[:2])
+        classes = self.labels.of(frame.stamp_ns, image.shape[:2])
+        frame = replace(
+            frame, people=None if people is None else People(people),
+            labels=None if classes is None else Labels(classes.astype(np.uint8)))
         self._index += 1
         return frame
 

@@ -148,6 +148,10 @@ class Recon3rNode(LifecycleNode):
                 self._subscribe(CameraInfo, f'{topic}/camera_info', camera.depth.on_info, profile)
             if config.use_mask:
                 self._subscribe(Image, f'{camera.name}/mask', camera.on_mask, profile)
+            if config.use_people:
+                self._subscribe(Image, f'{camera.name}/people', camera.people.on_image, profile)
+            if config.use_labels:
+                self._subscribe(Image, f'{camera.name}/labels', camera.labels.on_image, profile)
         if self.config.odometry:
             self._subscribe(Odometry, 'odom', self._on_odometry, ODOMETRY_DEPTH)
         if self.config.imu_topic:

@@ -12,8 +12,8 @@ each topic is built.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -32,6 +32,7 @@ from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.worker import Worker
 from recon3r_ros.slam.dynamics.boxes import Box
 from recon3r_ros.slam.products.cloud import keyframe_cloud
+from recon3r_ros.slam.products.labels import labelled_keyframe, LabelledView
 from recon3r_ros.slam.types import Keyframe, Map, PointCloud
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
@@ -188,18 +189,20 @@ class Outputs:
         if self.wanted(topic):
             self._later(topic, lambda: conversions.cloud_message(build(), stamp_ns, frame_id))
 
-    def keyframe(self, keyframe: Keyframe, metres: float, frame_id: str, mask: Callable[[], Mask],
-                 again: bool) -> None:
+    def keyframe(self, keyframe: Keyframe, labels: Mapping[int, LabelledView], metres: float,
+                 frame_id: str, mask: Callable[[], Mask], again: bool) -> None:
         """
         Publish points, depth, camera_info and mask of a keyframe, all with its stamp.
 
+        :param labels: label images of the map's keyframes
         :param mask: makes the dynamic mask at the image's size, for where its own is missing
         :param again: whether its mask has been published and shall be once more
         """
         name, stamp_ns = f'~/{keyframe.camera_name}', keyframe.stamp_ns
         for topic, build in (
                 (f'{name}/points', lambda: conversions.cloud_message(
-                    keyframe_cloud(keyframe).scaled(metres), stamp_ns, frame_id)),
+                    labelled_keyframe(keyframe_cloud(keyframe), keyframe, labels).scaled(metres),
+                    stamp_ns, frame_id)),
                 (f'{name}/depth/image', lambda: conversions.depth_message(
                     keyframe.depth() * np.float32(metres), stamp_ns, frame_id)),
                 (f'{name}/depth/camera_info', lambda: conversions.camera_info_message(
@@ -215,8 +218,7 @@ class Outputs:
             scaled = make().scaled(metres)
             points = se3.transform(T_rosmap_map, scaled.points).astype(np.float32)
             return conversions.cloud_message(
-                PointCloud(points, scaled.colors, scaled.confidences), stamp_ns,
-                self._config.map_frame)
+                replace(scaled, points=points), stamp_ns, self._config.map_frame)
         self._later('~/map', build)
 
     def graph(self, known: Map, T_rosmap_map: Array, metres: float, stamp_ns: int) -> None:

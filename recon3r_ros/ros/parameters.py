@@ -49,6 +49,7 @@ class CameraConfig:
     :param number: of the camera in a calibration file of several
     :param calibration: path, '' or 'none'
     :param static_mask: path or ''
+    :param label_tolerance: seconds, between an image and its people or labels
     """
 
     name: str
@@ -61,6 +62,9 @@ class CameraConfig:
     rectified: bool = False
     static_mask: str = ''
     use_mask: bool = False
+    use_people: bool = False
+    use_labels: bool = False
+    label_tolerance: float = 0.02
     use_depth: bool = False
 
     @property

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 import time
@@ -26,6 +27,7 @@ from recon3r_ros.ros.transforms import OdometryBuffer
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.effort import Effort
+from recon3r_ros.slam.people import PeopleMasks
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Map, MetricScale, TrackedFrame, TrackingState
@@ -63,6 +65,7 @@ class Pipeline:
         self._driver = Driver(self._system, self.publication, config.scale_source, warn,
                               config.mapping.max_keyframes)
         self._warn = warn
+        self._people: defaultdict[str, PeopleMasks] = defaultdict(PeopleMasks)
         #: How the images contradict their intrinsics; '' if they do not
         self.calibration_notice = ''
 
@@ -138,7 +141,8 @@ class Pipeline:
             self._system.forget(name)
         for frame in frames:
             self._meet(instant.arrivals[frame.camera_name].camera, frame)
-        return [self._with_imu(self._with_odometry(frame)) for frame in frames]
+        return [self._with_imu(self._with_odometry(self._people[frame.camera_name].masked(frame)))
+                for frame in frames]
 
     @staticmethod
     def _decoded(arrivals: Iterable[Arrival]) -> Iterator[tuple[str, Frame]]:

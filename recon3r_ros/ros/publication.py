@@ -37,7 +37,9 @@ from recon3r_ros.slam.dynamics.boxes import boxes
 from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.dynamics.outlines import Outlines
 from recon3r_ros.slam.frontend.rectification import Rectifier
+from recon3r_ros.slam.keyframe_labels import KeyframeLabels
 from recon3r_ros.slam.products.cloud import LiveCloud
+from recon3r_ros.slam.products.labels import LabelledCloud
 from recon3r_ros.slam.products.product import Product
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
@@ -113,6 +115,7 @@ class Publication:
         #: Of images' clouds: used in the outputs' thread alone
         self._stereo = StereoDepth()
         self._problem = ''
+        self._labels = KeyframeLabels()
         self._forget()
 
     def configure(self, config: Config) -> None:
@@ -186,6 +189,9 @@ class Publication:
         :param frame: the image; None where there is none
         """
         changed = {tracked.camera_name for tracked in update.frames}
+        if frame is not None:
+            self._labels.note(frame, self._system.lens(frame.camera_name))
+        self._labels.update((*self._system.maps, self._system.map))
         if frame is not None:
             self._stamp_ns = max(self._stamp_ns, frame.stamp_ns)
             changed.add(frame.camera_name)
@@ -336,7 +342,8 @@ class Publication:
         # An image posed before the scale was known has no transform yet
         self._frames.send(camera, keyframe.stamp_ns, self._in_metres(keyframe.T_map_cam),
                           self._gate.metric is not None)
-        self._outputs.keyframe(keyframe, self._gate.metres, frame_id,
+        self._outputs.keyframe(keyframe, self._labels.views(self._system.map),
+                               self._gate.metres, frame_id,
                                lambda: lens.mask_to_source(keyframe.mask), again)
 
     def _publish_motion(self, tracked: TrackedFrame, frame: Frame | None, becomes_keyframe: bool,
@@ -446,7 +453,8 @@ class Publication:
 
     def _new_cloud(self) -> Product[PointCloud]:
         """Begin the map's cloud, with voxels of the configured size in the present scale."""
-        return LiveCloud(self._config.voxel_size / self._gate.metres or None)
+        return LabelledCloud(LiveCloud(self._config.voxel_size / self._gate.metres or None),
+                             self._labels.views)
 
 
 def _has_depth(frame: Frame, lens: Rectifier | None) -> bool:

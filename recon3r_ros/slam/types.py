@@ -11,7 +11,7 @@ nanoseconds; lengths are in map units, metres once the scale is known.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.models.types import Prediction
 from recon3r_ros.slam.imu.samples import ImuSamples
+from recon3r_ros.slam.semantics import Labels, People
 
 F = TypeVar('F', bound=np.floating)
 
@@ -77,6 +78,8 @@ class Frame:
     :param stereo: what the second camera of a stereo rig saw at the same instant, or None
     :param mount: of its camera, where that is one of several on a rig, or None
     :param imu: samples until this image, at least since its camera's image before, or None
+    :param people: that a source found in `image`; None where it was not searched
+    :param labels: classes of the pixels of `image`, or None
     """
 
     image: NDArray[np.uint8]
@@ -93,6 +96,8 @@ class Frame:
     stereo: StereoView | None = None
     mount: RigMount | None = None
     imu: ImuSamples | None = None
+    people: People | None = None
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +108,15 @@ class PointCloud:
     :param points: (N, 3) float32
     :param colors: (N, 3) uint8 RGB
     :param confidences: (N,) float32, > 0
+    :param labels: (N,) uint8 classes, 0 where unknown; None where there is no source of them
+    :param instances: (N,) uint16 objects, 0 where unknown; None likewise
     """
 
     points: NDArray[np.float32]
     colors: NDArray[np.uint8]
     confidences: NDArray[np.float32]
+    labels: NDArray[np.uint8] | None = None
+    instances: NDArray[np.uint16] | None = None
 
     @classmethod
     def empty(cls) -> PointCloud:
@@ -121,7 +130,7 @@ class PointCloud:
 
     def scaled(self, factor: float) -> PointCloud:
         """Give the points another unit of length."""
-        return PointCloud(self.points * np.float32(factor), self.colors, self.confidences)
+        return replace(self, points=self.points * np.float32(factor))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -175,6 +176,16 @@ class Rectifier:
             full = cv2.remap(full, *self._maps, cv2.INTER_NEAREST)
         full = cv2.resize(full, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
         return full >= 128
+
+    def field_from_source(self, field: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+        """
+        Bring labels of the source image (H, W) to (h, w) pixels of the rectified one.
+
+        :return: of the same type, with values of `field` alone; 0 beyond the source image
+        """
+        if self._maps is not None:
+            field = cv2.remap(field, *self._maps, cv2.INTER_NEAREST)
+        return cv2.resize(field, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)
 
     def depth(self, frame: Frame) -> NDArray[np.float32] | None:
         """Measured depth (H, W) of a frame in the pixels of its full-size view, metres or NaN."""

@@ -134,6 +134,11 @@ class LiveCloud:
             np.concatenate([nothing.colors] + [c.colors for c in clouds]),
             np.concatenate([nothing.confidences] + [c.confidences for c in clouds]))
 
+    def shares(self, known: KeyframeMap) -> list[tuple[Keyframe, PointCloud]]:
+        """Return what each keyframe had in the last update's cloud, in its camera frame."""
+        return [(k, self._shares[k.id].cloud) for k in known.keyframes.values()
+                if k.id in self._shares]
+
     def _share(self, i: int, frames: list[Keyframe], scale: float) -> _Share:
         keyframe = frames[i]
         own = keyframe_cloud(keyframe)
