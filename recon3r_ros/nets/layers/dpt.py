@@ -83,10 +83,12 @@ class DptHead(nn.Module):
 
     :param widths: channels of the tokens of each layer
     :param out: channels of the map
+    :param patch: side of a token's patch, pixels
     """
 
-    def __init__(self, widths: Sequence[int], out: int) -> None:
+    def __init__(self, widths: Sequence[int], out: int, patch: int = 16) -> None:
         super().__init__()
+        self._patch = patch
         self.scratch = Scratch()
         # Index 1 of `head` is the interpolation, index 3 the ReLU
         self.head = nn.ModuleDict({
@@ -113,7 +115,10 @@ class DptHead(nn.Module):
         # Convolutions are fastest with the channels last in memory
         maps = [layer(tokens_to_map(t, rows).contiguous(memory_format=torch.channels_last))
                 for layer, t in zip(self.act_postprocess, tokens)]
-        x = upsampled(self.head['0'](self.scratch(maps)))
+        x = self.head['0'](self.scratch(maps))
+        # Fused maps have 8 cells along a token, whatever its patch
+        size = [self._patch * side for side in (rows, tokens[0].shape[1] // rows)]
+        x = interpolate(x, size, mode='bilinear', align_corners=True)
         out: Tensor = self.head['4'](relu(self.head['2'](x)))
         return out
 
