@@ -29,7 +29,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-#: Rows and columns of images of networks of 512 and 224 pixels, of VGGT, and of XFeat
+#: Rows and columns of images of networks of 512 and 224 pixels, of VGGT and
+#: DUNE-MASt3R, and of XFeat
 LARGE, SMALL, WIDE, VGA = (384, 512), (224, 224), (392, 518), (480, 640)
 #: Views that get depth for a keyframe: itself and its partners
 DENSE = 1 + NEW_PAIRS // 2

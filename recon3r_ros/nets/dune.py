@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 import re
+from typing import cast
 
 from recon3r_ros.errors import InputError
 from recon3r_ros.nets.checkpoints import Built, depth_of, Format, HEAD_SIZE
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
         if self.config.registers:
             special.append(self.register_tokens)
         x = torch.cat([*(t.expand(len(images), -1, -1) for t in special), patches], 1)
-        for block in self.blocks[0]:  # type: ignore[union-attr]
+        for block in cast('nn.ModuleList', self.blocks[0]):
             x = block(x)
         return x
 
@@ -108,8 +109,8 @@ class Encoder(nn.Module):
         grid = known.transpose(1, 2).unflatten(2, (side, side))
         grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
         # By these factors, not to a size: they decide where the trained grid is read
-        grid = interpolate(grid, scale_factor=((rows + _OFFSET) / side, (columns + _OFFSET) / side),
-                           mode='bicubic')
+        factors = (rows + _OFFSET) / side, (columns + _OFFSET) / side
+        grid = interpolate(grid, scale_factor=factors, mode='bicubic')
         return grid.flatten(2).transpose(1, 2).to(known.dtype)
 
 

@@ -138,7 +138,7 @@ class DenseHead(nn.Module):
 
     def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
         """Transform the decoder's list of tokens (B, N, C), in the head's own data type."""
-        dtype = self.dpt.head['0'].weight.dtype
+        dtype = self.dpt.dtype
         out = _points_and_confidence(self.dpt([steps[i].to(dtype) for i in self._hooks], rows))
         if self.head_local_features is None:
             return out

@@ -318,8 +318,8 @@ def must3r(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
 
 
 NETWORKS: dict[str, Callable[[dict[str, Any], Arrays, torch.device], Arrays]] = {
-    'dust3r': dust3r, 'mast3r': dust3r, 'dune_mast3r': dust3r, 'dune': dune, 'easi3r': easi3r, 'vggt': vggt,
-    'must3r': must3r, 'vggt_tracks': tracks}
+    'dust3r': dust3r, 'mast3r': dust3r, 'dune_mast3r': dust3r, 'dune': dune,
+    'easi3r': easi3r, 'vggt': vggt, 'must3r': must3r, 'vggt_tracks': tracks}
 
 
 def errors(path: Path, device: torch.device = CPU) -> dict[str, float]:

@@ -104,6 +104,11 @@ class DptHead(nn.Module):
             nn.Sequential(nn.Conv2d(widths[3], c4, 1), nn.Conv2d(c4, c4, 3, 2, 1)),
         ])
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of its parameters."""
+        return next(self.parameters()).dtype
+
     def forward(self, tokens: Sequence[Tensor], rows: int) -> Tensor:
         """
         Transform tokens to a map.
