@@ -10,6 +10,7 @@ of `models/needs.py`, which test_needs.py compares.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from recon3r_ros.bench.device_memory import Alive
 from recon3r_ros.bench.memories import RENDERED
@@ -17,6 +18,8 @@ from recon3r_ros.bench.network import NEW_PAIRS
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.models.keypoints import MAX_KEYPOINTS
 from recon3r_ros.models.needs import Needs, WINDOW
+from recon3r_ros.nets.checkpoints import HEAD_SIZE
+from recon3r_ros.nets.dune import Decoder, DuneConfig, DuneMast3r, DuneMast3rConfig, Encoder
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, HeadName, Tokens
 from recon3r_ros.nets.mapanything import Given, MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
@@ -27,7 +30,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-#: Rows and columns of images of networks of 512 and 224 pixels, of VGGT, and of XFeat
+#: Rows and columns of images of networks of 512 and 224 pixels, of VGGT and
+#: DUNE-MASt3R, and of XFeat
 LARGE, SMALL, WIDE, VGA = (384, 512), (224, 224), (392, 518), (480, 640)
 #: Views that get depth for a keyframe: itself and its partners
 DENSE = 1 + NEW_PAIRS // 2
@@ -35,7 +39,19 @@ _LOWER = torch.bfloat16
 
 
 def _pairs(head: HeadName, shape: tuple[int, int]) -> tuple[nn.Module, Callable[[], object]]:
-    network = Dust3r(Dust3rConfig(head=head)).lower_precision(_LOWER)
+    return _in_pairs(Dust3r(Dust3rConfig(head=head)), shape)
+
+
+def _dune(width: int) -> tuple[nn.Module, Callable[[], object]]:
+    decoder = replace(DuneMast3rConfig().decoder, enc_embed_dim=width)
+    return _in_pairs(DuneMast3r(
+        Encoder(DuneConfig(embed_dim=width, heads=width // HEAD_SIZE)),
+        Decoder(DuneMast3rConfig(decoder))), WIDE)
+
+
+def _in_pairs(network: Dust3r | DuneMast3r, shape: tuple[int, int]
+              ) -> tuple[nn.Module, Callable[[], object]]:
+    network = network.lower_precision(_LOWER)
 
     def keyframe() -> object:
         tokens = network.encode(torch.empty(1, 3, *shape))
@@ -103,6 +119,8 @@ KEYFRAMES: dict[str, Callable[[], tuple[nn.Module, Callable[[], object]]]] = {
     'linear 512': lambda: _pairs('linear', LARGE),
     'linear 224': lambda: _pairs('linear', SMALL),
     'catmlp+dpt 512': lambda: _pairs('catmlp+dpt', LARGE),
+    'dune-mast3r base': lambda: _dune(768),
+    'dune-mast3r small': lambda: _dune(384),
     'must3r 512': lambda: _memory(LARGE),
     'must3r 224': lambda: _memory(SMALL),
     'vggt': lambda: _window(False),

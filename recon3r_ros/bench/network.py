@@ -105,11 +105,12 @@ def measure(model: Model, output: Path) -> int:
 
 
 def _network(model: Model) -> Dust3r:
+    if model.name not in HEADS:
+        raise Recon3rError(f'model {model.name!r} is none of {", ".join(HEADS)}: nothing to '
+                           'measure here')
     if model.weights:
         network: Dust3r = weights.load(model.weights, model.name).network
         return network
-    if model.name not in HEADS:
-        raise Recon3rError(f'model {model.name!r} is not a network: nothing to measure')
     torch.manual_seed(0)
     return Dust3r(Dust3rConfig(head=HEADS[model.name][0])).requires_grad_(False).eval()
 
@@ -260,7 +261,7 @@ def _measured(engine: Engine, name: str, images: Images) -> _Row:
 
 
 @contextmanager
-def _clock(network: Dust3r, device: torch.device) -> Iterator[Callable[[], float]]:
+def _clock(network: nn.Module, device: torch.device) -> Iterator[Callable[[], float]]:
     """Measure the run time of the heads; on a GPU this slows the rest down."""
     begins: list[float] = []
     spent: list[float] = []

@@ -88,11 +88,12 @@ def _verify(path: Path) -> None:
     parameters = sum(p.numel() for p in checkpoint.network.parameters())
     head = getattr(checkpoint.network.config, 'head', '')
     head = f', head {head}' if head else ''
+    part = f', its {checkpoint.part} alone' if checkpoint.part else ''
     origin = checkpoints.check_sha256(path, weights.known_sha256(path))
     hashed = checkpoints.sha256(path)
     lines = {
         'file': f'{path}: all tensors are present, of the expected shape, and finite',
-        'fits': ', '.join(f'--model {model}' for model in checkpoint.models),
+        'fits': ', '.join(f'--model {model}' for model in checkpoint.models) + part,
         'network': f'{parameters / 1e6:.0f} million parameters{head}, images of '
                    f'{checkpoint.image_size} pixels',
         'SHA-256': f'{hashed}, ' + (f'{origin}' if origin else 'no known hash to compare: keep '

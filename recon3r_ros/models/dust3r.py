@@ -30,7 +30,7 @@ from recon3r_ros.models.preprocess import prepare
 from recon3r_ros.models.registry import Model
 from recon3r_ros.models.runtime import resolve
 from recon3r_ros.models.types import NO_CONFIDENCE, PairAttention, Prediction, View
-from recon3r_ros.nets.dust3r import PATCH, Tokens, ViewOutput
+from recon3r_ros.nets.dust3r import Tokens, ViewOutput
 
 #: Two views overlap if this share of the pixels that matching starts from have a match whose
 #: point lies this close to theirs, relative to its distance
@@ -81,7 +81,7 @@ class Dust3rPredictor:
     def __init__(self, engine: Engine, image_size: int) -> None:
         self.engine = engine
         #: Brings a view to the network's grid
-        self.prepared = partial(prepare, image_size=image_size, patch=PATCH)
+        self.prepared = partial(prepare, image_size=image_size, patch=engine.config.patch)
         self._metric = engine.config.head == 'catmlp+dpt'
 
     def encode(self, view: View) -> Dust3rEncoding:

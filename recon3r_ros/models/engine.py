@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recon3r_ros.models.preprocess import to_tensor
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
+from recon3r_ros.nets.dune import DuneMast3r
 from recon3r_ros.nets.dust3r import Dust3r, Tokens, ViewOutput
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class Engine:
     :raises Recon3rError: where the configuration cannot be used
     """
 
-    def __init__(self, network: Dust3r, config: EngineConfig = EngineConfig(),
+    def __init__(self, network: Dust3r | DuneMast3r, config: EngineConfig = EngineConfig(),
                  attention: bool = False) -> None:
         self._runner = Runner(config)
         self.device, self.precision = self._runner.device, self._runner.precision

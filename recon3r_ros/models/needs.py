@@ -28,12 +28,14 @@ class Needs:
 
 
 #: By network; as counted by bench/needs.py, for images of 512x384 or 224x224 pixels, of 518x392
-#: with windows of eight keyframes, and of 640x480 for XFeat
+#: for DUNE-MASt3R, and with windows of eight keyframes for VGGT, and of 640x480 for XFeat
 COUNTED: Mapping[str, Needs] = {
     'dpt 512': Needs(571.2, 3.36, 5.31),
     'linear 512': Needs(532.3, 1.32, 3.16),
     'linear 224': Needs(532.3, 1.13, 0.697),
     'catmlp+dpt 512': Needs(688.6, 3.94, 6.39),
+    'dune-mast3r base': Needs(433.7, 3.52, 7.68),
+    'dune-mast3r small': Needs(345.4, 3.29, 7.23),
     'must3r 512': Needs(423.4, 1.01, 1.82),
     'must3r 224': Needs(423.4, 0.891, 0.355),
     'vggt': Needs(1191, 4.27, 19.3),

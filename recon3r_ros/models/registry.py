@@ -119,6 +119,14 @@ class KnownWindow(Window):
 
 
 @dataclass(frozen=True)
+class DuneOptions:
+    """Options of DUNE-MASt3R."""
+
+    encoder_weights: str = option('', "File of the encoder's weights, for dune-mast3r, whose "
+                                  'weights are the decoder alone.')
+
+
+@dataclass(frozen=True)
 class Published:
     """
     A weights file and where its authors publish it.
@@ -168,6 +176,9 @@ _APACHE = 'Apache-2.0'
 _VGGT_COMMERCIAL = 'the licence of that page, no military use'
 _COMMERCIAL = (_APACHE, _VGGT_COMMERCIAL)
 _NAVER = 'https://download.europe.naverlabs.com/ComputerVision'
+_NAVER_DUNE = 'https://download.europe.naverlabs.com/dune'
+_SEE_NAVER = 'non-commercial, see https://github.com/naver/dune'
+_DUNE = ('recon3r_ros.models.dune', 'recon3r_ros.nets.dune')
 _DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
 _MUST3R = ('recon3r_ros.models.must3r', 'recon3r_ros.nets.must3r')
 _MAPANYTHING = ('recon3r_ros.models.mapanything', 'recon3r_ros.nets.mapanything')
@@ -191,6 +202,14 @@ SPECS: tuple[ModelSpec, ...] = (
         'MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
         f'{_NAVER}/MASt3R/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
         network='catmlp+dpt 512'),)),
+    ModelSpec('dune-mast3r', *_DUNE, DuneOptions, metric=True, published=(
+        *(Published(f'dunemast3r_cvpr25_vit{size}.pth',
+                    f'{_NAVER_DUNE}/dunemast3r_cvpr25_vit{size}.pth', _SEE_NAVER,
+                    network=f'dune-mast3r {size}') for size in ('base', 'small')),
+        *(Published(f'dune_vit{kind}.pth', f'{_NAVER_DUNE}/dune_vit{kind}.pth', _SEE_NAVER,
+                    options='--encoder-weights FILE')
+          for kind in ('base14_448_paper', 'base14_448', 'base14_336', 'small14_448',
+                       'small14_336')))),
     ModelSpec('must3r', *_MUST3R, Window, metric=True, published=tuple(
         Published(f'MUSt3R_{kind}.pth', 'https://github.com/naver/must3r',
                   'non-commercial, see that page', network=f'must3r {kind[:3]}')

@@ -38,11 +38,13 @@ def read(path: Path) -> Checkpoint:
     return checkpoints.read(path, formats(), known_sha256(path))
 
 
-def load(path: str | Path, model: str, formats: Sequence[Format] = ()) -> Checkpoint:
+def load(path: str | Path, model: str, formats: Sequence[Format] = (), part: str = ''
+         ) -> Checkpoint:
     """
     Read the weights of a model.
 
     :param formats: that the file may have, where not those of all networks
+    :param part: of the model's network that the file has to hold; '' for all of it
     :raises InputError: in one line that names the file and what is wrong with it
     """
     path = Path(path)
@@ -51,4 +53,6 @@ def load(path: str | Path, model: str, formats: Sequence[Format] = ()) -> Checkp
         found = checkpoint.models[0]
         raise InputError(f'{path}: holds {found}, not {model}; give --model {found} or the file '
                          f'of {model}')
+    if checkpoint.part != part:
+        raise InputError(f'{path}: holds the {checkpoint.part} of {model}, expected its {part}')
     return checkpoint

@@ -42,12 +42,14 @@ class Built:
     :param state: its tensors by name
     :param models: names as in --model; files of several models may have the same shapes
     :param image_size: longer side of the input images, pixels; square images where it is 224
+    :param part: what of the models' network the file holds; '' for all of it
     """
 
     network: nn.Module
     state: dict[str, Tensor]
     models: tuple[str, ...]
     image_size: int
+    part: str = ''
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +74,13 @@ class Checkpoint:
     :param network: on the CPU, in float32, for inference
     :param models: names as in --model
     :param image_size: longer side of the input images, pixels
+    :param part: what of the models' network the file holds; '' for all of it
     """
 
     network: Any
     models: tuple[str, ...]
     image_size: int
+    part: str = ''
 
 
 def read(path: Path, formats: Sequence[Format], known_sha256: str | None = None) -> Checkpoint:
@@ -97,7 +101,8 @@ def read(path: Path, formats: Sequence[Format], known_sha256: str | None = None)
         built = chosen.build(path, state, description)
     _check(path, built.network.state_dict(), built.state)
     built.network.load_state_dict({k: v.float() for k, v in built.state.items()}, assign=True)
-    return Checkpoint(built.network.requires_grad_(False).eval(), built.models, built.image_size)
+    return Checkpoint(built.network.requires_grad_(False).eval(), built.models, built.image_size,
+                      built.part)
 
 
 def check_sha256(path: Path, published: str | None = None) -> str | None:
@@ -157,7 +162,9 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         state = {f'{part}.{k}': v for part in PARTS for k, v in state[part].items()}
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f'{path}: holds no weights by name under `model`')
-    return dict(state), str(getattr(content.get('args'), 'model', ''))
+    # DUNE's decoder states the name of its encoder, others what builds the network
+    described = content.get('dune_backbone_name', getattr(content.get('args'), 'model', ''))
+    return dict(state), str(described)
 
 
 def depth_of(state: Iterable[str], blocks: str) -> int:

@@ -50,6 +50,7 @@ class Dust3rConfig:
 
     :param head: `linear` and `dpt` are DUSt3R's, `catmlp+dpt` MASt3R's
     :param descriptor_dim: channels of MASt3R's local features
+    :param patch: side of a token's patch, pixels
     """
 
     enc_embed_dim: int = 1024
@@ -60,6 +61,7 @@ class Dust3rConfig:
     dec_num_heads: int = 12
     head: HeadName = 'dpt'
     descriptor_dim: int = 24
+    patch: int = PATCH
 
     @property
     def hooks(self) -> tuple[int, int, int, int]:
@@ -111,11 +113,13 @@ class LinearHead(nn.Module):
 
     def __init__(self, config: Dust3rConfig) -> None:
         super().__init__()
-        self.proj = nn.Linear(config.dec_embed_dim, _POINT_AND_CONFIDENCE * PATCH ** 2)
+        self._patch = config.patch
+        self.proj = nn.Linear(config.dec_embed_dim, _POINT_AND_CONFIDENCE * config.patch ** 2)
 
     def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
-        """Transform the decoder's list of tokens (B, N, C), in float32."""
-        return _points_and_confidence(unpatched(self.proj(steps[-1].float()), rows))
+        """Transform the decoder's list of tokens (B, N, C), in the head's own data type."""
+        x = steps[-1].to(self.proj.weight.dtype)
+        return _points_and_confidence(unpatched(self.proj(x), rows, self._patch))
 
 
 class DenseHead(nn.Module):
@@ -123,23 +127,24 @@ class DenseHead(nn.Module):
 
     def __init__(self, config: Dust3rConfig) -> None:
         super().__init__()
-        self._hooks = config.hooks
+        self._hooks, self._patch = config.hooks, config.patch
         widths = [config.enc_embed_dim, *3 * [config.dec_embed_dim]]
-        self.dpt = DptHead(widths, _POINT_AND_CONFIDENCE)
+        self.dpt = DptHead(widths, _POINT_AND_CONFIDENCE, config.patch)
         self.head_local_features: Mlp | None = None
         if config.head == 'catmlp+dpt':
             width = config.enc_embed_dim + config.dec_embed_dim
             self.head_local_features = Mlp(
-                width, 4 * width, (config.descriptor_dim + 1) * PATCH ** 2)
+                width, 4 * width, (config.descriptor_dim + 1) * config.patch ** 2)
 
     def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
-        """Transform the decoder's list of tokens (B, N, C), in float32."""
-        out = _points_and_confidence(self.dpt([steps[i].float() for i in self._hooks], rows))
+        """Transform the decoder's list of tokens (B, N, C), in the head's own data type."""
+        dtype = self.dpt.dtype
+        out = _points_and_confidence(self.dpt([steps[i].to(dtype) for i in self._hooks], rows))
         if self.head_local_features is None:
             return out
-        x = self.head_local_features(torch.cat([steps[0], steps[-1]], -1).float())
+        x = self.head_local_features(torch.cat([steps[0], steps[-1]], -1).to(dtype))
         # (B, D + 1, H, W) -> (B, H, W, D + 1)
-        local = unpatched(x, rows).permute(0, 2, 3, 1)
+        local = unpatched(x, rows, self._patch).permute(0, 2, 3, 1)
         return ViewOutput(out.points, out.confidence, normalize(local[..., :-1], dim=-1),
                           local[..., -1].exp())
 
@@ -157,7 +162,7 @@ class Dust3r(nn.Module):
         enc, dec = config.enc_embed_dim, config.dec_embed_dim
         # From the encoder's pre-training (CroCo v2): present in the checkpoints, unused
         self.mask_token = empty_parameter(1, 1, dec)
-        self.patch_embed = PatchEmbed(PATCH, enc)
+        self.patch_embed = PatchEmbed(config.patch, enc)
         self.enc_blocks = nn.ModuleList(
             EncoderBlock(enc, config.enc_num_heads) for _ in range(config.enc_depth))
         self.enc_norm = nn.LayerNorm(enc, NORM_EPS)
@@ -189,7 +194,7 @@ class Dust3r(nn.Module):
 
         :param image: (B, 3, H, W) in [-1, 1], sides multiples of 16
         """
-        rows, columns = image.shape[2] // PATCH, image.shape[3] // PATCH
+        rows, columns = (side // self.config.patch for side in image.shape[2:])
         head_size = self.config.enc_embed_dim // self.config.enc_num_heads
         x = self.patch_embed(image.to(self.dtype))
         rope = rope_table(rows, columns, head_size, image.device, dtype=self.dtype)
@@ -244,10 +249,10 @@ def _by_token(means: list[Tensor], rows: int) -> Tensor:
     return torch.cat(means, 1).float().unflatten(-1, (rows, -1)).permute(0, 2, 3, 1)
 
 
-def unpatched(x: Tensor, rows: int) -> Tensor:
-    """Rearrange each token's channels (B, N, C 16²) to its pixels (B, C, H, W)."""
-    # (B, N, C 16²) -> (B, C 16², rows, columns) -> (B, C, H, W)
-    return pixel_shuffle(x.transpose(1, 2).unflatten(2, (rows, -1)), PATCH)
+def unpatched(x: Tensor, rows: int, patch: int = PATCH) -> Tensor:
+    """Rearrange each token's channels (B, N, C patch²) to its pixels (B, C, H, W)."""
+    # (B, N, C patch²) -> (B, C patch², rows, columns) -> (B, C, H, W)
+    return pixel_shuffle(x.transpose(1, 2).unflatten(2, (rows, -1)), patch)
 
 
 def _points_and_confidence(x: Tensor) -> ViewOutput:
@@ -309,7 +314,7 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> Dust3rConfig:
     descriptor_dim = Dust3rConfig.descriptor_dim
     local = state.get('downstream_head1.head_local_features.fc2.weight')
     if local is not None:
-        head, descriptor_dim = 'catmlp+dpt', local.shape[0] // 16 ** 2 - 1
+        head, descriptor_dim = 'catmlp+dpt', local.shape[0] // PATCH ** 2 - 1
     elif any(k.startswith('downstream_head1.dpt.') for k in state):
         head = 'dpt'
     return Dust3rConfig(enc, depth_of(state, 'enc_blocks'), enc // HEAD_SIZE, dec,

@@ -445,9 +445,11 @@ class Vggt(nn.Module):
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Normalise images (B, 3, H, W) in [0, 1] for DINOv2."""
-    # Filled on the device: CUDA graphs cannot copy from the CPU. Each (3, 1, 1)
-    mean, deviation = (torch.stack([images.new_full((1, 1), x) for x in values])
+    """Subtract the mean of images (B, 3, H, W) in [0, 1], and divide by the deviation."""
+    # Filled on the device: CUDA graphs cannot copy from the CPU. Each (3, 1, 1). The authors'
+    # constants are in float32
+    mean, deviation = (torch.stack([images.new_full((1, 1), x, dtype=torch.float32).to(
+        images.dtype) for x in values])
                        for values in (_MEAN, _DEVIATION))
     return (images - mean) / deviation
 

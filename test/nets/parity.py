@@ -25,6 +25,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.dust3r import by_token
 from recon3r_ros.models.known import along_rays, given_poses, KnownPose, rays_of
 from recon3r_ros.models.types import PairAttention
+from recon3r_ros.nets import dune as dune_net
 from recon3r_ros.nets import vggt as vggt_net
 from recon3r_ros.nets import vggt_tracks
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH, Tokens
@@ -94,6 +95,32 @@ def build_mapanything(meta: dict[str, Any]) -> MapAnything:
     return with_weights(network, meta)
 
 
+def dune_config(sizes: dict[str, Any]) -> dune_net.DuneConfig:
+    """Return the sizes of a golden file's encoder."""
+    return dune_net.DuneConfig(
+        sizes['embed_dim'], sizes['depth'], sizes['heads'], sizes['image_size'] // dune_net.PATCH,
+        teacher_dim=sizes.get('teacher_dim', 0))
+
+
+def build_dune(meta: dict[str, Any]) -> dune_net.Dune:
+    """Build a golden file's encoder with its weights; names and shapes must be the same."""
+    with torch.device('meta'):
+        network = dune_net.Dune(dune_config(meta['config']))
+    return with_weights(network, meta)
+
+
+def build_dune_mast3r(meta: dict[str, Any]) -> dune_net.DuneMast3r:
+    """Build a golden file's DUNE-MASt3R with its weights; names and shapes must be the same."""
+    sizes = dict(meta['config'])
+    encoder = dune_config(sizes.pop('encoder'))
+    decoder = Dust3rConfig(encoder.embed_dim, 0, encoder.heads, **sizes, head=meta['head'],
+                           patch=dune_net.PATCH)
+    with torch.device('meta'):
+        network = dune_net.DuneMast3r(
+            dune_net.Encoder(encoder), dune_net.Decoder(dune_net.DuneMast3rConfig(decoder)))
+    return with_weights(network, meta)
+
+
 def with_weights(network: Network, meta: dict[str, Any]) -> Network:
     """Give a network the recipe's weights, which follow from its parameters' names and shapes."""
     shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -123,16 +150,36 @@ def images(meta: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def dust3r(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
     """Run a network of DUSt3R's family."""
+    dtype = torch.get_default_dtype()
+    network = build(meta) if meta['model'] != 'dune_mast3r' else build_dune_mast3r(meta)
     with torch.inference_mode():
-        views = build(meta).to(device)(*(image.to(device) for image in images(meta)))
+        views = network.to(device, dtype)(*(image.to(device, dtype) for image in images(meta)))
     found = {}
     for name, points, view in zip(('view1', 'view2'), ('pts3d', 'pts3d_in_other_view'), views):
         arrays = {points: view.points, 'conf': view.confidence, 'desc': view.descriptors,
                   'desc_conf': view.descriptor_confidence}
-        found |= {f'{name}.{key}': values.float().cpu().numpy()
+        found |= {f'{name}.{key}': values.cpu().numpy()
                   for key, values in arrays.items() if values is not None}
     step = meta['stride']
     return {name: values[:, ::step, ::step] for name, values in found.items()}
+
+
+def dune(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
+    """Run DUNE's encoder and its projectors."""
+    network, registers = build_dune(meta).to(device), 1 + dune_net.DuneConfig.registers
+    image = recipe.image(meta['seed'], meta['batch'], *meta['shape']) * 0.5 + 0.5
+    with torch.inference_mode():
+        tokens = network.encoder(torch.from_numpy(image).to(device))
+        normed = network.encoder.norm(tokens)
+        step = meta['stride']
+        found = {'class_token': tokens[:, 0], 'registers': tokens[:, 1:registers],
+                 'patches': network.encoder.patches(tokens)[:, ::step],
+                 'patches_normed': network.encoder.patches(normed)[:, ::step]}
+        for teacher in dune_net.TEACHERS:
+            out = network.project(tokens, teacher)
+            found |= {f'{teacher}.class_token': out[:, 0],
+                      f'{teacher}.patches': out[:, 1:][:, ::meta['projector_stride']]}
+    return {name: values.cpu().numpy() for name, values in found.items()}
 
 
 def easi3r(meta: dict[str, Any], expected: Arrays, device: torch.device) -> Arrays:
@@ -345,8 +392,9 @@ def mapanything(meta: dict[str, Any], expected: Arrays, device: torch.device,
 
 
 NETWORKS: dict[str, Callable[[dict[str, Any], Arrays, torch.device], Arrays]] = {
-    'dust3r': dust3r, 'mast3r': dust3r, 'easi3r': easi3r, 'vggt': vggt,
-    'must3r': must3r, 'vggt_tracks': tracks, 'mapanything': mapanything}
+    'dust3r': dust3r, 'mast3r': dust3r, 'dune_mast3r': dust3r, 'dune': dune,
+    'easi3r': easi3r, 'vggt': vggt, 'must3r': must3r, 'vggt_tracks': tracks,
+    'mapanything': mapanything}
 
 
 def errors(path: Path, device: torch.device = CPU) -> dict[str, float]:
@@ -373,7 +421,7 @@ def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) ->
 
 @contextmanager
 def double() -> Iterator[None]:
-    """Compute in float64 what computes in the type of its parameters: VGGT's track head."""
+    """Compute in float64 what computes in the type of its parameters: track heads, DUNE-MASt3R."""
     torch.set_default_dtype(torch.float64)
     try:
         yield

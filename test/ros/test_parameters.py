@@ -82,6 +82,13 @@ def test_a_model_has_its_own_options(make_node):
     assert config.model.options == registry.KnownWindow(8, 2, 'rays,poses')
 
 
+def test_a_model_of_two_files(make_node):
+    config = parameters.read(make_node(
+        model='dune-mast3r', weights='d.pth', encoder_weights='e.pth'))
+    assert config.model == registry.Model(
+        'dune-mast3r', 'd.pth', options=registry.DuneOptions('e.pth'))
+
+
 @pytest.mark.parametrize('values, words', [
     ({'queue_size': 0}, ('queue_size', '1')),
     ({'tf_tolerance': -0.5}, ('tf_tolerance', '0')),

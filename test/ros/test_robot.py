@@ -517,6 +517,7 @@ def test_dumped_parameters_load_again(ros_node, spawn, tmp_path, arguments):
 @pytest.mark.parametrize('arguments, words', [
     (('-p', 'cameras:=[]'), ('cameras', 'empty')),
     (('-p', 'model:=dust3r'), ('dust3r', 'weights')),
+    (('-p', 'model:=dune-mast3r', '-p', 'weights:=w.pth'), ('dune-mast3r', 'encoder_weights')),
     (('-p', 'load_on_start:=true', '-p', 'map_path:=/nowhere'), ('/nowhere',)),
     (('-p', 'mask_refiner:=nowhere:nothing'), ('nowhere',)),
 ])

@@ -112,10 +112,12 @@ class DptHead(nn.Module):
 
     :param widths: channels of the tokens of each layer
     :param out: channels of the map
+    :param patch: side of a token's patch, pixels
     """
 
-    def __init__(self, widths: Sequence[int], out: int) -> None:
+    def __init__(self, widths: Sequence[int], out: int, patch: int = 16) -> None:
         super().__init__()
+        self._patch = patch
         self.scratch = Scratch()
         # Index 1 of `head` is the interpolation, index 3 the ReLU
         self.head = nn.ModuleDict({
@@ -124,6 +126,11 @@ class DptHead(nn.Module):
             '4': nn.Conv2d(LAST, out, 1),
         })
         self.act_postprocess = nn.ModuleList(as_maps(widths))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of its parameters."""
+        return next(self.parameters()).dtype
 
     def forward(self, tokens: Sequence[Tensor], rows: int) -> Tensor:
         """
@@ -136,7 +143,10 @@ class DptHead(nn.Module):
         # Convolutions are fastest with the channels last in memory
         maps = [layer(tokens_to_map(t, rows).contiguous(memory_format=torch.channels_last))
                 for layer, t in zip(self.act_postprocess, tokens)]
-        x = upsampled(self.head['0'](self.scratch(maps)))
+        x = self.head['0'](self.scratch(maps))
+        # Fused maps have 8 cells along a token, whatever its patch
+        size = [self._patch * side for side in (rows, tokens[0].shape[1] // rows)]
+        x = interpolate(x, size, mode='bilinear', align_corners=True)
         out: Tensor = self.head['4'](relu(self.head['2'](x)))
         return out
 
