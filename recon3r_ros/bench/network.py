@@ -261,7 +261,7 @@ def _measured(engine: Engine, name: str, images: Images) -> _Row:
 
 
 @contextmanager
-def _clock(network: nn.Module, device: torch.device) -> Iterator[Callable[[], float]]:
+def _clock(network: Any, device: torch.device) -> Iterator[Callable[[], float]]:
     """Measure the run time of the heads; on a GPU this slows the rest down."""
     begins: list[float] = []
     spent: list[float] = []
