@@ -42,6 +42,7 @@ def published(metric, demanded, with_depth=True):
     """Publish an image without a pose, of a person 1.5 m away before a wall at 4 m."""
     lens = Rectifier(CAMERA, True)
     system = SimpleNamespace(
+        maps=(),
         map=Map(), requested_ns=None, unmasked=None, metric=lambda source: metric,
         lens=lambda camera: lens, state_of=lambda camera: TrackingState.INITIALISING)
     config = SimpleNamespace(imu_topic='',

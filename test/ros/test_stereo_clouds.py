@@ -55,6 +55,7 @@ def published(frame, metric=None, demanded=False, calibrated=True):
     """Publish an image without a pose; return what builds its clouds."""
     lens = Rectifier(CAMERA, calibrated)
     system = SimpleNamespace(
+        maps=(),
         map=Map(), requested_ns=None, unmasked=None, metric=lambda source: metric,
         lens=lambda camera: lens, state_of=lambda camera: TrackingState.INITIALISING)
     config = SimpleNamespace(
