@@ -88,13 +88,14 @@ class OnCuda(TorchFunctionMode):
         if func is torch.Tensor.copy_ and args[0].device == CUDA:
             assert args[1].device == CUDA and args[1].shape == args[0].shape
             return args[0]
-        if func is torch.nn.functional.interpolate and isinstance(
-                kwargs.get('scale_factor'), tuple):
-            rows, columns = (int(side * factor) for side, factor in zip(
-                args[0].shape[2:], kwargs['scale_factor']))
-            return args[0].new_empty(*args[0].shape[:2], rows, columns)
         if func is torch.Tensor.contiguous and args[0].device == CUDA:
             return args[0].clone()
+        if func is torch.nn.functional.interpolate and args[0].device == CUDA and (
+                kwargs['mode'] == 'bicubic'):
+            # The decomposition that fake tensors use asks for a CUDA build
+            with _disable_current_modes():
+                content = func(torch.empty_like(args[0], device='meta'), *args[1:], **kwargs)
+            return FakeTensor(self._fakes, content, CUDA)
         if func is torch.nn.functional.scaled_dot_product_attention:
             q, k, v = args
             assert q.dtype == k.dtype == v.dtype, 'attention takes one data type'
