@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_memory import Alive, peak_mb, release
+from recon3r_ros.bench.measured_network import MODES, network_of
 from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
-from recon3r_ros.models import weights
 from recon3r_ros.models.known import rays_of
 from recon3r_ros.models.known_engine import KnownEngine
 from recon3r_ros.models.registry import EngineConfig, Model
@@ -42,8 +42,6 @@ SHAPES = {'cuda': PUBLISHED, 'cpu': (168, 224)}
 #: Views of windows
 SIZES: dict[str, tuple[int, ...]] = {'cuda': (1, 2, 4, 8, 16), 'cpu': (1, 2, 4)}
 COUNTED = (1, 2, 4, 8)
-#: How the network runs
-MODES = {'cuda': ('eager', 'graphs'), 'cpu': ('eager',)}
 
 
 def measure(model: Model, output: Path) -> int:
@@ -57,12 +55,7 @@ def measure(model: Model, output: Path) -> int:
     """
     line = machine()
     device, precision = resolve(model.engine)
-    torch.manual_seed(0)
-    if model.weights:
-        network: MapAnything = weights.load(model.weights, model.name).network
-    else:
-        with device:  # which makes random numbers faster than a CPU
-            network = MapAnything(MapAnythingConfig()).requires_grad_(False).eval()
+    network = network_of(model, device, lambda: MapAnything(MapAnythingConfig()))
     config = network.config
     parameters = sum(p.numel() for p in network.parameters())
     rows, columns = SHAPES[device.type]

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_memory import peak_mb, release
+from recon3r_ros.bench.measured_network import MODES, network_of
 from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
-from recon3r_ros.models import weights
 from recon3r_ros.models.memory_engine import MemoryEngine
 from recon3r_ros.models.registry import EngineConfig, Model
 from recon3r_ros.models.runtime import resolve
@@ -32,8 +32,6 @@ import torch
 SHAPES = {'cuda': (384, 512), 'cpu': (160, 224)}
 #: Remembered views
 SIZES: dict[str, tuple[int, ...]] = {'cuda': (1, 2, 4, 7, 15, 31), 'cpu': (1, 2, 4, 7)}
-#: How the network runs
-MODES = {'cuda': ('eager', 'graphs'), 'cpu': ('eager',)}
 #: Views that are rendered for a new keyframe: itself and its partner
 RENDERED = 2
 
@@ -49,12 +47,7 @@ def measure(model: Model, output: Path) -> int:
     """
     line = machine()
     device, precision = resolve(model.engine)
-    torch.manual_seed(0)
-    if model.weights:
-        network: Must3r = weights.load(model.weights, model.name).network
-    else:
-        with device:  # which makes random numbers faster than a CPU
-            network = Must3r(Must3rConfig()).requires_grad_(False).eval()
+    network = network_of(model, device, lambda: Must3r(Must3rConfig()))
     parameters = sum(p.numel() for p in network.parameters())
     rows, columns = SHAPES[device.type]
     image = np.random.default_rng(0).integers(0, 256, (rows, columns, 3), np.uint8)

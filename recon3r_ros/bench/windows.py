@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_memory import Alive, peak_mb, release
+from recon3r_ros.bench.measured_network import MODES, network_of
 from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.io.atomic import write_bytes
@@ -26,7 +27,6 @@ from recon3r_ros.io.markdown import table
 from recon3r_ros.io.memory import resident_memory_mb
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.io.stamps import NS_PER_S
-from recon3r_ros.models import weights
 from recon3r_ros.models.registry import EngineConfig, Model
 from recon3r_ros.models.runtime import resolve
 from recon3r_ros.models.types import Predictor
@@ -43,8 +43,6 @@ SIZES: dict[str, tuple[int, ...]] = {'cuda': (1, 2, 4, 8, 16, 20), 'cpu': (1, 2,
 AUTHORS = {1: 0.04, 2: 0.05, 4: 0.07, 8: 0.11, 20: 0.31}
 #: Views, rows and columns for which memory is stated
 MEMORY = (16, 392, 518)
-#: How the network runs
-MODES = {'cuda': ('eager', 'graphs'), 'cpu': ('eager',)}
 #: Number of images for the measurement of memory growth
 FRAMES, SMALL = 500, VggtConfig(64, 4, 1, 1, (0, 1, 2, 3), 4)
 Images = list[NDArray[np.uint8]]
@@ -62,12 +60,7 @@ def measure(model: Model, pack: Path, output: Path) -> int:
     """
     line = machine()
     device, precision = resolve(model.engine)
-    torch.manual_seed(0)
-    if model.weights:
-        network = weights.load(model.weights, model.name).network
-    else:
-        with device:  # which makes random numbers faster than a CPU
-            network = Vggt(VggtConfig()).requires_grad_(False).eval()
+    network = network_of(model, device, lambda: Vggt(VggtConfig()))
     parameters = sum(p.numel() for p in network.parameters())
     rows, columns = SHAPES[device.type]
     rng = np.random.default_rng(0)

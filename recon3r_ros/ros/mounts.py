@@ -3,8 +3,8 @@
 """
 Poses of the cameras on their rig: all from one source, the first that has those of two cameras.
 
-`<camera>.T_rig_cam`, calibration files, `<camera>.extrinsics`, static transforms on TF. What moves
-against another camera, on a pan-tilt head say, is not on the rig.
+`<camera>.T_rig_cam`, calibration files, `<camera>.extrinsics`, static transforms on TF. A camera
+whose pose relative to the others changes, on a pan-tilt head say, is not on the rig.
 """
 
 from __future__ import annotations

@@ -102,9 +102,10 @@ class MeasuredDepths:
         out._landmarks = {**addition._landmarks, **self._landmarks}
         out._noise = {**addition._noise, **self._noise}
         out.metre, out.estimated, out.sigma = self.metre, self.estimated, self.sigma
+        out.estimated_with = self.estimated_with
         if self.metre is None and addition.metre is not None:
             out.metre, out.estimated = scale * addition.metre, addition.estimated
-            out.sigma = addition.sigma
+            out.sigma, out.estimated_with = addition.sigma, addition.estimated_with
         return out
 
     def add(self, keyframe: Keyframe, view: View) -> None:
