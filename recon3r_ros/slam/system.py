@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 import logging
 from time import perf_counter, thread_time
@@ -62,6 +63,9 @@ Mask = NDArray[np.bool_]
 #: Of the frames that waited for a first pair, those that get a dynamic mask where mapping runs
 #: beside tracking: its second keyframe, and as many after it. Images wait meanwhile
 LIVE_MASKS = 4
+#: Seconds that tracking waits for a first pair where mapping runs beside it: no image has a pose
+#: until then, and each one that is tracked meanwhile takes a core from mapping
+FIRST_PAIR_S = 0.15
 #: Newest keyframes of a camera that leave out what is found to be fixed to it
 RECENT = 10
 
@@ -567,6 +571,8 @@ class System:
             made = self._executor.call(
                 Mapper.add, frame, view, gray, in_use, request.overlap, request.zoomed)
         self._ordered = Ordered(frontend, request, made)
+        if self._live and request.purpose is Purpose.FIRST_PAIR:
+            wait((made,), FIRST_PAIR_S)
         return self.poll()
 
     def _start(self, frontend: CameraFrontend, request: KeyframeRequest) -> Update:

@@ -75,8 +75,24 @@ def test_the_same_map_comes_of_both(process, monkeypatch):
         assert np.array_equal(keyframe.gray, other.gray)
 
 
+@pytest.fixture
+def late_first_pair(monkeypatch):
+    """Let a first pair take longer than tracking waits for it."""
+    monkeypatch.setattr('recon3r_ros.slam.system.FIRST_PAIR_S', 0.0)
+
+
+def test_tracking_waits_for_a_first_pair(process, monkeypatch):
+    monkeypatch.setattr('recon3r_ros.slam.system.FIRST_PAIR_S', 60.0)
+    system, posed, index = System(executor=process), (), 0
+    while not posed:
+        posed = system.add(as_frame(SCENE, index)).frames
+        index += 1
+    assert [f.index for f in posed] == list(range(index))
+    assert index < 30
+
+
 @pytest.mark.parametrize('polled', [True, False])
-def test_poses_of_a_first_pair_come_before_its_masks(process, polled):
+def test_poses_of_a_first_pair_come_before_its_masks(process, late_first_pair, polled):
     """And before the next frame is tracked, whether the system was polled in between or not."""
     system = System(executor=process)
     index = feed_until_requested(system)
@@ -104,7 +120,7 @@ def test_poses_of_a_first_pair_come_before_its_masks(process, polled):
 
 
 @pytest.mark.parametrize('end', ['finish', 'saved', 'forget', 'reset'])
-def test_a_first_pair_without_masks_is_completed_or_forgotten(process, end):
+def test_a_first_pair_without_masks_is_completed_or_forgotten(process, late_first_pair, end):
     system = System(executor=process)
     index = feed_until_requested(system)
     system._ordered.made.result()
