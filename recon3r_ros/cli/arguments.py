@@ -42,6 +42,10 @@ def _add_option(parser: argparse._ActionsContainer, own: Field[Any]) -> None:
     flags = [f'--{own.name.replace("_", "-")}', *([about['flag']] if about['flag'] else [])]
     meaning = about['meaning'].rstrip('.').replace('%', '%%')
     unit = f' {about["unit"]}' if about['unit'] else ''
+    if isinstance(own.default, bool):
+        parser.add_argument(*flags, dest=own.name, action='store_true',
+                            help=f'{meaning[0].lower()}{meaning[1:]}')
+        return
     limits = '' if about['low'] is None else f'{about["low"]:g} to {about["high"]:g}{unit}, '
     parser.add_argument(
         *flags, dest=own.name, default=own.default, choices=about['choices'] or None,

@@ -79,7 +79,8 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
           progress_bar(options.progress) as bar, ResultWriter(output) as writer):
         system = System(executor=executor, motion=options.motion, options=options.frontend,
                         lag=KeyframeLag(), mapping=not options.no_map,
-                        camera_height=options.camera_height)
+                        camera_height=options.camera_height,
+                        track_with_model=options.model.tracks)
         session = Session(sequence, writer, system, options.model.name, options.voxel_size,
                           options.motion.refiner, executor, options.no_map)
         try:

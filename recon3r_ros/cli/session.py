@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros import __version__
+from recon3r_ros.cli.frame_depths import FrameDepths
 from recon3r_ros.cli.intervals import DROPPED, Interval, intervals, lines
 from recon3r_ros.cli.report import MapReport, RunReport, Timings
 from recon3r_ros.cli.results import write_results, write_trajectories
@@ -29,6 +30,7 @@ from recon3r_ros.io.source_cameras import SourceCamera
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ImageRecord, ResultWriter, trajectory_file
+from recon3r_ros.models.types import NO_CONFIDENCE
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.completion import Stretch
 from recon3r_ros.slam.driver import Driver
@@ -108,6 +110,7 @@ class Session:
         self._images: dict[int, ImageRecord] = {}
         self._given_masks: dict[int, NDArray[np.bool_]] = {}
         self._labels = KeyframeLabels()
+        self._depths = FrameDepths()
 
     def warn(self, text: str) -> None:
         """
@@ -176,6 +179,10 @@ class Session:
         if frame is not None:
             self._causes[frame.index] = update.cause
         self._posed.update(tracked.index for tracked in update.frames)
+        if update.rendered is not None:
+            for tracked in update.frames:
+                if tracked.index == update.rendered.index:
+                    self._depths.add(update.rendered, tracked)
         if frame is not None:
             self._note(update)
             if all(f.mask is None for f in frames if f.index == frame.index):
@@ -368,6 +375,10 @@ class Session:
         for writer in writers:
             write_results(writer, [self._as_given(k) for k in keyframes], trajectory, cloud,
                           saved, self._metres)
+            for name, depth, confidence in self._depths.final(
+                    [frame for frame, _ in trajectory], self._system.map):
+                writer.depth(name, depth * np.float32(self._metres),
+                             np.maximum(confidence, np.float32(NO_CONFIDENCE)))
             writer.source_cameras(self._cameras_of(trajectory))
             if colmap:
                 self._write_colmap(writer.output, trajectory, cloud.scaled(self._metres))

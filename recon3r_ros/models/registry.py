@@ -61,6 +61,10 @@ class Window:
     window_overlap: int = option(2, 'Keyframes that a full window shares with the next one; one '
                                  'less than window_size slides it keyframe by keyframe.',
                                  'keyframes', 1, 63, flag='--overlap')
+    track_with_model: bool = option(False, 'Have the network process every image, beside '
+                                    'landmark tracking: depth of each, and a pose where landmarks '
+                                    'have none or a less certain one. It takes a GPU to keep up '
+                                    'with a camera.')
 
     @property
     def size(self) -> int:
@@ -245,6 +249,11 @@ class Model:
     weights: str = ''
     engine: EngineConfig = EngineConfig()
     options: Any = None
+
+    @property
+    def tracks(self) -> bool:
+        """Whether it processes every image, see `Window`."""
+        return isinstance(self.options, Window) and self.options.track_with_model
 
     @classmethod
     def of(cls, name: str, weights: str, values: dict[str, Any]) -> Model:

@@ -198,18 +198,21 @@ class Outputs:
         :param mask: makes the dynamic mask at the image's size, for where its own is missing
         :param again: whether its mask has been published and shall be once more
         """
-        name, stamp_ns = f'~/{keyframe.camera_name}', keyframe.stamp_ns
-        for topic, build in (
-                (f'{name}/points', lambda: conversions.cloud_message(
-                    labelled_keyframe(keyframe_cloud(keyframe), keyframe, labels).scaled(metres),
-                    stamp_ns, frame_id)),
-                (f'{name}/depth/image', lambda: conversions.depth_message(
-                    keyframe.depth() * np.float32(metres), stamp_ns, frame_id)),
-                (f'{name}/depth/camera_info', lambda: conversions.camera_info_message(
-                    keyframe.camera, stamp_ns, frame_id))):
+        for topic, build in _surface(keyframe, labels, metres, frame_id):
             if self.wanted(topic):
                 self._surely(topic, build)
-        self.mask(keyframe.camera_name, mask, stamp_ns, frame_id, sure=True, again=again)
+        self.mask(keyframe.camera_name, mask, keyframe.stamp_ns, frame_id, sure=True, again=again)
+
+    def surface(self, view: Keyframe, metres: float, frame_id: str) -> None:
+        """
+        Publish points, depth and camera_info of an image that is no keyframe, with its stamp.
+
+        :param view: with its depth
+        :param frame_id: of its camera; nothing is published where it is ''
+        """
+        for topic, build in _surface(view, {}, metres, frame_id) if frame_id else ():
+            if self.wanted(topic):
+                self._later(topic, build)
 
     def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
             stamp_ns: int) -> None:
@@ -279,3 +282,17 @@ def _twist(velocity: Array) -> Twist:
     twist.linear.x, twist.linear.y, twist.linear.z = velocity[:3].tolist()
     twist.angular.x, twist.angular.y, twist.angular.z = velocity[3:].tolist()
     return twist
+
+
+def _surface(view: Keyframe, labels: Mapping[int, LabelledView], metres: float, frame_id: str
+             ) -> tuple[tuple[str, Callable[[], Any]], ...]:
+    """Topics of the points, the depth and the camera of a view, and what builds their messages."""
+    name, stamp_ns = f'~/{view.camera_name}', view.stamp_ns
+    return (
+        (f'{name}/points', lambda: conversions.cloud_message(
+            labelled_keyframe(keyframe_cloud(view), view, labels).scaled(metres), stamp_ns,
+            frame_id)),
+        (f'{name}/depth/image', lambda: conversions.depth_message(
+            view.depth() * np.float32(metres), stamp_ns, frame_id)),
+        (f'{name}/depth/camera_info', lambda: conversions.camera_info_message(
+            view.camera, stamp_ns, frame_id)))

@@ -58,7 +58,7 @@ class Pipeline:
         self.shedding = LoadShedding(self._log_effort)
         self._system = System(
             executor=executor, motion=config.dynamics, options=config.frontend,
-            camera_height=config.camera_height)
+            camera_height=config.camera_height, track_with_model=config.model.tracks)
         self.publication = Publication(
             config, self._system, outputs, tree, extrinsics, self.odometry,
             self.statistics, self._log, warn)

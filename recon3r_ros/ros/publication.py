@@ -215,6 +215,9 @@ class Publication:
         for tracked in sorted((*update.frames, *update.masked), key=lambda f: f.stamp_ns):
             if tracked.mask is not None:
                 self._publish_motion(tracked, frame, tracked.stamp_ns in becoming)
+        if update.rendered is not None and not self._closed:
+            self._outputs.surface(update.rendered, self._gate.metres, self._extrinsics.frame_id(
+                update.rendered.camera_name))
         if keyframe is not None:
             self._publish_keyframe(keyframe, again=False)
             self._log.mapped(self._system.map)

@@ -30,6 +30,7 @@ from recon3r_ros.slam.completion import Completion, Stretch, stretches
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.motion_smoothing import smoothed
 from recon3r_ros.slam.effort import Effort
+from recon3r_ros.slam.frame_rendering import as_carried, better, FrameRendering
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.exposure import steadied
 from recon3r_ros.slam.frontend.rectification import Rectifier
@@ -81,13 +82,15 @@ class System:
     :param lag: counts the frames until a keyframe is taken over; None: as soon as it is finished
     :param mapping: whether to map; else there are dynamic masks alone
     :param camera_height: of the camera above the floor, metres: for the scale; 0 where unknown
+    :param track_with_model: whether the model gives each frame depth, and a pose beside that of
+        landmark tracking; mapping is waited for then
     """
 
     def __init__(self, predictor: Predictor | None = None, executor: Executor | None = None,
                  motion: MotionConfig = MotionConfig(),
                  options: FrontendOptions = FrontendOptions(),
                  lag: KeyframeLag | None = None, mapping: bool = True,
-                 camera_height: float = 0.0) -> None:
+                 camera_height: float = 0.0, track_with_model: bool = False) -> None:
         if executor is None:
             if predictor is None:
                 raise ValueError('neither a predictor nor an executor was given')
@@ -95,6 +98,7 @@ class System:
         self._motion = motion
         self._options = options
         self._executor = executor
+        self._rendering = FrameRendering(executor) if track_with_model else None
         self._lag = lag
         self._mapping = mapping
         self._live = lag is None and not executor.in_step
@@ -224,10 +228,17 @@ class System:
         :param due: see `CameraFrontend.conclude`
         :param settled: update that its own is added to
         """
-        frontend = seen.frontend
+        frontend, rig, rendered = seen.frontend, seen.rig, None
+        if self._rendering is not None and rig is None:
+            rendered = self._rendering.lost(frontend, seen.observed, self.map)
+            rig = None if rendered is None else as_carried(rendered, self.map)
         step = frontend.conclude(seen.observed, self.map, busy, any(
             f.state is TrackingState.TRACKING for f in self._frontends.values()
-            if f is not frontend), seen.rig, due)
+            if f is not frontend), rig, due)
+        if self._rendering is not None and rendered is None and step.placed is not None:
+            rendered = self._rendering.tracked(frontend, seen.observed, self.map, step.placed)
+            if rendered is not None:
+                step = replace(step, placed=better(step.placed, rendered, self.map))
         tracked_at = perf_counter()
         if step.zoom is not None:
             settled = replace(settled, frames=(
@@ -246,6 +257,8 @@ class System:
             self._atlas.scale.interrupt()
             if self.inertial is not None:
                 self.inertial.lost(frontend.name)
+        view = None if rendered is None or not own else replace(
+            rendered.view, T_map_cam=self.pose_of(own[0]))
         made = self._order(frontend, step.request)
         end = perf_counter()
         return Update(
@@ -254,7 +267,7 @@ class System:
             replace(step.times, keyframe=end - tracked_at if own else 0.0,
                     total=end - seen.observed.begin,
                     total_cpu=thread_time() - seen.observed.begin_cpu),
-            (*settled.masked, *made.masked), step.unposed, self.cause_of(frontend.name))
+            (*settled.masked, *made.masked), step.unposed, self.cause_of(frontend.name), view)
 
     def poll(self) -> Update:
         """

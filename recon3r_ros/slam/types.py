@@ -483,6 +483,8 @@ class Update:
     :param masked: frames of the update before that now have their dynamic masks
     :param unposed: the processed frame, with its dynamic mask, where it has no pose
     :param cause: why it has none, in words; '' where it has one
+    :param rendered: the processed frame with pose and depth by the model, as a keyframe without
+        landmarks that is not in the map, where `track_with_model` is set
     """
 
     state: TrackingState
@@ -492,3 +494,4 @@ class Update:
     masked: tuple[TrackedFrame, ...] = ()
     unposed: TrackedFrame | None = None
     cause: str = ''
+    rendered: Keyframe | None = None

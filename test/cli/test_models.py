@@ -70,9 +70,10 @@ def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
         image.unlink()
     lines = (pack / 'frames.txt').read_text().splitlines(keepends=True)
     (pack / 'frames.txt').write_text(''.join(lines[:1 + COUNT]))
-    encoder = ['--encoder-weights', weights['encoder']] if model == 'dune-mast3r' else []
+    more = {'dune-mast3r': ['--encoder-weights', weights['encoder']],
+            'must3r': ['--track-with-model']}.get(model, [])
     outcome = recon3r('run', '--images', pack, '--model', model, '--weights', weights[model],
-                      *encoder, '--output', tmp_path)
+                      *more, '--output', tmp_path)
     assert outcome.status == 0, outcome.err
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report['model'] == model and report['frames_read'] == COUNT

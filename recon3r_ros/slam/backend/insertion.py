@@ -8,7 +8,7 @@ All of it happens in a fork of the map's state, which the mapper commits or drop
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 import logging
 
@@ -164,7 +164,8 @@ def _added(state: MapState, new: New, pairs: list[Pair], loop: int | None, neede
         _log.info('keyframe %s rejected: %.0f %% of its observations agree with the map, '
                   '%.0f %% are needed', keyframe.name, 100 * agreement, 100 * needed)
         return None
-    if not known and not _verified(state, keyframe.id, partners):
+    if not known and not is_verified(
+            state.keyframes[keyframe.id], [state.keyframes[i] for i in partners]):
         return None
     state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
     state.edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
@@ -218,12 +219,11 @@ def _predict_again(state: MapState, pairs: list[Pair], new_id: int, changed: set
     return [again.get(p.partner, p) for p in pairs]
 
 
-def _verified(state: MapState, new_id: int, partners: Collection[int]) -> bool:
-    """Verify a relocalised keyframe's pose by its appearance in its partners."""
-    new = state.keyframes[new_id]
+def is_verified(new: Keyframe, partners: Iterable[Keyframe]) -> bool:
+    """Verify a relocalised view's pose by its appearance in keyframes."""
     found = [likeness for likeness in (
         appearance.likeness(k, new, se3.inverse(k.T_map_cam) @ new.T_map_cam)
-        for k in (state.keyframes[i] for i in partners)) if likeness is not None]
+        for k in partners) if likeness is not None]
     if any(likeness.verified for likeness in found):
         return True
     if not found:

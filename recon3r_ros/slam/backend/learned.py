@@ -80,6 +80,26 @@ def unit(depths: Array, confidences: Array, known: Array) -> float | None:
     return float(np.exp(ratios[order][np.searchsorted(weights, weights[-1] / 2)]))
 
 
+def length_of(partners: Sequence[tuple[Keyframe, Prediction]], T_map_cam: Array) -> float | None:
+    """
+    Length of the unit of a view's predictions in map units, by its partners' landmarks.
+
+    :param partners: with the predictions of both, in the view's frame, in one unit of length
+    :param T_map_cam: (4, 4) pose of the view
+    :return: None where too few landmarks are predicted
+    """
+    depths, confidences, known = [], [], []
+    for partner, prediction in partners:
+        use = partner.landmarks > 0
+        points = se3.transform(se3.inverse(T_map_cam) @ partner.T_map_cam,
+                               partner.landmark_points()[use])
+        confidence = at(prediction.confidences[1], partner.keypoints)[use].astype(float)
+        depths.append(at(prediction.pointmaps[1], partner.keypoints)[use][:, 2].astype(float))
+        confidences.append(np.where(confidence > MIN_INFORMATION, confidence, 0.0))
+        known.append(points[:, 2])
+    return unit(*(np.concatenate(values) for values in (depths, confidences, known)))
+
+
 def in_scale_of(partners: Sequence[tuple[Keyframe, Prediction]], new: Keyframe) -> Array:
     """
     Initialise a new keyframe's landmarks with predicted depth, in its partners' scale.
@@ -87,16 +107,7 @@ def in_scale_of(partners: Sequence[tuple[Keyframe, Prediction]], new: Keyframe) 
     :param partners: with the predictions of both, in the new one's frame, in one unit of length
     :return: inverse depths (K,), unchanged where none is predicted, and on dynamic objects
     """
-    depths, confidences, known = [], [], []
-    for partner, prediction in partners:
-        use = partner.landmarks > 0
-        points = se3.transform(se3.inverse(new.T_map_cam) @ partner.T_map_cam,
-                               partner.landmark_points()[use])
-        confidence = at(prediction.confidences[1], partner.keypoints)[use].astype(float)
-        depths.append(at(prediction.pointmaps[1], partner.keypoints)[use][:, 2].astype(float))
-        confidences.append(np.where(confidence > MIN_INFORMATION, confidence, 0.0))
-        known.append(points[:, 2])
-    length = unit(*(np.concatenate(values) for values in (depths, confidences, known)))
+    length = length_of(partners, new.T_map_cam)
     if length is None:
         return new.landmarks
     own, sure = LearnedDepth.of(partners[0][1]).at(new.keypoints)

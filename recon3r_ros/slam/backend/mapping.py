@@ -32,6 +32,7 @@ from recon3r_ros.slam.backend.refinement import (
     SELF_CALIBRATION_KEYFRAMES,
     solve,
 )
+from recon3r_ros.slam.backend.rendering import render, Rendered
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.backend.stereo_depth import StereoDepth
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
@@ -235,6 +236,18 @@ class Mapper:
         self._cull(self._state, in_use)
         self._join(new)
         return added.number
+
+    def render(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8], reference: int
+               ) -> Rendered | None:
+        """
+        Estimate pose and depth of a frame that does not become a keyframe; see `render`.
+
+        :param view: with its dynamic mask, and its pose where tracking knows it
+        :param gray: (H', W') uint8 tracking image
+        :param reference: keyframe it is tracked against, or was last
+        """
+        return render(self._state, frame, self._stereo.measured(frame.camera_name, view), gray,
+                      reference, self.options.min_agreement)
 
     def complete(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8], candidates: int
                  ) -> int | None:

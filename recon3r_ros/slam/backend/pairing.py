@@ -140,6 +140,27 @@ class Pairing:
         closing = [p.partner for p in pairs if p.partner in old]
         return pairs, closing[0] if closing else None
 
+    def rendered(self, new: Keyframe, encoding: Encoding, keyframes: Mapping[int, Keyframe],
+                 reference: int, focal_factor: float, metre: float | None, placed: bool
+                 ) -> list[Pair]:
+        """
+        Predict a frame that does not become a keyframe, with one keyframe.
+
+        :param reference: that keyframe, where the window that the next keyframe will be in has
+            it, or there are no windows; else the newest one of that window
+        :param focal_factor: see `predict`
+        :param metre: see `with_partners`
+        :param placed: whether the frame's pose is known
+        :return: a pair, or none where the two do not show the same scene
+        """
+        own = [i for i, k in keyframes.items() if k.camera_name == new.camera_name]
+        members = self._members(own, encoding, keyframes)
+        partner = members[0] if members and reference not in members else reference
+        prior = partial(_prior, metre=metre)
+        return self.predict(new, encoding, [keyframes[partner]], focal_factor,
+                            [keyframes[i] for i in members],
+                            prior if placed else lambda k: None if k is new else prior(k))
+
     @staticmethod
     def relocalisation_partners(new: Keyframe, keyframes: Mapping[int, Keyframe], similar: int
                                 ) -> list[list[int]]:

@@ -9,7 +9,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3, sim3
-from recon3r_ros.geometry.pnp import focal_change, solve_pnp
+from recon3r_ros.geometry.pnp import focal_change, PnPResult, solve_pnp
 from recon3r_ros.slam.backend import alignment
 from recon3r_ros.slam.backend.learned import LearnedDepth, MAX_INFORMATION
 from recon3r_ros.slam.backend.map_state import MapState
@@ -108,11 +108,22 @@ def place(state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array | 
     :param T_map_cam: (4, 4) by tracking, where it is known
     :return: (4, 4); that by tracking where too few landmarks are observed
     """
-    result = solve_pnp(*_observed(state, pairs), new.camera,
-                       None if T_map_cam is None else se3.inverse(T_map_cam), PLACING_ERROR)
+    result = pose_by(state, new, pairs, T_map_cam)
     if result is None or result.inliers.sum() < MIN_PLACED:
         return T_map_cam
     return se3.inverse(result.T_cam_world)
+
+
+def pose_by(state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array | None
+            ) -> PnPResult | None:
+    """
+    Estimate a view's pose in the map by PnP on its partners' landmarks.
+
+    :param T_map_cam: (4, 4) to begin with, where it is known
+    :return: None where it is undetermined
+    """
+    return solve_pnp(*_observed(state, pairs), new.camera,
+                     None if T_map_cam is None else se3.inverse(T_map_cam), PLACING_ERROR)
 
 
 def has_same_focal(state: MapState, new: Keyframe, pairs: list[Pair], T_map_cam: Array) -> bool:

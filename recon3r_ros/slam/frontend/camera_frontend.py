@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.pnp import PnPResult
+from recon3r_ros.models.types import View
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.effort import Effort
@@ -462,6 +463,22 @@ class CameraFrontend:
         self._tracker.camera = self.rectifier.tracking_camera
         self.masks.refocus(self.rectifier.tracking_camera)
 
+    def view(self, frame: Frame, moving: Mask | None) -> View:
+        """
+        Make the view of a frame for the back end.
+
+        :param moving: its dynamic mask, in mask pixels; None where nothing is known
+        """
+        given = self.rectifier.given_mask(frame)
+        excluded = self.masks.fixed if given is None else self.masks.fixed | given
+        if excluded.any():
+            moving = excluded if moving is None else moving | excluded
+        return replace(self.rectifier.view(frame), moving=moving,
+                       excluded=excluded if excluded.any() else None,
+                       depth=self.rectifier.depth(frame),
+                       # Matching takes longer than tracking may: the back end does it
+                       stereo=self.rectifier.stereo_pair(frame))
+
     def relocalisation(self, frame: Frame, gray: Gray) -> KeyframeRequest:
         """
         Request a keyframe wherever in the map a frame is.
@@ -708,17 +725,8 @@ class CameraFrontend:
 
     def _request(self, purpose: Purpose, frame: Frame, gray: Gray, moving: Mask | None = None
                  ) -> KeyframeRequest:
-        given = self.rectifier.given_mask(frame)
-        excluded = self.masks.fixed if given is None else self.masks.fixed | given
-        if excluded.any():
-            moving = excluded if moving is None else moving | excluded
         self.masks.mark()
-        view = replace(self.rectifier.view(frame), moving=moving,
-                       excluded=excluded if excluded.any() else None,
-                       depth=self.rectifier.depth(frame),
-                       # Matching takes longer than tracking may: the back end does it
-                       stereo=self.rectifier.stereo_pair(frame))
-        return KeyframeRequest(purpose, frame, view, gray, perf_counter())
+        return KeyframeRequest(purpose, frame, self.view(frame, moving), gray, perf_counter())
 
     def _follow(self, keyframe: Keyframe, T_cam_old: Array | None) -> None:
         self._tracker.follow(keyframe, T_cam_old)
