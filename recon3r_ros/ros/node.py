@@ -371,7 +371,8 @@ class Recon3rNode(LifecycleNode):
                 counts.rejected, counts.reason,
                 worker.waiting(queues.get(camera.name, camera.name)), counts.rate,
                 now - since, statistics.ages.get(camera.name), pipeline.state_of(camera.name),
-                camera.intrinsics.notice, pipeline.cause_of(camera.name)))
+                camera.intrinsics.notice, pipeline.cause_of(camera.name),
+                pipeline.people_of(camera.name)))
         latencies = {stage: 1e3 * float(np.median(list(times)))
                      for stage, times in list(statistics.latencies.items())}
         health = Health(

@@ -29,8 +29,10 @@ from recon3r_ros.ros import conversions, qos
 from recon3r_ros.ros.detections import Detection2DArray, detections_message
 from recon3r_ros.ros.markers import graph_markers
 from recon3r_ros.ros.parameters import Config
+from recon3r_ros.ros.people import Detection3DArray, people_markers, people_message
 from recon3r_ros.ros.worker import Worker
 from recon3r_ros.slam.dynamics.boxes import Box
+from recon3r_ros.slam.people_tracks import TrackedPerson
 from recon3r_ros.slam.products.cloud import keyframe_cloud
 from recon3r_ros.slam.products.labels import labelled_keyframe, LabelledView
 from recon3r_ros.slam.types import Keyframe, Map, PointCloud
@@ -105,8 +107,14 @@ class Outputs:
             self._add(f'{name}/static_points', PointCloud2, qos.RELIABLE)
             if Detection2DArray is not None:
                 self._add(f'{name}/objects', Detection2DArray, qos.RELIABLE)
-        if Detection2DArray is None:
-            node.get_logger().info('vision_msgs is not installed: ~/<camera>/objects is left out')
+        self._add('~/people_markers', MarkerArray, qos.RELIABLE)
+        if Detection3DArray is not None:
+            self._add('~/people', Detection3DArray, qos.RELIABLE)
+        if left_out := [topic for topic, kind in (
+                ('~/<camera>/objects', Detection2DArray), ('~/people', Detection3DArray))
+                if kind is None]:
+            node.get_logger().info(
+                f'vision_msgs is not installed: {" and ".join(left_out)} left out')
         self._worker: Worker[Callable[[], None]] = Worker(
             'recon3r-outputs', lambda build: build(), 1, failed)
 
@@ -188,6 +196,19 @@ class Outputs:
         """Publish a cloud of an image; `build` makes it, in the camera's frame, in metres."""
         if self.wanted(topic):
             self._later(topic, lambda: conversions.cloud_message(build(), stamp_ns, frame_id))
+
+    def people(self, build: Callable[[], list[TrackedPerson]], stamp_ns: int) -> None:
+        """Publish the people in an image; `build` finds them, in the map frame."""
+        topics = {'~/people': people_message, '~/people_markers': people_markers}
+        if not any(self.wanted(topic) for topic in topics):
+            return
+
+        def publish() -> None:
+            found = build()
+            for topic, message in topics.items():
+                if self.wanted(topic):
+                    self._publish(topic, message(found, stamp_ns, self._config.map_frame))
+        self._worker.put('~/people', publish)
 
     def keyframe(self, keyframe: Keyframe, labels: Mapping[int, LabelledView], metres: float,
                  frame_id: str, mask: Callable[[], Mask], again: bool) -> None:

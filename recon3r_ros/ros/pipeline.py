@@ -27,7 +27,7 @@ from recon3r_ros.ros.transforms import OdometryBuffer
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.effort import Effort
-from recon3r_ros.slam.people import PeopleMasks
+from recon3r_ros.slam.people import PeopleCounts, PeopleMasks
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Map, MetricScale, TrackedFrame, TrackingState
@@ -86,6 +86,11 @@ class Pipeline:
     def cause_of(self, camera: str) -> str:
         """Tell why a camera's newest image has no pose; '' where it has one."""
         return self._system.cause_of(camera)
+
+    def people_of(self, camera: str) -> PeopleCounts | None:
+        """Count the people in one camera's images; None where nobody was looked for."""
+        masks = self._people.get(camera)
+        return masks.counts if masks is not None and masks.counts.searched else None
 
     @property
     def inertial(self) -> dict[str, str]:
