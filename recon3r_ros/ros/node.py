@@ -152,6 +152,9 @@ class Recon3rNode(LifecycleNode):
                 self._subscribe(Image, f'{camera.name}/people', camera.people.on_image, profile)
             if config.use_labels:
                 self._subscribe(Image, f'{camera.name}/labels', camera.labels.on_image, profile)
+            if config.use_instances:
+                self._subscribe(
+                    Image, f'{camera.name}/instances', camera.instances.on_image, profile)
         if self.config.odometry:
             self._subscribe(Odometry, 'odom', self._on_odometry, ODOMETRY_DEPTH)
         if self.config.imu_topic:

@@ -25,8 +25,14 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from recon3r_ros.geometry import se3
+from recon3r_ros.io.labels import read_class_names
 from recon3r_ros.ros import conversions, qos
-from recon3r_ros.ros.detections import Detection2DArray, detections_message
+from recon3r_ros.ros.detections import (
+    Detection2DArray,
+    detections_message,
+    label_info_message,
+    LabelInfo,
+)
 from recon3r_ros.ros.markers import graph_markers
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.people import Detection3DArray, people_markers, people_message
@@ -97,6 +103,9 @@ class Outputs:
         self._add('~/graph', MarkerArray, qos.LATCHED)
         self._add('~/scale', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
+        #: Of classes, by camera
+        self._class_names = {camera.name: read_class_names(camera.class_names)
+                             for camera in config.all_cameras if camera.class_names}
         for camera in config.all_cameras:
             name = f'~/{camera.name}'
             self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
@@ -105,13 +114,20 @@ class Outputs:
             self._add(f'{name}/dynamic_mask', Image, qos.RELIABLE)
             self._add(f'{name}/dynamic_points', PointCloud2, qos.RELIABLE)
             self._add(f'{name}/static_points', PointCloud2, qos.RELIABLE)
+            if camera.use_labels:
+                self._add(f'{name}/labels', Image, qos.RELIABLE)
+            if camera.use_instances:
+                self._add(f'{name}/instances', Image, qos.RELIABLE)
+            if camera.class_names and LabelInfo is not None:
+                self._add(f'{name}/label_info', LabelInfo, qos.LATCHED)
             if Detection2DArray is not None:
                 self._add(f'{name}/objects', Detection2DArray, qos.RELIABLE)
         self._add('~/people_markers', MarkerArray, qos.RELIABLE)
         if Detection3DArray is not None:
             self._add('~/people', Detection3DArray, qos.RELIABLE)
         if left_out := [topic for topic, kind in (
-                ('~/<camera>/objects', Detection2DArray), ('~/people', Detection3DArray))
+                ('~/<camera>/objects', Detection2DArray), ('~/people', Detection3DArray),
+                *([('~/<camera>/label_info', LabelInfo)] if self._class_names else []))
                 if kind is None]:
             node.get_logger().info(
                 f'vision_msgs is not installed: {" and ".join(left_out)} left out')
@@ -231,6 +247,25 @@ class Outputs:
             if self.wanted(topic):
                 self._surely(topic, build)
         self.mask(keyframe.camera_name, mask, stamp_ns, frame_id, sure=True, again=again)
+        self._label_images(keyframe, labels, frame_id)
+
+    def _label_images(self, keyframe: Keyframe, labels: Mapping[int, LabelledView], frame_id: str
+                      ) -> None:
+        """Publish the label image of a keyframe, in the pixels of its depth."""
+        name, stamp_ns = f'~/{keyframe.camera_name}', keyframe.stamp_ns
+        if keyframe.id not in labels:
+            return
+        own = labels[keyframe.id].labels
+        if self.wanted(f'{name}/labels'):
+            self._surely(f'{name}/labels', lambda: conversions.image_message(
+                own.classes, stamp_ns, frame_id))
+        if self.wanted(f'{name}/instances') and (instances := own.instances) is not None:
+            self._surely(f'{name}/instances', lambda: conversions.ids_message(
+                instances, stamp_ns, frame_id))
+        # Latched: for subscribers to come, too
+        if f'{name}/label_info' in self._publishers:
+            self._surely(f'{name}/label_info', lambda: label_info_message(
+                self._class_names[keyframe.camera_name], stamp_ns, frame_id))
 
     def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
             stamp_ns: int) -> None:
