@@ -132,6 +132,10 @@ PARAMETERS = (
     Parameter('motion', True, 'Detect dynamic objects; masks from <camera>/mask count in any '
               'case.'),
     *(_parameter(own) for own in fields_of(*OPTIONS)),
+    Parameter('people_model', '', "Find people with MediaPipe's networks in the images of all "
+              'cameras that have no people on their topic: a file pose_landmarker_full.task, or a '
+              'folder with pose_detection.tflite and pose_landmark_full.tflite, which are not '
+              'downloaded; needs the Python package ai-edge-litert.'),
     Parameter('map_frame', 'map', 'Frame of the map.'),
     Parameter('odom_frame', 'odom', 'Frame of odometry, child of the map frame where odometry is '
               'used.'),

@@ -107,6 +107,7 @@ class Config:
     frontend: FrontendOptions
     mapping: MappingOptions
     dynamics: MotionConfig
+    people_model: str
     map_frame: str
     odom_frame: str
     base_frame: str
