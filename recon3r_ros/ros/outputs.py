@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, Twist
@@ -38,12 +38,14 @@ from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.people import Detection3DArray, people_markers, people_message
 from recon3r_ros.ros.worker import Worker
 from recon3r_ros.slam.dynamics.boxes import Box
-from recon3r_ros.slam.people_tracks import TrackedPerson
 from recon3r_ros.slam.products.cloud import keyframe_cloud
 from recon3r_ros.slam.products.labels import labelled_keyframe, LabelledView
 from recon3r_ros.slam.types import Keyframe, Map, PointCloud
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
+
+if TYPE_CHECKING:  # the node loads it with what makes them
+    from recon3r_ros.slam.people_tracks import TrackedPerson
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -6,17 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import math
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Pose, PoseWithCovariance, Vector3
 import numpy as np
 from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions
-from recon3r_ros.slam.people_boxes import PersonBox
-from recon3r_ros.slam.people_tracks import TrackedPerson
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
+
+if TYPE_CHECKING:  # what they consist of is loaded by those who make them
+    from recon3r_ros.slam.people_boxes import PersonBox
+    from recon3r_ros.slam.people_tracks import TrackedPerson
 
 try:
     from vision_msgs import msg as vision_msgs

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.slam.people_boxes import PersonBox
-from scipy.optimize import linear_sum_assignment
 
 Array = NDArray[np.float64]
 
@@ -118,6 +117,8 @@ class PeopleTracks:
         """Pairs of a box and a track that are one person."""
         if not boxes or not self._tracks:
             return []
+        # Not before there are people: it takes time to load
+        from scipy.optimize import linear_sum_assignment
         costs = np.array([[track.cost(box, abs(stamp_ns - track.stamp_ns) * 1e-9)
                            for track in self._tracks] for box in boxes])
         costs[costs > 1] = _FORBIDDEN
