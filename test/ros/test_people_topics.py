@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+
+import cv2
 from live import FRAME_ID, LiveCamera, walk_index
 import numpy as np
 import pytest
@@ -126,3 +130,38 @@ def test_a_person_who_stands_still_has_a_box_and_is_not_in_the_map(ros_node, spa
     status = camera.wait_for_status('camera', lambda s: any(
         v.key == 'people' for v in s.values), 'counts of people')
     assert {v.key: v.value for v in status.values}['people'] == '1'
+
+
+def test_a_model_that_is_not_there_is_named(spawn):
+    node = spawn(*NODE, '-p', 'people_model:=missing.task')
+    node.wait_for_output('missing.task: there is no such file or folder', 60)
+
+
+def test_the_node_finds_people_by_itself(ros_node, spawn, shared_data):
+    """Only where the user has the networks' files."""
+    path = os.environ.get('RECON3R_PEOPLE_MODEL')
+    if not path:
+        pytest.skip('RECON3R_PEOPLE_MODEL names no files of networks that find people')
+    camera = LiveCamera(ros_node)
+    masks = Collector(ros_node, Image, '/recon3r/camera/dynamic_mask', qos.POSES)
+    spawn(*NODE, '-p', f'people_model:={path}', '-p', 'camera.calibration:=none')
+    camera.connect()
+    masks.wait_for_matched()
+    pack = shared_data.pack('davis_dance_twirl')
+    images = sorted((pack / 'images').iterdir())[:24]
+    begin = time.time_ns()
+    stamps = [begin + n * 41_666_667 for n in range(len(images))]
+    for stamp_ns, path in zip(stamps, images):
+        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        camera.send(conversions.image_message(image, stamp_ns, FRAME_ID))
+        time.sleep(0.15)
+    status = camera.wait_for_status('camera', lambda s: any(
+        v.key == 'people' and v.value == '1' for v in s.values), 'a person')
+    assert int({v.key: v.value for v in status.values}['images searched for people']) > 5
+    wait_for(lambda: len(masks) > 5, what='masks')
+    newest = masks.messages[-1]
+    truth = cv2.imread(str(
+        pack / 'masks' / f'{images[stamps.index(stamp(newest))].stem}.png'), 0) > 0
+    own = conversions.mask_from_message(newest)
+    # Spectators move, too
+    assert own[truth].mean() > 0.85 and own.mean() < 0.4

@@ -63,6 +63,14 @@ def test_a_person_starts_with_certainty(find, score, presence, starts):
     assert find(0, [score], presence).ids == ([1] if starts else [])
 
 
+def test_in_a_video_certainty_has_to_last(find):
+    assert find(0, []).ids == []
+    # Certain in two images, less so in the third, and certain in three
+    seen = [find(0.1 * n, [score]).ids for n, score in enumerate(
+        (0.9, 0.9, 0.7, 0.9, 0.9, 0.9, 0.6), start=1)]
+    assert seen == [[], [], [], [], [], [1], [1]]
+
+
 def test_a_person_goes_on_with_less(find):
     found = find(0, [0.9])
     assert found.scores[1] == pytest.approx(1)
