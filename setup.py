@@ -33,6 +33,10 @@ splatting = [
     'gsplat',
     'torch>=2.0',
 ]
+# Runs networks that find people, of files that the user has, Apache-2.0
+people = [
+    'ai-edge-litert>=2.1',
+]
 test_requires = [
     'hypothesis',
     'pytest',
@@ -105,6 +109,8 @@ setup(
         'heic': heic,
         # XFeat beside SIFT, for wide baselines
         'features': features,
+        # finds people, with MediaPipe's networks
+        'people': people,
         # renders Gaussians of whole maps, on CUDA
         'splatting': splatting,
         'test': [*test_requires, *networks, *evaluation, *heic, *features],

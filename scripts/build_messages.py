@@ -4,10 +4,10 @@
 """
 Adds messages that PyPI lacks to a virtual environment with the ROS 2 client library from there.
 
-TF is nothing but tf2_msgs/msg/TFMessage on /tf; of vision_msgs there is what Detection2DArray
-consists of. The generators of ROS come with the client library, those of Jazzy and of Kilted; a C
-and a C++ compiler do the rest, in less than a minute. Run it with the Python of the environment;
-packages that exist already are left alone.
+TF is nothing but tf2_msgs/msg/TFMessage on /tf; of vision_msgs there is what Detection2DArray,
+Detection3DArray and LabelInfo consist of. The generators of ROS come with the client library,
+those of Jazzy and of Kilted; a C and a C++ compiler do the rest, in less than a minute. Run it
+with the Python of the environment; packages that exist already are left alone.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ PACKAGES = (
         {'TFMessage': 'RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087'}),
     # As in vision_msgs 4.1, which Humble, Jazzy and Kilted have
     Package(
-        'vision_msgs', '~/<camera>/objects', ('geometry_msgs', 'std_msgs', 'builtin_interfaces'),
+        'vision_msgs', 'vision_msgs (objects, people, names of classes)',
+        ('geometry_msgs', 'std_msgs', 'builtin_interfaces'),
         {'Point2D': 'float64 x\nfloat64 y',
          'Pose2D': 'vision_msgs/Point2D position\nfloat64 theta',
          'BoundingBox2D': 'vision_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y',
@@ -84,9 +85,20 @@ PACKAGES = (
                                      'geometry_msgs/PoseWithCovariance pose',
          'Detection2D': 'std_msgs/Header header\nObjectHypothesisWithPose[] results\n'
                         'BoundingBox2D bbox\nstring id',
-         'Detection2DArray': 'std_msgs/Header header\nDetection2D[] detections'},
+         'Detection2DArray': 'std_msgs/Header header\nDetection2D[] detections',
+         'BoundingBox3D': 'geometry_msgs/Pose center\ngeometry_msgs/Vector3 size',
+         'Detection3D': 'std_msgs/Header header\nObjectHypothesisWithPose[] results\n'
+                        'BoundingBox3D bbox\nstring id',
+         'Detection3DArray': 'std_msgs/Header header\nDetection3D[] detections',
+         'VisionClass': 'uint16 class_id\nstring class_name',
+         'LabelInfo': 'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\n'
+                      'float32 threshold'},
         {'Detection2DArray':
-            'RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968'}),
+            'RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968',
+         'Detection3DArray':
+            'RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018',
+         'LabelInfo':
+            'RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783'}),
 )
 
 
@@ -291,6 +303,10 @@ def is_built(package: Package) -> bool:
     complete = any((ours / f'{package.extension}{suffix}').is_file() for suffix in SUFFIXES)
     complete = complete and all((PREFIX / 'lib' / package.library(kind)).is_file()
                                 for kind in (SERIALISATION, INTROSPECTION))
+    # One that was built before has fewer messages
+    known = ours / 'msg' / '__init__.py'
+    text = known.read_text() if known.is_file() else ''
+    complete = complete and all(f' import {name} ' in text for name in package.messages)
     return not (ours / 'msg').is_dir() or complete
 
 

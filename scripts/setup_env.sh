@@ -122,7 +122,7 @@ ensure_packages() {
     echo "$want" >"$stamp"
 }
 
-# Messages for which PyPI has no wheel are built: those of TF and of ~/<camera>/objects.
+# Messages for which PyPI has no wheel are built: those of TF and vision_msgs.
 ensure_messages() {
     has_extra ros || return 0
     local build=("$venv/bin/python" scripts/build_messages.py)
@@ -140,7 +140,7 @@ ensure_messages() {
         rm -f "$said.log"
         return 0
     fi
-    # Which ones are missing comes with the reason: "TF and ~/<camera>/objects are left out: ...".
+    # Which ones are missing comes with the reason: "TF is left out: ...".
     say "messages could not be built, all else works. $(<"$said.log")"
     mv "$said.log" "$said"
 }

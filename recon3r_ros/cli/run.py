@@ -127,9 +127,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'no map and no poses')
     parser.add_argument('--masks', metavar='DIR', help='known dynamic masks NAME.png: dynamic '
                         'where not 0, of the size of the image NAME')
-    parser.add_argument('--people', metavar='DIR', help='people of any detector: masks NAME.png, '
+    people = parser.add_mutually_exclusive_group()
+    people.add_argument('--people', metavar='DIR', help='people of any detector: masks NAME.png, '
                         '8 or 16 bits, 0 nobody, other values a person each, of the size of the '
                         'image NAME. They are kept out of the map, even where they stand still')
+    people.add_argument('--people-model', metavar='FILE', help="people that MediaPipe's networks "
+                        'find, kept out likewise: pose_landmarker_full.task, or a folder with '
+                        'pose_detection.tflite and pose_landmark_full.tflite, which nobody '
+                        'downloads for you; needs the extra people')
     parser.add_argument('--labels', metavar='DIR', help='label images NAME.png: 8-bit classes of '
                         'the pixels of the image NAME, 0 where unknown; with them, where there '
                         'are such, confidence/NAME.png (255 is certain), instances/NAME.png, and '
@@ -212,6 +217,11 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             sequence = MaskedSequence(sequence, arguments.masks)
         if arguments.people is not None:
             sequence = PeopleSequence(sequence, PeopleFolder(arguments.people))
+        if arguments.people_model is not None:
+            from recon3r_ros.models.pose_networks import PoseNetworks
+            from recon3r_ros.slam.model_people import ModelPeople
+            sequence = PeopleSequence(
+                sequence, ModelPeople(PoseNetworks.open(arguments.people_model)))
         if arguments.labels is not None:
             sequence = LabelSequence(sequence, arguments.labels)
         if arguments.mask is not None:

@@ -126,6 +126,11 @@ def ids_from_message(message: Image) -> NDArray[np.uint16]:
                           bool(message.is_bigendian), message.data).astype(np.uint16)
 
 
+def ids_message(ids: NDArray[np.uint16], stamp_ns: int, frame_id: str) -> Image:
+    """Image message in 16UC1 of numbers (H, W)."""
+    return _image_message(ids.astype('<u2', copy=False), '16UC1', stamp_ns, frame_id)
+
+
 def image_message(image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
     """
     Image message in rgb8 or mono8.
@@ -167,7 +172,7 @@ def cloud_message(cloud: PointCloud, stamp_ns: int, frame_id: str) -> PointCloud
     """
     Cloud with fields x y z rgb confidence, all float32; rgb holds 0x00RRGGBB, as PCL and RViz do.
 
-    Where the cloud has them, label (uint8) follows.
+    Where the cloud has them, label (uint8) and instance (uint16) follow.
 
     :param cloud: points in the frame, metres
     """
@@ -177,6 +182,10 @@ def cloud_message(cloud: PointCloud, stamp_ns: int, frame_id: str) -> PointCloud
     step = _CLOUD_STEP
     if cloud.labels is not None:
         fields.append(PointField(name='label', offset=step, datatype=PointField.UINT8, count=1))
+    if cloud.instances is not None:
+        fields.append(PointField(
+            name='instance', offset=step + 2, datatype=PointField.UINT16, count=1))
+    if len(fields) > len(_CLOUD_FIELDS):
         step += 4  # floats stay aligned
     message = PointCloud2(
         header=header(stamp_ns, frame_id), height=1, width=count, fields=fields,
@@ -194,6 +203,9 @@ def cloud_message(cloud: PointCloud, stamp_ns: int, frame_id: str) -> PointCloud
     samples = np.frombuffer(data, np.uint8).reshape(count, step)
     if cloud.labels is not None:
         samples[:, _CLOUD_STEP] = cloud.labels
+    if cloud.instances is not None:
+        np.frombuffer(data, '<u2').reshape(count, step // 2)[
+            :, _CLOUD_STEP // 2 + 1] = cloud.instances
     for channel, offset in enumerate((14, 13, 12)):
         samples[:, offset] = cloud.colors[:, channel]
     return message

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamic objects as vision_msgs, which not every robot has installed."""
+"""Dynamic objects, and names of classes, as vision_msgs, which not every robot has installed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ except ImportError:
 
 #: Class of all of them
 DYNAMIC = 'dynamic'
-#: Type of the messages; None without the package
-Detection2DArray: Any = None if vision_msgs is None else vision_msgs.Detection2DArray
+#: Types of the messages; None without the package, or where it was built without them
+Detection2DArray: Any = getattr(vision_msgs, 'Detection2DArray', None)
+LabelInfo: Any = getattr(vision_msgs, 'LabelInfo', None)
 
 
 def detections_message(boxes: Sequence[Box], stamp_ns: int, frame_id: str) -> Any:
@@ -39,3 +40,13 @@ def detections_message(boxes: Sequence[Box], stamp_ns: int, frame_id: str) -> An
             hypothesis=vision_msgs.ObjectHypothesis(class_id=DYNAMIC, score=box.score))]
         message.detections.append(detection)
     return message
+
+
+def label_info_message(names: Sequence[str], stamp_ns: int, frame_id: str) -> Any:
+    """
+    LabelInfo message: names of classes, of which the first is class 1.
+
+    Its threshold is 0: labels have none.
+    """
+    return LabelInfo(header=conversions.header(stamp_ns, frame_id), class_map=[
+        vision_msgs.VisionClass(class_id=i + 1, class_name=name) for i, name in enumerate(names)])

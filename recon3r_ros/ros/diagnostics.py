@@ -11,6 +11,7 @@ from recon3r_ros.ros import conversions
 from recon3r_ros.ros.rigs import RigHealth
 from recon3r_ros.ros.scale_gate import ScaleGate
 from recon3r_ros.ros.stereo_pair import PairHealth
+from recon3r_ros.slam.people import PeopleCounts
 from recon3r_ros.slam.types import MetricScale, TrackingState
 
 #: Share of recent images that may be dropped or rejected without a warning
@@ -38,6 +39,7 @@ class CameraHealth:
     :param state: of its tracker; None before its first image
     :param intrinsics: what is unusual about them; '' where nothing is
     :param cause: why its newest image has no pose; '' where it has one
+    :param people: who are kept out; None where nobody was looked for
     """
 
     name: str
@@ -54,6 +56,7 @@ class CameraHealth:
     state: TrackingState | None
     intrinsics: str = ''
     cause: str = ''
+    people: PeopleCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -188,8 +191,17 @@ def _camera_status(health: Health, camera: CameraHealth, before: CameraHealth | 
         'rate': f'{camera.rate:.1f} Hz',
         'stamp to pose': '' if camera.age_s is None else f'{1e3 * camera.age_s:.0f} ms',
         'last image': f'{camera.silent_s:.1f} s ago',
+        **_people_values(camera.people),
     }
     return _status(f'{health.name}: {camera.name}', health.name, level, message, values)
+
+
+def _people_values(people: PeopleCounts | None) -> dict[str, str]:
+    if people is None:
+        return {}
+    return {'images searched for people': str(people.searched), 'people': str(people.people),
+            'share of pixels kept out': f'{100 * people.share:.1f} %',
+            'images whose people were not believed': str(people.disbelieved)}
 
 
 def _pair_status(health: Health, pair: PairHealth, before: PairHealth | None) -> DiagnosticStatus:

@@ -140,9 +140,10 @@ class CameraInput:
         self.intrinsics = Intrinsics(config, warn)
         #: Where its depth goes
         self.depth = DepthInput(config.name, between, warn)
-        #: Where its people and labels go
+        #: Where its people, labels and instances go
         self.people = IdInput(f'{config.name}/people', config.label_tolerance, warn)
         self.labels = IdInput(f'{config.name}/labels', config.label_tolerance, warn, 255)
+        self.instances = IdInput(f'{config.name}/instances', config.label_tolerance, warn)
         self._masks: deque[tuple[int, Any]] = deque(maxlen=COMPANIONS)
 
     def on_image(self, message: Image | CompressedImage, now_ns: int) -> None:
@@ -229,12 +230,18 @@ class CameraInput:
             None if mask is None else self._fitting(conversions.mask_from_message(mask), image),
             static_mask=self._static_mask)
         people = self.people.of(frame.stamp_ns, image.shape[:2])
-        classes = self.labels.of(frame.stamp_ns, image.shape[:2])
-        frame = replace(
-            frame, people=None if people is None else People(people),
-            labels=None if classes is None else Labels(classes.astype(np.uint8)))
         self._index += 1
-        return frame
+        return replace(frame, people=None if people is None else People(people),
+                       labels=self._labels_of(frame.stamp_ns, image.shape[:2]))
+
+    def _labels_of(self, stamp_ns: int, shape: tuple[int, ...]) -> Labels | None:
+        """Labels of an image of (H, W) pixels; None where nothing came."""
+        classes = self.labels.of(stamp_ns, shape)
+        instances = self.instances.of(stamp_ns, shape)
+        if classes is None and instances is None:
+            return None
+        return Labels(np.zeros(shape, np.uint8) if classes is None else classes.astype(np.uint8),
+                      instances=instances)
 
     def reject(self, reason: str) -> None:
         """Count an image that cannot be used."""

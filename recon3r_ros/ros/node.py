@@ -152,6 +152,9 @@ class Recon3rNode(LifecycleNode):
                 self._subscribe(Image, f'{camera.name}/people', camera.people.on_image, profile)
             if config.use_labels:
                 self._subscribe(Image, f'{camera.name}/labels', camera.labels.on_image, profile)
+            if config.use_instances:
+                self._subscribe(
+                    Image, f'{camera.name}/instances', camera.instances.on_image, profile)
         if self.config.odometry:
             self._subscribe(Odometry, 'odom', self._on_odometry, ODOMETRY_DEPTH)
         if self.config.imu_topic:
@@ -371,7 +374,8 @@ class Recon3rNode(LifecycleNode):
                 counts.rejected, counts.reason,
                 worker.waiting(queues.get(camera.name, camera.name)), counts.rate,
                 now - since, statistics.ages.get(camera.name), pipeline.state_of(camera.name),
-                camera.intrinsics.notice, pipeline.cause_of(camera.name)))
+                camera.intrinsics.notice, pipeline.cause_of(camera.name),
+                pipeline.people_of(camera.name)))
         latencies = {stage: 1e3 * float(np.median(list(times)))
                      for stage, times in list(statistics.latencies.items())}
         health = Health(

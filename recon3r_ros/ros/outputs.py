@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, Twist
@@ -25,10 +25,17 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from recon3r_ros.geometry import se3
+from recon3r_ros.io.labels import read_class_names
 from recon3r_ros.ros import conversions, qos
-from recon3r_ros.ros.detections import Detection2DArray, detections_message
+from recon3r_ros.ros.detections import (
+    Detection2DArray,
+    detections_message,
+    label_info_message,
+    LabelInfo,
+)
 from recon3r_ros.ros.markers import graph_markers
 from recon3r_ros.ros.parameters import Config
+from recon3r_ros.ros.people import Detection3DArray, people_markers, people_message
 from recon3r_ros.ros.worker import Worker
 from recon3r_ros.slam.dynamics.boxes import Box
 from recon3r_ros.slam.products.cloud import keyframe_cloud
@@ -36,6 +43,9 @@ from recon3r_ros.slam.products.labels import labelled_keyframe, LabelledView
 from recon3r_ros.slam.types import Keyframe, Map, PointCloud
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
+
+if TYPE_CHECKING:  # the node loads it with what makes them
+    from recon3r_ros.slam.people_tracks import TrackedPerson
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -95,6 +105,9 @@ class Outputs:
         self._add('~/graph', MarkerArray, qos.LATCHED)
         self._add('~/scale', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
+        #: Of classes, by camera
+        self._class_names = {camera.name: read_class_names(camera.class_names)
+                             for camera in config.all_cameras if camera.class_names}
         for camera in config.all_cameras:
             name = f'~/{camera.name}'
             self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
@@ -103,10 +116,23 @@ class Outputs:
             self._add(f'{name}/dynamic_mask', Image, qos.RELIABLE)
             self._add(f'{name}/dynamic_points', PointCloud2, qos.RELIABLE)
             self._add(f'{name}/static_points', PointCloud2, qos.RELIABLE)
+            if camera.use_labels:
+                self._add(f'{name}/labels', Image, qos.RELIABLE)
+            if camera.use_instances:
+                self._add(f'{name}/instances', Image, qos.RELIABLE)
+            if camera.class_names and LabelInfo is not None:
+                self._add(f'{name}/label_info', LabelInfo, qos.LATCHED)
             if Detection2DArray is not None:
                 self._add(f'{name}/objects', Detection2DArray, qos.RELIABLE)
-        if Detection2DArray is None:
-            node.get_logger().info('vision_msgs is not installed: ~/<camera>/objects is left out')
+        self._add('~/people_markers', MarkerArray, qos.RELIABLE)
+        if Detection3DArray is not None:
+            self._add('~/people', Detection3DArray, qos.RELIABLE)
+        if left_out := [topic for topic, kind in (
+                ('~/<camera>/objects', Detection2DArray), ('~/people', Detection3DArray),
+                *([('~/<camera>/label_info', LabelInfo)] if self._class_names else []))
+                if kind is None]:
+            node.get_logger().info(
+                f'vision_msgs is not installed: {" and ".join(left_out)} left out')
         self._worker: Worker[Callable[[], None]] = Worker(
             'recon3r-outputs', lambda build: build(), 1, failed)
 
@@ -189,6 +215,19 @@ class Outputs:
         if self.wanted(topic):
             self._later(topic, lambda: conversions.cloud_message(build(), stamp_ns, frame_id))
 
+    def people(self, build: Callable[[], list[TrackedPerson]], stamp_ns: int) -> None:
+        """Publish the people in an image; `build` finds them, in the map frame."""
+        topics = {'~/people': people_message, '~/people_markers': people_markers}
+        if not any(self.wanted(topic) for topic in topics):
+            return
+
+        def publish() -> None:
+            found = build()
+            for topic, message in topics.items():
+                if self.wanted(topic):
+                    self._publish(topic, message(found, stamp_ns, self._config.map_frame))
+        self._worker.put('~/people', publish)
+
     def keyframe(self, keyframe: Keyframe, labels: Mapping[int, LabelledView], metres: float,
                  frame_id: str, mask: Callable[[], Mask], again: bool) -> None:
         """
@@ -202,6 +241,7 @@ class Outputs:
             if self.wanted(topic):
                 self._surely(topic, build)
         self.mask(keyframe.camera_name, mask, keyframe.stamp_ns, frame_id, sure=True, again=again)
+        self._label_images(keyframe, labels, frame_id)
 
     def surface(self, view: Keyframe, metres: float, frame_id: str) -> None:
         """
@@ -213,6 +253,24 @@ class Outputs:
         for topic, build in _surface(view, {}, metres, frame_id) if frame_id else ():
             if self.wanted(topic):
                 self._later(topic, build)
+
+    def _label_images(self, keyframe: Keyframe, labels: Mapping[int, LabelledView], frame_id: str
+                      ) -> None:
+        """Publish the label image of a keyframe, in the pixels of its depth."""
+        name, stamp_ns = f'~/{keyframe.camera_name}', keyframe.stamp_ns
+        if keyframe.id not in labels:
+            return
+        own = labels[keyframe.id].labels
+        if self.wanted(f'{name}/labels'):
+            self._surely(f'{name}/labels', lambda: conversions.image_message(
+                own.classes, stamp_ns, frame_id))
+        if self.wanted(f'{name}/instances') and (instances := own.instances) is not None:
+            self._surely(f'{name}/instances', lambda: conversions.ids_message(
+                instances, stamp_ns, frame_id))
+        # Latched: for subscribers to come, too
+        if f'{name}/label_info' in self._publishers:
+            self._surely(f'{name}/label_info', lambda: label_info_message(
+                self._class_names[keyframe.camera_name], stamp_ns, frame_id))
 
     def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
             stamp_ns: int) -> None:

@@ -132,6 +132,10 @@ PARAMETERS = (
     Parameter('motion', True, 'Detect dynamic objects; masks from <camera>/mask count in any '
               'case.'),
     *(_parameter(own) for own in fields_of(*OPTIONS)),
+    Parameter('people_model', '', "Find people with MediaPipe's networks in the images of all "
+              'cameras that have no people on their topic: a file pose_landmarker_full.task, or a '
+              'folder with pose_detection.tflite and pose_landmark_full.tflite, which are not '
+              'downloaded; needs the Python package ai-edge-litert.'),
     Parameter('map_frame', 'map', 'Frame of the map.'),
     Parameter('odom_frame', 'odom', 'Frame of odometry, child of the map frame where odometry is '
               'used.'),
@@ -193,10 +197,16 @@ CAMERA_PARAMETERS = (
     Parameter('use_people', False, 'Subscribe to <camera>/people (mono8 or 16UC1, 0 nobody, other '
               "values a person each, at the image's size), of any detector: people are kept out "
               'of the map, even where they stand still.'),
-    Parameter('use_labels', False, 'Subscribe to <camera>/labels (mono8, classes of the pixels, 0 '
-              "where unknown, at the image's size): map and points get a field label."),
+    Parameter('use_labels', False, 'Subscribe to <camera>/labels (mono8, classes of the pixels, '
+              "0 where unknown, at the image's size): map and points get a field label, and those "
+              'of keyframes are on ~/<camera>/labels.'),
+    Parameter('use_instances', False, 'Subscribe to <camera>/instances (mono8 or 16UC1, objects '
+              "of an image, 0 where unknown, at the image's size): points of keyframes get a "
+              'field instance, and those of keyframes are on ~/<camera>/instances.'),
+    Parameter('class_names', '', 'File with the names of the classes of labels, a line each, from '
+              'class 1 on: published on ~/<camera>/label_info.'),
     Parameter('label_tolerance', 0.02, 'Greatest difference of the stamps of an image and of the '
-              'people or labels that belong to it.', 's', 0.0, 1.0),
+              'people, labels or instances that belong to it.', 's', 0.0, 1.0),
     Parameter('use_depth', False, 'Subscribe to <camera>/depth (32FC1 metres or 16UC1 '
               'millimetres): it starts the map with the first image, in metres, and gives dynamic '
               'points. Registered to the image, or in a frame that TF connects with the '

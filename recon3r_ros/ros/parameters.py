@@ -49,7 +49,8 @@ class CameraConfig:
     :param number: of the camera in a calibration file of several
     :param calibration: path, '' or 'none'
     :param static_mask: path or ''
-    :param label_tolerance: seconds, between an image and its people or labels
+    :param class_names: path or ''
+    :param label_tolerance: seconds, between an image and its people, labels or instances
     """
 
     name: str
@@ -64,6 +65,8 @@ class CameraConfig:
     use_mask: bool = False
     use_people: bool = False
     use_labels: bool = False
+    use_instances: bool = False
+    class_names: str = ''
     label_tolerance: float = 0.02
     use_depth: bool = False
 
@@ -104,6 +107,7 @@ class Config:
     frontend: FrontendOptions
     mapping: MappingOptions
     dynamics: MotionConfig
+    people_model: str
     map_frame: str
     odom_frame: str
     base_frame: str
@@ -311,9 +315,9 @@ def _camera(node: Node, name: str) -> CameraConfig:
     calibration = values['calibration']
     if calibration not in ('', 'none') and not Path(calibration).is_file():
         raise InputError(f'parameter {name}.calibration: there is no file {calibration}')
-    if values['static_mask'] and not Path(values['static_mask']).is_file():
-        raise InputError(f'parameter {name}.static_mask: there is no file '
-                         f'{values["static_mask"]}')
+    for file in ('static_mask', 'class_names'):
+        if values[file] and not Path(values[file]).is_file():
+            raise InputError(f'parameter {name}.{file}: there is no file {values[file]}')
     return CameraConfig(name, T_base_cam, T_rig_cam, **values)
 
 

@@ -27,7 +27,7 @@ from recon3r_ros.ros.transforms import OdometryBuffer
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.effort import Effort
-from recon3r_ros.slam.people import PeopleMasks
+from recon3r_ros.slam.people import PeopleCounts, PeopleMasks, PeopleSource
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Map, MetricScale, TrackedFrame, TrackingState
@@ -66,6 +66,7 @@ class Pipeline:
                               config.mapping.max_keyframes)
         self._warn = warn
         self._people: defaultdict[str, PeopleMasks] = defaultdict(PeopleMasks)
+        self._finder = _people_finder(config.people_model)
         #: How the images contradict their intrinsics; '' if they do not
         self.calibration_notice = ''
 
@@ -86,6 +87,11 @@ class Pipeline:
     def cause_of(self, camera: str) -> str:
         """Tell why a camera's newest image has no pose; '' where it has one."""
         return self._system.cause_of(camera)
+
+    def people_of(self, camera: str) -> PeopleCounts | None:
+        """Count the people in one camera's images; None where nobody was looked for."""
+        masks = self._people.get(camera)
+        return masks.counts if masks is not None and masks.counts.searched else None
 
     @property
     def inertial(self) -> dict[str, str]:
@@ -141,7 +147,7 @@ class Pipeline:
             self._system.forget(name)
         for frame in frames:
             self._meet(instant.arrivals[frame.camera_name].camera, frame)
-        return [self._with_imu(self._with_odometry(self._people[frame.camera_name].masked(frame)))
+        return [self._with_imu(self._with_odometry(self._with_people(frame)))
                 for frame in frames]
 
     @staticmethod
@@ -227,6 +233,11 @@ class Pipeline:
                        f'{camera.frame_id}')
         self._extrinsics.see(camera.name, camera.frame_id)
 
+    def _with_people(self, frame: Frame) -> Frame:
+        if frame.people is None and self._finder is not None:
+            frame = replace(frame, people=self._finder.people(frame))
+        return self._people[frame.camera_name].masked(frame)
+
     def _with_imu(self, frame: Frame) -> Frame:
         samples = self.imu.samples(frame.camera_name, frame.stamp_ns)
         return frame if samples is None else replace(frame, imu=samples)
@@ -239,6 +250,20 @@ class Pipeline:
         if T_base_cam is None:
             return frame
         return replace(frame, T_odom_cam=T_odom_base @ T_base_cam)
+
+
+def _people_finder(path: str) -> PeopleSource | None:
+    """
+    Load the networks that find people; None without a path.
+
+    :raises Recon3rError: where they cannot be loaded
+    """
+    if not path:
+        return None
+    # Not before: few users need them
+    from recon3r_ros.models.pose_networks import PoseNetworks
+    from recon3r_ros.slam.model_people import ModelPeople
+    return ModelPeople(PoseNetworks.open(path))
 
 
 def _refuse(arrival: Arrival, error: InputError) -> None:

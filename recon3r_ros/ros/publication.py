@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 import time
 
@@ -38,6 +38,8 @@ from recon3r_ros.slam.dynamics.movers import moving_points, static_points
 from recon3r_ros.slam.dynamics.outlines import Outlines
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.keyframe_labels import KeyframeLabels
+from recon3r_ros.slam.people_boxes import person_boxes
+from recon3r_ros.slam.people_tracks import PeopleTracks, TrackedPerson
 from recon3r_ros.slam.products.cloud import LiveCloud
 from recon3r_ros.slam.products.labels import LabelledCloud
 from recon3r_ros.slam.products.product import Product
@@ -144,6 +146,8 @@ class Publication:
         self._last_pose: dict[str, tuple[int, Array]] = {}
         self._outlines: defaultdict[str, Outlines] = defaultdict(Outlines)
         self._stamp_ns = 0
+        #: Used in the outputs' thread alone
+        self._people = PeopleTracks()
         self._cloud = self._new_cloud()
         for latched in self._latched:
             latched.due, latched.shown = 0.0, None
@@ -422,6 +426,21 @@ class Publication:
         for name, points_of in (('dynamic', moving_points), ('static', static_points)):
             self._outputs.cloud(f'~/{camera}/{name}_points', partial(build, points_of),
                                 frame.stamp_ns, frame_id)
+        if frame.people is None or tracked is None or closed:
+            return
+        # As values: after a reset a pending build must not change the new map's people
+        tracks, T_map_cam = self._people, self._in_metres(self._system.pose_of(tracked))
+
+        def people() -> list[TrackedPerson]:
+            assert frame.people is not None
+            mask, _, pinhole, depths = seen()
+            shown = replace(frame.people, instances=lens.field_from_source(
+                frame.people.instances, (pinhole.height, pinhole.width)))
+            return tracks.update(person_boxes(
+                shown, mask, depths, pinhole, T_map_cam,
+                1.0 if measured() is not None else metres), frame.stamp_ns)
+
+        self._outputs.people(people, frame.stamp_ns)
 
     def _measured(self, frame: Frame, lens: Rectifier) -> NDArray[np.float32] | None:
         """

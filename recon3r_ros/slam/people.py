@@ -72,14 +72,22 @@ class PeopleMasks:
     def __init__(self) -> None:
         self.counts = PeopleCounts()
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        #: Whether the people of the newest image are, which they may cover nearly all of
+        self._believed = True
         self._gray: Gray | None = None
         self._stamp_ns = 0
         #: Seconds (h, w) since the last detection
         self._age: NDArray[np.float32] | None = None
 
     def masked(self, frame: Frame) -> Frame:
-        """Return a frame whose `mask` includes the people in it, and who were just before."""
+        """
+        Return a frame whose `mask` includes the people in it, and who were just before.
+
+        Its `people` are None where they are not believed.
+        """
         own = None if frame.people is None else self._own(frame.people)
+        if own is not None and not self._believed:
+            frame = replace(frame, people=None)
         held = self._held(frame, own)
         if own is None and held is None:
             return frame
@@ -93,7 +101,7 @@ class PeopleMasks:
         """Mask (H, W) of an image's people; empty where they are not believed."""
         sure = [i for i in people.ids if people.scores.get(i, 1.0) >= MIN_SCORE]
         mask = np.isin(people.instances, sure)
-        believed = float(mask.mean()) <= MAX_SHARE
+        believed = self._believed = float(mask.mean()) <= MAX_SHARE
         if not believed and self.counts.disbelieved == 0:
             _log.warning('people cover %.0f %% of an image: not believed', 100 * mask.mean())
         self.counts = replace(

@@ -270,7 +270,7 @@ def test_other_client_libraries_are_refused_by_name(script, monkeypatch, capsys,
     monkeypatch.setattr(script, 'is_built', lambda package: False)
     assert script.main() == 1
     said = capsys.readouterr().err
-    assert said.startswith('TF and ~/<camera>/objects are left out: ')
+    assert said.startswith('TF and vision_msgs (objects, people, names of classes) are left out: ')
     assert all(word in said for word in (version, 'Jazzy', 'Kilted'))
 
 
@@ -288,20 +288,24 @@ def test_what_is_built_already_is_not_left_out(script, monkeypatch, capsys):
     monkeypatch.setattr(script, 'build', build)
     assert script.main() == 1
     assert built == ['tf2_msgs']
-    assert capsys.readouterr() == ('', '~/<camera>/objects is left out: g++ failed\n')
+    assert capsys.readouterr() == (
+        '', 'vision_msgs (objects, people, names of classes) is left out: g++ failed\n')
 
 
-@pytest.mark.parametrize('missing', [None, 'extension', 'library'])
+@pytest.mark.parametrize('missing', [None, 'extension', 'library', 'message'])
 @pytest.mark.parametrize('suffix', [0, -1])
 def test_only_an_incomplete_package_is_built_again(
         script, monkeypatch, tmp_path, suffix, missing):
-    package = script.Package('some_msgs', '', (), {}, {})
+    package = script.Package('some_msgs', '', (), {'One': '', 'Other': ''}, {})
     site_packages = tmp_path / 'site-packages'
     (site_packages / package.name / 'msg').mkdir(parents=True)
     (tmp_path / 'lib').mkdir()
     monkeypatch.setattr(script, 'SITE_PACKAGES', site_packages)
     monkeypatch.setattr(script, 'PREFIX', tmp_path)
     monkeypatch.syspath_prepend(site_packages)
+    (site_packages / package.name / 'msg' / '__init__.py').write_text(''.join(
+        f'from some_msgs.msg._{name} import {name}  # noqa: F401\n'
+        for name in ('One', 'Other')[missing == 'message':]))
     if missing != 'extension':
         (site_packages / package.name / f'{package.extension}{script.SUFFIXES[suffix]}').touch()
     for kind in (script.SERIALISATION, script.INTROSPECTION)[missing == 'library':]:

@@ -54,5 +54,17 @@ def test_clouds_have_a_field_for_labels_where_there_are_some():
     field = next(f for f in out.fields if f.name == 'label')
     raw = np.frombuffer(out.data, np.uint8).reshape(3, out.point_step)
     assert raw[:, field.offset].tolist() == [0, 9, 255]
+    numbered = PointCloud(cloud.points, cloud.colors, cloud.confidences, labelled.labels,
+                          np.array([0, 700, 65535], np.uint16))
+    for given in (numbered, PointCloud(*(getattr(numbered, n) for n in (
+            'points', 'colors', 'confidences')), instances=numbered.instances)):
+        both = conversions.cloud_message(given, 1, 'map')
+        offsets = {f.name: f.offset for f in both.fields}
+        raw = np.frombuffer(both.data, np.uint8).reshape(3, both.point_step)
+        place = offsets['instance']
+        assert raw[:, place:place + 2].copy().view('<u2').ravel().tolist() == [0, 700, 65535]
+        if given.labels is not None:
+            assert raw[:, offsets['label']].tolist() == [0, 9, 255]
+        assert (conversions.cloud_from_message(both).points == cloud.points).all()
     back = conversions.cloud_from_message(out)
     assert (back.points == cloud.points).all() and (back.colors == cloud.colors).all()

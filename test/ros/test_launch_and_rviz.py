@@ -34,7 +34,7 @@ LAUNCH_FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
 REAL = importlib.util.find_spec('launch_ros') is not None
 OUTPUTS = {'recon3r/map', 'recon3r/path', 'recon3r/graph', 'recon3r/camera/points',
            'recon3r/camera/dynamic_points', 'recon3r/camera/dynamic_mask',
-           'recon3r/camera/depth/image'}
+           'recon3r/camera/depth/image', 'recon3r/people_markers'}
 
 
 @dataclass

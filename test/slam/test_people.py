@@ -59,7 +59,8 @@ def test_a_missed_person_moves_with_the_image_and_is_forgotten_after_a_while():
 def test_all_of_the_image_is_not_believed():
     masks = PeopleMasks()
     everywhere = People(np.ones((HEIGHT, WIDTH), np.uint16))
-    assert not masks.masked(frame(0, everywhere)).mask.any()
+    found = masks.masked(frame(0, everywhere))
+    assert not found.mask.any() and found.people is None
     assert (masks.counts.disbelieved, masks.counts.people) == (1, 0)
 
 

@@ -43,8 +43,8 @@ def moving_points(mask: NDArray[np.bool_], image: NDArray[np.uint8], camera: Cam
     part = np.s_[top:top + height, left:left + width]
     if isinstance(depth, Surface):
         confidence, labels = STANDING_CONFIDENCE, labelled(mask[part])
-        depths = np.array([np.nan, *(_standing_depth(labels == n, top, left, mask, depth)
-                                     for n in range(1, labels.max(initial=0) + 1))], np.float32)
+        depths = np.array([np.nan, *(standing_depth(labels == n, top, left, mask, depth)
+                                    for n in range(1, labels.max(initial=0) + 1))], np.float32)
         known = depths[labels]
     else:
         confidence = MEASURED_CONFIDENCE
@@ -94,8 +94,8 @@ def _cloud(rows: NDArray[np.int64], cols: NDArray[np.int64], depth: NDArray[np.f
     return PointCloud(points, colors, np.full(len(points), confidence, np.float32))
 
 
-def _standing_depth(region: NDArray[np.bool_], top: int, left: int, mask: NDArray[np.bool_],
-                    surface: Surface) -> float:
+def standing_depth(region: NDArray[np.bool_], top: int, left: int, mask: NDArray[np.bool_],
+                   surface: Surface) -> float:
     """
     Depth of the static surface right below a region; NaN where it is not known.
 

@@ -148,7 +148,7 @@ def near(keyframe: Keyframe, views: Mapping[int, LabelledView]) -> list[Labelled
 def labelled_keyframe(cloud: PointCloud, keyframe: Keyframe, views: Mapping[int, LabelledView]
                       ) -> PointCloud:
     """
-    Give the points of one keyframe their classes.
+    Give the points of one keyframe their classes, and the instances of its own label image.
 
     :param cloud: in the keyframe's camera frame
     :param views: of the map, by keyframe; without any the cloud is returned as it is
@@ -157,7 +157,18 @@ def labelled_keyframe(cloud: PointCloud, keyframe: Keyframe, views: Mapping[int,
         return cloud
     T = keyframe.T_map_cam.astype(np.float32)
     in_map = replace(cloud, points=cloud.points @ T[:3, :3].T + T[:3, 3])
-    return replace(labelled(in_map, near(keyframe, views)), points=cloud.points)
+    own = views.get(keyframe.id)
+    return replace(labelled(in_map, near(keyframe, views)), points=cloud.points,
+                   instances=None if own is None else _instances(cloud.points, own))
+
+
+def _instances(points: Floats, view: LabelledView) -> NDArray[np.uint16] | None:
+    """Instances (N,) of a view's own points (N, 3), in its camera frame; None without any."""
+    if view.labels.instances is None:
+        return None
+    height, width = view.labels.instances.shape
+    u, v = np.rint(pinhole.project(points, view.keyframe.camera)).astype(np.int64).T
+    return view.labels.instances[v.clip(0, height - 1), u.clip(0, width - 1)]
 
 
 class LabelledCloud:

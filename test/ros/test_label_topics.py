@@ -1,0 +1,91 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Label images of keyframes, instances of their points, and names of classes, over DDS."""
+
+from __future__ import annotations
+
+from live import FRAME_ID, LiveCamera, walk_index
+import numpy as np
+import pytest
+from recon3r_ros.ros import conversions, detections, qos
+from ros_helpers import Collector, wait_for
+from sensor_msgs.msg import Image, PointCloud2
+from simulated import render, still_scene
+from test_node import NODE, stamp
+
+
+def fields_of(message: PointCloud2) -> dict[str, np.ndarray]:
+    """Read label (n,) and instance (n,) of a cloud's points."""
+    kinds = {'label': '<u1', 'instance': '<u2'}
+    offsets = {f.name: f.offset for f in message.fields if f.name in kinds}
+    rows = np.frombuffer(message.data, np.dtype({
+        'names': list(offsets), 'offsets': list(offsets.values()),
+        'formats': [kinds[n] for n in offsets], 'itemsize': message.point_step}))
+    return {name: rows[name] for name in offsets}
+
+
+def test_labels_instances_and_names_of_keyframes(ros_node, spawn, tmp_path):
+    scene = still_scene(3, 40)
+    (tmp_path / 'classes.txt').write_text('room\nfurniture\n')
+    camera = LiveCamera(ros_node)
+    camera.with_depth = True
+    inputs = [ros_node.create_publisher(Image, f'/camera/{name}', qos.POSES)
+              for name in ('labels', 'instances')]
+    labels, instances, depths = (Collector(ros_node, Image, f'/recon3r/camera/{name}', qos.POSES)
+                                 for name in ('labels', 'instances', 'depth/image'))
+    clouds = Collector(ros_node, PointCloud2, '/recon3r/camera/points', qos.POSES)
+    maps = Collector(ros_node, PointCloud2, '/recon3r/map', qos.LATCHED)
+    spawn(*NODE, '-p', 'camera.use_depth:=true', '-p', 'camera.use_labels:=true',
+          '-p', 'camera.use_instances:=true', '-p', f'camera.class_names:={tmp_path}/classes.txt',
+          '-p', 'map_period:=0.1')
+    camera.connect()
+    for each in (labels, instances, depths, clouds, maps):
+        each.wait_for_matched()
+    for each in inputs:
+        wait_for(lambda: each.get_subscription_count() > 0, what='the node listens')
+    shown: dict[int, int] = {}
+
+    def labelled(message):
+        index = walk_index(camera.count - 1)
+        shown[camera.stamp_ns] = index
+        objects = render(scene, index).object_index
+        inputs[0].publish(conversions.image_message(
+            (1 + (objects > 0)).astype(np.uint8), camera.stamp_ns, FRAME_ID))
+        inputs[1].publish(conversions.ids_message(
+            (300 + objects).astype(np.uint16), camera.stamp_ns, FRAME_ID))
+        return message
+
+    def seen() -> bool:
+        camera.play(1, 1.0, labelled)
+        return min(len(labels), len(instances), len(clouds), len(maps)) >= 2
+
+    wait_for(seen, 60, 'keyframes with labels')
+    wait_for(lambda: {stamp(m) for m in labels.messages} == {stamp(m) for m in instances.messages}
+             <= {stamp(m) for m in depths.messages}, what='all images of a keyframe')
+    of_depth = {stamp(m): (m.width, m.height) for m in depths.messages}
+    for message in labels.messages + instances.messages:
+        ids = conversions.ids_from_message(message)
+        assert (message.width, message.height) == of_depth[stamp(message)]
+        assert message.header.frame_id == FRAME_ID
+        objects = render(scene, shown[stamp(message)]).object_index
+        rows, columns = (((np.arange(n) + 0.5) * full / n).astype(int)
+                         for n, full in zip(ids.shape, objects.shape))
+        truth = objects[np.ix_(rows, columns)]
+        expected = 1 + (truth > 0) if message.encoding == 'mono8' else 300 + truth
+        assert (ids == expected).mean() > 0.99
+    for message in clouds.messages[-2:]:
+        own = fields_of(message)
+        objects = render(scene, shown[stamp(message)]).object_index
+        pixels = camera.camera.project(
+            conversions.cloud_from_message(message).points.astype(float))
+        u, v = np.rint(pixels).astype(int).T
+        truth = objects[v.clip(0, 239), u.clip(0, 319)]
+        assert (own['instance'] == 300 + truth).mean() > 0.95
+        assert (own['label'] == 1 + (truth > 0)).mean() > 0.9
+    assert set(np.unique(fields_of(maps.messages[-1])['label'])) >= {1, 2}
+    if detections.LabelInfo is None:
+        pytest.skip('all but names of classes: vision_msgs was not built with LabelInfo')
+    late = Collector(ros_node, detections.LabelInfo, '/recon3r/camera/label_info', qos.LATCHED)
+    (info,) = late.wait(1)
+    assert [(c.class_id, c.class_name) for c in info.class_map] == [(1, 'room'), (2, 'furniture')]
+    assert stamp(info) in of_depth
