@@ -79,7 +79,7 @@ def test_a_model_has_its_own_options(make_node):
         'vggt', 'w.pt', registry.EngineConfig(mode='compile'), registry.VggtOptions(12, 2))
     config = parameters.read(make_node(
         model='mapanything', weights='w.pt', use_priors='rays,poses'))
-    assert config.model.options == registry.KnownWindow(8, 2, 'rays,poses')
+    assert config.model.options == registry.KnownWindow(use_priors='rays,poses')
 
 
 def test_a_model_of_two_files(make_node):
