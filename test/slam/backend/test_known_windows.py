@@ -56,7 +56,7 @@ class ToldOracle(WindowOracle):
         self._scale = OWN if told is None else OWN ** (1 - BELIEF) * told ** BELIEF
         return super().predict_together(group, memory)
 
-    def scale(self) -> float:
+    def scale(self, memory: object) -> float:
         """Return the present window's."""
         return self._scale
 
