@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.bench import device_clock
+from recon3r_ros.bench import device_clock, memory_growth
 from recon3r_ros.bench.device_memory import peak_mb, release
 from recon3r_ros.bench.measured_network import MODES, network_of
 from recon3r_ros.bench.yardstick import machine
@@ -60,10 +60,22 @@ def measure(model: Model, output: Path) -> int:
             f'{device_clock.precision_name(precision)}, head in float32.\n\n{line}.\n\n'
             f'Rendered: a new keyframe and its partner. Joined: the keyframe, with its memory.\n\n'
             + table(('mode', 'remembered views', 'encode a view, s', f'render {RENDERED} views, s',
-                     'join a view, s', 'their memory, MB', 'peak memory, MB'), measured))
+                     'join a view, s', 'their memory, MB', 'peak memory, MB'), measured)
+            + '\n' + _growth())
     write_bytes(output, page.encode())
     console().print(page, soft_wrap=True)
     return 0
+
+
+def _growth() -> str:
+    """Return the page's section on many keyframes."""
+    rows = [(str(added), str(kept), f'{tokens:.3f}', f'{resident:.0f}')
+            for added, kept, tokens, resident in memory_growth.measure()]
+    return (f'## Memory over {memory_growth.KEYFRAMES} keyframes\n\n'
+            'Tokens of a small random network, with points of a simulated room, so that every '
+            f'image becomes a keyframe; the map keeps {memory_growth.MOST}.\n\n'
+            + table(('keyframes added', 'in the map', 'tokens of the memory, MB',
+                     'resident memory, MB'), rows))
 
 
 def _rows(network: Must3r, config: EngineConfig, image: NDArray[np.uint8]

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from recon3r_ros.bench import known_windows, memories, network, windows
+from recon3r_ros.bench import known_windows, memories, memory_growth, network, windows
 from recon3r_ros.bench.device_memory import peak_mb, release
 from recon3r_ros.models.engine import Engine
 from recon3r_ros.models.registry import EngineConfig, Model
@@ -91,3 +91,11 @@ def test_windows_need_no_evaluation() -> None:
     out = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
                          check=True).stdout
     assert out.split() == ['False', 'False']
+
+
+def test_memory_of_the_tokens_stays_bounded() -> None:
+    """And every image becomes a keyframe, or it would be no measurement."""
+    rows = memory_growth.measure(30, 10)
+    assert [row[0] for row in rows] == [10, 20, 30]
+    # Eight views at most, of up to 3 layers of 70 tokens of 64 channels in float32
+    assert all(0 < row[2] <= 8 * 3 * 70 * 64 * 4 / 1e6 for row in rows)
