@@ -20,7 +20,7 @@ from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.registry import EngineConfig
-from recon3r_ros.models.runtime import Runner
+from recon3r_ros.models.runtime import Runner, too_little_memory
 from recon3r_ros.models.weights import formats
 from recon3r_ros.nets import checkpoints, vae_encoder
 from recon3r_ros.nets.gaussian_raster import LEAST, MOST
@@ -130,13 +130,13 @@ class H3rEngine:
     The network on a device, in float32.
 
     :param network: moved to the device; owned by this object
-    :raises Recon3rError: where the configuration cannot be used
+    :param device: as of `EngineConfig`
+    :raises Recon3rError: where the device cannot be used
     """
 
-    def __init__(self, network: H3r, config: EngineConfig = EngineConfig(precision='float32')
-                 ) -> None:
-        self._runner = Runner(config)
-        self._network = self._runner.moved(network)
+    def __init__(self, network: H3r, device: str = 'auto') -> None:
+        self._runner = Runner(EngineConfig(device, 'float32'))
+        self._network = network.to(self._runner.device).eval()
 
     def gaussians(self, posed: Sequence[PosedImage]) -> list[Made]:
         """
@@ -144,7 +144,8 @@ class H3rEngine:
 
         :param posed: at least two, of one camera size
         :returns: for each image its own
-        :raises Recon3rError: for fewer images, or sizes that differ once they are fitted
+        :raises Recon3rError: for fewer images, sizes that differ once they are fitted, or too
+            little memory
         """
         stride = self._network.config.vae.stride
         views = [fitted(view, stride) for view in posed]
@@ -157,19 +158,22 @@ class H3rEngine:
         local = [replace(view, T_world_cam=se3.from_rt(
             view.T_world_cam[:3, :3], (view.T_world_cam[:3, 3] - origin) / unit),
             near=view.near / unit, far=view.far / unit) for view in views]
-        with torch.inference_mode(), self._runner.on_stream():
-            out = self._network(as_views(local, self._runner.device))
-            own = out.gaussians
-            fetched = self._runner.fetched([
-                own.means, own.quaternions_wxyz, own.scales, own.opacities, own.harmonics[:, 0],
-                out.valid])
-            # (V H W, n) -> (V, H W, n)
-            means, quaternions, scales, opacities, constant, valid = (
-                values.numpy().reshape(len(views), -1, *values.shape[1:]) for values in (
-                    *fetched[:-1], fetched[-1].flatten()))
-            keep = valid & (opacities >= LEAST)
-            return [Made(
-                (unit * means[i][k] + origin).astype(np.float32), quaternions[i][k],
-                np.float32(unit) * scales[i][k], np.clip(opacities[i][k], LEAST, MOST),
-                np.clip(np.float32(C0) * constant[i][k] + np.float32(0.5), 0, 1))
-                for i, k in enumerate(keep)]
+        try:
+            with torch.inference_mode(), self._runner.on_stream():
+                out = self._network(as_views(local, self._runner.device))
+                own = out.gaussians
+                fetched = self._runner.fetched([
+                    out.valid.flatten(), own.means, own.quaternions_wxyz, own.scales,
+                    own.opacities, own.harmonics[:, 0]])
+        except torch.OutOfMemoryError as error:
+            raise too_little_memory() from error
+        # (V H W, n) -> (V, H W, n)
+        valid, means, quaternions, scales, opacities, constant = (
+            values.numpy().reshape(len(views), -1, *values.shape[1:]) for values in fetched)
+        # What no renderer draws is left out
+        keep = valid & (opacities >= LEAST)
+        return [Made(
+            (unit * means[i][k] + origin).astype(np.float32), quaternions[i][k],
+            np.float32(unit) * scales[i][k], np.minimum(opacities[i][k], np.float32(MOST)),
+            np.clip(np.float32(C0) * constant[i][k] + np.float32(0.5), 0, 1))
+            for i, k in enumerate(keep)]

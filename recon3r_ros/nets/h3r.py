@@ -148,6 +148,7 @@ class LatentVolume(nn.Module):
         :param features: (V, C, h, w) normalised over channels
         :param static: (V, h, w) float
         :param K: (V, 3, 3) of the cells
+        :param T_world_cam: (V, 3, 4)
         :param depths: (V, D)
         """
         projected = torch.cat([features, self.project(features)], dim=1)
@@ -161,7 +162,7 @@ class LatentVolume(nn.Module):
                  T_world_cam: Tensor, view_rays: Tensor, depths: Tensor
                  ) -> tuple[Tensor, Tensor, Tensor]:
         channels = features.shape[1]
-        scores = weights = count = first = second = features.new_zeros(())
+        scores = weights = count = first = second = torch.zeros((), device=features.device)
         for j in range(len(features)):
             if j == i:
                 continue
@@ -186,12 +187,10 @@ class LatentVolume(nn.Module):
 
 
 def _relative(T_world_source: Tensor, T_world_view: Tensor) -> Tensor:
-    """Return the transform (4, 4) from a view's camera frame to a source's."""
+    """Return the transform (3, 4) from a view's camera frame to a source's."""
     R = T_world_source[:3, :3].T
-    T = T_world_view.clone()
-    T[:3, :3] = R @ T_world_view[:3, :3]
-    T[:3, 3] = R @ (T_world_view[:3, 3] - T_world_source[:3, 3])
-    return T
+    t = R @ (T_world_view[:3, 3] - T_world_source[:3, 3])
+    return torch.cat([R @ T_world_view[:3, :3], t[:, None]], dim=1)
 
 
 class CameraBlock(nn.Module):
@@ -290,8 +289,8 @@ class H3r(nn.Module):
         stride, bounds = self.config.vae.stride, (views.near, views.far)
         # Hypotheses and translations in a unit of the scene's size
         unit = views.near.min()
-        T_world_cam = views.T_world_cam.clone()
-        T_world_cam[:, :3, 3] = (views.T_world_cam[:, :3, 3] - views.T_world_cam[0, :3, 3]) / unit
+        centres = (views.T_world_cam[:, :3, 3:] - views.T_world_cam[0, :3, 3:]) / unit
+        T_world_cam = torch.cat([views.T_world_cam[:, :3, :3], centres], dim=2)
         nearest, farthest = (unit / bound[:, None] for bound in bounds)
         steps = torch.linspace(0, 1, self.config.hypotheses, device=unit.device, dtype=unit.dtype)
         inverse = farthest + (nearest - farthest) * steps  # (V, D), from far to near

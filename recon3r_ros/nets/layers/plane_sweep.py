@@ -22,15 +22,14 @@ _STATIC = 1 - 1e-3
 
 def of_cells(K: Tensor, stride: int) -> Tensor:
     """Pinhole matrices (V, 3, 3) of a grid of cells, from those of pixels."""
-    scaled = K.clone()
-    scaled[:, :2] /= stride
-    scaled[:, :2, 2] += 0.5 / stride - 0.5
-    return scaled
+    share, offset = 1 / stride, 0.5 / stride - 0.5
+    cells_from_pixels = [[share, 0, offset], [0, share, offset], [0, 0, 1]]
+    return torch.tensor(cells_from_pixels, device=K.device, dtype=K.dtype) @ K
 
 
 def static_cells(static: Tensor, stride: int) -> Tensor:
     """Cells (V, h, w) without any dynamic pixel, float, of static pixels (V, H, W)."""
-    return 1 - max_pool2d((~static).float()[:, None], stride)[:, 0]
+    return 1 - max_pool2d(1 - static.float()[:, None], stride)[:, 0]
 
 
 def rays(K: Tensor, rows: int, columns: int) -> Tensor:
@@ -54,7 +53,7 @@ def plucker(T_world_cam: Tensor, K: Tensor, rows: int, columns: int) -> Tensor:
     The frame is the first view's, and the unit the mean distance of the other centres from it, so
     that neither a motion nor the scale of the world changes them.
 
-    :param T_world_cam: (V, 4, 4)
+    :param T_world_cam: (V, 3, 4) or more rows
     :param K: (V, 3, 3) of the grid
     :returns: (V, rows, columns, 6)
     """
@@ -77,7 +76,7 @@ def sweep(features: Tensor, static: Tensor, K: Tensor, T_source_view: Tensor, vi
     :param features: (C, h, w) of the source
     :param static: (h, w) float, 1 on its static cells
     :param K: (3, 3) of the source's grid
-    :param T_source_view: (4, 4) from the view's camera frame to the source's
+    :param T_source_view: (3, 4) from the view's camera frame to the source's
     :param view_rays: (h', w', 3) of the view's cells
     :param depths: (D,) hypotheses, along the view's optical axis
     :returns: features (C, D, h', w'), and which of the samples (D, h', w') the source sees
