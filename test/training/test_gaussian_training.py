@@ -5,24 +5,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from recon3r_ros.bench.gaussian_rooms import measured, render_room, Room
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.geometry import se3
-from recon3r_ros.models.gaussian_refinement import PosedView, TorchRenderer
-from recon3r_ros.models.h3r import as_views, PosedImage
+from recon3r_ros.models.gaussian_refinement import TorchRenderer
 from recon3r_ros.nets.h3r import H3r, H3rConfig
 from recon3r_ros.nets.vae_encoder import VaeConfig
-from recon3r_ros.sim import SceneConfig, SimulatedSequence
-from recon3r_ros.training.gaussians import drawn, Example, loss, train
+from recon3r_ros.sim import SceneConfig
+from recon3r_ros.training.gaussians import Example, loss, train
 import torch
 
 TINY = H3rConfig(VaeConfig((32, 32, 32), 1), 32, 4, 4, 4, 24, 64, 1, 16)
 STEPS, RATE = 20, 2e-3
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope='module', autouse=True)
 def one_thread() -> Iterator[None]:
     """Tensors this small are slower in several threads."""
     before = torch.get_num_threads()
@@ -31,48 +31,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def room() -> tuple[Example, list[PosedView]]:
-    """Render five views of a room: three to learn from, with depth, and those between."""
-    sequence = SimulatedSequence(SceneConfig(
-        frames=60, fps=15, width=48, height=32, trajectory='orbit', moving_objects=0,
-        supersampling=2))
-    frames = [sequence.render(i) for i in range(20, 40, 4)]
-    K = torch.tensor(sequence.camera.K, dtype=torch.float32)
-    targets = [PosedView(torch.tensor(f.image / np.float32(255)), K, torch.tensor(
-        se3.inverse(f.T_world_cam), dtype=torch.float32)) for f in frames]
-    given = frames[::2]
-    bounds = [np.quantile(f.depth, [0.02, 0.98]) * [0.5, 2] for f in given]
-    views = as_views([PosedImage(f.image, sequence.camera, f.T_world_cam, *map(float, b),
-                                 ~f.motion_mask) for f, b in zip(given, bounds)])
-    depth = torch.tensor(np.stack([f.depth for f in given]))
-    return Example(views, targets[::2], depth), targets[1::2]
+@pytest.fixture(scope='module')
+def room(one_thread: None) -> Room:
+    """Render a room."""
+    return render_room(SceneConfig(frames=60, fps=15, width=48, height=32, trajectory='orbit',
+                                   moving_objects=0, supersampling=2), 20, 4)
 
 
-def ratio(network: H3r, example: Example, left_out: list[PosedView]) -> float:
-    """Return the mean peak signal-to-noise ratio of views left out, dB."""
-    with torch.no_grad():
-        out = network(example.views)
-        return float(np.mean([-10 * torch.log10((drawn(
-            out, view, example.views, TorchRenderer()).clamp(0, 1) - view.image).square().mean())
-            for view in left_out]))
-
-
-def test_a_room_is_learned() -> None:
+def test_a_room_is_learned(room: Room) -> None:
     """Views that are left out improve by 2 dB at least, and depth becomes right."""
-    example, left_out = room()
     torch.manual_seed(0)
-    network = H3r(TINY)
-    before, losses = ratio(network, example, left_out), []
-    train(network, [example], STEPS, RATE, advance=losses.append)
+    network, losses = H3r(TINY), []
+    before, _ = measured(network, room)
+    train(network, [room.example], STEPS, RATE, advance=losses.append)
     assert len(losses) == STEPS and np.mean(losses[-3:]) < 0.1 * losses[0]
-    assert ratio(network, example, left_out) > before + 2
-    with torch.no_grad():
-        wrong = (network(example.views).depth / example.depth - 1).abs().median()
-    assert wrong < 0.08
+    after, wrong = measured(network, room)
+    assert after > before + 2 and wrong < 0.08
 
 
-def test_training_is_deterministic_and_frozen_parameters_stay() -> None:
-    example, _ = room()
+def test_training_is_deterministic_and_frozen_parameters_stay(room: Room) -> None:
+    example = room.example
     found = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -89,15 +67,15 @@ def test_training_is_deterministic_and_frozen_parameters_stay() -> None:
     assert not torch.equal(found[0]['decoder.out.weight'], before['decoder.out.weight'])
 
 
-def test_what_cannot_be_learned_is_named() -> None:
+def test_what_cannot_be_learned_is_named(room: Room) -> None:
     with pytest.raises(Recon3rError, match='got none'):
         train(H3r(TINY), [], 1)
-    example, _ = room()
+    example = room.example
     broken = Example(example.views, example.targets, torch.full_like(example.depth, torch.nan))
     with torch.no_grad():
         out = H3r(TINY)(example.views)
     # Depth that is not known does not count
     assert torch.isfinite(loss(out, broken, TorchRenderer()))
-    example.views.near.zero_()
+    views = replace(example.views, near=torch.zeros(len(example.views.near)))
     with pytest.raises(Recon3rError, match='loss is nan at step 0'):
-        train(H3r(TINY), [example], 1)
+        train(H3r(TINY), [replace(example, views=views)], 1)
