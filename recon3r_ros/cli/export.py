@@ -34,8 +34,8 @@ formats, each in OUT/export/FORMAT (map_N in it for each map, where there are se
               without a pose have no line
   euroc       data.csv: stamp in nanoseconds, position, quaternion qw qx qy qz, of the camera
 
---network takes a network after H3R (ICCV 2025) that recon3r_ros.training has trained. No trained
-weights are published: neither H3R's own, which would not fit, nor any of this package.
+--network takes a network after H3R (ICCV 2025) such as scripts/train_gaussians.py trains. No
+trained weights are published: neither H3R's own, which would not fit, nor any of this package.
 
 Images are the keyframes, which have been refined together with the map; with --every-image all
 that have a pose. Masks are 0 on dynamic objects, else 255. The three formats with images have, for

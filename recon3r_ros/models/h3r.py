@@ -4,7 +4,7 @@
 Gaussians and depth of posed images by a network of H3R's kind (`nets/h3r.py`).
 
 It is no predictor: it needs poses, and runs after alignment. No trained weights are published
-that fit; `training/gaussians.py` makes some.
+that fit; `scripts/train_gaussians.py` makes small ones.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from recon3r_ros.nets.h3r import FORMAT, H3r, IMAGE_SIZE, MODEL, Views
 from recon3r_ros.nets.layers.pixel_gaussians import C0
 import torch
 
-_NONE_PUBLISHED = ('Gaussians by a network need a file that training/gaussians.py has made; no '
-                   'trained weights are published')
+_NONE_PUBLISHED = ('Gaussians by a network need a file such as scripts/train_gaussians.py makes; '
+                   'no trained weights are published')
 
 
 @dataclass(frozen=True, eq=False)

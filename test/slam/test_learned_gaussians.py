@@ -97,6 +97,14 @@ def test_what_has_no_depth_or_is_dynamic_is_left_out() -> None:
             learned_gaussians(few, H3rEngine(Flat(), 'cpu'))
 
 
+def test_cameras_of_a_rig_have_windows_of_their_own() -> None:
+    names = ('left', 'right', 'left', 'right', 'left', 'back')
+    made = [replace(k, camera_name=name) for k, name in zip(keyframes(6), names)]
+    network = Flat()
+    found = learned_gaussians(made, H3rEngine(network, 'cpu'))
+    assert network.sizes == [3, 2] and found.left_out == 1
+
+
 def test_an_untrained_network_makes_gaussians_of_what_is_seen_twice() -> None:
     torch.manual_seed(0)
     made = keyframes(3)
