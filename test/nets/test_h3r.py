@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recon3r_ros.bench.simulated import one_thread
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.nets import checkpoints
@@ -70,6 +71,12 @@ def covariances(made: GaussianTensors) -> np.ndarray:
 
 
 def test_sweep_of_a_rendered_room_matches_at_the_true_depth() -> None:
+    with one_thread():
+        room_is_matched()
+
+
+def room_is_matched() -> None:
+    """Match patches of a rendered room."""
     sequence = SimulatedSequence(SceneConfig(
         seed=0, frames=60, fps=15, width=160, height=120, trajectory='orbit', moving_objects=0,
         noise=0))
