@@ -82,6 +82,7 @@ LAYERS = {
     'io': layer('__version__ slam.types slam.semantics slam.imu slam.archive slam.saved_map '
                 'geometry compiled',
                 'numpy cv2 open3d PIL rosbags yaml lz4 backports compression pi_heif'),
+    'training': layer('nets models', 'torch'),
     'sim': layer('geometry', 'numpy scipy torch'),
     'ros': layer('*', '*'),
     'evaluation': layer('*', '*'),

@@ -27,11 +27,15 @@ formats, each in OUT/export/FORMAT (map_N in it for each map, where there are se
               that show them by their depth: a denser start for Gaussian splatting
   nerfstudio  images/, masks/NAME.png, transforms.json (camera axes x right, y up, z back) and
               sparse_pc.ply, the points of the map
-  gaussians   gaussians.ply (layout of INRIA's viewer) and gaussians.splat, from the map alone
+  gaussians   gaussians.ply (layout of INRIA's viewer) and gaussians.splat, from the map alone;
+              with --network from the keyframes' images, one for each pixel
   tum         trajectory.txt of each image with a pose: stamp tx ty tz qx qy qz qw
   kitti       poses.txt, 12 numbers an image; times.txt, its seconds; images.txt, its name. Images
               without a pose have no line
   euroc       data.csv: stamp in nanoseconds, position, quaternion qw qx qy qz, of the camera
+
+--network takes a network after H3R (ICCV 2025) such as scripts/train_gaussians.py trains. No
+trained weights are published: neither H3R's own, which would not fit, nor any of this package.
 
 Images are the keyframes, which have been refined together with the map; with --every-image all
 that have a pose. Masks are 0 on dynamic objects, else 255. The three formats with images have, for
@@ -57,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--voxel', metavar='SIZE', type=positive, help='distance of the '
                         "Gaussians, in the unit of the results (default: 1/300 of the map's "
                         'extent)')
+    parser.add_argument('--network', metavar='FILE', help='trained network that makes the '
+                        'Gaussians (default: none, the map makes them)')
     parser.add_argument('--to', metavar='DIR', help='folder to write to (default: '
                         'OUT/export/FORMAT)')
 
@@ -73,6 +79,12 @@ def execute(arguments: argparse.Namespace) -> int:
     from recon3r_ros.io.sequences import open_sequence
     output, wanted = Path(arguments.output), arguments.format
     sequence = None
+    if arguments.network is not None and wanted != 'gaussians':
+        raise InputError(f'--network makes Gaussians, and format {wanted} has none: give --format '
+                         'gaussians')
+    if arguments.network is not None and arguments.voxel is not None:
+        raise InputError('--voxel is the distance of Gaussians of the map; those of --network are '
+                         'one for each pixel: give one of the two')
     if FORMATS[wanted]:
         if arguments.images is None and arguments.video is None and arguments.bag is None:
             raise InputError(f'format {wanted} needs the images of the run: give their folder '
@@ -82,7 +94,8 @@ def execute(arguments: argparse.Namespace) -> int:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, calibrated=rig,
             image_topics=tuple(arguments.image_topic), stereo=False)
-    request = Request(wanted, arguments.every_image, arguments.voxel)
+    request = Request(wanted, arguments.every_image, arguments.voxel,
+                      None if arguments.network is None else Path(arguments.network))
     target = Path(arguments.to) if arguments.to else output / 'export' / wanted
     with progress_bar() as bar:
         lines = export(output, target, request, sequence, bar)

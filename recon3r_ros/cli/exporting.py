@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from recon3r_ros.cli.console import ProgressBar
@@ -21,6 +22,10 @@ from recon3r_ros.io.run_folder import map_folders, PosedImage, read_run, RunFold
 from recon3r_ros.io.stamps import format_seconds
 from recon3r_ros.io.trajectory import write_euroc, write_kitti, write_tum
 from recon3r_ros.slam.products.landmarks import Tracks, tracks_of, tracks_of_cloud
+from recon3r_ros.slam.types import Gaussians
+
+if TYPE_CHECKING:
+    from recon3r_ros.models.h3r import H3rEngine
 
 TRAJECTORIES = ('tum', 'kitti', 'euroc')
 #: Points of the map in the model for Gaussian splatting, at most
@@ -36,11 +41,13 @@ class Request:
     :param format: one of the command's formats
     :param every_image: all images with a pose, not the keyframes alone
     :param voxel: distance of the Gaussians, unit of the results; None: chosen by the fusion
+    :param network: file of a trained network that makes the Gaussians; None: the map makes them
     """
 
     format: str
     every_image: bool = False
     voxel: float | None = None
+    network: Path | None = None
 
 
 def export(output: Path, target: Path, request: Request, sequence: Sequence | None,
@@ -55,6 +62,10 @@ def export(output: Path, target: Path, request: Request, sequence: Sequence | No
     :raises Recon3rError: where results or images cannot be used
     """
     folders = map_folders(output)
+    engine = None
+    if request.network is not None:
+        from recon3r_ros.models.h3r import H3rEngine, read  # loads torch
+        engine = H3rEngine(read(request.network))
     lines = []
     for folder in folders:
         own = target if len(folders) == 1 else target / folder.name
@@ -64,6 +75,8 @@ def export(output: Path, target: Path, request: Request, sequence: Sequence | No
             raise output_error(own, error) from error
         if request.format in TRAJECTORIES:
             found = _trajectories(folder, own, request.format)
+        elif engine is not None:
+            found = _learned_gaussians(folder, own, engine, bar)
         elif request.format == 'gaussians':
             bar.stage('gaussians')
             found = _gaussians(folder, own, request.voxel)
@@ -180,12 +193,34 @@ def _trajectory(images: list[PosedImage], target: Path, wanted: str, metric: boo
 
 def _gaussians(folder: Path, target: Path, voxel: float | None) -> str:
     """Write Gaussians made from the map alone."""
-    from recon3r_ros.io.gaussian_files import write_gaussian_ply, write_splat
     from recon3r_ros.slam.products.gaussians import gaussians_of
     made = gaussians_of(read_run(folder).keyframes.values(), voxel)
     if len(made) == 0:
         raise InputError(f'{folder}: the map has no confident points; run with more images from '
                          'different positions')
+    _write_gaussians(target, made)
+    return f'{len(made)} Gaussians'
+
+
+def _learned_gaussians(folder: Path, target: Path, engine: H3rEngine, bar: ProgressBar) -> str:
+    """Write Gaussians made by a network from the keyframes."""
+    from recon3r_ros.slam.learned_gaussians import learned_gaussians
+    keyframes = read_run(folder).keyframes.values()
+    bar.stage('gaussians', len(keyframes))
+    try:
+        made = learned_gaussians(keyframes, engine, bar.advance)
+    except InputError as error:
+        raise InputError(f'{folder}: {error}') from None
+    if len(made.gaussians) == 0:
+        raise InputError(f'{folder}: no keyframe sees what another one sees; run with more images '
+                         'from different positions')
+    _write_gaussians(target, made.gaussians)
+    return f"{len(made.gaussians)} Gaussians by a network of H3R's kind" + (
+        f'; {made.left_out} keyframes left out, whose depth is unknown or which have no partner'
+        if made.left_out else '')
+
+
+def _write_gaussians(target: Path, made: Gaussians) -> None:
+    from recon3r_ros.io.gaussian_files import write_gaussian_ply, write_splat
     write_gaussian_ply(target / 'gaussians.ply', made)
     write_splat(target / 'gaussians.splat', made)
-    return f'{len(made)} Gaussians'

@@ -5,14 +5,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 import shutil
 
 import numpy as np
 from PIL import Image
 import pytest
 from recon3r_ros.io.clouds import read_ply
+from recon3r_ros.io.gaussian_files import read_gaussian_ply
 from recon3r_ros.io.run_folder import read_run
 from recon3r_ros.io.trajectory import read_tum
+from recon3r_ros.nets.h3r import H3r, H3rConfig
+from recon3r_ros.nets.vae_encoder import VaeConfig
+from safetensors.torch import save_file
+import torch
 
 
 @pytest.mark.parametrize('wanted', ['colmap', 'gsplat'])
@@ -87,6 +93,41 @@ def test_maps_are_written_each_by_itself(recon3r, results, tmp_path):
     done = recon3r('export', whole, '--format', 'tum')
     assert done.status == 0 and len(done.out.splitlines()) == 2
     assert (whole / 'export' / 'tum' / 'map_1' / 'trajectory.txt').is_file()
+
+
+@pytest.fixture
+def network(tmp_path) -> Path:
+    """Return the file of a small untrained network of H3R's kind."""
+    torch.manual_seed(0)
+    path = tmp_path / 'network.safetensors'
+    save_file(H3r(H3rConfig(VaeConfig((32, 32, 32), 1), 32, 4, 4, 4, 16, 64, 1, 16)).state_dict(),
+              path)
+    return path
+
+
+def test_gaussians_by_a_network(recon3r, results, network, tmp_path):
+    done = recon3r('export', results, '--format', 'gaussians', '--network', network, '--to',
+                   tmp_path / 'to')
+    assert done.status == 0 and "Gaussians by a network of H3R's kind" in done.out
+    made = read_gaussian_ply(tmp_path / 'to' / 'gaussians.ply')
+    assert f'{len(made)} Gaussians' in done.out
+    assert (tmp_path / 'to' / 'gaussians.splat').stat().st_size == 32 * len(made)
+    # About where the map is: depth is bounded by the keyframes'
+    lower, upper = (np.quantile(read_ply(results / 'map.ply').points, q, axis=0)
+                    for q in (0.05, 0.95))
+    middle = np.median(made.means, axis=0)
+    assert (middle > lower - (upper - lower)).all() and (middle < upper + (upper - lower)).all()
+
+
+def test_a_network_that_cannot_be_used_is_named(recon3r, results, network, tmp_path):
+    (tmp_path / 'bad.safetensors').write_bytes(network.read_bytes()[:1000])
+    for arguments, expected in (
+            (['gaussians', '--network', tmp_path / 'none'], 'none: no such file; '),
+            (['gaussians', '--network', tmp_path / 'bad.safetensors'], 'is truncated'),
+            (['gaussians', '--network', network, '--voxel', 0.1], 'give one of the two'),
+            (['tum', '--network', network], 'give --format gaussians')):
+        done = recon3r('export', results, '--to', tmp_path / 'to', '--format', *arguments)
+        assert done.status == 2 and len(done.errors) == 1 and expected in done.errors[0]
 
 
 def test_unusable_input_is_named(recon3r, results, pack, tmp_path):

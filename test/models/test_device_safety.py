@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import runtime
 from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.h3r import H3rEngine, PosedImage
 from recon3r_ros.models.known import KnownPose, rays_of
 from recon3r_ros.models.known_engine import KnownEngine
 from recon3r_ros.models.memory_engine import MemoryEngine
@@ -29,7 +31,9 @@ from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
 from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.models.xfeat import XFeatFeatures
+from recon3r_ros.nets.h3r import H3r, H3rConfig
 from recon3r_ros.nets.layers import position, rope
+from recon3r_ros.nets.vae_encoder import VaeConfig
 from recon3r_ros.nets.vggt_tracks import VggtWithTracks
 from recon3r_ros.nets.xfeat import XFeat
 from test_engines import (
@@ -96,6 +100,9 @@ class OnCuda(TorchFunctionMode):
             with _disable_current_modes():
                 content = func(torch.empty_like(args[0], device='meta'), *args[1:], **kwargs)
             return FakeTensor(self._fakes, content, CUDA)
+        if func is torch.nn.functional.grid_sample and args[0].device == CUDA:
+            assert args[1].device == CUDA and args[0].dtype == args[1].dtype
+            return args[0].new_empty(*args[0].shape[:2], *args[1].shape[1:3])
         if func is torch.nn.functional.scaled_dot_product_attention:
             q, k, v = args
             assert q.dtype == k.dtype == v.dtype, 'attention takes one data type'
@@ -234,6 +241,14 @@ def features(network: Any, config: EngineConfig) -> None:
     found._dense(torch.zeros(1, 1, 64, 96).to(found._runner.device))
 
 
+def posed_windows(network: Any, config: EngineConfig) -> None:
+    """Make Gaussians of posed images, always in float32 and eager mode, as far as they count."""
+    engine = H3rEngine(network, config.device)
+    camera, image = Camera(48, 32, 40.0, 40.0, 23.5, 15.5), np.zeros((32, 48, 3), np.uint8)
+    engine.gaussians([PosedImage(image, camera, se3.exp([0.1 * i, 0, 0, 0, 0, 0]), 1.0, 5.0,
+                                 np.ones((32, 48), bool)) for i in range(3)])
+
+
 ENGINES = {
     'linear': (partial(pair_network, 'linear'), pairs),
     'dpt': (partial(pair_network, 'dpt'), pairs),
@@ -241,7 +256,9 @@ ENGINES = {
     'vggt': (window_network, windows),
     'vggt with tracks': (TRACKING[0], windows), 'must3r': (memory_network, memories),
     'mapanything': (known_network, known_windows),
-    'xfeat': (XFeat, features)}
+    'xfeat': (XFeat, features),
+    'h3r': (partial(H3r, H3rConfig(VaeConfig((32, 32, 32), 1), 32, 4, 4, 4, 8, 64, 1, 16)),
+            posed_windows)}
 
 
 @pytest.mark.parametrize('mode, precision', [('eager', 'float32'), ('graphs', 'bfloat16')])

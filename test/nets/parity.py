@@ -31,6 +31,7 @@ from recon3r_ros.nets import vggt_tracks
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH, Tokens
 from recon3r_ros.nets.mapanything import Given, MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig, ViewOutput
+from recon3r_ros.nets.vae_encoder import VaeConfig, VaeEncoder
 from recon3r_ros.slam.dynamics import attention_motion
 import torch
 from torch import nn
@@ -118,6 +119,16 @@ def build_dune_mast3r(meta: dict[str, Any]) -> dune_net.DuneMast3r:
     with torch.device('meta'):
         network = dune_net.DuneMast3r(
             dune_net.Encoder(encoder), dune_net.Decoder(dune_net.DuneMast3rConfig(decoder)))
+    return with_weights(network, meta)
+
+
+def build_vae_encoder(meta: dict[str, Any]) -> VaeEncoder:
+    """Build a golden file's encoder with its weights; names and shapes must be the same."""
+    sizes = meta['config']
+    with torch.device('meta'):
+        network = VaeEncoder(VaeConfig(
+            tuple(sizes['block_out_channels']), sizes['layers_per_block'],
+            sizes['latent_channels'], sizes['scaling_factor']))
     return with_weights(network, meta)
 
 
@@ -391,10 +402,23 @@ def mapanything(meta: dict[str, Any], expected: Arrays, device: torch.device,
         return {name: found[name].cpu().numpy() for name in expected}
 
 
+def vae_encoder(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays:
+    """Run Stable Diffusion's encoder."""
+    image = torch.from_numpy(recipe.image(meta['seed'], meta['batch'], *meta['shape']))
+    with torch.inference_mode():
+        out = build_vae_encoder(meta).to(device)(image.to(device))
+    found = {'mean': out.mean, 'logvar': out.log_variance, 'latent': out.latents}
+    maps = {'mid': out.middle, **{f'down{i}': level for i, level in enumerate(out.levels)}}
+    for name, values in maps.items():
+        step = meta['spatial_stride'].get(name, 1)
+        found[name] = values[:, ::meta['channel_stride'], ::step, ::step]
+    return {name: values.cpu().numpy() for name, values in found.items()}
+
+
 NETWORKS: dict[str, Callable[[dict[str, Any], Arrays, torch.device], Arrays]] = {
     'dust3r': dust3r, 'mast3r': dust3r, 'dune_mast3r': dust3r, 'dune': dune,
     'easi3r': easi3r, 'vggt': vggt, 'must3r': must3r, 'vggt_tracks': tracks,
-    'mapanything': mapanything}
+    'mapanything': mapanything, 'sd_vae_encoder': vae_encoder}
 
 
 def errors(path: Path, device: torch.device = CPU) -> dict[str, float]:

@@ -27,7 +27,7 @@ def test_parity(path: Path) -> None:
 
 @pytest.mark.parametrize('name', [
     'dust3r_small_dpt_landscape', 'dust3r_small_dpt_odd_rows', 'mast3r_small_landscape',
-    'easi3r_small', 'easi3r_small_window', 'vggt_small_single_view',
+    'easi3r_small', 'easi3r_small_window', 'vggt_small_single_view', 'sd_vae_encoder_small',
     pytest.param('dust3r_large_dpt_512x384', marks=pytest.mark.slow),
     pytest.param('vggt_large', marks=pytest.mark.slow),
     pytest.param('must3r_large', marks=pytest.mark.slow)])
