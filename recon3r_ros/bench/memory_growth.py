@@ -103,7 +103,8 @@ def measure(keyframes: int = KEYFRAMES, every: int = EVERY) -> list[tuple[int, i
         most since the measurement before, and of the process (NaN where it is not known)
     """
     scene = SimulatedSequence(SceneConfig(
-        seed=3, frames=LAP, width=WIDTH, height=HEIGHT, trajectory='orbit', moving_objects=0, fps=FPS))
+        seed=3, frames=LAP, width=WIDTH, height=HEIGHT, trajectory='orbit', moving_objects=0,
+        fps=FPS))
     engine = _TrueEngine(scene)
     mapper = Mapper(cast(Predictor, Must3rPredictor(engine, WIDTH)),
                     MappingOptions(max_keyframes=MOST))
