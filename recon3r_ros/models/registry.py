@@ -182,6 +182,7 @@ _DUNE = ('recon3r_ros.models.dune', 'recon3r_ros.nets.dune')
 _DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
 _MUST3R = ('recon3r_ros.models.must3r', 'recon3r_ros.nets.must3r')
 _MAPANYTHING = ('recon3r_ros.models.mapanything', 'recon3r_ros.nets.mapanything')
+_SIU3R = ('recon3r_ros.models.siu3r', 'recon3r_ros.nets.siu3r')
 _VGGT = ('recon3r_ros.models.vggt', 'recon3r_ros.nets.vggt')
 
 SPECS: tuple[ModelSpec, ...] = (
@@ -210,6 +211,9 @@ SPECS: tuple[ModelSpec, ...] = (
                     options='--encoder-weights FILE')
           for kind in ('base14_448_paper', 'base14_448', 'base14_336', 'small14_448',
                        'small14_336')))),
+    ModelSpec('siu3r', *_SIU3R, published=(Published(
+        'siu3r_epoch100.ckpt', 'https://huggingface.co/datasets/insomnia7/SIU3R',
+        'not stated; parts are non-commercial', network='siu3r'),)),
     ModelSpec('must3r', *_MUST3R, Window, metric=True, published=tuple(
         Published(f'MUSt3R_{kind}.pth', 'https://github.com/naver/must3r',
                   'non-commercial, see that page', network=f'must3r {kind[:3]}')
