@@ -161,6 +161,7 @@ class ModelSpec:
     :param options: dataclass of its own options, fields made by `option`
     :param metric: whether its predictions are in metres
     :param published: weights files
+    :param classes: names of the classes that it recognises, whose numbers are from 1
     """
 
     name: str
@@ -169,6 +170,7 @@ class ModelSpec:
     options: type[Any] = NoOptions
     metric: bool = False
     published: tuple[Published, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 #: Licences that allow commercial use
@@ -184,6 +186,10 @@ _MUST3R = ('recon3r_ros.models.must3r', 'recon3r_ros.nets.must3r')
 _MAPANYTHING = ('recon3r_ros.models.mapanything', 'recon3r_ros.nets.mapanything')
 _SIU3R = ('recon3r_ros.models.siu3r', 'recon3r_ros.nets.siu3r')
 _VGGT = ('recon3r_ros.models.vggt', 'recon3r_ros.nets.vggt')
+#: Classes of ScanNet (Dai et al., CVPR 2017), in the order of its benchmark
+_SCANNET = ('wall', 'floor', 'cabinet', 'bed', 'chair', 'sofa', 'table', 'door', 'window',
+            'bookshelf', 'picture', 'counter', 'desk', 'curtain', 'refrigerator',
+            'shower curtain', 'toilet', 'sink', 'bathtub', 'other furniture')
 
 SPECS: tuple[ModelSpec, ...] = (
     ModelSpec('geometric', 'recon3r_ros.models.geometric', options=FeatureChoice, published=(
@@ -213,7 +219,7 @@ SPECS: tuple[ModelSpec, ...] = (
                        'small14_336')))),
     ModelSpec('siu3r', *_SIU3R, published=(Published(
         'siu3r_epoch100.ckpt', 'https://huggingface.co/datasets/insomnia7/SIU3R',
-        'not stated; parts are non-commercial', network='siu3r'),)),
+        'not stated; parts are non-commercial', network='siu3r'),), classes=_SCANNET),
     ModelSpec('must3r', *_MUST3R, Window, metric=True, published=tuple(
         Published(f'MUSt3R_{kind}.pth', 'https://github.com/naver/must3r',
                   'non-commercial, see that page', network=f'must3r {kind[:3]}')

@@ -45,12 +45,6 @@ from torch.nn.functional import relu, softplus
 MODEL = 'siu3r'
 #: Side of the images that the network was trained with, pixels; others are multiples of STRIDE
 IMAGE_SIZE, STRIDE = 256, 32
-#: Classes of the published network by the number that its logits have (ScanNet's twenty)
-CLASSES = ('wall', 'floor', 'cabinet', 'bed', 'chair', 'sofa', 'table', 'door', 'window',
-           'bookshelf', 'picture', 'counter', 'desk', 'curtain', 'refrigerator',
-           'shower curtain', 'toilet', 'sink', 'bathtub', 'other furniture')
-#: Classes that are no countable objects
-STUFF = (0, 1)
 #: Side of the convolution that adds the image to the Gaussians' features
 _MERGER = 7
 #: Scales of Gaussians grow from the first number, and end at the second

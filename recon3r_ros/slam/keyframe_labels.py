@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The label images of keyframes, kept from their frames on."""
+"""The label images of keyframes: of their frames, or by the network that predicted them."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class KeyframeLabels:
         """
         Take over the label images of frames that have become keyframes.
 
+        What came with a frame is preferred to what a network said of it.
+
         :param maps: all that there are: those of other keyframes are dropped
         """
-        if not self._waiting and not self._kept:
-            return
         kept = {}
         for known in maps:
             for i, keyframe in known.keyframes.items():
@@ -57,6 +57,8 @@ class KeyframeLabels:
                     kept[i] = self._kept[i]
                 elif waiting is not None:
                     kept[i] = _on_grid(waiting, keyframe)
+                elif keyframe.labels is not None:
+                    kept[i] = keyframe.labels
         self._kept = kept  # replaced, never changed: another thread may be reading it
 
     def views(self, known: Map) -> Mapping[int, LabelledView]:

@@ -10,6 +10,7 @@ section 4.1): each query looks at a few places around its reference point, which
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import nn, Tensor
@@ -60,8 +61,9 @@ class DeformableAttention(nn.Module):
         for level, (rows, columns) in enumerate(grids):
             own = values[..., start:start + rows * columns].unflatten(-1, (rows, columns))
             start += rows * columns
-            places = references[:, None, None] + offsets[:, :, :, level] / torch.tensor(
-                (columns, rows), device=queries.device, dtype=queries.dtype)
+            # Offsets are in cells
+            x, y = offsets[:, :, :, level].unbind(-1)
+            places = references[:, None, None] + torch.stack([x / columns, y / rows], -1)
             # (B, N, heads, points, 2) -> (B * heads, N, points, 2), in [-1, 1]
             places = 2 * places.transpose(1, 2).flatten(0, 1) - 1
             sampled = grid_sample(own.flatten(0, 1), places, align_corners=False)
@@ -81,12 +83,19 @@ def cell_centres(grids: Sequence[Grid], like: Tensor) -> Tensor:
     :param like: gives device and data type
     :return: (N, 2) x and y, in [0, 1] of each map's sides
     """
-    centres = []
-    for rows, columns in grids:
-        y, x = torch.meshgrid(*((torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) / n
-                                for n in (rows, columns)), indexing='ij')
-        centres.append(torch.stack([x, y], -1).flatten(0, 1))
-    return torch.cat(centres)
+    return torch.cat([grid_centres(*grid, like.device, like.dtype) for grid in grids])
+
+
+def grid_centres(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Centres (rows * columns, 2) of a map's cells; cached for each size, device and type."""
+    return _grid_centres(rows, columns, device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _grid_centres(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    y, x = torch.meshgrid(*((torch.arange(n, dtype=torch.float64) + 0.5) / n
+                            for n in (rows, columns)), indexing='ij')
+    return torch.stack([x, y], -1).flatten(0, 1).to(device, dtype)
 
 
 def split_maps(tokens: Tensor, grids: Sequence[Grid]) -> list[Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import pi
 from typing import cast
 
@@ -24,7 +25,7 @@ from recon3r_ros.nets.layers.deformable import (
 )
 import torch
 from torch import nn, Tensor
-from torch.nn.functional import interpolate, relu, scaled_dot_product_attention
+from torch.nn.functional import interpolate, linear, relu, scaled_dot_product_attention
 
 #: Scales of the maps that the queries attend to
 LEVELS = 3
@@ -171,6 +172,35 @@ class QueryAttention(nn.Module):
         return out
 
 
+class MaskedAttention(nn.Module):
+    """Cross-attention of queries to some of the cells."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self._heads = heads
+        # Projections of queries, keys and values, one below another
+        self.in_proj_weight = nn.Parameter(torch.zeros(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, attended: Tensor) -> Tensor:
+        """
+        Transform queries (Q, C).
+
+        :param keys: (M, C)
+        :param values: (M, C)
+        :param attended: (Q, M) bool, cells that a query sees; at least one for each
+        """
+        # (N, C) -> (heads, N, C / heads)
+        q, k, v = (linear(x, weight, bias).unflatten(-1, (self._heads, -1)).transpose(0, 1)
+                   for x, weight, bias in zip((queries, keys, values),
+                                              self.in_proj_weight.chunk(3),
+                                              self.in_proj_bias.chunk(3)))
+        seen = scaled_dot_product_attention(q, k, v, attn_mask=attended[None])
+        out: Tensor = self.out_proj(seen.transpose(0, 1).flatten(1))
+        return out
+
+
 class QueryLayer(nn.Module):
     """Masked cross-attention, self-attention, MLP (Mask2Former, section 3.2)."""
 
@@ -179,23 +209,22 @@ class QueryLayer(nn.Module):
         width = config.width
         self.self_attn = QueryAttention(width, config.heads)
         self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.cross_attn = nn.MultiheadAttention(width, config.heads)
+        self.cross_attn = MaskedAttention(width, config.heads)
         self.cross_attn_layer_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, config.hidden)
         self.fc2 = nn.Linear(config.hidden, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, positions: Tensor, memory: Tensor, memory_positions: Tensor,
-                barred: Tensor) -> Tensor:
+                attended: Tensor) -> Tensor:
         """
         Transform queries (Q, C).
 
         :param memory: (M, C) cells of all views
-        :param barred: (Q, M) bool, cells that a query does not attend to; never all of them
+        :param attended: as for `MaskedAttention`
         """
-        seen, _ = self.cross_attn(x + positions, memory + memory_positions, memory,
-                                  attn_mask=barred, need_weights=False)
-        x = self.cross_attn_layer_norm(x + seen)
+        x = self.cross_attn_layer_norm(
+            x + self.cross_attn(x + positions, memory + memory_positions, memory, attended))
         x = self.self_attn_layer_norm(x + self.self_attn(x, positions))
         out: Tensor = self.final_layer_norm(x + self.fc2(relu(self.fc1(x))))
         return out
@@ -259,7 +288,8 @@ class QueryDecoder(nn.Module):
         masks = self._masks(x, features)
         for n, layer in enumerate(self.decoder.layers):
             level = n % LEVELS
-            x = layer(x, positions, memories[level], places[level], barred(masks, grids[level]))
+            x = layer(x, positions, memories[level], places[level],
+                      attended(masks, grids[level]))
             masks = self._masks(x, features)
         return x, masks
 
@@ -311,16 +341,16 @@ class Mask2Former(nn.Module):
         return QueryOutput(self.class_predictor(module.decoder.layernorm(queries)), masks)
 
 
-def barred(masks: Tensor, grid: Grid) -> Tensor:
+def attended(masks: Tensor, grid: Grid) -> Tensor:
     """
-    Cells that queries do not attend to: those outside the masks they predict.
+    Cells that queries attend to: those inside the masks they predict.
 
     :param masks: (Q, V, h, w) logits
     :param grid: of the cells
-    :return: (Q, V * rows * columns) bool; nothing for a query whose mask is empty
+    :return: (Q, V * rows * columns) bool; everything for a query whose mask is empty
     """
-    outside = (_resized(masks, grid) < 0).flatten(1)
-    return outside & ~outside.all(1, keepdim=True)
+    logits = _resized(masks, grid).flatten(1)
+    return (logits >= 0) | (logits.amax(1, keepdim=True) < 0)
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -335,7 +365,7 @@ def sine_positions(rows: int, columns: int, like: Tensor) -> Tensor:
     :return: (rows, columns, C)
     """
     half = like.shape[1] // 2
-    by_row, by_column = (_waves(n, half, like) for n in (rows, columns))
+    by_row, by_column = (waves(n, half, like.device, like.dtype) for n in (rows, columns))
     return torch.cat([by_row[:, None].expand(-1, columns, -1),
                       by_column[None].expand(rows, -1, -1)], -1)
 
@@ -348,14 +378,23 @@ def view_positions(like: Tensor) -> Tensor:
     :return: (V, rows, columns, C)
     """
     views, width, rows, columns = like.shape
-    return _waves(views, width, like)[:, None, None] + sine_positions(rows, columns, like)
+    by_view = waves(views, width, like.device, like.dtype)
+    return by_view[:, None, None] + sine_positions(rows, columns, like)
 
 
-def _waves(count: int, channels: int, like: Tensor) -> Tensor:
-    """Embed the numbers 1 to `count`, sine and cosine in turn: (count, channels)."""
-    # In float64 on the CPU: angles of all devices agree
+def waves(count: int, channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """
+    Embed the numbers 1 to `count`, sine and cosine in turn; cached like `rope_table`.
+
+    :return: (count, channels)
+    """
+    return _waves(count, channels, device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _waves(count: int, channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # In float64 on the CPU, whatever the device: angles of all devices agree
     number = torch.arange(1, count + 1, dtype=torch.float64) * (2 * pi / (count + 1e-6))
     k = torch.arange(channels, dtype=torch.float64)
     angles = number[:, None] / _BASE ** (2 * (k // 2) / channels)
-    waves = torch.where(k % 2 == 0, angles.sin(), angles.cos())
-    return waves.to(like.device, like.dtype)
+    return torch.where(k % 2 == 0, angles.sin(), angles.cos()).to(device, dtype)
