@@ -58,7 +58,8 @@ class KeyframeLabels:
                 elif waiting is not None:
                     kept[i] = _on_grid(waiting, keyframe)
                 elif keyframe.labels is not None:
-                    kept[i] = keyframe.labels
+                    own = keyframe.labels
+                    kept[i] = Labels(own.classes, own.confidence, own.instances)
         self._kept = kept  # replaced, never changed: another thread may be reading it
 
     def views(self, known: Map) -> Mapping[int, LabelledView]:

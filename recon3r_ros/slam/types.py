@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
-from recon3r_ros.models.types import Prediction
+from recon3r_ros.models.types import Prediction, ViewLabels
 from recon3r_ros.slam.imu.samples import ImuSamples
 from recon3r_ros.slam.semantics import Labels, People
 
@@ -209,7 +209,7 @@ class Keyframe:
     camera_name: str = 'camera'
     attention: NDArray[np.bool_] | None = None
     mount: RigMount | None = None
-    labels: Labels | None = None
+    labels: ViewLabels | None = None
 
     def depth(self) -> NDArray[np.float32]:
         """Depth (H, W) float32 along the optical axis, map units; NaN where unknown."""

@@ -22,7 +22,6 @@ from recon3r_ros.slam.backend.learned import in_scale_of, LearnedDepth
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.placement import begin, has_same_focal, place
 from recon3r_ros.slam.backend.refinement import refine, solve
-from recon3r_ros.slam.semantics import Labels
 from recon3r_ros.slam.types import Keyframe, MapEdge, Pair, TrackedFrame
 
 _log = logging.getLogger(__name__)
@@ -247,7 +246,7 @@ def _connect(state: MapState, pair: Pair, new_id: int) -> None:
     for i, labels in zip((pair.partner, new_id), pair.forward.labels or ()):
         # By the first pair that shows anything known: one pair's objects are the same in both
         if state.keyframes[i].labels is None and labels.classes.any():
-            state.change(i, labels=Labels(labels.classes, labels.confidence, labels.instances))
+            state.change(i, labels=labels)
     if pair.forward.learned:
         state.learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward, pair.window))
         state.learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward, pair.window))
