@@ -94,6 +94,8 @@ class Outputs:
         self._add('~/map', PointCloud2, qos.LATCHED)
         self._add('~/graph', MarkerArray, qos.LATCHED)
         self._add('~/scale', DiagnosticStatus, qos.LATCHED)
+        if config.classes:
+            self._add('~/classes', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
         for camera in config.all_cameras:
             name = f'~/{camera.name}'
@@ -250,6 +252,10 @@ class Outputs:
     def scale(self, status: DiagnosticStatus) -> None:
         """Publish the scale of all lengths."""
         self._publish('~/scale', status)
+
+    def classes(self, status: DiagnosticStatus) -> None:
+        """Publish the names of the classes in the field label."""
+        self._publish('~/classes', status)
 
     def diagnostics(self, message: DiagnosticArray) -> None:
         """Publish diagnostics."""

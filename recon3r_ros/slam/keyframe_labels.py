@@ -24,17 +24,22 @@ class KeyframeLabels:
     """
     Keeps the label images of frames that may become keyframes, and those of keyframes.
 
+    A network's classes have other numbers: they count only as long as no frame has had labels.
     One thread calls `note` and `update`; others may read `views`.
     """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[tuple[str, int], Labels] = OrderedDict()
         self._kept: dict[int, Labels] = {}
+        #: Whether frames have had labels
+        self.given = False
 
     def note(self, frame: Frame, lens: Rectifier | None) -> None:
         """Keep the label image of a frame, where it has one and its camera is known."""
         if frame.labels is None or lens is None:
             return
+        if not self.given:
+            self.given, self._kept = True, {}
         size = _size(lens.tracking_camera)
         self._waiting[frame.camera_name, frame.stamp_ns] = frame.labels.mapped(
             lambda field: lens.field_from_source(field, size))
@@ -43,9 +48,7 @@ class KeyframeLabels:
 
     def update(self, maps: Iterable[Map]) -> None:
         """
-        Take over the label images of frames that have become keyframes.
-
-        What came with a frame is preferred to what a network said of it.
+        Take over the label images of frames that have become keyframes, or those of a network.
 
         :param maps: all that there are: those of other keyframes are dropped
         """
@@ -57,7 +60,7 @@ class KeyframeLabels:
                     kept[i] = self._kept[i]
                 elif waiting is not None:
                     kept[i] = _on_grid(waiting, keyframe)
-                elif keyframe.labels is not None:
+                elif keyframe.labels is not None and not self.given:
                     own = keyframe.labels
                     kept[i] = Labels(own.classes, own.confidence, own.instances)
         self._kept = kept  # replaced, never changed: another thread may be reading it

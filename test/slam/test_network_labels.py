@@ -93,13 +93,15 @@ def test_every_keyframe_is_labelled_and_the_map_is(walk: tuple[SimulatedSequence
     assert len(np.unique(truth)) > 2
 
 
-def test_labels_of_a_frame_are_preferred(walk: tuple[SimulatedSequence, System]) -> None:
+def test_classes_of_two_sources_are_not_mixed(walk: tuple[SimulatedSequence, System]) -> None:
     scene, system = walk
     store = KeyframeLabels()
+    store.update([system.map])
+    assert len(store.views(system.map)) > 1 and not store.given
     frame = as_frame(scene, system.map.keyframes[0].index)
     given = Labels(np.full(frame.image.shape[:2], 9, np.uint8))
     store.note(replace(frame, labels=given), system.lens(frame.camera_name))
     store.update([system.map])
     views = store.views(system.map)
+    assert store.given and list(views) == [0]
     assert (views[0].labels.classes == 9).all()
-    assert not (views[1].labels.classes == 9).any()
