@@ -21,8 +21,10 @@ from recon3r_ros.models.needs import Needs, WINDOW
 from recon3r_ros.nets.checkpoints import HEAD_SIZE
 from recon3r_ros.nets.dune import Decoder, DuneConfig, DuneMast3r, DuneMast3rConfig, Encoder
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, HeadName, Tokens
+from recon3r_ros.nets.layers.mask2former import PixelFeatures
 from recon3r_ros.nets.mapanything import Given, MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
+from recon3r_ros.nets.siu3r import IMAGE_SIZE, Siu3r, Siu3rConfig
 from recon3r_ros.nets.vggt import PATCH, Vggt, VggtConfig
 from recon3r_ros.nets.vggt_tracks import VggtWithTracks
 from recon3r_ros.nets.xfeat import XFeat
@@ -33,6 +35,8 @@ from torch.utils.flop_counter import FlopCounterMode
 #: Rows and columns of images of networks of 512 and 224 pixels, of VGGT and
 #: DUNE-MASt3R, and of XFeat
 LARGE, SMALL, WIDE, VGA = (384, 512), (224, 224), (392, 518), (480, 640)
+#: Of SIU3R
+SQUARE = (IMAGE_SIZE, IMAGE_SIZE)
 #: Views that get depth for a keyframe: itself and its partners
 DENSE = 1 + NEW_PAIRS // 2
 _LOWER = torch.bfloat16
@@ -108,6 +112,19 @@ def _known(config: MapAnythingConfig = MapAnythingConfig()
     return network, keyframe
 
 
+def _scenes() -> tuple[nn.Module, Callable[[], object]]:
+    network = Siu3r(Siu3rConfig()).lower_precision(_LOWER)
+
+    def keyframe() -> object:
+        tokens, features = network.encode(torch.empty(1, 3, *SQUARE), torch.empty(1, 3, 3))
+        batch = replace(tokens, values=tokens.values.expand(NEW_PAIRS, -1, -1))
+        both = PixelFeatures(torch.cat([features.masks] * 2),
+                             tuple(torch.cat([m, m]) for m in features.levels))
+        points = network.points([batch, batch], network.decode([batch, batch]))
+        return features, points, [network.queries(both) for _ in range(NEW_PAIRS)]
+    return network, keyframe
+
+
 def _features() -> tuple[nn.Module, Callable[[], object]]:
     network = XFeat()
     return network, lambda: network(torch.empty(1, 1, *VGA))
@@ -127,6 +144,7 @@ KEYFRAMES: dict[str, Callable[[], tuple[nn.Module, Callable[[], object]]]] = {
     'vggt with tracks': lambda: _window(True),
     'mapanything': _known,
     'mapanything v1': lambda: _known(MapAnythingConfig(1024, 24, 768, 24, 'v1')),
+    'siu3r': _scenes,
     'xfeat': _features,
 }
 

@@ -69,7 +69,8 @@ files written to OUT (NAME is the image's name without its suffix):
   keyframes.json   stamp, pose and pinhole camera of each keyframe
   cameras.json     the cameras of the images, with distortion, and which images are of each
   map.ply          the static map: coloured points with confidence, map units; with --labels also
-                   label, 0 where it is unknown
+                   label, 0 where it is unknown, and with a model that recognises classes
+  classes.txt      with such a model, the names of its classes: a line each, the first is class 1
   map.npz          the map for ~/load_map of the node, to continue mapping
   depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
                    unknown, and `confidence`, the inverse variance of the relative depth

@@ -25,11 +25,13 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import causes, Sequence
 from recon3r_ros.io.colmap import ColmapImage, is_representable, write_colmap
+from recon3r_ros.io.labels import write_class_names
 from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.source_cameras import SourceCamera
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.io.trajectory import write_tum
 from recon3r_ros.io.writer import ImageRecord, ResultWriter, trajectory_file
+from recon3r_ros.models import registry
 from recon3r_ros.models.types import NO_CONFIDENCE
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.completion import Stretch
@@ -372,7 +374,10 @@ class Session:
             keyframes = [replace(k, T_map_cam=upright @ k.T_map_cam) for k in keyframes]
             trajectory = [(f, upright @ T) for f, T in trajectory]
             cloud = replace(cloud, points=se3.transform(upright, cloud.points).astype(np.float32))
+        classes = () if self._labels.given else registry.spec(self._model).classes
         for writer in writers:
+            if classes and cloud.labels is not None:
+                write_class_names(writer.output, classes)
             write_results(writer, [self._as_given(k) for k in keyframes], trajectory, cloud,
                           saved, self._metres)
             for name, depth, confidence in self._depths.final(

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from recon3r_ros.errors import InputError
+from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.id_images import IdImages
 from recon3r_ros.io.masks import Wrapped
@@ -33,6 +34,16 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     if len(lines) > 255:
         raise InputError(f'{path}: {len(lines)} classes, of which 8 bits hold 255')
     return tuple(line.strip() for line in lines)
+
+
+def write_class_names(folder: Path, names: Iterable[str]) -> None:
+    """
+    Write what `read_class_names` reads.
+
+    :param folder: of the results
+    :raises OutputError: naming the file
+    """
+    write_bytes(folder / NAMES, ''.join(f'{name}\n' for name in names).encode())
 
 
 class LabelSequence(Wrapped):

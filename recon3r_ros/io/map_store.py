@@ -168,7 +168,7 @@ def _unpacked(file: ArrayFile) -> SavedMap:
             id=i, name=names[row], stamp_ns=int(tables['stamps_ns'][row]),
             index=int(tables['indices'][row]), T_map_cam=tables['poses'][row],
             camera=Camera(sizes['w'], sizes['h'], *tables['cameras'][row].tolist()),
-            camera_name=camera_names[row], mount=None, **arrays)
+            camera_name=camera_names[row], mount=None, labels=None, **arrays)
         views[i] = ArchivedView(
             file.read(f'{i}/jpeg', 'u1', (None,)),
             Camera(*tables['view_sizes'][row].tolist(), *tables['view_cameras'][row].tolist()),

@@ -28,7 +28,8 @@ class Needs:
 
 
 #: By network; as counted by bench/needs.py, for images of 512x384 or 224x224 pixels, of 518x392
-#: for DUNE-MASt3R, and with windows of eight keyframes for VGGT, and of 640x480 for XFeat
+#: for DUNE-MASt3R, of 256x256 for SIU3R, and with windows of eight keyframes for VGGT, and of
+#: 640x480 for XFeat
 COUNTED: Mapping[str, Needs] = {
     'dpt 512': Needs(571.2, 3.36, 5.31),
     'linear 512': Needs(532.3, 1.32, 3.16),
@@ -42,5 +43,6 @@ COUNTED: Mapping[str, Needs] = {
     'vggt with tracks': Needs(1257, 4.42, 20.9),
     'mapanything': Needs(1228, 4.2, 14),
     'mapanything v1': Needs(563.3, 2.76, 7.51),
+    'siu3r': Needs(655.5, 2.24, 1.77),
     'xfeat': Needs(0.6593, 0.0135, 0.00262),
 }

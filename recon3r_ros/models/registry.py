@@ -165,6 +165,7 @@ class ModelSpec:
     :param options: dataclass of its own options, fields made by `option`
     :param metric: whether its predictions are in metres
     :param published: weights files
+    :param classes: names of the classes that it recognises, whose numbers are from 1
     """
 
     name: str
@@ -173,6 +174,7 @@ class ModelSpec:
     options: type[Any] = NoOptions
     metric: bool = False
     published: tuple[Published, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 #: Licences that allow commercial use
@@ -186,7 +188,12 @@ _DUNE = ('recon3r_ros.models.dune', 'recon3r_ros.nets.dune')
 _DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
 _MUST3R = ('recon3r_ros.models.must3r', 'recon3r_ros.nets.must3r')
 _MAPANYTHING = ('recon3r_ros.models.mapanything', 'recon3r_ros.nets.mapanything')
+_SIU3R = ('recon3r_ros.models.siu3r', 'recon3r_ros.nets.siu3r')
 _VGGT = ('recon3r_ros.models.vggt', 'recon3r_ros.nets.vggt')
+#: Classes of ScanNet (Dai et al., CVPR 2017), in the order of its benchmark
+_SCANNET = ('wall', 'floor', 'cabinet', 'bed', 'chair', 'sofa', 'table', 'door', 'window',
+            'bookshelf', 'picture', 'counter', 'desk', 'curtain', 'refrigerator',
+            'shower curtain', 'toilet', 'sink', 'bathtub', 'other furniture')
 
 SPECS: tuple[ModelSpec, ...] = (
     ModelSpec('geometric', 'recon3r_ros.models.geometric', options=FeatureChoice, published=(
@@ -214,6 +221,9 @@ SPECS: tuple[ModelSpec, ...] = (
                     options='--encoder-weights FILE')
           for kind in ('base14_448_paper', 'base14_448', 'base14_336', 'small14_448',
                        'small14_336')))),
+    ModelSpec('siu3r', *_SIU3R, published=(Published(
+        'siu3r_epoch100.ckpt', 'https://huggingface.co/datasets/insomnia7/SIU3R',
+        'not stated; parts are non-commercial', network='siu3r'),), classes=_SCANNET),
     ModelSpec('must3r', *_MUST3R, Window, metric=True, published=tuple(
         Published(f'MUSt3R_{kind}.pth', 'https://github.com/naver/must3r',
                   'non-commercial, see that page', network=f'must3r {kind[:3]}')

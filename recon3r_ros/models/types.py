@@ -143,6 +143,22 @@ class Tracks:
 
 
 @dataclass(frozen=True, eq=False)
+class ViewLabels:
+    """
+    Classes of the pixels of a view's grid, by a network.
+
+    :param classes: (H, W) uint8; 0 where unknown
+    :param confidence: (H, W) float32 in [0, 1]
+    :param instances: (H, W) uint16 objects, the same ones in all views of a group; 0 where there
+        is none
+    """
+
+    classes: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    instances: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """
     A hyper-edge: the pointmaps of a group of views in the first view's camera frame.
@@ -173,6 +189,7 @@ class Prediction:
     :param tracks: for each view of a larger group, its keypoints in all views of the group; of a
         pair, for the second view, its keypoints in the first. None where the predictor tracks
         none
+    :param labels: for each view, where the predictor recognises objects
     """
 
     pointmaps: tuple[NDArray[np.float32], ...]
@@ -185,6 +202,7 @@ class Prediction:
     T_first_view: tuple[NDArray[np.float64], ...] | None = None
     cameras: tuple[Camera, ...] | None = None
     tracks: tuple[Tracks, ...] | None = None
+    labels: tuple[ViewLabels, ...] | None = None
 
 
 NO_CONFIDENCE = 1e-6

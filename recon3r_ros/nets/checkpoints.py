@@ -33,6 +33,10 @@ PARTS = ('encoder', 'decoder')
 _NAMED = 4
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError,
                TypeError, AttributeError, IndexError, ImportError, zipfile.BadZipFile)
+#: What a file of PyTorch Lightning has: its version, and the weights
+_LIGHTNING, _STATE = 'pytorch-lightning_version', 'state_dict'
+
+
 @dataclass(frozen=True, eq=False)
 class Built:
     """
@@ -143,8 +147,7 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         if path.suffix == '.safetensors':
             from safetensors.torch import load_file
             return load_file(path), ''
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        content = _unpickled(path)
     except ImportError:
         raise InputError(f'{path}: the package safetensors is not installed: pip install '
                          'safetensors') from None
@@ -156,7 +159,7 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
                          'download it again') from None
     if not isinstance(content, Mapping):
         raise InputError(f'{path}: holds a {type(content).__name__}, expected weights by name')
-    state = content.get('model', content)
+    state = content.get(_STATE if _LIGHTNING in content else 'model', content)
     if isinstance(state, Mapping) and all(isinstance(state.get(p), Mapping) for p in PARTS):
         # The parts of MUSt3R's network by name
         state = {f'{part}.{k}': v for part in PARTS for k, v in state[part].items()}
@@ -165,6 +168,43 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     # DUNE's decoder states the name of its encoder, others what builds the network
     described = content.get('dune_backbone_name', getattr(content.get('args'), 'model', ''))
     return dict(state), str(described)
+
+
+class Inert:
+    """An object of a class that is not known: it has no content, and runs nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> Inert:
+        return object.__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _unpickled(path: Path) -> Any:
+    """
+    Unpickle weights only.
+
+    A file of PyTorch Lightning also holds objects of its authors' classes, such as the training's
+    configuration: they become inert.
+    """
+    known: list[Callable[..., Any]] = [argparse.Namespace]
+    try:
+        with torch.serialization.safe_globals([*known]):
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        if not zipfile.is_zipfile(path):
+            raise
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        inert = [type(name.rpartition('.')[2], (Inert,), {'__module__': name.rpartition('.')[0]})
+                 for name in names]
+        with torch.serialization.safe_globals([*known, *inert]):
+            content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        if not isinstance(content, Mapping) or _LIGHTNING not in content:
+            raise
+        return content
 
 
 def depth_of(state: Iterable[str], blocks: str) -> int:

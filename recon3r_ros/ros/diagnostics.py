@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -123,6 +124,16 @@ def scale_status(gate: ScaleGate) -> DiagnosticStatus:
               'metres per map unit': 'nan' if scale is None else repr(scale.value)}
     return _status('scale', '', DiagnosticStatus.WARN if scale is None else DiagnosticStatus.OK,
                    f'scale: {values["scale"]}', values)
+
+
+def classes_status(names: Sequence[str]) -> DiagnosticStatus:
+    """
+    Put the names of classes into the latched message of ~/classes.
+
+    :param names: of the classes, whose numbers in the field label are from 1
+    """
+    return _status('classes', '', DiagnosticStatus.OK, f'{len(names)} classes of the field label',
+                   {str(n): name for n, name in enumerate(names, 1)})
 
 
 def _scale_values(scale: MetricScale | None) -> dict[str, str]:

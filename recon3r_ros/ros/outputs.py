@@ -104,10 +104,14 @@ class Outputs:
         self._add('~/map', PointCloud2, qos.LATCHED)
         self._add('~/graph', MarkerArray, qos.LATCHED)
         self._add('~/scale', DiagnosticStatus, qos.LATCHED)
+        if config.classes:
+            self._add('~/classes', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
         #: Of classes, by camera
-        self._class_names = {camera.name: read_class_names(camera.class_names)
-                             for camera in config.all_cameras if camera.class_names}
+        self._class_names = dict.fromkeys(
+            (c.name for c in config.all_cameras), config.classes) if config.classes else {}
+        self._class_names |= {camera.name: read_class_names(camera.class_names)
+                              for camera in config.all_cameras if camera.class_names}
         for camera in config.all_cameras:
             name = f'~/{camera.name}'
             self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
@@ -116,11 +120,11 @@ class Outputs:
             self._add(f'{name}/dynamic_mask', Image, qos.RELIABLE)
             self._add(f'{name}/dynamic_points', PointCloud2, qos.RELIABLE)
             self._add(f'{name}/static_points', PointCloud2, qos.RELIABLE)
-            if camera.use_labels:
+            if camera.use_labels or config.classes:
                 self._add(f'{name}/labels', Image, qos.RELIABLE)
-            if camera.use_instances:
+            if camera.use_instances or config.classes:
                 self._add(f'{name}/instances', Image, qos.RELIABLE)
-            if camera.class_names and LabelInfo is not None:
+            if camera.name in self._class_names and LabelInfo is not None:
                 self._add(f'{name}/label_info', LabelInfo, qos.LATCHED)
             if Detection2DArray is not None:
                 self._add(f'{name}/objects', Detection2DArray, qos.RELIABLE)
@@ -311,6 +315,10 @@ class Outputs:
     def scale(self, status: DiagnosticStatus) -> None:
         """Publish the scale of all lengths."""
         self._publish('~/scale', status)
+
+    def classes(self, status: DiagnosticStatus) -> None:
+        """Publish the names of the classes in the field label."""
+        self._publish('~/classes', status)
 
     def diagnostics(self, message: DiagnosticArray) -> None:
         """Publish diagnostics."""

@@ -131,6 +131,12 @@ class Config:
         return self.cameras + self.second_cameras
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the model recognises, unless labels come from elsewhere."""
+        given = any(c.use_labels for c in self.all_cameras)
+        return () if given else registry.spec(self.model.name).classes
+
+    @property
     def bundled(self) -> bool:
         """Whether images of several cameras are of one instant."""
         return bool(self.second_cameras) or (self.rig and len(self.cameras) > 1)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.ros import conversions
-from recon3r_ros.ros.diagnostics import scale_status
+from recon3r_ros.ros.diagnostics import classes_status, scale_status
 from recon3r_ros.ros.event_log import EventLog
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.frames import Frames
@@ -135,6 +135,8 @@ class Publication:
         self._outputs.active = self._tree.active = active
         if active:
             self._outputs.scale(scale_status(self._gate))
+            if self._config.classes:
+                self._outputs.classes(classes_status(self._config.classes))
             for latched in self._latched:
                 latched.due, latched.shown = 0.0, None
 

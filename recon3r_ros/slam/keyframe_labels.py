@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The label images of keyframes, kept from their frames on."""
+"""The label images of keyframes: of their frames, or by the network that predicted them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,22 @@ class KeyframeLabels:
     """
     Keeps the label images of frames that may become keyframes, and those of keyframes.
 
+    A network's classes have other numbers: they count only as long as no frame has had labels.
     One thread calls `note` and `update`; others may read `views`.
     """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[tuple[str, int], Labels] = OrderedDict()
         self._kept: dict[int, Labels] = {}
+        #: Whether frames have had labels
+        self.given = False
 
     def note(self, frame: Frame, lens: Rectifier | None) -> None:
         """Keep the label image of a frame, where it has one and its camera is known."""
         if frame.labels is None or lens is None:
             return
+        if not self.given:
+            self.given, self._kept = True, {}
         size = _size(lens.tracking_camera)
         self._waiting[frame.camera_name, frame.stamp_ns] = frame.labels.mapped(
             lambda field: lens.field_from_source(field, size))
@@ -43,12 +48,10 @@ class KeyframeLabels:
 
     def update(self, maps: Iterable[Map]) -> None:
         """
-        Take over the label images of frames that have become keyframes.
+        Take over the label images of frames that have become keyframes, or those of a network.
 
         :param maps: all that there are: those of other keyframes are dropped
         """
-        if not self._waiting and not self._kept:
-            return
         kept = {}
         for known in maps:
             for i, keyframe in known.keyframes.items():
@@ -57,6 +60,9 @@ class KeyframeLabels:
                     kept[i] = self._kept[i]
                 elif waiting is not None:
                     kept[i] = _on_grid(waiting, keyframe)
+                elif keyframe.labels is not None and not self.given:
+                    own = keyframe.labels
+                    kept[i] = Labels(own.classes, own.confidence, own.instances)
         self._kept = kept  # replaced, never changed: another thread may be reading it
 
     def views(self, known: Map) -> Mapping[int, LabelledView]:

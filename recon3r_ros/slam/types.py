@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
-from recon3r_ros.models.types import Prediction
+from recon3r_ros.models.types import Prediction, ViewLabels
 from recon3r_ros.slam.imu.samples import ImuSamples
 from recon3r_ros.slam.semantics import Labels, People
 
@@ -188,6 +188,7 @@ class Keyframe:
     :param attention: (H, W) dynamic objects by the attention of a network, while the keyframe is
         in the window; None without one, or with too few partners
     :param mount: of its camera on a rig, or None
+    :param labels: classes of the pixels of the grid by a network, or None
     """
 
     id: int
@@ -208,6 +209,7 @@ class Keyframe:
     camera_name: str = 'camera'
     attention: NDArray[np.bool_] | None = None
     mount: RigMount | None = None
+    labels: ViewLabels | None = None
 
     def depth(self) -> NDArray[np.float32]:
         """Depth (H, W) float32 along the optical axis, map units; NaN where unknown."""

@@ -29,10 +29,11 @@ from recon3r_ros.models.known_engine import KnownEngine
 from recon3r_ros.models.memory_engine import MemoryEngine
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
+from recon3r_ros.models.siu3r_engine import Siu3rEngine
 from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.models.xfeat import XFeatFeatures
 from recon3r_ros.nets.h3r import H3r, H3rConfig
-from recon3r_ros.nets.layers import position, rope
+from recon3r_ros.nets.layers import deformable, mask2former, position, rope
 from recon3r_ros.nets.vae_encoder import VaeConfig
 from recon3r_ros.nets.vggt_tracks import VggtWithTracks
 from recon3r_ros.nets.xfeat import XFeat
@@ -45,6 +46,7 @@ from test_engines import (
     NETWORKS,
     of_tracks,
     pair_network,
+    siu3r_network,
     TRACKING,
     window_network,
     worst,
@@ -94,15 +96,18 @@ class OnCuda(TorchFunctionMode):
             return args[0]
         if func is torch.Tensor.contiguous and args[0].device == CUDA:
             return args[0].clone()
-        if func is torch.nn.functional.interpolate and args[0].device == CUDA and (
-                kwargs['mode'] == 'bicubic'):
+        if func is torch.nn.functional.interpolate and args[0].device == CUDA:
             # The decomposition that fake tensors use asks for a CUDA build
             with _disable_current_modes():
                 content = func(torch.empty_like(args[0], device='meta'), *args[1:], **kwargs)
             return FakeTensor(self._fakes, content, CUDA)
         if func is torch.nn.functional.grid_sample and args[0].device == CUDA:
+            # Likewise
             assert args[1].device == CUDA and args[0].dtype == args[1].dtype
-            return args[0].new_empty(*args[0].shape[:2], *args[1].shape[1:3])
+            with _disable_current_modes():
+                content = torch.empty((*args[0].shape[:2], *args[1].shape[1:3]), device='meta',
+                                      dtype=args[0].dtype)
+            return FakeTensor(self._fakes, content, CUDA)
         if func is torch.nn.functional.scaled_dot_product_attention:
             q, k, v = args
             assert q.dtype == k.dtype == v.dtype, 'attention takes one data type'
@@ -183,7 +188,8 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         replay=lambda: None))
     on_cuda = OnCuda(fakes)
     monkeypatch.setattr(runtime.torch.cuda, 'graph', on_cuda.recording)
-    tables = position._embedding, rope._cos_and_sin
+    tables = (position._embedding, rope._cos_and_sin, mask2former._waves,
+              deformable._grid_centres)
     for table in tables:
         table.cache_clear()
     try:
@@ -235,6 +241,13 @@ def memories(network: Any, config: EngineConfig) -> None:
     engine.render(views, memory)
 
 
+def scenes(network: Any, config: EngineConfig) -> None:
+    """Encode views, decode their pairs, and look for objects."""
+    engine = Siu3rEngine(network, config)
+    a, b = (engine.encode(image, np.eye(3, dtype=np.float32)) for image in images(0, 2, 64, 96))
+    assert len(engine.decode([(a, b), (b, a)])) == 2
+
+
 def features(network: Any, config: EngineConfig) -> None:
     """Detect features as far as their number does not depend on the image."""
     found = XFeatFeatures(network, config)
@@ -255,7 +268,7 @@ ENGINES = {
     'catmlp+dpt': (pair_network, pairs), 'dune-mast3r': (dune_network, pairs),
     'vggt': (window_network, windows),
     'vggt with tracks': (TRACKING[0], windows), 'must3r': (memory_network, memories),
-    'mapanything': (known_network, known_windows),
+    'mapanything': (known_network, known_windows), 'siu3r': (siu3r_network, scenes),
     'xfeat': (XFeat, features),
     'h3r': (partial(H3r, H3rConfig(VaeConfig((32, 32, 32), 1), 32, 4, 4, 4, 8, 64, 1, 16)),
             posed_windows)}

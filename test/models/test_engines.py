@@ -18,11 +18,14 @@ from recon3r_ros.models.known_engine import KnownEngine
 from recon3r_ros.models.memory_engine import MemoryEngine
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
+from recon3r_ros.models.siu3r_engine import Siu3rEngine
 from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.nets.dune import Decoder, DuneConfig, DuneMast3r, DuneMast3rConfig, Encoder
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.layers.mask2former import MaskConfig
 from recon3r_ros.nets.mapanything import MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
+from recon3r_ros.nets.siu3r import Siu3r, Siu3rConfig
 from recon3r_ros.nets.vggt import Vggt, VggtConfig
 from recon3r_ros.nets.vggt_tracks import TrackConfig, VggtWithTracks
 import torch
@@ -160,9 +163,28 @@ def of_known_windows(network: MapAnything, config: EngineConfig, seed: int) -> A
     return found
 
 
+def siu3r_network() -> Siu3r:
+    """Make an untrained SIU3R."""
+    torch.manual_seed(0)
+    masks = MaskConfig(64, 32, 2, 1, 32, 3, 64, 5, 3)
+    return Siu3r(Siu3rConfig(64, 4, 1, 64, 4, 1, 4, 8, masks, 1)).requires_grad_(False)
+
+
+def of_scenes(network: Siu3r, config: EngineConfig, seed: int) -> Arrays:
+    """Run an engine on two pairs, and again on one of other views."""
+    engine, found = Siu3rEngine(copy.deepcopy(network), config), []
+    K = np.float32([[1.1, 0, 0.5], [0, 1.65, 0.5], [0, 0, 1]])
+    for views in (images(seed, 3, 64, 96), images(seed + 1, 2, 64, 96)):
+        first, *others = [engine.encode(view, K) for view in views]
+        for seen in engine.decode([(first, other) for other in others]):
+            found += [np.log1p(np.linalg.norm(p, axis=-1)) for p in seen.points]
+            found += [seen.queries.classes.numpy(), seen.queries.masks.numpy()]
+    return found
+
+
 NETWORKS = [(pair_network, of_pairs), (window_network, of_windows),
             (memory_network, of_memories), (known_network, of_known_windows),
-            (dune_network, of_pairs)]
+            (dune_network, of_pairs), (siu3r_network, of_scenes)]
 
 
 def worst(found: Arrays, expected: Arrays) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 import json
 from pathlib import Path
 import sys
@@ -29,8 +30,10 @@ from recon3r_ros.nets import dune as dune_net
 from recon3r_ros.nets import vggt as vggt_net
 from recon3r_ros.nets import vggt_tracks
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig, PATCH, Tokens
+from recon3r_ros.nets.layers.mask2former import MaskConfig, PixelFeatures
 from recon3r_ros.nets.mapanything import Given, MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig, ViewOutput
+from recon3r_ros.nets.siu3r import Siu3r, Siu3rConfig
 from recon3r_ros.nets.vae_encoder import VaeConfig, VaeEncoder
 from recon3r_ros.slam.dynamics import attention_motion
 import torch
@@ -132,12 +135,31 @@ def build_vae_encoder(meta: dict[str, Any]) -> VaeEncoder:
     return with_weights(network, meta)
 
 
+def build_siu3r(meta: dict[str, Any]) -> Siu3r:
+    """Build a golden file's SIU3R with its weights; names and shapes must be the same."""
+    sizes = dict(meta['config'])
+    masks = MaskConfig(
+        sizes['enc_embed_dim'], sizes['hidden_dim'], sizes['num_attention_heads'],
+        sizes['encoder_layers'], sizes['encoder_feedforward_dim'], sizes['decoder_layers'] - 1,
+        sizes['dim_feedforward'], sizes['num_queries'], sizes['num_labels'])
+    same = ('enc_embed_dim', 'enc_depth', 'enc_num_heads', 'dec_embed_dim', 'dec_depth',
+            'dec_num_heads', 'adapter_heads', 'sh_degree')
+    config = Siu3rConfig(**{k: sizes[k] for k in same}, prior_width=sizes['adapter_conv_inplane'],
+                         masks=masks, mask_token='backbone.mask_token' in meta['parameters'])
+    assert config.blocks == tuple(sizes['interaction_indexes'])
+    with torch.device('meta'):
+        network = Siu3r(config)
+    return with_weights(network, meta)
+
+
 def with_weights(network: Network, meta: dict[str, Any]) -> Network:
     """Give a network the recipe's weights, which follow from its parameters' names and shapes."""
     shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     assert shapes == meta['parameters'], sorted(shapes.keys() ^ meta['parameters'].keys())
-    network.load_state_dict({name: torch.from_numpy(recipe.parameter(name, tuple(shape)))
-                             for name, shape in shapes.items()}, assign=True)
+    scale = meta.get('scale', {})
+    network.load_state_dict({name: torch.from_numpy(
+        recipe.parameter(name, tuple(shape)) * np.float32(scale.get(name, 1)))
+        for name, shape in shapes.items()}, assign=True)
     return network.requires_grad_(False).eval()
 
 
@@ -415,10 +437,48 @@ def vae_encoder(meta: dict[str, Any], _: Arrays, device: torch.device) -> Arrays
     return {name: values.cpu().numpy() for name, values in found.items()}
 
 
+def siu3r(meta: dict[str, Any], expected: Arrays, device: torch.device) -> Arrays:
+    """
+    Run SIU3R on a group of views, all of them at once where they are independent.
+
+    Words in place of classes are left out: their weights are in no published file.
+    """
+    expected.pop('refer.word_logits', None)
+    network, dtype = build_siu3r(meta), torch.get_default_dtype()
+    network.to(device, dtype)
+    images = torch.from_numpy(np.concatenate([
+        recipe.image(seed, 1, *meta['shape']) * 0.5 + 0.5 for seed in meta['seeds']]))
+    images = images.to(device, dtype)
+    intrinsics = torch.tensor(meta['intrinsics'], device=device, dtype=dtype)
+    maps: list[torch.Tensor] = []
+    network.adapter.register_forward_hook(lambda *given: maps.extend(given[2]))
+    with torch.inference_mode():
+        tokens, features = network.encode(images, intrinsics)
+        assert isinstance(features, PixelFeatures)
+        views = [replace(tokens, values=v[None]) for v in tokens.values]
+        steps = network.decode(views)
+        points = torch.cat(network.points(views, steps))
+        parts = network.gaussians(views, steps, [i[None] for i in images])
+        queries = network.queries(features)
+    step, fine = meta['gaussian_stride'], meta['stride']
+    few, coarse = meta['channel_stride'], meta['mask_stride']
+    found = {'pts3d': points[:, ::fine, ::fine], 'mask_features': features.masks[:, ::few],
+             'class_queries_logits': queries.classes,
+             'masks_queries_logits': queries.masks[..., ::coarse, ::coarse]}
+    found |= {f'adapter.view{n + 1}.f{k + 1}': m[n, ::few]
+              for k, m in enumerate(maps) for n in range(len(views))}
+    for name, field in (('opacities', 'opacities'), ('scales', 'scales'),
+                        ('rotations', 'quats_xyzw'), ('harmonics', 'harmonics'),
+                        ('covariances', 'covariances')):
+        values = torch.cat([getattr(g, field) for g in parts])
+        found[f'gaussians.{name}'] = values[:, ::step, ::step]
+    return {name: values.cpu().numpy() for name, values in found.items()}
+
+
 NETWORKS: dict[str, Callable[[dict[str, Any], Arrays, torch.device], Arrays]] = {
     'dust3r': dust3r, 'mast3r': dust3r, 'dune_mast3r': dust3r, 'dune': dune,
     'easi3r': easi3r, 'vggt': vggt, 'must3r': must3r, 'vggt_tracks': tracks,
-    'mapanything': mapanything, 'sd_vae_encoder': vae_encoder}
+    'mapanything': mapanything, 'siu3r': siu3r, 'sd_vae_encoder': vae_encoder}
 
 
 def errors(path: Path, device: torch.device = CPU) -> dict[str, float]:

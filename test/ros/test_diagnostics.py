@@ -8,7 +8,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from recon3r_ros.ros import conversions
-from recon3r_ros.ros.diagnostics import CameraHealth, diagnostic_array, Health
+from recon3r_ros.ros.diagnostics import CameraHealth, classes_status, diagnostic_array, Health
 from recon3r_ros.ros.rigs import RigHealth
 from recon3r_ros.slam.types import MetricScale, TrackingState
 
@@ -194,3 +194,10 @@ def test_levels_are_what_the_message_takes():
     # a byte field of one: rclpy takes bytes of length one, no integers
     for status in (node(), node(error='x'), camera(), camera(silent_s=9.0)):
         assert isinstance(status.level, bytes) and len(status.level) == 1
+
+
+def test_classes_have_the_numbers_of_the_field_label():
+    status = deserialize_message(serialize_message(classes_status(('wall', 'floor'))),
+                                 DiagnosticStatus)
+    assert [(v.key, v.value) for v in status.values] == [('1', 'wall'), ('2', 'floor')]
+    assert status.level == OK

@@ -10,13 +10,14 @@ from keyframes_by_hand import keyframe
 import numpy as np
 import pytest
 from recon3r_ros.ros.outputs import Outputs
+from recon3r_ros.ros.parameters import CameraConfig
 from ros_helpers import wait_for
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 
 def test_an_image_with_depth_is_published_as_keyframes_are(ros_node):
     outputs = Outputs(ros_node, SimpleNamespace(
-        all_cameras=[SimpleNamespace(name='camera')]), pytest.fail)
+        classes=(), all_cameras=[CameraConfig('camera')]), pytest.fail)
     outputs.active = True
     received = {}
     for topic, kind in (('points', PointCloud2), ('depth/image', Image),

@@ -135,6 +135,14 @@ def test_each_camera_has_its_own(make_node):
     assert [c.use_depth for c in config.cameras] == [False, True]
 
 
+def test_classes_of_a_model_have_names_unless_labels_are_given(make_node):
+    config = parameters.read(make_node(model='siu3r', weights='w.ckpt'))
+    assert config.classes[:2] == ('wall', 'floor') and len(config.classes) == 20
+    assert not parameters.read(make_node()).classes
+    assert not parameters.read(make_node(
+        model='siu3r', weights='w.ckpt', camera__use_labels=True)).classes
+
+
 def test_a_stereo_rig_has_a_second_camera(make_node):
     config = parameters.read(make_node(
         cameras=['left'], left__stereo='right', right__time_offset=-0.03,

@@ -238,11 +238,15 @@ def is_verified(new: Keyframe, partners: Iterable[Keyframe]) -> bool:
 
 
 def _connect(state: MapState, pair: Pair, new_id: int) -> None:
-    """Record observations of landmarks."""
+    """Record observations of landmarks, and what the pair shows."""
     for anchor_id, observer_id, c in ((pair.partner, new_id, pair.of_partner),
                                       (new_id, pair.partner, pair.of_new)):
         state.seen.record(state.keyframes[anchor_id], observer_id, c)
         state.dense[anchor_id, observer_id] = c
+    for i, labels in zip((pair.partner, new_id), pair.forward.labels or ()):
+        # By the first pair that shows anything known: one pair's objects are the same in both
+        if state.keyframes[i].labels is None and labels.classes.any():
+            state.change(i, labels=labels)
     if pair.forward.learned:
         state.learned.add(pair.partner, new_id, LearnedDepth.of(pair.forward, pair.window))
         state.learned.add(new_id, pair.partner, LearnedDepth.of(pair.backward, pair.window))

@@ -10,6 +10,7 @@ import pickle
 from keyframes_by_hand import at_x, CAMERA, keyframe
 import numpy as np
 import pytest
+from recon3r_ros.models.types import ViewLabels
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend.map_delta import MapDelta, MappedViews
 from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired, RigMount
@@ -26,7 +27,9 @@ def mapped(keyframes: dict[int, Keyframe]) -> MappedViews:
 
 
 BEFORE = mapped({i: replace(keyframe(i, at_x(0.1 * i)), attention=np.zeros((6, 8), bool),
-                            mount=RigMount(np.eye(4), 7))
+                            mount=RigMount(np.eye(4), 7), labels=ViewLabels(
+                                np.zeros((6, 8), np.uint8), np.zeros((6, 8), np.float32),
+                                np.zeros((6, 8), np.uint16)))
                  for i in (2, 3, 5)})
 
 
@@ -45,9 +48,11 @@ def same(a: Keyframe, b: Keyframe) -> bool:
     """Tell whether two keyframes are equal in all fields."""
     mounts = [None if k.mount is None else (k.mount.T_rig_cam.tolist(), k.mount.instant_ns)
               for k in (a, b)]
-    return mounts[0] == mounts[1] and all(
+    labels = [None if k.labels is None else [x.tolist() for x in (
+        k.labels.classes, k.labels.confidence, k.labels.instances)] for k in (a, b)]
+    return mounts[0] == mounts[1] and labels[0] == labels[1] and all(
         np.array_equal(getattr(a, f.name), getattr(b, f.name))
-        for f in fields(Keyframe) if f.name != 'mount')
+        for f in fields(Keyframe) if f.name not in ('mount', 'labels'))
 
 
 def test_where_nothing_changed_nothing_travels() -> None:
