@@ -82,6 +82,7 @@ LAYERS = {
                 'geometry compiled',
                 'numpy cv2 open3d PIL rosbags yaml lz4 backports compression pi_heif'),
     'sim': layer('geometry', 'numpy scipy torch'),
+    'training': layer('nets sim geometry', 'numpy scipy torch cv2'),
     'ros': layer('*', '*'),
     'evaluation': layer('*', '*'),
     'bench': layer('*', '*'),

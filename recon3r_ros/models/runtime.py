@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from recon3r_ros.errors import DeviceMemoryError, Recon3rError
 from recon3r_ros.models.registry import EngineConfig
-from recon3r_ros.nets.layers.position import sine_embedding
+from recon3r_ros.nets.layers.position import sine_embedding, sine_pairs
 from recon3r_ros.nets.layers.rope import cos_and_sin
 from recon3r_ros.option import check
 import torch
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _MAX_GRAPHS = 8
 _WARM_UP = 3
 #: Functions of sizes whose tables compiled code holds, rather than computing them at each call
-_TABLES = (cos_and_sin, sine_embedding)
+_TABLES = (cos_and_sin, sine_embedding, sine_pairs)
 Network = TypeVar('Network', bound=nn.Module)
 
 
