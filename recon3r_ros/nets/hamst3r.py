@@ -59,6 +59,12 @@ PERSON, NOBODY = 0, 1
 _HEAD_SIZE = 32
 
 
+#: Least probability of a person, and of a pixel of a mask
+SURE = 0.5
+#: Least share of a mask that is a person's own, and least number of pixels
+KEPT, LEAST_PIXELS = 0.8, 64
+
+
 @dataclass(frozen=True)
 class InstanceConfig:
     """
@@ -318,6 +324,50 @@ class Hamst3r(DuneMast3r):
         :param image2: (B, 3, H', W') in [-1, 1]
         """
         return self.decode(self.encode(image1), self.encode(image2))
+
+
+@dataclass(frozen=True, eq=False)
+class FoundPeople:
+    """
+    People of an image.
+
+    :param labels: (H, W) int16, 0 nobody, k the k-th person
+    :param scores: (K,) probability that it is one
+    :param masks: (K, H, W) probability of each pixel
+    """
+
+    labels: Tensor
+    scores: Tensor
+    masks: Tensor
+
+
+def found_people(instances: InstanceOutput, height: int, width: int, least: int = LEAST_PIXELS
+                 ) -> FoundPeople:
+    """
+    Select the queries that are people, and assign pixels to them (Mask2Former, section 3.2).
+
+    A person of whom others have taken more than a fifth, or who has too few pixels, is dropped.
+
+    :param instances: of a single image, without the batch axis
+    :param least: pixels of a person
+    """
+    scores = instances.classes.softmax(-1)[:, PERSON]
+    sure = scores > SURE
+    scores = scores[sure]
+    labels = torch.zeros(height, width, dtype=torch.int16)
+    if not len(scores):
+        return FoundPeople(labels, scores, scores.new_zeros(0, height, width))
+    masks = interpolate(instances.masks[sure][None], (height, width), mode='bilinear',
+                        align_corners=False)[0].sigmoid()
+    own = (scores[:, None, None] * masks).argmax(0)
+    kept = []
+    for n, mask in enumerate(masks > SURE):
+        part = mask & (own == n)
+        area = int(part.sum())
+        if area >= max(least, KEPT * int(mask.sum())):
+            kept.append(n)
+            labels[part] = len(kept)
+    return FoundPeople(labels, scores[kept], masks[kept])
 
 
 # File format
