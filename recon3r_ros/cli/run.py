@@ -129,7 +129,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'where not 0, of the size of the image NAME')
     parser.add_argument('--people', metavar='DIR', help='people of any detector: masks NAME.png, '
                         '8 or 16 bits, 0 nobody, other values a person each, of the size of the '
-                        'image NAME. They are kept out of the map, even where they stand still')
+                        'image NAME. They are kept out of the map, even where they stand still. '
+                        'With --model hamst3r the network finds them, unless these are given')
     parser.add_argument('--labels', metavar='DIR', help='label images NAME.png: 8-bit classes of '
                         'the pixels of the image NAME, 0 where unknown; with them, where there '
                         'are such, confidence/NAME.png (255 is certain), instances/NAME.png, and '
@@ -189,7 +190,9 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     from recon3r_ros.io.masks import MaskedSequence, StaticMaskSequence
     from recon3r_ros.io.people import PeopleFolder
     from recon3r_ros.io.sequences import open_sequence
+    from recon3r_ros.models.registry import make_finder
     from recon3r_ros.plugins import motion_config
+    from recon3r_ros.slam.network_people import NetworkPeople
     from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions
     camera = None if arguments.camera is None else read_calibration(arguments.camera)
     values = vars(arguments)
@@ -212,6 +215,8 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             sequence = MaskedSequence(sequence, arguments.masks)
         if arguments.people is not None:
             sequence = PeopleSequence(sequence, PeopleFolder(arguments.people))
+        elif finder := make_finder(options.model):
+            sequence = PeopleSequence(sequence, NetworkPeople(finder))
         if arguments.labels is not None:
             sequence = LabelSequence(sequence, arguments.labels)
         if arguments.mask is not None:

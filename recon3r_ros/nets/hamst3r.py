@@ -246,7 +246,7 @@ def attended(masks: Tensor, rows: int, columns: int) -> Tensor:
     """
     cells = interpolate(masks.detach(), (rows, columns), mode='bilinear', align_corners=False)
     inside = cells.flatten(2) >= 0
-    return inside | ~inside.any(-1, keepdim=True)
+    return inside | inside.any(-1, keepdim=True).logical_not()
 
 
 class HumanHead(nn.Module):

@@ -9,7 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from recon3r_ros.geometry.camera import pixel_grid
+from recon3r_ros.models.hamst3r import Hamst3rFinder, Hamst3rPredictor
+from recon3r_ros.models.human_engine import HumanEngine
+from recon3r_ros.nets.hamst3r import Hamst3r
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
+from recon3r_ros.slam.network_people import NetworkPeople
+from recon3r_ros.slam.people import PeopleMasks
+from recon3r_ros.slam.types import Frame
 from recon3r_ros.training.losses import LossConfig
 from recon3r_ros.training.overfit import fit_of, overfit, small_network
 from recon3r_ros.training.simulated import Batch, simulated_batch
@@ -83,3 +89,18 @@ def test_a_small_network_learns_two_pairs_by_heart(batch: Batch) -> None:
     assert before.surface > 0.4 and after.surface < 0.12
     assert before.points > 0.5 and after.points < 0.1
     assert before.matched < 0.5 and after.matched > 0.95
+    check_people_of_an_image(network, batch)
+
+
+def check_people_of_an_image(network: Hamst3r, batch: Batch) -> None:
+    """Check what is kept out of a map: the people of an image alone."""
+    assert batch.targets.first.people is not None
+    finder = Hamst3rFinder(Hamst3rPredictor(HumanEngine(network), 84))
+    image = ((batch.first[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    source = NetworkPeople(finder)
+    people = source.people(Frame(image, 0, '0', 0))
+    truth = batch.targets.first.people[0].any(0).numpy()
+    masked = PeopleMasks().masked(Frame(image, 0, '0', 0, people=people)).mask
+    assert masked is not None and len(people.ids) == 2
+    # Trained with another view beside it
+    assert (masked & truth).sum() > 0.9 * truth.sum() and masked.sum() < 1.4 * truth.sum()
