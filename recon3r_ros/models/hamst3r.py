@@ -91,24 +91,11 @@ class Hamst3rPredictor(Dust3rPredictor):
             (views[a].tokens, views[b].tokens) for a, b in pairs])
         found = [(_found(one), _found(other)) for one, other in decoded]
         detections = [Detection(view, n, side, label)
-                      for n, pair in enumerate(pairs)
-                      for side, view in enumerate(pair)
+                      for view in range(len(views)) for n, side in _places(view, pairs)
                       for label in range(1, len(found[n][side].scores) + 1)]
-        numbers = persons(detections, [*self._within(pairs, found),
+        numbers = persons(detections, [*_within(len(views), pairs, found),
                                        *self._across(pairs, found, decoded)])
         return [_merged(view, pairs, found, decoded, numbers) for view in range(len(views))]
-
-    def _within(self, pairs: Sequence[tuple[int, int]],
-                found: Sequence[tuple[FoundPeople, FoundPeople]]) -> list[Link]:
-        """Link detections of one view in several pairs."""
-        seen: dict[int, list[tuple[int, int]]] = {}
-        for n, pair in enumerate(pairs):
-            for side, view in enumerate(pair):
-                seen.setdefault(view, []).append((n, side))
-        return [Link(score, Detection(view, *one, i), Detection(view, *other, j))
-                for view, places in seen.items() for one, other in combinations(places, 2)
-                for (i, j), score in overlaps(*(found[n][side].labels.numpy()
-                                                for n, side in (one, other))).items()]
 
     def _across(self, pairs: Sequence[tuple[int, int]],
                 found: Sequence[tuple[FoundPeople, FoundPeople]],
@@ -117,7 +104,7 @@ class Hamst3rPredictor(Dust3rPredictor):
         links = []
         for n, ((a, b), people, outputs) in enumerate(zip(pairs, found, decoded)):
             one, other = outputs
-            if not all(len(p.scores) for p in people) or (
+            if a == b or not all(len(p.scores) for p in people) or (
                     one.descriptors is None or other.descriptors is None):
                 continue
             pixels = match_reciprocally(one.descriptors, other.descriptors, STRIDE)
@@ -143,6 +130,20 @@ def _found(view: HumanOutput) -> FoundPeople:
     return found_people(view.instances, *view.surface_logits.shape)
 
 
+def _places(view: int, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """List where a view is: number of the pair, and side; of a pair with itself the first."""
+    return [(n, pair.index(view)) for n, pair in enumerate(pairs) if view in pair]
+
+
+def _within(count: int, pairs: Sequence[tuple[int, int]],
+            found: Sequence[tuple[FoundPeople, FoundPeople]]) -> list[Link]:
+    """Link detections of one view, of so many, in several pairs."""
+    return [Link(score, Detection(view, *one, i), Detection(view, *other, j))
+            for view in range(count) for one, other in combinations(_places(view, pairs), 2)
+            for (i, j), score in overlaps(*(found[n][side].labels.numpy()
+                                            for n, side in (one, other))).items()]
+
+
 def _merged(view: int, pairs: Sequence[tuple[int, int]],
             found: Sequence[tuple[FoundPeople, FoundPeople]],
             decoded: Sequence[tuple[HumanOutput, HumanOutput]], numbers: dict[Detection, int]
@@ -152,7 +153,7 @@ def _merged(view: int, pairs: Sequence[tuple[int, int]],
 
     A pixel belongs to the person that at least half of the pairs see there.
     """
-    places = [(n, side) for n, pair in enumerate(pairs) for side in (0, 1) if pair[side] == view]
+    places = _places(view, pairs)
     outputs = [decoded[n][side] for n, side in places]
     own = [detection for detection in numbers if detection.view == view]
     shape = tuple(outputs[0].surface_logits.shape)

@@ -136,8 +136,7 @@ def test_a_person_whom_a_view_misses_is_still_the_same_in_others(
     engine.missed = {(1, 2)}
     predictor, encodings = encoded(engine, views)
     people = predictor.people(encodings)
-    assert [sorted(p.scores) for p in people] == [[1, 2], people[1].labels.max() * [1] or [2],
-                                                  [1, 2]]
+    assert [len(p.scores) for p in people] == [2, 1, 2]
     truth = people_truth(*views[0]).instances, people_truth(*views[2]).instances
     first, last = (int(np.bincount(p.labels[t == 2]).argmax())
                    for p, t in zip((people[0], people[2]), truth))
