@@ -82,8 +82,8 @@ LAYERS = {
     'io': layer('__version__ slam.types slam.semantics slam.imu slam.archive slam.saved_map '
                 'geometry compiled',
                 'numpy cv2 open3d PIL rosbags yaml lz4 backports compression pi_heif'),
-    'training': layer('nets models', 'torch'),
     'sim': layer('geometry', 'numpy scipy torch'),
+    'training': layer('nets models sim geometry', 'numpy scipy torch cv2'),
     'ros': layer('*', '*'),
     'evaluation': layer('*', '*'),
     'bench': layer('*', '*'),

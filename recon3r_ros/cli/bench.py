@@ -62,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--gaussians', action='store_true', help='measure views that Gaussians of '
                         'the map are rendered to instead: simulated rooms '
                         '(docs/results_gaussians.md)')
+    parser.add_argument('--overfit', action='store_true', help="measure how well HAMSt3R's heads "
+                        'learn eight pairs of simulated views of people by heart instead '
+                        '(docs/results_overfit.md)')
     parser.add_argument('--speed', action='store_true', help='measure time and memory of '
                         'recon3r run on the kitchen instead')
     parser.add_argument('--baseline', metavar='TREE', help='another checkout to compare with '
@@ -114,6 +117,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.gaussians:
         from recon3r_ros.bench import gaussians
         return gaussians.measure(Path(arguments.output or 'docs/results_gaussians.md'))
+    if arguments.overfit:
+        from recon3r_ros.bench import overfit
+        return overfit.measure(Path(arguments.output or 'docs/results_overfit.md'))
     if arguments.motion:
         from recon3r_ros.bench import motion
         return motion.measure(Path(arguments.output or 'docs/results_motion.md'))

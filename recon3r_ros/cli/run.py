@@ -131,7 +131,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     people = parser.add_mutually_exclusive_group()
     people.add_argument('--people', metavar='DIR', help='people of any detector: masks NAME.png, '
                         '8 or 16 bits, 0 nobody, other values a person each, of the size of the '
-                        'image NAME. They are kept out of the map, even where they stand still')
+                        'image NAME. They are kept out of the map, even where they stand still. '
+                        'With --model hamst3r the network finds them, unless these are given')
     people.add_argument('--people-model', metavar='FILE', help="people that MediaPipe's networks "
                         'find, kept out likewise: pose_landmarker_full.task, or a folder with '
                         'pose_detection.tflite and pose_landmark_full.tflite, which nobody '
@@ -195,7 +196,9 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     from recon3r_ros.io.masks import MaskedSequence, StaticMaskSequence
     from recon3r_ros.io.people import PeopleFolder
     from recon3r_ros.io.sequences import open_sequence
+    from recon3r_ros.models.registry import make_finder
     from recon3r_ros.plugins import motion_config
+    from recon3r_ros.slam.network_people import NetworkPeople
     from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions
     camera = None if arguments.camera is None else read_calibration(arguments.camera)
     values = vars(arguments)
@@ -218,11 +221,13 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             sequence = MaskedSequence(sequence, arguments.masks)
         if arguments.people is not None:
             sequence = PeopleSequence(sequence, PeopleFolder(arguments.people))
-        if arguments.people_model is not None:
+        elif arguments.people_model is not None:
             from recon3r_ros.models.pose_networks import PoseNetworks
             from recon3r_ros.slam.model_people import ModelPeople
             sequence = PeopleSequence(
                 sequence, ModelPeople(PoseNetworks.open(arguments.people_model)))
+        elif finder := make_finder(options.model):
+            sequence = PeopleSequence(sequence, NetworkPeople(finder))
         if arguments.labels is not None:
             sequence = LabelSequence(sequence, arguments.labels)
         if arguments.mask is not None:

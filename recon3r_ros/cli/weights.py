@@ -48,6 +48,9 @@ def _list(commercial: bool) -> None:
     """List weights; with `commercial` only those whose licence allows that."""
     screen = console()
     for model in registry.SPECS:
+        if model.net and not model.published:
+            screen.print(f'--model {model.name}: nobody has published weights', soft_wrap=True,
+                         highlight=False)
         for published in model.published:
             if commercial and not published.commercial:
                 continue

@@ -8,9 +8,11 @@ It is a pair network as those of `dust3r`, with patches of 14 pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import logging
 from pathlib import Path
 import re
+from typing import Any, TypeVar
 
 from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.models import registry, weights
@@ -19,15 +21,29 @@ from recon3r_ros.models.engine import Engine
 from recon3r_ros.models.fallback import WithFallback
 from recon3r_ros.models.registry import Model
 from recon3r_ros.models.runtime import resolve
-from recon3r_ros.nets.dune import DECODER, DuneMast3r, ENCODER
+from recon3r_ros.nets.dune import DECODER, DuneMast3r, ENCODER, Encoder, MODEL
 
 _log = logging.getLogger(__name__)
+Network = TypeVar('Network')
 
 
 def make(model: Model) -> WithFallback:
     """
     Load the network of a model.
 
+    :raises Recon3rError: where one of the two files or the device cannot be used
+    """
+    network, image_size = load(model, DuneMast3r)
+    return WithFallback(Dust3rPredictor(
+        Engine(network, model.engine, attention=True), image_size))
+
+
+def load(model: Model, join: Callable[[Encoder, Any], Network]) -> tuple[Network, int]:
+    """
+    Load a network from the files of its decoder and of DUNE.
+
+    :param join: makes it of both
+    :return: the network, and the longer side of its images, pixels
     :raises Recon3rError: where one of the two files or the device cannot be used
     """
     resolve(model.engine)  # before a large file is read
@@ -37,14 +53,12 @@ def make(model: Model) -> WithFallback:
     path = Path(model.options.encoder_weights)
     decoder = weights.load(model.weights, model.name, part=DECODER)
     check_names(path, decoder.network.config.encoder_file)
-    encoder = weights.load(path, model.name, part=ENCODER)
+    encoder = weights.load(path, MODEL, part=ENCODER)
     try:
-        network = DuneMast3r(encoder.network.encoder, decoder.network)
+        return join(encoder.network.encoder, decoder.network), decoder.image_size
     except ValueError as error:
         raise InputError(f'{path}: does not belong to {model.weights}: {error}; give the encoder '
                          'that the decoder was trained on') from None
-    return WithFallback(Dust3rPredictor(
-        Engine(network, model.engine, attention=True), decoder.image_size))
 
 
 def check_names(path: Path, stated: str) -> None:

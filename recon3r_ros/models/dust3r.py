@@ -82,7 +82,7 @@ class Dust3rPredictor:
         self.engine = engine
         #: Brings a view to the network's grid
         self.prepared = partial(prepare, image_size=image_size, patch=engine.config.patch)
-        self._metric = engine.config.head == 'catmlp+dpt'
+        self._metric = engine.config.head in ('catmlp+dpt', 'human')
 
     def encode(self, view: View) -> Dust3rEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""

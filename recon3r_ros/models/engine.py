@@ -106,7 +106,8 @@ class Engine:
         wanted = [i for i in range(len(outputs)) if i % half not in _STAY]
         for i, x in zip(wanted, self._runner.fetched([outputs[i] for i in wanted])):
             outputs[i] = x
-        return [(_one(n, outputs[:half]), _one(n, outputs[half:])) for n in range(len(pairs))]
+        return [(self._view(n, outputs[:half]), self._view(n, outputs[half:]))
+                for n in range(len(pairs))]
 
     def _decode_batch(self, first: Tensor, second: Tensor, rows1: int, columns1: int,
                       rows2: int, columns2: int, moving1: Tensor | None,
@@ -116,13 +117,16 @@ class Engine:
             Tokens(first, rows1, columns1), Tokens(second, rows2, columns2),
             # The second pass needs no statistics, only points
             self._attention and moving is None, moving)
-        return tuple(x for o in outputs for x in (
-            o.points, o.confidence, o.descriptors, o.descriptor_confidence,
-            None if o.attention is None else o.attention.half()))
+        return tuple(x for o in outputs for x in self._tensors(o))
 
+    def _tensors(self, output: ViewOutput) -> tuple[Tensor | None, ...]:
+        """List what is kept of a view's output; see `_view`."""
+        return (output.points, output.confidence, output.descriptors,
+                output.descriptor_confidence,
+                None if output.attention is None else output.attention.half())
 
-def _one(n: int, outputs: list[Tensor | None]) -> ViewOutput:
-    """Take one view out of a batch."""
-    points, confidence, *rest = (None if x is None else x[n] for x in outputs)
-    assert points is not None and confidence is not None
-    return ViewOutput(points, confidence, *rest)
+    def _view(self, n: int, outputs: list[Tensor | None]) -> ViewOutput:
+        """Take one view out of a batch of `_tensors`."""
+        points, confidence, *rest = (None if x is None else x[n] for x in outputs)
+        assert points is not None and confidence is not None
+        return ViewOutput(points, confidence, *rest)

@@ -17,7 +17,7 @@ from recon3r_ros.errors import missing_package, Recon3rError
 from recon3r_ros.option import chosen, fields_of, option
 
 if TYPE_CHECKING:
-    from recon3r_ros.models.types import Predictor
+    from recon3r_ros.models.types import PeopleFinder, Predictor
 
 
 #: What a network may be told of images
@@ -124,10 +124,10 @@ class KnownWindow(Window):
 
 @dataclass(frozen=True)
 class DuneOptions:
-    """Options of DUNE-MASt3R."""
+    """Options of DUNE-MASt3R and HAMSt3R."""
 
-    encoder_weights: str = option('', "File of the encoder's weights, for dune-mast3r, whose "
-                                  'weights are the decoder alone.')
+    encoder_weights: str = option('', "File of the encoder's weights, for dune-mast3r and "
+                                  'hamst3r, whose weights are the decoder alone.')
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,7 @@ class ModelSpec:
         it has none and needs no weights
     :param options: dataclass of its own options, fields made by `option`
     :param metric: whether its predictions are in metres
+    :param people: whether it finds people, too: its module has `make_finder(model)`
     :param published: weights files
     :param classes: names of the classes that it recognises, whose numbers are from 1
     """
@@ -173,6 +174,7 @@ class ModelSpec:
     net: str = ''
     options: type[Any] = NoOptions
     metric: bool = False
+    people: bool = False
     published: tuple[Published, ...] = ()
     classes: tuple[str, ...] = ()
 
@@ -185,6 +187,7 @@ _NAVER = 'https://download.europe.naverlabs.com/ComputerVision'
 _NAVER_DUNE = 'https://download.europe.naverlabs.com/dune'
 _SEE_NAVER = 'non-commercial, see https://github.com/naver/dune'
 _DUNE = ('recon3r_ros.models.dune', 'recon3r_ros.nets.dune')
+_HAMST3R = ('recon3r_ros.models.hamst3r', 'recon3r_ros.nets.hamst3r')
 _DUST3R = ('recon3r_ros.models.dust3r', 'recon3r_ros.nets.dust3r')
 _MUST3R = ('recon3r_ros.models.must3r', 'recon3r_ros.nets.must3r')
 _MAPANYTHING = ('recon3r_ros.models.mapanything', 'recon3r_ros.nets.mapanything')
@@ -213,6 +216,8 @@ SPECS: tuple[ModelSpec, ...] = (
         'MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
         f'{_NAVER}/MASt3R/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric.pth',
         network='catmlp+dpt 512'),)),
+    # Before DUNE-MASt3R, whose format takes any decoder on DUNE. Nobody has published its weights
+    ModelSpec('hamst3r', *_HAMST3R, DuneOptions, metric=True, people=True),
     ModelSpec('dune-mast3r', *_DUNE, DuneOptions, metric=True, published=(
         *(Published(f'dunemast3r_cvpr25_vit{size}.pth',
                     f'{_NAVER_DUNE}/dunemast3r_cvpr25_vit{size}.pth', _SEE_NAVER,
@@ -306,6 +311,19 @@ def make_predictor(model: Model) -> Predictor:
     :raises Recon3rError: for an unknown name, weights or a device that cannot be used, or a
         package that is not installed
     """
+    return cast('Predictor', _made(model, 'make'))
+
+
+def make_finder(model: Model) -> PeopleFinder | None:
+    """
+    Make what finds people by a model; None where it does not.
+
+    :raises Recon3rError: as `make_predictor`
+    """
+    return cast('PeopleFinder', _made(model, 'make_finder')) if spec(model.name).people else None
+
+
+def _made(model: Model, function: str) -> Any:
     known = spec(model.name)
     if known.net and not model.weights:
         raise Recon3rError(f'model {model.name} needs a weights file; recon3r weights lists the '
@@ -316,6 +334,6 @@ def make_predictor(model: Model) -> Predictor:
     if model.options is None:
         model = Model(model.name, model.weights, model.engine, known.options())
     try:
-        return cast('Predictor', import_module(known.module).make(model))
+        return getattr(import_module(known.module), function)(model)
     except ModuleNotFoundError as error:
         raise missing_package(error, f'model {model.name}') from error

@@ -20,7 +20,7 @@ from recon3r_ros.errors import DeviceMemoryError, Recon3rError
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.nets.layers.deformable import grid_centres
 from recon3r_ros.nets.layers.mask2former import waves
-from recon3r_ros.nets.layers.position import sine_embedding
+from recon3r_ros.nets.layers.position import sine_embedding, sine_pairs
 from recon3r_ros.nets.layers.rope import cos_and_sin
 from recon3r_ros.option import check
 import torch
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _MAX_GRAPHS = 8
 _WARM_UP = 3
 #: Functions of sizes whose tables compiled code holds, rather than computing them at each call
-_TABLES = (cos_and_sin, sine_embedding, waves, grid_centres)
+_TABLES = (cos_and_sin, sine_embedding, sine_pairs, waves, grid_centres)
 Network = TypeVar('Network', bound=nn.Module)
 
 

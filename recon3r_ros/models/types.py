@@ -211,6 +211,18 @@ MATCHED = 1e-4
 SURE_TRACK = 0.5
 
 
+class PeopleFinder(Protocol):
+    """Finds the people in an image."""
+
+    def find(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], dict[int, float]]:
+        """
+        Find people.
+
+        :param image: (H, W, 3) RGB or (H, W) grey
+        :return: (H, W), 0 nobody, other values a person each; their scores in [0, 1]
+        """
+
+
 class Predictor(Protocol):
     """
     Encodes views once, then predicts pointmaps for groups of them.

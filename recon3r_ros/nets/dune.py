@@ -191,14 +191,19 @@ class DuneMast3rConfig:
 
 
 class Decoder(nn.Module):
-    """Content of a decoder's file: everything but the encoder."""
+    """
+    Content of a decoder's file: everything but the encoder.
 
-    def __init__(self, config: DuneMast3rConfig) -> None:
+    :param config: its sizes
+    :param mast3r: its main part; MASt3R's, unless given
+    """
+
+    def __init__(self, config: DuneMast3rConfig, mast3r: Dust3r | None = None) -> None:
         super().__init__()
         self.config = config
         self.norm = nn.LayerNorm(config.decoder.enc_embed_dim, _NORM_EPS)
         # Its `patch_embed` and `enc_norm` are present in the files and unused
-        self.mast3r = Dust3r(config.decoder)
+        self.mast3r = Dust3r(config.decoder) if mast3r is None else mast3r
 
 
 class DuneMast3r(nn.Module):
@@ -263,19 +268,24 @@ def _recognises(state: Mapping[str, Tensor]) -> bool:
 
 
 def _holds(state: Mapping[str, Tensor], names: Sequence[str]) -> bool:
-    return any(_PREFIXES.sub('', key).startswith(tuple(names)) for key in state)
+    return any(without_prefixes(key).startswith(tuple(names)) for key in state)
 
 
 def _build(path: Path, state: dict[str, Tensor], description: str) -> Built:
-    state = {_PREFIXES.sub('', key): value for key, value in state.items()}
+    state = {without_prefixes(key): value for key, value in state.items()}
     if _holds(state, _OF_DECODER):
-        decoder = Decoder(_decoder_config(path, state, description))
+        decoder = Decoder(decoder_config(path, state, description))
         return Built(decoder, state, (MODEL,), IMAGE_SIZE, DECODER)
     encoder = Dune(_encoder_config(path, state))
     return Built(encoder, state, (MODEL,), PATCH * encoder.config.grid, ENCODER)
 
 
 FORMAT = Format(_recognises, _build)
+
+
+def without_prefixes(name: str) -> str:
+    """Drop what training adds to a tensor's name."""
+    return _PREFIXES.sub('', name)
 
 
 def _encoder_config(path: Path, state: Mapping[str, Tensor]) -> DuneConfig:
@@ -292,8 +302,16 @@ def _encoder_config(path: Path, state: Mapping[str, Tensor]) -> DuneConfig:
         teacher_dim=known.teacher_dim if linear is None or not linear.ndim else linear.shape[0])
 
 
-def _decoder_config(path: Path, state: Mapping[str, Tensor], description: str
-                    ) -> DuneMast3rConfig:
+def decoder_config(path: Path, state: Mapping[str, Tensor], description: str
+                   ) -> DuneMast3rConfig:
+    """
+    Return the sizes of the decoder that a file holds.
+
+    :param path: of the file, for errors
+    :param state: its tensors by name
+    :param description: the file's, of its encoder
+    :raises InputError: where the tensors belong to another network
+    """
     enc = _width(path, state, 'mast3r.decoder_embed.weight', 1)
     dec = _width(path, state, 'mast3r.decoder_embed.weight', 0)
     local = state.get('mast3r.downstream_head1.head_local_features.fc2.weight')

@@ -38,7 +38,7 @@ from torch import nn, Tensor
 from torch.nn.functional import normalize, pixel_shuffle
 
 PATCH = 16
-HeadName = Literal['linear', 'dpt', 'catmlp+dpt']
+HeadName = Literal['linear', 'dpt', 'catmlp+dpt', 'human']
 #: Channels of a head: a point and a confidence
 _POINT_AND_CONFIDENCE = 4
 
@@ -48,7 +48,7 @@ class Dust3rConfig:
     """
     Sizes of a network.
 
-    :param head: `linear` and `dpt` are DUSt3R's, `catmlp+dpt` MASt3R's
+    :param head: `linear` and `dpt` are DUSt3R's, `catmlp+dpt` MASt3R's, `human` HAMSt3R's
     :param descriptor_dim: channels of MASt3R's local features
     :param patch: side of a token's patch, pixels
     """
@@ -119,7 +119,7 @@ class LinearHead(nn.Module):
     def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
         """Transform the decoder's list of tokens (B, N, C), in the head's own data type."""
         x = steps[-1].to(self.proj.weight.dtype)
-        return _points_and_confidence(unpatched(self.proj(x), rows, self._patch))
+        return points_and_confidence(unpatched(self.proj(x), rows, self._patch))
 
 
 class DenseHead(nn.Module):
@@ -139,14 +139,26 @@ class DenseHead(nn.Module):
     def forward(self, steps: Sequence[Tensor], rows: int) -> ViewOutput:
         """Transform the decoder's list of tokens (B, N, C), in the head's own data type."""
         dtype = self.dpt.dtype
-        out = _points_and_confidence(self.dpt([steps[i].to(dtype) for i in self._hooks], rows))
+        out = points_and_confidence(self.dpt([steps[i].to(dtype) for i in self._hooks], rows))
         if self.head_local_features is None:
             return out
-        x = self.head_local_features(torch.cat([steps[0], steps[-1]], -1).to(dtype))
-        # (B, D + 1, H, W) -> (B, H, W, D + 1)
-        local = unpatched(x, rows, self._patch).permute(0, 2, 3, 1)
-        return ViewOutput(out.points, out.confidence, normalize(local[..., :-1], dim=-1),
-                          local[..., -1].exp())
+        return ViewOutput(out.points, out.confidence, *local_features(
+            self.head_local_features, steps, rows, self._patch))
+
+
+def local_features(layers: Mlp, steps: Sequence[Tensor], rows: int, patch: int
+                   ) -> tuple[Tensor, Tensor]:
+    """
+    Compute MASt3R's descriptors (section 3.2).
+
+    :param layers: to (D + 1) * patch² channels
+    :param steps: the decoder's list of tokens (B, N, C)
+    :return: unit vectors (B, H, W, D) and confidences (B, H, W)
+    """
+    x = layers(torch.cat([steps[0], steps[-1]], -1).to(layers.fc1.weight.dtype))
+    # (B, D + 1, H, W) -> (B, H, W, D + 1)
+    local = unpatched(x, rows, patch).permute(0, 2, 3, 1)
+    return normalize(local[..., :-1], dim=-1), local[..., -1].exp()
 
 
 class Dust3r(nn.Module):
@@ -172,9 +184,11 @@ class Dust3r(nn.Module):
         self.dec_blocks2 = nn.ModuleList(
             DecoderBlock(dec, config.dec_num_heads) for _ in range(config.dec_depth))
         self.dec_norm = nn.LayerNorm(dec, NORM_EPS)
-        head = LinearHead if config.head == 'linear' else DenseHead
-        self.downstream_head1 = head(config)
-        self.downstream_head2 = head(config)
+        self.downstream_head1 = self._head()
+        self.downstream_head2 = self._head()
+
+    def _head(self) -> nn.Module:
+        return (LinearHead if self.config.head == 'linear' else DenseHead)(self.config)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -255,8 +269,8 @@ def unpatched(x: Tensor, rows: int, patch: int = PATCH) -> Tensor:
     return pixel_shuffle(x.transpose(1, 2).unflatten(2, (rows, -1)), patch)
 
 
-def _points_and_confidence(x: Tensor) -> ViewOutput:
-    """Transform channels (B, 4, H, W)."""
+def points_and_confidence(x: Tensor) -> ViewOutput:
+    """Transform channels (B, 4, H, W) to points and their confidence."""
     return ViewOutput(exponential_points(x[:, :3]), 1 + x[:, 3].exp())
 
 

@@ -16,7 +16,7 @@ from recon3r_ros.sim.trajectories import TRAJECTORIES
 Array = NDArray[np.float64]
 
 _PURPOSES = ('room', 'camera', 'movers', 'furniture', 'materials', 'textures', 'sensor',
-             'post', 'imu', 'second sensor')
+             'post', 'imu', 'second sensor', 'people')
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class SceneConfig:
     :param moving_objects: number of dynamic objects
     :param moving_size: share of the image that one dynamic object should cover, on average; it
         may be less where space is scarce
+    :param people: number of people, who walk and stand by turns
     :param post: whether a static post from floor to ceiling, 0.1 m thick, stands 0.6 to 0.8 m in
         front of the camera's place in the middle of the sequence; without dynamic objects only
-    :param departure: time at which the dynamic objects start to move, seconds
+    :param departure: time at which the dynamic objects, and people, start to move, seconds
     :param arrival: time at which they stop, seconds
     :param noise: standard deviation of the sensor noise, grey levels of 255
     :param supersampling: colour samples per pixel along each axis
@@ -55,6 +56,7 @@ class SceneConfig:
     trajectory: str = 'handheld'
     moving_objects: int = 1
     moving_size: float = 0.07
+    people: int = 0
     post: bool = False
     departure: float = 0.0
     arrival: float = math.inf
@@ -65,7 +67,7 @@ class SceneConfig:
 
     def __post_init__(self) -> None:
         least = {'seed': 0, 'frames': 1, 'width': 8, 'height': 8, 'moving_objects': 0,
-                 'supersampling': 1}
+                 'people': 0, 'supersampling': 1}
         for name, minimum in least.items():
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < minimum:
@@ -77,9 +79,10 @@ class SceneConfig:
             if not low < value <= high:
                 raise InputError(f'{name}: got {value!r}, expected above {max(low, 0.0)} and at '
                                  f'most {high}')
-        if self.post and self.moving_objects:
-            raise InputError(f'post: got True with moving_objects={self.moving_objects}, which '
-                             'might collide with it; expected moving_objects=0')
+        if self.post and (self.moving_objects or self.people):
+            raise InputError(f'post: got True with moving_objects={self.moving_objects} and '
+                             f'people={self.people}, which might collide with it; expected 0 '
+                             'of both')
         if not 0 <= self.exposure * self.fps <= 1:
             raise InputError(f'exposure: got {self.exposure!r} s at {self.fps} Hz, expected 0 to '
                              'the time between two frames')

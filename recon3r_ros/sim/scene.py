@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Scenes: a furnished room, a camera's path through it, and dynamic objects.
+Scenes: a furnished room, a camera's path through it, dynamic objects and people.
 
 World frame: z up, origin on the floor below the room's centre, metres. Everything is drawn from
 the configuration's seed, with one generator per purpose.
@@ -10,15 +10,17 @@ the configuration's seed, with one generator per purpose.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Callable
+from typing import Callable, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
 from recon3r_ros.sim import materials
+from recon3r_ros.sim.body import capsule, LimbPath, LIMBS, Person
 from recon3r_ros.sim.config import SceneConfig
 from recon3r_ros.sim.materials import Material
 from recon3r_ros.sim.movers import blocked, place_movers
+from recon3r_ros.sim.people import COVER_HEIGHTS, COVER_RADIUS, dress, place_people
 from recon3r_ros.sim.shapes import Box, Room, Solid, Sphere
 from recon3r_ros.sim.trajectories import camera_path, CameraPath, ObjectPath
 
@@ -29,6 +31,13 @@ _POST_DISTANCES = (0.6, 0.8)  # metres between the camera and the axis of a post
 _POST_THICKNESS = 0.1
 _HIDDEN = 0.1  # largest share of the frames in which one piece may occlude a dynamic object
 _UPHOLSTERY = (materials.painted, materials.painted, materials.planks, materials.tiles)
+
+
+class Path(Protocol):
+    """Pose of an object over time."""
+
+    def poses(self, times: Array) -> Array:
+        """Evaluate T_world_object (n, 4, 4) at times (n,), seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +52,7 @@ class SceneObject:
     """
 
     solid: Solid
-    path: ObjectPath
+    path: Path
     materials: tuple[Material, ...]
     moving: bool = False
 
@@ -66,8 +75,8 @@ def build_scene(config: SceneConfig) -> Scene:
     Draw a scene.
 
     :param config: of the scene
-    :returns: the scene; neither the camera nor a dynamic object collides with anything
-    :raises InputError: if there is no space for the dynamic objects
+    :returns: the scene; neither the camera, a dynamic object nor a person collides with anything
+    :raises InputError: if there is no space for the dynamic objects or the people
     """
     rng = config.generator('room')
     half_room = np.array([*rng.uniform(3.2, 3.8, 2), rng.uniform(1.3, 1.45)])
@@ -75,19 +84,31 @@ def build_scene(config: SceneConfig) -> Scene:
     T_world_cam = path.poses(config.times)
     movers = place_movers(config.moving_objects, config.moving_size, config.camera, T_world_cam,
                           config.times, half_room, config.generator('movers'))
+    clothes = config.generator('people')
+    people = place_people(
+        config.people, config.camera, T_world_cam, config.times, half_room,
+        [(motion.position(config.times), float(np.linalg.norm(solid.half_size)))
+         for solid, motion in movers], (config.departure, config.arrival), clothes)
     rng = config.generator('materials')
     walls = [(materials.wallpaper, materials.bricks)[int(rng.integers(2))](rng) for _ in range(4)]
     ground = (materials.planks, materials.planks, materials.tiles)[int(rng.integers(3))](rng)
     room = SceneObject(Room(half_room), ObjectPath.fixed(np.array([0.0, 0.0, half_room[2]])),
                        (*walls, ground, materials.plaster(rng)))
-    fitter = _Fitter(config, half_room, T_world_cam, movers)
+    fitter = _Fitter(config, half_room, T_world_cam, movers, people)
     if config.post:
         fitter.stand_post(config.generator('post'))
     moving = [SceneObject(solid, replace(motion, departure=config.departure,
                                          arrival=config.arrival),
                           _dress(materials.mosaic, solid, rng), moving=True)
               for solid, motion in movers]
-    return Scene((room, *fitter.furnish(config.generator('furniture')), *moving), path)
+    limbs = [limb for person in people for limb in _limbs(person, clothes)]
+    return Scene((room, *fitter.furnish(config.generator('furniture')), *moving, *limbs), path)
+
+
+def _limbs(person: Person, rng: np.random.Generator) -> list[SceneObject]:
+    return [SceneObject(capsule(limb, person.scale), LimbPath(person, number), (worn,) * 6,
+                        moving=person.walks)
+            for number, (limb, worn) in enumerate(zip(LIMBS, dress(rng)))]
 
 
 def _dress(draw: Callable[[np.random.Generator], Material], solid: Solid,
@@ -100,15 +121,17 @@ def _dress(draw: Callable[[np.random.Generator], Material], solid: Solid,
 
 
 class _Fitter:
-    """Places furniture free of collisions and occlusions of dynamic objects."""
+    """Places furniture free of collisions and occlusions of dynamic objects and people."""
 
     def __init__(self, config: SceneConfig, half_room: Array, T_world_cam: Array,
-                 movers: list[tuple[Solid, ObjectPath]]) -> None:
+                 movers: list[tuple[Solid, ObjectPath]], people: list[Person]) -> None:
         self._half_room = half_room
         self._T_world_cam = T_world_cam
         self._eyes = T_world_cam[:, :3, 3]
         self._movers = [(path.position(config.times), float(np.linalg.norm(solid.half_size)))
                         for solid, path in movers]
+        self._movers += [(person.positions(config.times) + [0.0, 0.0, height], COVER_RADIUS)
+                         for person in people for height in COVER_HEIGHTS]
         self._objects: list[SceneObject] = []
         self._discs: list[Array] = []  # x, y, radius on the floor
 
@@ -210,7 +233,7 @@ class _Fitter:
         path = ObjectPath.fixed(np.array([x, y, rng.uniform(1.5, 1.75)]), yaw)
         solid = Box(half)
         for other in self._objects:
-            gap = np.abs(path.position(np.zeros(1)) - other.path.position(np.zeros(1)))[0]
+            gap = np.abs(path.position(np.zeros(1))[0] - other.path.poses(np.zeros(1))[0, :3, 3])
             flat = (gap[:2].max() if gap[:2].min() < 0.5 else 9.0), gap[2]
             if flat[0] < half[0] + other.solid.half_size[0] + 0.08 \
                     and flat[1] < half[2] + other.solid.half_size[2] + 0.05:

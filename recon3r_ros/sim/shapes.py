@@ -1,17 +1,17 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Closed-form ray casting of solids: boxes, spheres and the room around them.
+Closed-form ray casting of solids: boxes, spheres, capsules and the room around them.
 
 Every solid is centred on its own frame and has six faces, numbered 2 * axis + (1 on the positive
 side). A face has coordinates (u, v) in metres from its centre, v along z on upright faces; a
-sphere's six faces are those of a cube projected onto it.
+sphere's six faces are those of a cube projected onto it; a capsule has its first face alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterator, NamedTuple, Protocol
+from typing import Iterator, NamedTuple, Protocol, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,6 +232,109 @@ class Sphere:
         return np.asarray(np.linalg.norm(points, axis=-1) - self.radius)
 
 
+@dataclass(frozen=True, eq=False)
+class Capsule:
+    """
+    A cylinder with a half sphere at either end, along z of its frame: a limb.
+
+    It has one face. Its coordinate u runs around the axis from x, v along the surface.
+
+    :param radius: metres
+    :param half_length: half the distance of the spheres' centres, metres
+    """
+
+    radius: float
+    half_length: float
+
+    @property
+    def half_size(self) -> Array:
+        """Half the edges (3,) of the bounding box, metres."""
+        return np.array([self.radius, self.radius, self.half_length + self.radius])
+
+    def intersect(self, rays: Rays, T_solid_cam: Array) -> Iterator[Hit]:
+        """
+        Cast rays from outside, to the points where they enter.
+
+        :param rays: pixel rays
+        :param T_solid_cam: camera pose in the capsule's frame (4, 4)
+        :returns: the hits, if there can be any
+        """
+        origin, R = T_solid_cam[:3, 3], T_solid_cam[:3, :3]
+        corners = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3), axis=-1).reshape(8, 3)
+        window = rays.window((corners * self.half_size - origin) @ R)
+        if window is None:
+            return
+        part = rays.crop(window)
+        directions = [part.component(R[axis]) for axis in range(3)]
+        entries, leaves = self._intervals([torch.tensor(float(o)) for o in origin], directions)
+        entries = torch.where(entries < leaves, entries, torch.inf)
+        depth = entries.amin(0)
+        hit = (depth > 0) & torch.isfinite(depth)
+        depth = torch.where(hit, depth, 1.0)
+        x, y, z = (d.mul(depth).add_(float(o)) for d, o in zip(directions, origin))
+        end = z.clamp(-self.half_length, self.half_length)
+        normal = (x / self.radius, y / self.radius, (z - end) / self.radius)
+        slant = -sum(n * d for n, d in zip(normal, directions)) / part.length
+        v = end + self.radius * torch.asin(normal[2].clamp(-1.0, 1.0))
+        yield Hit(window, hit, depth.reciprocal(), 0, self.radius * torch.atan2(y, x), v,
+                  torch.as_tensor(slant).clamp(0.0, 1.0), normal)
+
+    def _intervals(self, start: Sequence[Tensor], line: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """
+        Where lines enter and leave the cylinder and the two spheres; empty where they miss.
+
+        :param start: three (...)
+        :param line: three (...), directions
+        :returns: entries and leaves (3, ...), in lengths of the directions
+        """
+        (x, y, z), (dx, dy, dz) = start, line
+        across, square = dx * dx + dy * dy, self.radius**2
+        # Half the linear term, and the constant one, of the quadratic equations
+        flat, gap = x * dx + y * dy, x * x + y * y - square
+        inverse = 1.0 / (dz + 1e-12)
+        middle, reach = -z * inverse, self.half_length * inverse.abs()
+        first, last = _roots(across, flat, gap)
+        entries, leaves = [torch.maximum(first, middle - reach)], [torch.minimum(last,
+                                                                               middle + reach)]
+        for height in (z - self.half_length, z + self.half_length):
+            first, last = _roots(across + dz * dz, flat + height * dz, gap + height * height)
+            entries.append(first)
+            leaves.append(last)
+        return torch.stack(entries), torch.stack(leaves)
+
+    def occludes(self, origins: Tensor, directions: Tensor) -> Tensor:
+        """
+        Whether segments intersect the capsule.
+
+        :param origins: (..., 3) in the capsule's frame, metres
+        :param directions: (..., 3), to the segment's other end
+        :returns: (...), bool
+        """
+        entry, leave = self._intervals(*(torch.broadcast_tensors(origins, directions)[n].unbind(-1)
+                                         for n in range(2)))
+        return ((entry < leave) & (leave > 1e-3) & (entry < 1.0)).any(0)
+
+    def distance(self, points: Array) -> Array:
+        """
+        Signed distance.
+
+        :param points: (..., 3) in the capsule's frame, metres
+        :returns: (...), negative inside
+        """
+        along = np.clip(points[..., 2], -self.half_length, self.half_length)
+        offset = points - along[..., None] * [0.0, 0.0, 1.0]
+        return np.asarray(np.linalg.norm(offset, axis=-1) - self.radius)
+
+
+def _roots(square: Tensor, half: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both roots of square t^2 + 2 half t + constant; the first above where none is."""
+    square = square.clamp(min=1e-12)
+    root = half * half - square * constant
+    reach = root.clamp(min=0.0).sqrt_() / square
+    first = torch.where(root > 0, -half / square - reach, torch.inf)
+    return first, -half / square + reach
+
+
 def face_half_sizes(solid: Solid) -> Array:
     """
     Half the extent of the six faces.
@@ -239,6 +342,9 @@ def face_half_sizes(solid: Solid) -> Array:
     :param solid: the solid
     :returns: (6, 2), along u and v, metres
     """
+    if isinstance(solid, Capsule):
+        return np.tile([np.pi * solid.radius, solid.half_length + np.pi / 2 * solid.radius],
+                       (6, 1))
     x, y, z = solid.half_size * (np.pi / 4 if isinstance(solid, Sphere) else 1.0)
     return np.repeat([[y, z], [x, z], [x, y]], 2, axis=0)
 

@@ -24,6 +24,7 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import runtime
 from recon3r_ros.models.engine import Engine
 from recon3r_ros.models.h3r import H3rEngine, PosedImage
+from recon3r_ros.models.human_engine import HumanEngine
 from recon3r_ros.models.known import KnownPose, rays_of
 from recon3r_ros.models.known_engine import KnownEngine
 from recon3r_ros.models.memory_engine import MemoryEngine
@@ -40,6 +41,7 @@ from recon3r_ros.nets.xfeat import XFeat
 from test_engines import (
     Arrays,
     dune_network,
+    human_network,
     images,
     known_network,
     memory_network,
@@ -111,7 +113,10 @@ class OnCuda(TorchFunctionMode):
         if func is torch.nn.functional.scaled_dot_product_attention:
             q, k, v = args
             assert q.dtype == k.dtype == v.dtype, 'attention takes one data type'
-            return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+            logits, seen = q @ k.transpose(-1, -2), kwargs.get('attn_mask')
+            if seen is not None:
+                logits = logits.masked_fill(seen.logical_not(), -torch.inf)
+            return logits.softmax(-1) @ v
         return func(*args, **kwargs)
 
     def _moved(self, tensor: torch.Tensor, device: Any = None, dtype: Any = None, *_: Any,
@@ -188,7 +193,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         replay=lambda: None))
     on_cuda = OnCuda(fakes)
     monkeypatch.setattr(runtime.torch.cuda, 'graph', on_cuda.recording)
-    tables = (position._embedding, rope._cos_and_sin, mask2former._waves,
+    tables = (position._embedding, position._sine_pairs, rope._cos_and_sin, mask2former._waves,
               deformable._grid_centres)
     for table in tables:
         table.cache_clear()
@@ -208,6 +213,13 @@ def pairs(network: Any, config: EngineConfig) -> None:
     engine.decode([(a, b), (b, a), (a, c)])
     masks = np.zeros((4, 6), bool), np.ones((4, 6), bool)
     engine.decode([(a, b)], [masks])
+
+
+def people(network: Any, config: EngineConfig) -> None:
+    """Encode views of two sizes, and decode their pairs."""
+    engine = HumanEngine(network, config)
+    a, b, c = (engine.encode(image) for image in (*images(0, 2, 56, 84), *images(0, 1, 84, 56)))
+    engine.decode([(a, b), (b, a), (a, c)])
 
 
 def windows(network: Any, config: EngineConfig) -> None:
@@ -266,6 +278,7 @@ ENGINES = {
     'linear': (partial(pair_network, 'linear'), pairs),
     'dpt': (partial(pair_network, 'dpt'), pairs),
     'catmlp+dpt': (pair_network, pairs), 'dune-mast3r': (dune_network, pairs),
+    'hamst3r': (human_network, people),
     'vggt': (window_network, windows),
     'vggt with tracks': (TRACKING[0], windows), 'must3r': (memory_network, memories),
     'mapanything': (known_network, known_windows), 'siu3r': (siu3r_network, scenes),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.engine import Engine
+from recon3r_ros.models.human_engine import HumanEngine
 from recon3r_ros.models.known import KnownPose, rays_of
 from recon3r_ros.models.known_engine import KnownEngine
 from recon3r_ros.models.memory_engine import MemoryEngine
@@ -22,6 +23,7 @@ from recon3r_ros.models.siu3r_engine import Siu3rEngine
 from recon3r_ros.models.window_engine import WindowEngine
 from recon3r_ros.nets.dune import Decoder, DuneConfig, DuneMast3r, DuneMast3rConfig, Encoder
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
+from recon3r_ros.nets.hamst3r import Hamst3r, Hamst3rConfig, HumanDecoder, InstanceConfig
 from recon3r_ros.nets.layers.mask2former import MaskConfig
 from recon3r_ros.nets.mapanything import MapAnything, MapAnythingConfig
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
@@ -53,6 +55,25 @@ def dune_network() -> DuneMast3r:
     decoder = Dust3rConfig(64, 0, 1, 64, 4, 1, 'catmlp+dpt', patch=14)
     return DuneMast3r(Encoder(DuneConfig(64, 2, 1, 5)),
                       Decoder(DuneMast3rConfig(decoder))).requires_grad_(False)
+
+
+def human_network() -> Hamst3r:
+    """Make an untrained HAMSt3R."""
+    torch.manual_seed(0)
+    decoder = Hamst3rConfig(Dust3rConfig(64, 0, 1, 64, 4, 1, 'human', 8, 14),
+                            instances=InstanceConfig(5, 64, 2, 96, 2, 3))
+    return Hamst3r(Encoder(DuneConfig(64, 2, 1, 5)), HumanDecoder(decoder)).requires_grad_(False)
+
+
+def of_people(network: Hamst3r, config: EngineConfig, seed: int) -> Arrays:
+    """Run an engine on three pairs: places on bodies, and masks before the first attention."""
+    engine, found = HumanEngine(copy.deepcopy(network), config), []
+    tokens = [engine.encode(view) for view in images(seed, 3, 56, 84)]
+    for outputs in engine.decode([(tokens[0], other) for other in tokens]):
+        for view in outputs:
+            found += [view.points.norm(dim=-1).log1p(), view.surface, view.surface_logits,
+                      view.instances.classes]
+    return [x.numpy() for x in found]
 
 
 def window_network() -> Vggt:
@@ -184,7 +205,7 @@ def of_scenes(network: Siu3r, config: EngineConfig, seed: int) -> Arrays:
 
 NETWORKS = [(pair_network, of_pairs), (window_network, of_windows),
             (memory_network, of_memories), (known_network, of_known_windows),
-            (dune_network, of_pairs), (siu3r_network, of_scenes)]
+            (dune_network, of_pairs), (siu3r_network, of_scenes), (human_network, of_people)]
 
 
 def worst(found: Arrays, expected: Arrays) -> float:

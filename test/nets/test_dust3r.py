@@ -158,7 +158,7 @@ def test_attention_depends_on_relative_positions_only() -> None:
 
 
 def test_a_point_at_the_origin_is_finite() -> None:
-    from recon3r_ros.nets.dust3r import _points_and_confidence
-    out = _points_and_confidence(torch.zeros(1, 4, 2, 2))
+    from recon3r_ros.nets.dust3r import points_and_confidence
+    out = points_and_confidence(torch.zeros(1, 4, 2, 2))
     assert torch.equal(out.points, torch.zeros(1, 2, 2, 3))
     assert torch.equal(out.confidence, torch.full((1, 2, 2), 2.0))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.sim.rays import Rays
-from recon3r_ros.sim.shapes import Box, Room, Solid, Sphere
+from recon3r_ros.sim.shapes import Box, Capsule, face_half_sizes, Room, Solid, Sphere
 import torch
 
 Array = NDArray[np.float64]
@@ -72,9 +72,9 @@ def test_sphere_matches_the_quadratic() -> None:
 
 @pytest.mark.parametrize('distance, turn', [(2.0, (0.0, 0.0, 0.0)), (1.6, (0.5, 0.9, -0.3)),
                                             (0.75, (-2.0, 0.4, 1.1))])
-def test_box_matches_points_stepped_along_the_ray(distance: float,
-                                                  turn: tuple[float, float, float]) -> None:
-    box = Box(np.array([0.3, 0.45, 0.2]))
+@pytest.mark.parametrize('box', [Box(np.array([0.3, 0.45, 0.2])), Capsule(0.35, 0.25)])
+def test_solid_matches_points_stepped_along_the_ray(box: Solid, distance: float,
+                                                    turn: tuple[float, float, float]) -> None:
     T_box_cam = looking_at(distance, np.array(turn))
     depth = render_depth(box, T_box_cam)
     steps = np.linspace(0.02, 3.0, 2981)  # 1 mm apart
@@ -93,13 +93,14 @@ def test_box_matches_points_stepped_along_the_ray(distance: float,
 
 
 def test_solids_behind_the_camera_or_beside_the_view_are_not_hit() -> None:
-    for solid in (Box(np.full(3, 0.3)), Sphere(0.3)):
+    for solid in (Box(np.full(3, 0.3)), Sphere(0.3), Capsule(0.2, 0.1)):
         for place in ([0.0, 0.0, -2.0], [5.0, 0.0, 2.0]):
             T_cam_solid = se3.from_rt(np.eye(3), place)
             assert not np.isfinite(render_depth(solid, se3.inverse(T_cam_solid))).any()
 
 
-@pytest.mark.parametrize('solid', [Box(np.array([0.3, 0.45, 0.2])), Sphere(0.35)])
+@pytest.mark.parametrize('solid', [Box(np.array([0.3, 0.45, 0.2])), Sphere(0.35),
+                                   Capsule(0.25, 0.3)])
 def test_occlusion_agrees_with_points_along_the_segment(solid: Solid) -> None:
     rng = np.random.default_rng(1)
     starts = rng.uniform(-1, 1, (500, 3))
@@ -113,12 +114,15 @@ def test_occlusion_agrees_with_points_along_the_segment(solid: Solid) -> None:
     assert 0.05 < cut.mean() < 0.6
 
 
-@pytest.mark.parametrize('solid', [Box(np.array([0.3, 0.45, 0.2])), Sphere(0.35)])
+@pytest.mark.parametrize('solid', [Box(np.array([0.3, 0.45, 0.2])), Sphere(0.35),
+                                   Capsule(0.25, 0.3)])
 def test_face_coordinates_stay_on_the_face(solid: Solid) -> None:
     rays = Rays.grid(X, Y, torch.device('cpu'))
     for hit in solid.intersect(rays, looking_at(1.2, np.array([0.7, -0.5, 0.2]))):
         if isinstance(solid, Sphere):
             limit = np.full(2, solid.radius * np.pi / 4)
+        elif isinstance(solid, Capsule):
+            limit = face_half_sizes(solid)[0]
         else:
             limit = np.delete(solid.half_size, int(hit.face) // 2)
         assert float(hit.u[hit.hit].abs().max()) <= limit[0] + 2e-5

@@ -69,6 +69,7 @@ def cos_and_sin(rows: int, columns: int, head_size: int, device: torch.device, s
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # for training, too, whoever asks first
 def _cos_and_sin(rows: int, columns: int, head_size: int, device: torch.device, special: int,
                  dtype: torch.dtype) -> Tensor:
     quarter = head_size // 4
