@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 
 export PYTHON VENV EXTRAS
 
-.PHONY: env demo test test-fast lint bench clean distclean
+.PHONY: env demo test test-all test-fast lint bench clean distclean
 
 env:
 	@scripts/setup_env.sh
@@ -21,11 +21,15 @@ demo: env
 	$(VENV)/bin/recon3r demo --ros --output demo_output
 
 test: env
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not large" $(PYTEST_ARGS)
+
+# With networks of their published sizes: some minutes, and 5 GB of memory, more
+test-all: env
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # All but what takes long: while working
 test-fast: env
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not large" $(PYTEST_ARGS)
 
 lint: env
 	$(VENV)/bin/ruff check

@@ -331,9 +331,23 @@ def test_bfloat16_on_a_cpu(make: Callable[[], Any], run: Callable[..., Arrays]) 
 @pytest.mark.parametrize('make, run', [*NETWORKS, (TRACKING[0], of_tracks)])
 def test_compiled_on_a_cpu(make: Callable[[], Any], run: Callable[..., Arrays],
                            monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is traced for the compiler computes the same."""
-    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='eager', fullgraph=True))
+    """
+    What is traced for the compiler computes the same, and no tables.
+
+    Position embeddings are constants of it: on a GPU each would be a copy from the CPU.
+    """
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(module: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        graphs.append(module)
+        return module.forward
+    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=backend, fullgraph=True))
     network = make()
     traced, eager = (run(network, EngineConfig('cpu', 'bfloat16', mode), 1)
                      for mode in ('compile', 'eager'))
     assert worst(traced, eager) < 1e-5
+    called = {getattr(node.target, '__name__', node.target) for graph in graphs
+              for node in graph.graph.nodes if node.op.startswith('call')}
+    assert 'scaled_dot_product_attention' in called
+    if run is not of_tracks:  # which takes sines of where points are
+        assert not called & {'meshgrid', 'linspace', 'cos', 'sin'}, called

@@ -249,24 +249,6 @@ def test_work_on_a_gpu_is_ordered() -> None:
         assert float((x + 1).max()) == 4.0
 
 
-def test_compiled_code_computes_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Position embeddings are constants of it: on a GPU each would be a copy from the CPU."""
-    graphs = []
-
-    def backend(module: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
-        graphs.append(module)
-        return module.forward
-    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=backend))
-    for make, run in NETWORKS:
-        network = make()
-        expected = run(network, EngineConfig('cpu'), 1)
-        assert worst(run(network, EngineConfig('cpu', mode='compile'), 1), expected) < 1e-5
-    called = {getattr(node.target, '__name__', node.target) for graph in graphs
-              for node in graph.graph.nodes if node.op.startswith('call')}
-    assert 'scaled_dot_product_attention' in called
-    assert not called & {'meshgrid', 'linspace', 'cos', 'sin'}, called
-
-
 def test_memory_is_released_where_it_ran_out_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Releasing it takes a GPU milliseconds."""
     runner, released = Runner(EngineConfig('cpu')), []

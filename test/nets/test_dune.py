@@ -55,7 +55,7 @@ def largest(path: Path) -> float:
 
 
 @pytest.mark.parametrize('name', [
-    'dune_small', pytest.param('dune_base', marks=pytest.mark.slow)])
+    'dune_small', pytest.param('dune_base', marks=pytest.mark.large)])
 def test_parity_of_the_encoder(shared_data: SharedData, name: str) -> None:
     assert largest(shared_data.golden(f'{name}.npz')) <= ENCODER_TOLERANCE
 

@@ -45,7 +45,7 @@ def test_parity(path: Path, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize('name', [
     'mapanything_small', 'mapanything_small_single_view',
-    pytest.param('mapanything_large', marks=pytest.mark.slow)])
+    pytest.param('mapanything_large', marks=pytest.mark.large)])
 def test_parity_with_all_files(shared_data: SharedData, name: str) -> None:
     assert largest_error(shared_data.golden(f'{name}.npz'), torch.float32) <= 1e-5
 

@@ -46,7 +46,7 @@ def difference(found: ViewOutput, expected: ViewOutput) -> float:
                for name in ('points', 'own_points', 'confidence'))
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_parity_of_the_published_size(shared_data: SharedData) -> None:
     assert max(parity.errors(shared_data.golden('must3r_large.npz')).values()) <= TOLERANCE
 

@@ -49,8 +49,9 @@ def test_parity() -> None:
     agree(GOLDEN / 'siu3r_small.npz')
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['siu3r_small_views3', 'siu3r_large'])
+@pytest.mark.parametrize('name', [
+    pytest.param('siu3r_small_views3', marks=pytest.mark.slow),
+    pytest.param('siu3r_large', marks=pytest.mark.large)])
 def test_parity_of_three_views_and_of_the_published_size(shared_data: SharedData, name: str
                                                           ) -> None:
     agree(shared_data.golden(f'{name}.npz'))

@@ -24,7 +24,8 @@ TINY = VaeConfig((32, 64, 96, 96), 1)
 State = dict[str, torch.Tensor]
 
 
-@pytest.mark.parametrize('name', ['sd_vae_encoder_small', 'sd_vae_encoder_large'])
+@pytest.mark.parametrize('name', [
+    'sd_vae_encoder_small', pytest.param('sd_vae_encoder_large', marks=pytest.mark.large)])
 def test_parity(shared_data: SharedData, name: str) -> None:
     assert max(parity.errors(shared_data.golden(f'{name}.npz')).values()) <= TOLERANCE
 

@@ -51,7 +51,7 @@ def differences(found: list[torch.Tensor], expected: list[torch.Tensor]) -> floa
 
 
 @pytest.mark.parametrize('name', [
-    'vggt_small', 'vggt_small_single_view', pytest.param('vggt_large', marks=pytest.mark.slow)])
+    'vggt_small_single_view', pytest.param('vggt_large', marks=pytest.mark.large)])
 def test_parity_with_all_files(shared_data: SharedData, name: str) -> None:
     assert max(parity.errors(shared_data.golden(f'{name}.npz')).values()) <= TOLERANCE
 

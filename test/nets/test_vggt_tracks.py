@@ -54,7 +54,7 @@ def queries(count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize('name', [
-    'vggt_tracks_small', pytest.param('vggt_tracks_large', marks=pytest.mark.slow)])
+    'vggt_tracks_small', pytest.param('vggt_tracks_large', marks=pytest.mark.large)])
 def test_parity(shared_data: SharedData, name: str) -> None:
     path = shared_data.golden(f'{name}.npz')
     with parity.double():
