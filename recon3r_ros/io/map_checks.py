@@ -105,6 +105,8 @@ def _check_view(what: str, view: ArchivedView) -> None:
 def _check_ties(known: Map) -> None:
     """Check edges, scales, and culled keyframes."""
     _check_positive('focal factor', known.focal_factor)
+    if known.metre is not None:
+        _check_positive('length of a metre', known.metre)
     for i, scale in known.scales.items():
         _check_positive(f'scale of keyframe {i}', scale)
     for edge in known.edges:

@@ -9,6 +9,7 @@ The saved map, `map.npz`, from which mapping can continue.
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def _packed(saved: SavedMap) -> list[tuple[str, NDArray[Any], bool]]:
         'focal_factor': float(known.focal_factor),
         'metric': None if saved.metric is None else [
             float(saved.metric.value), float(saved.metric.sigma), saved.metric.source],
+        'metre': None if known.metre is None else float(known.metre),
     }
     seen, retired = saved.observations, known.retired
     tables = {
@@ -173,7 +175,8 @@ def _unpacked(file: ArrayFile) -> SavedMap:
             file.read(f'{i}/jpeg', 'u1', (None,)),
             Camera(*tables['view_sizes'][row].tolist(), *tables['view_cameras'][row].tolist()),
             bool(tables['view_calibrated'][row]), float(tables['view_focal_factors'][row]))
-    return SavedMap(_map(file, keyframes, info.number('focal_factor')), views,
+    known = _map(file, keyframes, info.number('focal_factor'))
+    return SavedMap(replace(known, metre=info.metre()), views,
                     _observations(file), info.flag('calibrated'), info.metric())
 
 
@@ -237,6 +240,11 @@ class _Info:
     def number(self, name: str) -> float:
         """Return a number."""
         return _number(name, self._values.get(name))
+
+    def metre(self) -> float | None:
+        """Length of a metre in map units; None in a map without, and in older files."""
+        value = self._values.get('metre')
+        return None if value is None else _number('metre', value)
 
     def metric(self) -> MetricScale | None:
         """Metres per map unit, where known."""

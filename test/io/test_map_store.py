@@ -349,6 +349,7 @@ def test_other_versions(path, version):
 @pytest.mark.parametrize('changes', [
     {'focal_factor': 0.0}, {'focal_factor': -1.0}, {'focal_factor': float('nan')},
     {'focal_factor': '1'}, {'focal_factor': True}, {'calibrated': 1}, {'calibrated': None},
+    {'metre': 0.0}, {'metre': 'long'},
     {'metric': [1.0, 0.1]}, {'metric': [0.0, 0.1, 'depth']}, {'metric': [1.0, -1.0, 'depth']},
     {'metric': [1.0, 0.1, 'guess']}, {'metric': [float('inf'), 0.1, 'depth']}, {'metric': {}},
     {'names': ['a', 'b']}, {'names': ['a', 'b', 1]}, {'names': 'abc'},

@@ -176,6 +176,7 @@ class Mapper:
         state = self._state
         state.keyframes = dict(known.keyframes)
         state.focal_factor = known.focal_factor
+        state.measured.metre = known.metre
         state.next_id = max(state.keyframes) + 1
         state.pairing.archive = dict(views)
         state.edges = list(known.edges)

@@ -9,12 +9,14 @@ In the corridor of `test_windows`, the first keyframe has measured depth: the ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
+from recon3r_ros.io.map_store import read_map, write_map
 from recon3r_ros.models.registry import Window
 from recon3r_ros.models.types import MapPrior, PosePrior, Prediction, View
 from recon3r_ros.slam.backend.mapping import Mapper
@@ -60,11 +62,17 @@ class ToldOracle(WindowOracle):
         """Return the present window's."""
         return self._scale
 
-def grown(oracle: ToldOracle) -> Mapper:
-    """Make a map, each view from its true pose."""
-    mapper = Mapper(oracle)
+
+def grown(oracle: ToldOracle, mapper: Mapper | None = None, views: range | None = None) -> Mapper:
+    """
+    Make a map, each view from its true pose.
+
+    :param mapper: with the views before; None begins a map, which is finished when all are added
+    """
+    mapper = Mapper(oracle) if mapper is None else mapper
     T_first = se3.inverse(oracle.poses[0])
-    for n, image in enumerate(oracle.images):
+    for n in range(len(oracle.images)) if views is None else views:
+        image = oracle.images[n]
         frame, gray = TrackedFrame(f'{n:03}', n * 10 ** 9, n), cv2.cvtColor(
             image, cv2.COLOR_RGB2GRAY)
         if n == 0:
@@ -74,7 +82,8 @@ def grown(oracle: ToldOracle) -> Mapper:
         T = se3.stretched(T_first @ oracle.poses[n], mapper.snapshot().metre)
         assert mapper.add(frame, View(image, CAMERA, pose=PosePrior(T, 1e-4 * np.eye(6))),
                           gray) is not None
-    mapper.finish()
+    if views is None:
+        mapper.finish()
     return mapper
 
 
@@ -91,6 +100,20 @@ def test_poses_tell_the_scale_and_one_wrong_window_of_ten_is_outvoted(wrong: tup
     travelled = np.linalg.norm(known.keyframes[max(known.keyframes)].T_map_cam[:3, 3])
     true = np.linalg.norm(oracle.poses[-1][:3, 3] - oracle.poses[0][:3, 3])
     assert travelled / known.metre == pytest.approx(true, rel=0.01)
+
+
+def test_a_loaded_map_tells_its_poses_in_metres(tmp_path: Path) -> None:
+    oracle = ToldOracle(11)
+    write_map(tmp_path / 'map.npz', grown(oracle, views=range(6)).saved(None))
+    mapper = Mapper(oracle)
+    mapper.restore(read_map(tmp_path / 'map.npz'))
+    before = len(oracle.told)
+    grown(oracle, mapper, range(6, 11))
+    mapper.finish()
+    assert len(mapper.keyframes) == 11
+    assert len(oracle.told) > before and all(t is not None for t in oracle.told[before:])
+    assert mapper.snapshot().metric.value * mapper.snapshot().metre == pytest.approx(1, abs=0.01)
+    assert error(mapper, oracle) <= 0.01
 
 
 def test_without_what_it_is_told_the_scale_is_its_own() -> None:
