@@ -35,12 +35,14 @@ class Request:
 
     :param format: one of the command's formats
     :param every_image: all images with a pose, not the keyframes alone
-    :param voxel: distance of the Gaussians, unit of the results; None: chosen by the fusion
+    :param voxel: distance of the Gaussians, unit of the results; None: that of the pixels
+    :param refine: steps of their refinement
     """
 
     format: str
     every_image: bool = False
     voxel: float | None = None
+    refine: int = 0
 
 
 def export(output: Path, target: Path, request: Request, sequence: Sequence | None,
@@ -66,7 +68,7 @@ def export(output: Path, target: Path, request: Request, sequence: Sequence | No
             found = _trajectories(folder, own, request.format)
         elif request.format == 'gaussians':
             bar.stage('gaussians')
-            found = _gaussians(folder, own, request.voxel)
+            found = _gaussians(folder, own, request, bar)
         else:
             assert sequence is not None
             bar.stage('images', len(sequence))
@@ -178,14 +180,19 @@ def _trajectory(images: list[PosedImage], target: Path, wanted: str, metric: boo
             f'{image.file_name}\n' for image in images).encode())
 
 
-def _gaussians(folder: Path, target: Path, voxel: float | None) -> str:
-    """Write Gaussians made from the map alone."""
+def _gaussians(folder: Path, target: Path, request: Request, bar: ProgressBar) -> str:
+    """Write Gaussians made from the map, and fitted to its images where that is wanted."""
+    from recon3r_ros.cli.map_gaussians import map_gaussians
     from recon3r_ros.io.gaussian_files import write_gaussian_ply, write_splat
-    from recon3r_ros.slam.products.gaussians import gaussians_of
-    made = gaussians_of(read_run(folder).keyframes.values(), voxel)
+    run = read_run(folder)
+    made = map_gaussians(run, request.voxel)
     if len(made) == 0:
         raise InputError(f'{folder}: the map has no confident points; run with more images from '
                          'different positions')
+    if request.refine:
+        from recon3r_ros.cli.refined_gaussians import refined
+        made = refined(run, made, request.refine, bar)
     write_gaussian_ply(target / 'gaussians.ply', made)
     write_splat(target / 'gaussians.splat', made)
-    return f'{len(made)} Gaussians'
+    return f'{len(made)} Gaussians' + (
+        f', refined in {request.refine} steps' if request.refine else '')
