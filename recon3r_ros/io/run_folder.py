@@ -130,8 +130,9 @@ def _posed_images(folder: Path) -> tuple[dict[str, Camera], tuple[PosedImage, ..
     cameras = read_source_cameras(folder)
     listed = _frames(folder / 'frames.txt')
     images: list[PosedImage] = []
-    for camera in cameras:
-        path = folder / trajectory_file(camera.name if len(cameras) > 1 else '')
+    seen = [camera for camera in cameras if camera.images]
+    for camera in seen:
+        path = folder / trajectory_file(camera.name if len(seen) > 1 else '')
         stamps_ns, poses = read_tum(path)
         by_stamp = dict(zip(stamps_ns.tolist(), poses))
         images += _posed(camera, listed, by_stamp)
