@@ -22,11 +22,12 @@ from recon3r_ros.bench.simulated import one_thread, simulated_pack
 from recon3r_ros.bench.yardstick import machine
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar, ProgressBar
+from recon3r_ros.cli.map_gaussians import map_gaussians
 from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
+from recon3r_ros.cli.refined_gaussians import as_tensors, background
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.io.atomic import write_bytes
-from recon3r_ros.io.gaussian_files import C0
 from recon3r_ros.io.ground_truth import read_truth
 from recon3r_ros.io.markdown import table
 from recon3r_ros.io.run_folder import read_run, RunFolder
@@ -35,14 +36,13 @@ from recon3r_ros.models.gaussian_refinement import over, PosedView, refine, Torc
 from recon3r_ros.nets.gaussian_raster import GaussianTensors
 from recon3r_ros.sim import SceneConfig
 from recon3r_ros.slam.products.cloud import fuse
-from recon3r_ros.slam.products.gaussians import gaussians_of
-from recon3r_ros.slam.types import Gaussians, Keyframe
+from recon3r_ros.slam.types import Keyframe
 import torch
 
 Array = NDArray[np.float64]
 
 #: Path of the camera and seed of each room
-ROOMS = (('orbit', 0), ('handheld', 1), ('sweep', 2))
+ROOMS = (('orbit', 0), ('handheld', 1), ('sweep', 2), ('orbit', 3), ('handheld', 4))
 _FRAMES, _FPS, _WIDTH, _HEIGHT = 150, 15.0, 320, 240
 #: One keyframe of so many is left out, the first of them this one; never the last, beyond which
 #: nothing has been seen
@@ -135,11 +135,12 @@ def room(path: str, seed: int, folder: Path, bar: ProgressBar) -> Room:
     used = [k for k in run.keyframes.values() if is_far(k.index, left_out, poses)]
     tested = [(k.index, k.T_map_cam) for k in left_out]
     trained = [(i.index, i.T_world_cam) for i in run.images if is_far(i.index, left_out, poses)]
-    whole = gaussians_of(used)
+    ids = [k.id for k in used]
+    whole = map_gaussians(run, None, ids)
     alone, seen = psnr(as_tensors(whole), views(run, images, tested, 1.0), background(whole))
     points = fuse(used).points
     extent = float(np.ptp(np.quantile(points, [_TAILS, 1 - _TAILS], axis=0), axis=0).max())
-    tiny = gaussians_of(used, extent / _ACROSS)
+    tiny = map_gaussians(run, extent / _ACROSS, ids)
     small, behind = views(run, images, tested, _TINY), background(tiny)
     refined = refine(as_tensors(tiny), views(run, images, trained, _TINY), _STEPS, behind,
                      advance=bar.advance)
@@ -172,18 +173,6 @@ def views(run: RunFolder, images: dict[int, NDArray[np.uint8]], posed: Sequence[
         torch.tensor(cv2.resize(images[i], (camera.width, camera.height),
                                 interpolation=cv2.INTER_AREA) / np.float32(255)),
         K, torch.tensor(se3.inverse(T), dtype=torch.float32)) for i, T in posed]
-
-
-def as_tensors(made: Gaussians) -> GaussianTensors:
-    """Return Gaussians for torch."""
-    return GaussianTensors(
-        torch.tensor(made.means), torch.tensor(made.quaternions_wxyz), torch.tensor(made.scales),
-        torch.tensor(made.opacities), torch.tensor((made.colors - 0.5) / np.float32(C0))[:, None])
-
-
-def background(made: Gaussians) -> torch.Tensor:
-    """Return the mean colour (3,)."""
-    return torch.tensor(made.colors.mean(0))
 
 
 def psnr(made: GaussianTensors, tested: Sequence[PosedView], behind: torch.Tensor

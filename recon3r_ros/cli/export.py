@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recon3r_ros.cli.arguments import positive
+from recon3r_ros.cli.arguments import natural, positive
 from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.errors import InputError
@@ -28,7 +28,8 @@ formats, each in OUT/export/FORMAT (map_N in it for each map, where there are se
   nerfstudio  images/, masks/NAME.png, transforms.json (camera axes x right, y up, z back) and
               sparse_pc.ply, the points of the map
   gaussians   gaussians.ply (layout of INRIA's viewer) and gaussians.splat, from the map alone;
-              with --network from the keyframes' images, one for each pixel
+              with --network from the keyframes' images, one for each pixel;
+              with --refine fitted to the images of the keyframes, which the map holds
   tum         trajectory.txt of each image with a pose: stamp tx ty tz qx qy qz qw
   kitti       poses.txt, 12 numbers an image; times.txt, its seconds; images.txt, its name. Images
               without a pose have no line
@@ -59,10 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--every-image', action='store_true', help='write all images with a '
                         'pose, not the keyframes alone')
     parser.add_argument('--voxel', metavar='SIZE', type=positive, help='distance of the '
-                        "Gaussians, in the unit of the results (default: 1/300 of the map's "
-                        'extent)')
+                        'Gaussians, in the unit of the results (default: as fine as the '
+                        "pixels of the keyframes' images)")
     parser.add_argument('--network', metavar='FILE', help='trained network that makes the '
                         'Gaussians (default: none, the map makes them)')
+    parser.add_argument('--refine', metavar='STEPS', type=natural, default=0, help='fit the '
+                        'Gaussians to images: by gsplat on CUDA; without it by a slow rasteriser '
+                        'on the CPU, for tiny scenes (default: 0, none; some hundred to thousands '
+                        'are usual)')
     parser.add_argument('--to', metavar='DIR', help='folder to write to (default: '
                         'OUT/export/FORMAT)')
 
@@ -78,6 +83,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from recon3r_ros.io.rig_folder import is_rig_folder
     from recon3r_ros.io.sequences import open_sequence
     output, wanted = Path(arguments.output), arguments.format
+    if arguments.refine and wanted != 'gaussians':
+        raise InputError(f'--refine is of Gaussians: got --format {wanted}, give --format '
+                         'gaussians')
     sequence = None
     if arguments.network is not None and wanted != 'gaussians':
         raise InputError(f'--network makes Gaussians, and format {wanted} has none: give --format '
@@ -95,7 +103,8 @@ def execute(arguments: argparse.Namespace) -> int:
             arguments.images, arguments.video, arguments.bag, calibrated=rig,
             image_topics=tuple(arguments.image_topic), stereo=False)
     request = Request(wanted, arguments.every_image, arguments.voxel,
-                      None if arguments.network is None else Path(arguments.network))
+                      None if arguments.network is None else Path(arguments.network),
+                      arguments.refine)
     target = Path(arguments.to) if arguments.to else output / 'export' / wanted
     with progress_bar() as bar:
         lines = export(output, target, request, sequence, bar)

@@ -40,14 +40,16 @@ class Request:
 
     :param format: one of the command's formats
     :param every_image: all images with a pose, not the keyframes alone
-    :param voxel: distance of the Gaussians, unit of the results; None: chosen by the fusion
+    :param voxel: distance of the Gaussians, unit of the results; None: that of the pixels
     :param network: file of a trained network that makes the Gaussians; None: the map makes them
+    :param refine: steps of their refinement
     """
 
     format: str
     every_image: bool = False
     voxel: float | None = None
     network: Path | None = None
+    refine: int = 0
 
 
 def export(output: Path, target: Path, request: Request, sequence: Sequence | None,
@@ -76,10 +78,10 @@ def export(output: Path, target: Path, request: Request, sequence: Sequence | No
         if request.format in TRAJECTORIES:
             found = _trajectories(folder, own, request.format)
         elif engine is not None:
-            found = _learned_gaussians(folder, own, engine, bar)
+            found = _learned_gaussians(folder, own, request, engine, bar)
         elif request.format == 'gaussians':
             bar.stage('gaussians')
-            found = _gaussians(folder, own, request.voxel)
+            found = _gaussians(folder, own, request, bar)
         else:
             assert sequence is not None
             bar.stage('images', len(sequence))
@@ -191,36 +193,43 @@ def _trajectory(images: list[PosedImage], target: Path, wanted: str, metric: boo
             f'{image.file_name}\n' for image in images).encode())
 
 
-def _gaussians(folder: Path, target: Path, voxel: float | None) -> str:
-    """Write Gaussians made from the map alone."""
-    from recon3r_ros.slam.products.gaussians import gaussians_of
-    made = gaussians_of(read_run(folder).keyframes.values(), voxel)
+def _gaussians(folder: Path, target: Path, request: Request, bar: ProgressBar) -> str:
+    """Write Gaussians made from the map."""
+    from recon3r_ros.cli.map_gaussians import map_gaussians
+    run = read_run(folder)
+    made = map_gaussians(run, request.voxel)
     if len(made) == 0:
         raise InputError(f'{folder}: the map has no confident points; run with more images from '
                          'different positions')
-    _write_gaussians(target, made)
-    return f'{len(made)} Gaussians'
+    return f'{len(made)} Gaussians' + _write_gaussians(target, run, made, request.refine, bar)
 
 
-def _learned_gaussians(folder: Path, target: Path, engine: H3rEngine, bar: ProgressBar) -> str:
+def _learned_gaussians(folder: Path, target: Path, request: Request, engine: H3rEngine,
+                       bar: ProgressBar) -> str:
     """Write Gaussians made by a network from the keyframes."""
     from recon3r_ros.slam.learned_gaussians import learned_gaussians
-    keyframes = read_run(folder).keyframes.values()
-    bar.stage('gaussians', len(keyframes))
+    run = read_run(folder)
+    bar.stage('gaussians', len(run.keyframes))
     try:
-        made = learned_gaussians(keyframes, engine, bar.advance)
+        made = learned_gaussians(run.keyframes.values(), engine, bar.advance)
     except InputError as error:
         raise InputError(f'{folder}: {error}') from None
     if len(made.gaussians) == 0:
         raise InputError(f'{folder}: no keyframe sees what another one sees; run with more images '
                          'from different positions')
-    _write_gaussians(target, made.gaussians)
-    return f"{len(made.gaussians)} Gaussians by a network of H3R's kind" + (
+    note = _write_gaussians(target, run, made.gaussians, request.refine, bar)
+    return f"{len(made.gaussians)} Gaussians by a network of H3R's kind{note}" + (
         f'; {made.left_out} keyframes left out, whose depth is unknown or which have no partner'
         if made.left_out else '')
 
 
-def _write_gaussians(target: Path, made: Gaussians) -> None:
+def _write_gaussians(target: Path, run: RunFolder, made: Gaussians, steps: int,
+                     bar: ProgressBar) -> str:
+    """Write Gaussians, fitted to the images of the map where that is wanted; return a note."""
     from recon3r_ros.io.gaussian_files import write_gaussian_ply, write_splat
+    if steps:
+        from recon3r_ros.cli.refined_gaussians import refined
+        made = refined(run, made, steps, bar)
     write_gaussian_ply(target / 'gaussians.ply', made)
     write_splat(target / 'gaussians.splat', made)
+    return f', refined in {steps} steps' if steps else ''

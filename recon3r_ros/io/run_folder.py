@@ -22,6 +22,7 @@ from recon3r_ros.io.source_cameras import read_source_cameras, SourceCamera
 from recon3r_ros.io.stamps import parse_seconds
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.io.writer import trajectory_file
+from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.saved_map import SavedObservations
 from recon3r_ros.slam.types import Keyframe, PointCloud
 
@@ -62,6 +63,7 @@ class RunFolder:
     :param cloud: map.ply
     :param metric: whether the unit is the metre
     :param listed: number of images of the run, those without a pose included
+    :param archive: compressed images of the keyframes, often finer than their grids, by id
     """
 
     folder: Path
@@ -72,6 +74,7 @@ class RunFolder:
     cloud: PointCloud
     metric: bool
     listed: int
+    archive: Mapping[int, ArchivedView]
 
     @property
     def keyframe_of(self) -> dict[int, Keyframe]:
@@ -127,8 +130,9 @@ def _posed_images(folder: Path) -> tuple[dict[str, Camera], tuple[PosedImage, ..
     cameras = read_source_cameras(folder)
     listed = _frames(folder / 'frames.txt')
     images: list[PosedImage] = []
-    for camera in cameras:
-        path = folder / trajectory_file(camera.name if len(cameras) > 1 else '')
+    seen = [camera for camera in cameras if camera.images]
+    for camera in seen:
+        path = folder / trajectory_file(camera.name if len(seen) > 1 else '')
         stamps_ns, poses = read_tum(path)
         by_stamp = dict(zip(stamps_ns.tolist(), poses))
         images += _posed(camera, listed, by_stamp)
@@ -158,7 +162,7 @@ def read_run(folder: Path) -> RunFolder:
                    for image in images)
     return RunFolder(folder, cameras, images, keyframes, saved.observations,
                      read_ply(folder / 'map.ply'), saved.metric is not None,
-                     len(_frames(folder / 'frames.txt')))
+                     len(_frames(folder / 'frames.txt')), saved.views)
 
 
 def _in_unit(keyframe: Keyframe, T_world_cam: NDArray[np.float64], unit: float) -> Keyframe:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 import time
 
-import numpy as np
-from numpy.typing import NDArray
+from recon3r_ros.cli.saved_results import SavedResults, SourceLens
 from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.ros.event_log import EventLog
 from recon3r_ros.ros.extrinsics import Extrinsics
@@ -30,7 +29,7 @@ from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.people import PeopleCounts, PeopleMasks, PeopleSource
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
-from recon3r_ros.slam.types import Frame, Map, MetricScale, TrackedFrame, TrackingState
+from recon3r_ros.slam.types import Frame, Map, MetricScale, TrackingState
 
 
 class Pipeline:
@@ -192,9 +191,9 @@ class Pipeline:
         """Forget the map."""
         self._driver.reset()
 
-    def save(self) -> list[tuple[SavedMap, list[tuple[TrackedFrame, NDArray[np.float64]]]]]:
+    def save(self) -> list[SavedResults]:
         """
-        Return all maps and their trajectories, to be written in another thread.
+        Return all maps with their trajectories and cameras, to be written in another thread.
 
         :return: the present one first, where there is one
         :raises Recon3rError: where there is no map yet
@@ -202,7 +201,16 @@ class Pipeline:
         saved = self._driver.saved_earlier()
         if self.map.started or not saved:
             saved.insert(0, self._driver.saved())
-        return [(one, self._system.trajectory(known=one.map)) for one in saved]
+        return [self._results(one) for one in saved]
+
+    def _results(self, saved: SavedMap) -> SavedResults:
+        trajectory = self._system.trajectory(known=saved.map)
+        names = {keyframe.camera_name for keyframe in saved.map.keyframes.values()}
+        names |= {frame.camera_name for frame, _ in trajectory}
+        lenses = {name: self._system.lens(name) for name in names}
+        return SavedResults(saved, trajectory, {
+            name: SourceLens(lens.source, lens.calibrated)
+            for name, lens in lenses.items() if lens is not None})
 
     def load(self, saved: SavedMap) -> None:
         """Continue mapping in a saved map."""

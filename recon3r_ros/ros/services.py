@@ -15,17 +15,13 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, TYPE_CHECKING
 
-import cv2
-import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
-from recon3r_ros.cli.results import write_results
+from recon3r_ros.cli.saved_results import write_saved
 from recon3r_ros.errors import InputError, one_line, Recon3rError
 from recon3r_ros.io.map_store import MAP_FILE, read_map
-from recon3r_ros.io.writer import ResultWriter
 from recon3r_ros.ros.worker import Worker
-from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.saved_map import SavedMap
 from std_srvs.srv import SetBool, Trigger
 
@@ -109,10 +105,10 @@ class Services:
                 if not self._writing.acquire(blocking=False):
                     raise InputError('a map is being saved already: wait for its answer')
                 with self._unlocked():
-                    lines = [_write(folder, *first)]
-                    for saved, trajectory in earlier:  # they are not connected with it
-                        lines.append(_write(
-                            folder / f'map_{saved.map.number}', saved, trajectory))
+                    lines = [write_saved(folder, first)]
+                    for results in earlier:  # they are not connected with it
+                        lines.append(write_saved(
+                            folder / f'map_{results.saved.map.number}', results))
                     return '; '.join(lines)
             return [(worker.do, collect), (_aside, write)]
         return await self._answered(response, parts)
@@ -174,20 +170,3 @@ class Services:
 def _aside(work: Callable[[], None]) -> None:
     """Run long work in a thread of its own; the process ends when it is done."""
     Thread(target=work, name='recon3r-service', daemon=False).start()
-
-
-def _write(folder: Path, saved: SavedMap, trajectory: list[Any]) -> str:
-    """Write a map as `recon3r run` does; return what has been written, in words."""
-    keyframes = list(saved.map.keyframes.values())
-    with ResultWriter(folder) as writer:
-        for keyframe in keyframes:
-            camera = saved.views[keyframe.id].camera
-            writer.mask(keyframe.name, cv2.resize(
-                keyframe.mask.astype(np.uint8), (camera.width, camera.height),
-                interpolation=cv2.INTER_NEAREST))
-        metres = 1.0 if saved.metric is None else saved.metric.value
-        write_results(writer, keyframes, trajectory, fuse(keyframes), saved, metres)
-        writer.close()
-        writer.report({'frames_tracked': len(trajectory), 'keyframes': len(keyframes),
-                       'scale': 'unknown' if saved.metric is None else saved.metric})
-    return f'map saved: {len(keyframes)} keyframes and {len(trajectory)} poses are in {folder}'

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from recon3r_ros.bench.gaussians import as_tensors, is_far, psnr
+from recon3r_ros.bench.gaussians import is_far, psnr
+from recon3r_ros.cli.refined_gaussians import as_tensors
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.gaussian_refinement import PosedView
 from recon3r_ros.slam.types import Gaussians

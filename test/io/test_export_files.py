@@ -225,7 +225,7 @@ def test_exported_image_mask_and_depth_are_views_of_the_pinhole(lens, tmp_path):
         np.full(shape, 100.0, np.float32), np.zeros(shape, bool))
     run = RunFolder(tmp_path, {'camera': source},
                     (PosedImage('a', 'a.tif', 5, 3, 'camera', np.eye(4)),), {0: keyframe}, (),
-                    PointCloud.empty(), True, 1)
+                    PointCloud.empty(), True, 1, {})
     (view,) = ImageExport(run, tmp_path / 'out', False, lambda name: name).write(
         Images([Frame(pattern(rays), 5, 'a', 3)]), lambda: None)
     assert view.camera.is_pinhole and view.image == 'images/a.png'
@@ -256,7 +256,7 @@ class Images(list):
 def test_missing_images_and_other_sizes_are_named(tmp_path):
     run = RunFolder(tmp_path, {'camera': PINHOLE},
                     (PosedImage('a', 'a.tif', 0, 0, 'camera', np.eye(4)),), {}, (),
-                    PointCloud.empty(), True, 1)
+                    PointCloud.empty(), True, 1, {})
     with pytest.raises(InputError, match=r'the folder: 1 of 1 images of the map .* \(a.tif\)'):
         ImageExport(run, tmp_path, True, str).write(Images(), lambda: None)
     small = Frame(np.zeros((8, 8, 3), np.uint8), 0, 'a', 0)

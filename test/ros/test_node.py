@@ -22,6 +22,7 @@ from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from recon3r_ros.geometry import se3
 from recon3r_ros.io.map_store import read_map
+from recon3r_ros.io.run_folder import read_run
 from recon3r_ros.ros import conversions, qos
 from ros_helpers import Collector, TIMEOUT, wait_for
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -291,6 +292,8 @@ def test_save_load_and_relocalise(ros_node, camera, spawn, tmp_path):
     assert (written / 'map.ply').stat().st_size > 10_000
     assert len((written / 'trajectory.txt').read_text().splitlines()) >= 30
     saved = read_map(written / 'map.npz')
+    exported = read_run(written)  # for recon3r export
+    assert set(exported.keyframes) == set(saved.map.keyframes) and len(exported.images) >= 30
     assert child.stop() == 0
 
     again = spawn(*NODE, '-p', f'map_path:={written}', '-p', 'load_on_start:=true')

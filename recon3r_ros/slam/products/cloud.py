@@ -11,7 +11,7 @@ free-space violations of Merrell et al. ('Real-Time Visibility-Based Fusion of D
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,15 +65,15 @@ def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> Poin
     if voxel_size is not None and not voxel_size > 0:
         raise Recon3rError(f'voxel size: got {voxel_size}, expected a length above 0')
     frames = list(keyframes)
-    reliable = [_reliable(k) for k in frames]
+    reliable = [reliable_pixels(k) for k in frames]
 
     def share(i: int) -> PointCloud:
         own = _gather(frames[i], reliable[i])
         if len(own.points) == 0:
             return own
         world = se3.transform(frames[i].T_map_cam, own.points).astype(np.float32)
-        witnesses = [(frames[j], reliable[j]) for j in _witnesses(i, frames)]
-        keep = _stands(world, own.confidences, witnesses)
+        witnesses = [(frames[j], reliable[j]) for j in witnesses_of(i, frames)]
+        keep = stands(world, own.confidences, witnesses)
         return PointCloud(world[keep], own.colors[keep], own.confidences[keep])
 
     gathered = side_by_side(share, range(len(frames)))
@@ -87,7 +87,7 @@ def fuse(keyframes: Iterable[Keyframe], voxel_size: float | None = None) -> Poin
 
 def keyframe_cloud(keyframe: Keyframe) -> PointCloud:
     """Confident static points of one keyframe, in its camera frame."""
-    return _gather(keyframe, _reliable(keyframe))
+    return _gather(keyframe, reliable_pixels(keyframe))
 
 
 class LiveCloud:
@@ -143,8 +143,8 @@ class LiveCloud:
         keyframe = frames[i]
         own = keyframe_cloud(keyframe)
         world = _moved(keyframe.T_map_cam, own.points)
-        near = [frames[j] for j in _witnesses(i, frames)]
-        keep = _stands(world, own.confidences, [(k, _reliable(k)) for k in near])
+        near = [frames[j] for j in witnesses_of(i, frames)]
+        keep = stands(world, own.confidences, [(k, reliable_pixels(k)) for k in near])
         assert self._voxel_size is not None
         voxels = _voxels(world, self._voxel_size)
         keep &= _first_of_each(voxels)
@@ -189,7 +189,7 @@ def _first_of_each(values: NDArray[np.int64]) -> Mask:
     return first
 
 
-def _reliable(keyframe: Keyframe) -> Mask:
+def reliable_pixels(keyframe: Keyframe) -> Mask:
     """Pixels (H, W) that are static, with a confident depth, and not on a depth edge."""
     known = (keyframe.inverse_depth > 0) & np.isfinite(keyframe.inverse_depth)
     use = known & (keyframe.confidence > MIN_CONFIDENCE) & ~keyframe.mask
@@ -215,17 +215,17 @@ def _gather(keyframe: Keyframe, reliable: Mask) -> PointCloud:
                    keyframe.confidence[rows, cols])
 
 
-def _witnesses(i: int, frames: list[Keyframe]) -> list[int]:
-    """Nearest keyframes with a similar viewing direction."""
+def witnesses_of(i: int, frames: Sequence[Keyframe], most: int = WITNESSES) -> list[int]:
+    """Return the nearest keyframes with a similar viewing direction, at most so many."""
     poses = np.stack([k.T_map_cam for k in frames])
     distance = np.linalg.norm(poses[:, :3, 3] - poses[i, :3, 3], axis=1)
     alike = poses[:, :3, 2] @ poses[i, :3, 2] > MIN_COSINE
     alike[i] = False
-    order = np.argsort(np.where(alike, distance, np.inf))[:min(WITNESSES, int(alike.sum()))]
+    order = np.argsort(np.where(alike, distance, np.inf))[:min(most, int(alike.sum()))]
     return [int(j) for j in order]
 
 
-def _stands(world: Map, confidences: Map, witnesses: list[tuple[Keyframe, Mask]]) -> Mask:
+def stands(world: Map, confidences: Map, witnesses: list[tuple[Keyframe, Mask]]) -> Mask:
     """Which points (N, 3), in the map frame, have no free-space violation."""
     confirmed, violated = np.zeros(len(world), np.int8), np.zeros(len(world), np.int8)
     for witness, reliable in witnesses:
