@@ -35,8 +35,10 @@ formats, each in OUT/export/FORMAT (map_N in it for each map, where there are se
               without a pose have no line
   euroc       data.csv: stamp in nanoseconds, position, quaternion qw qx qy qz, of the camera
 
---network takes a network after H3R (ICCV 2025) such as scripts/train_gaussians.py trains. No
-trained weights are published: neither H3R's own, which would not fit, nor any of this package.
+--network takes the published file of SIU3R (NeurIPS 2025), siu3r_epoch100.ckpt: it sees the centre
+square of each keyframe together with its best-overlapping neighbour, and has the scale of the map.
+Or a network after H3R (ICCV 2025) such as scripts/train_gaussians.py trains: of those no trained
+weights are published, neither H3R's own, which would not fit, nor any of this package.
 
 Images are the keyframes, which have been refined together with the map; with --every-image all
 that have a pose. Masks are 0 on dynamic objects, else 255. The three formats with images have, for

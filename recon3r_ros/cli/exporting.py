@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,10 @@ from recon3r_ros.io.run_folder import map_folders, PosedImage, read_run, RunFold
 from recon3r_ros.io.stamps import format_seconds
 from recon3r_ros.io.trajectory import write_euroc, write_kitti, write_tum
 from recon3r_ros.slam.products.landmarks import Tracks, tracks_of, tracks_of_cloud
-from recon3r_ros.slam.types import Gaussians
+from recon3r_ros.slam.types import Gaussians, Keyframe
 
 if TYPE_CHECKING:
-    from recon3r_ros.models.h3r import H3rEngine
+    from recon3r_ros.slam.learned_gaussians import LearnedGaussians
 
 TRAJECTORIES = ('tum', 'kitti', 'euroc')
 #: Points of the map in the model for Gaussian splatting, at most
@@ -52,6 +53,19 @@ class Request:
     refine: int = 0
 
 
+@dataclass(frozen=True)
+class GaussianMaker:
+    """
+    A network that makes Gaussians of keyframes.
+
+    :param kind: of the network, in words
+    :param make: given the keyframes of a map, and what to call after each
+    """
+
+    kind: str
+    make: Callable[[Iterable[Keyframe], Callable[[], None]], LearnedGaussians]
+
+
 def export(output: Path, target: Path, request: Request, sequence: Sequence | None,
            bar: ProgressBar) -> list[str]:
     """
@@ -64,10 +78,7 @@ def export(output: Path, target: Path, request: Request, sequence: Sequence | No
     :raises Recon3rError: where results or images cannot be used
     """
     folders = map_folders(output)
-    engine = None
-    if request.network is not None:
-        from recon3r_ros.models.h3r import H3rEngine, read  # loads torch
-        engine = H3rEngine(read(request.network))
+    maker = None if request.network is None else _gaussian_maker(request.network)
     lines = []
     for folder in folders:
         own = target if len(folders) == 1 else target / folder.name
@@ -77,8 +88,8 @@ def export(output: Path, target: Path, request: Request, sequence: Sequence | No
             raise output_error(own, error) from error
         if request.format in TRAJECTORIES:
             found = _trajectories(folder, own, request.format)
-        elif engine is not None:
-            found = _learned_gaussians(folder, own, request, engine, bar)
+        elif maker is not None:
+            found = _learned_gaussians(folder, own, request, maker, bar)
         elif request.format == 'gaussians':
             bar.stage('gaussians')
             found = _gaussians(folder, own, request, bar)
@@ -204,21 +215,39 @@ def _gaussians(folder: Path, target: Path, request: Request, bar: ProgressBar) -
     return f'{len(made)} Gaussians' + _write_gaussians(target, run, made, request.refine, bar)
 
 
-def _learned_gaussians(folder: Path, target: Path, request: Request, engine: H3rEngine,
+def _gaussian_maker(path: Path) -> GaussianMaker:
+    """Open the file of a network."""
+    from recon3r_ros.models.h3r import H3rEngine  # loads torch
+    from recon3r_ros.models.registry import EngineConfig
+    from recon3r_ros.models.siu3r_engine import Siu3rEngine
+    from recon3r_ros.models.weights import read_gaussian_network
+    from recon3r_ros.nets.h3r import H3r
+    from recon3r_ros.slam.learned_gaussians import learned_gaussians
+    from recon3r_ros.slam.pair_gaussians import pair_gaussians
+    network = read_gaussian_network(path)
+    if isinstance(network, H3r):
+        engine = H3rEngine(network)
+        return GaussianMaker("a network of H3R's kind", lambda keyframes, advance:
+                             learned_gaussians(keyframes, engine, advance))
+    pairs = Siu3rEngine(network, EngineConfig(precision='float32'))
+    return GaussianMaker('SIU3R', lambda keyframes, advance:
+                         pair_gaussians(keyframes, pairs, advance))
+
+
+def _learned_gaussians(folder: Path, target: Path, request: Request, maker: GaussianMaker,
                        bar: ProgressBar) -> str:
     """Write Gaussians made by a network from the keyframes."""
-    from recon3r_ros.slam.learned_gaussians import learned_gaussians
     run = read_run(folder)
     bar.stage('gaussians', len(run.keyframes))
     try:
-        made = learned_gaussians(run.keyframes.values(), engine, bar.advance)
+        made = maker.make(run.keyframes.values(), bar.advance)
     except InputError as error:
         raise InputError(f'{folder}: {error}') from None
     if len(made.gaussians) == 0:
         raise InputError(f'{folder}: no keyframe sees what another one sees; run with more images '
                          'from different positions')
     note = _write_gaussians(target, run, made.gaussians, request.refine, bar)
-    return f"{len(made.gaussians)} Gaussians by a network of H3R's kind{note}" + (
+    return f'{len(made.gaussians)} Gaussians by {maker.kind}{note}' + (
         f'; {made.left_out} keyframes left out, whose depth is unknown or which have no partner'
         if made.left_out else '')
 

@@ -11,25 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from recon3r_ros.errors import InputError, Recon3rError
+from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner, too_little_memory
-from recon3r_ros.models.weights import formats
-from recon3r_ros.nets import checkpoints, vae_encoder
 from recon3r_ros.nets.gaussian_raster import LEAST, MOST
-from recon3r_ros.nets.h3r import FORMAT, H3r, IMAGE_SIZE, MODEL, Views
+from recon3r_ros.nets.h3r import H3r, IMAGE_SIZE, Views
 from recon3r_ros.nets.layers.pixel_gaussians import C0
 import torch
-
-_NONE_PUBLISHED = ('Gaussians by a network need a file such as scripts/train_gaussians.py makes; '
-                   'no trained weights are published')
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,22 +64,6 @@ class Made:
     scales: NDArray[np.float32]
     opacities: NDArray[np.float32]
     colors: NDArray[np.float32]
-
-
-def read(path: str | Path) -> H3r:
-    """
-    Read a trained network.
-
-    :raises InputError: in one line that names the file and what is wrong with it
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f'{path}: no such file; {_NONE_PUBLISHED}')
-    found = checkpoints.read(path, (FORMAT, vae_encoder.FORMAT, *formats()))
-    if MODEL not in found.models:
-        raise InputError(f'{path}: holds {found.models[0]}; {_NONE_PUBLISHED}')
-    network: H3r = found.network
-    return network
 
 
 def fitted(view: PosedImage, stride: int, longest: int = IMAGE_SIZE) -> PosedImage:

@@ -29,8 +29,9 @@ from recon3r_ros.models.pointmaps import centred, finite, implied_focal, onto_ca
 from recon3r_ros.models.preprocess import covering
 from recon3r_ros.models.registry import Model
 from recon3r_ros.models.runtime import resolve
-from recon3r_ros.models.siu3r_engine import Encoded, Seen, Siu3rEngine
+from recon3r_ros.models.siu3r_engine import Encoded, PixelGaussians, Seen, Siu3rEngine
 from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, View
+from recon3r_ros.nets.siu3r import IMAGE_SIZE
 
 #: Classes that are no objects: wall and floor, from 0
 STUFF = (0, 1)
@@ -176,6 +177,21 @@ def normalised_intrinsics(camera: Camera, calibrated: bool) -> NDArray[np.float3
                         np.float32)
     return np.array([[camera.fx / width, 0, (camera.cx + 0.5) / width],
                      [0, camera.fy / height, (camera.cy + 0.5) / height], [0, 0, 1]], np.float32)
+
+
+def view_gaussians(engine: Siu3rEngine, view: View, other: View, side: int = IMAGE_SIZE
+                   ) -> tuple[Camera, PixelGaussians]:
+    """
+    Make the Gaussians of a view's centre square, with another view of the same place.
+
+    :param side: of the square on the network's grid, pixels
+    :return: pinhole camera of that grid, and its Gaussians
+    :raises Recon3rError: where the pair does not fit into memory
+    """
+    grids = [covering(v, side, side) for v in (view, other)]
+    return grids[0].camera, engine.gaussians(
+        [grid.image for grid in grids],
+        [normalised_intrinsics(grid.camera, grid.calibrated) for grid in grids])
 
 
 def make(model: Model) -> WithFallback:

@@ -1,11 +1,11 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs SIU3R: views encoded once, pairs decoded in batches, queries pair by pair."""
+"""Runs SIU3R: views encoded once, pairs decoded in batches; queries, Gaussians pair by pair."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ from recon3r_ros.models.engine import MAX_BATCH
 from recon3r_ros.models.preprocess import to_tensor
 from recon3r_ros.models.registry import EngineConfig
 from recon3r_ros.models.runtime import Runner
+from recon3r_ros.nets.gaussian_raster import LEAST, MOST
 from recon3r_ros.nets.layers.mask2former import PixelFeatures, QueryOutput
+from recon3r_ros.nets.layers.pixel_gaussians import C0
 from recon3r_ros.nets.siu3r import Siu3r, Tokens
 import torch
 from torch import Tensor
@@ -43,6 +45,25 @@ class Seen:
 
     points: tuple[NDArray[np.float32], NDArray[np.float32]]
     queries: QueryOutput
+
+
+@dataclass(frozen=True, eq=False)
+class PixelGaussians:
+    """
+    Gaussians of a view's pixels in its camera's frame, on the CPU.
+
+    :param points: (H, W, 3) centres, up to scale
+    :param opacities: (H, W) at most MOST; 0 where no renderer draws them
+    :param scales: (H, W, 3) standard deviations, in the unit of the points
+    :param quats_xyzw: (H, W, 4) of any length, axes of the Gaussian to the camera
+    :param colors: (H, W, 3) RGB, 0 to 1: the harmonics' constant term
+    """
+
+    points: NDArray[np.float32]
+    opacities: NDArray[np.float32]
+    scales: NDArray[np.float32]
+    quats_xyzw: NDArray[np.float32]
+    colors: NDArray[np.float32]
 
 
 class Siu3rEngine:
@@ -92,6 +113,37 @@ class Siu3rEngine:
                     [pairs[n] for n in members], self.max_batch, self._decoded)
                 results |= zip(members, done)
         return [results[n] for n in range(len(pairs))]
+
+    def gaussians(self, images: Sequence[NDArray[np.uint8]],
+                  intrinsics: Sequence[NDArray[np.float32]]) -> PixelGaussians:
+        """
+        Make the Gaussians of a view, with another one of the same place.
+
+        :param images: of the view and the other, (H, W, 3) RGB of one size, sides multiples of 32
+        :param intrinsics: of both, as of `encode`
+        :raises Recon3rError: where the pair does not fit into memory
+        """
+        with torch.inference_mode(), self._runner.on_stream():
+            (made,), _ = self._runner.halving([(images, intrinsics)], 1, self._made)
+        found: PixelGaussians = made
+        return found
+
+    def _made(self, items: list[tuple[Sequence[NDArray[np.uint8]],
+                                      Sequence[NDArray[np.float32]]]]) -> list[PixelGaussians]:
+        (images, intrinsics), = items
+        # The network's images are in [0, 1]
+        batch = to_tensor(images, self.device) * 0.5 + 0.5
+        # Neither adapter nor queries are needed
+        both, _ = self.network.backbone.encode(
+            batch, torch.from_numpy(np.stack(intrinsics)).to(self.device))
+        views = [replace(both, values=both.values[k:k + 1]) for k in range(2)]
+        first, steps = views[:1], self.network.decode(views)[:1]
+        points, = self.network.points(first, steps)
+        own, = self.network.gaussians(first, steps, [batch[:1]])
+        opacities = torch.where(own.opacities < LEAST, 0.0, own.opacities.clamp(max=MOST))
+        colors = (C0 * own.harmonics[..., 0] + 0.5).clamp(0, 1)
+        return [PixelGaussians(*(values[0].float().numpy() for values in self._runner.fetched(
+            [points, opacities, own.scales, own.quats_xyzw, colors])))]
 
     def _encoded(self, items: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
                  ) -> list[Encoded]:

@@ -10,8 +10,13 @@ from pathlib import Path
 
 from recon3r_ros.errors import InputError
 from recon3r_ros.models import registry
-from recon3r_ros.nets import checkpoints
+from recon3r_ros.nets import checkpoints, h3r, vae_encoder
 from recon3r_ros.nets.checkpoints import Checkpoint, Format
+from recon3r_ros.nets.h3r import H3r
+from recon3r_ros.nets.siu3r import Siu3r
+
+_MAKES_GAUSSIANS = ("Gaussians by a network need SIU3R's file, or one of H3R's kind such as "
+                    'scripts/train_gaussians.py makes, of which no trained weights are published')
 
 
 def formats() -> tuple[Format, ...]:
@@ -56,3 +61,20 @@ def load(path: str | Path, model: str, formats: Sequence[Format] = (), part: str
     if checkpoint.part != part:
         raise InputError(f'{path}: holds the {checkpoint.part} of {model}, expected its {part}')
     return checkpoint
+
+
+def read_gaussian_network(path: str | Path) -> H3r | Siu3r:
+    """
+    Read a network that makes Gaussians: which one, its tensors tell.
+
+    :raises InputError: in one line that names the file and what is wrong with it
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f'{path}: no such file; {_MAKES_GAUSSIANS}')
+    found = checkpoints.read(path, (h3r.FORMAT, vae_encoder.FORMAT, *formats()),
+                             known_sha256(path))
+    network = found.network
+    if not isinstance(network, (H3r, Siu3r)):
+        raise InputError(f'{path}: holds {found.models[0]}; {_MAKES_GAUSSIANS}')
+    return network

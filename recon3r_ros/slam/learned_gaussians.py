@@ -81,19 +81,26 @@ def learned_gaussians(keyframes: Iterable[Keyframe], engine: H3rEngine,
     if not count:
         raise InputError(f'{len(keyframes)} keyframes, of which no two have known depth: a '
                          'network needs two of a camera; run with more images')
-    return LearnedGaussians(_joined(made), len(keyframes) - count)
+    return LearnedGaussians(joined(made), len(keyframes) - count)
 
 
-def _posed(keyframe: Keyframe) -> PosedImage | None:
-    """Return a keyframe for the network; None where its depth is too little known."""
+def depth_bounds(keyframe: Keyframe) -> tuple[float, float] | None:
+    """Return the least and the largest depth to expect; None where depth is too little known."""
     known = keyframe.inverse_depth[(keyframe.inverse_depth > 0) & ~keyframe.mask]
     if len(known) < _KNOWN:
         return None
     near, far = (factor * float(np.quantile(1 / known, share)) for share, factor in (_NEAR, _FAR))
-    return PosedImage(keyframe.image, keyframe.camera, keyframe.T_map_cam, near, far,
-                      ~keyframe.mask)
+    return near, far
 
 
-def _joined(made: Sequence[Made]) -> Gaussians:
+def _posed(keyframe: Keyframe) -> PosedImage | None:
+    """Return a keyframe for the network; None where its depth is too little known."""
+    bounds = depth_bounds(keyframe)
+    return None if bounds is None else PosedImage(
+        keyframe.image, keyframe.camera, keyframe.T_map_cam, *bounds, ~keyframe.mask)
+
+
+def joined(made: Sequence[Made]) -> Gaussians:
+    """Join the Gaussians of at least one image."""
     return Gaussians(*(np.concatenate([getattr(own, name) for own in made]) for name in (
         'means', 'quaternions_wxyz', 'scales', 'opacities', 'colors')))

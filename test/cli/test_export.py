@@ -11,11 +11,14 @@ import shutil
 import numpy as np
 from PIL import Image
 import pytest
+from recon3r_ros.geometry import se3
 from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.gaussian_files import read_gaussian_ply
 from recon3r_ros.io.run_folder import read_run
 from recon3r_ros.io.trajectory import read_tum
 from recon3r_ros.nets.h3r import H3r, H3rConfig
+from recon3r_ros.nets.layers.mask2former import MaskConfig
+from recon3r_ros.nets.siu3r import Siu3r, Siu3rConfig
 from recon3r_ros.nets.vae_encoder import VaeConfig
 from safetensors.torch import save_file
 import torch
@@ -117,6 +120,28 @@ def test_gaussians_by_a_network(recon3r, results, network, tmp_path):
                     for q in (0.05, 0.95))
     middle = np.median(made.means, axis=0)
     assert (middle > lower - (upper - lower)).all() and (middle < upper + (upper - lower)).all()
+
+
+def test_gaussians_by_siu3r(recon3r, results, tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / 'siu3r.safetensors'
+    network = Siu3r(Siu3rConfig(64, 4, 1, 64, 4, 1, 4, 8,
+                                MaskConfig(64, 32, 2, 1, 32, 3, 64, 5, 20), 1))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    # In front of the camera, and opaque enough to be drawn
+    network.downstream_head1.dpt.head['4'].bias.data[2] = 1.0
+    save_file(network.state_dict(), path)
+    done = recon3r('export', results, '--format', 'gaussians', '--network', path, '--to',
+                   tmp_path / 'to')
+    assert done.status == 0 and 'Gaussians by SIU3R' in done.out
+    made = read_gaussian_ply(tmp_path / 'to' / 'gaussians.ply')
+    assert f'{len(made)} Gaussians' in done.out
+    # Their depths in a keyframe are those of the map, in its unit
+    for keyframe in read_run(results).keyframes.values():
+        depth = se3.transform(se3.inverse(keyframe.T_map_cam), made.means)[:, 2]
+        known = keyframe.inverse_depth > 0
+        assert 0.5 < np.median(depth) * np.median(keyframe.inverse_depth[known]) < 2
 
 
 def test_a_network_that_cannot_be_used_is_named(recon3r, results, network, tmp_path):

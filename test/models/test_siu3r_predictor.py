@@ -13,7 +13,12 @@ from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.registry import EngineConfig, make_predictor, Model, spec
-from recon3r_ros.models.siu3r import normalised_intrinsics, same_place, Siu3rPredictor
+from recon3r_ros.models.siu3r import (
+    normalised_intrinsics,
+    same_place,
+    Siu3rPredictor,
+    view_gaussians,
+)
 from recon3r_ros.models.siu3r_engine import Encoded, Seen, Siu3rEngine
 from recon3r_ros.models.types import MATCHED, NO_CONFIDENCE, View
 from recon3r_ros.nets.layers.mask2former import MaskConfig, QueryOutput
@@ -108,6 +113,29 @@ def test_a_blank_image_proves_nothing(engine: Siu3rEngine) -> None:
     assert same_place(view, view, points, seen)
     assert not same_place(blank, blank, points, seen)
     assert not same_place(view, view, points, ~seen)
+
+
+def test_gaussians_are_those_of_the_first_view(engine: Siu3rEngine) -> None:
+    """By the network's modules, each called by itself, on the points of a pair's prediction."""
+    scene = vga('orbit', 3)
+    views = [TrueView.of(scene, n).view for n in (0, 15)]
+    camera, found = view_gaussians(engine, *views, 96)
+    predictor = Siu3rPredictor(engine, 96)
+    a, b = (predictor.encode(v) for v in views)
+    assert camera == a.camera and camera.width == camera.height == 96
+    seen, = engine.decode([(a.encoded, b.encoded)])
+    np.testing.assert_allclose(found.points, seen.points[0], atol=1e-4)
+    tokens = [a.encoded.tokens, b.encoded.tokens]
+    with torch.inference_mode():
+        image = torch.from_numpy(a.image).permute(2, 0, 1)[None] / 255
+        own = engine.network.gaussians(tokens, engine.network.decode(tokens), [image, image])[0]
+    np.testing.assert_allclose(found.scales, own.scales[0], rtol=1e-4)
+    np.testing.assert_allclose(found.quats_xyzw, own.quats_xyzw[0], atol=1e-4)
+    drawn = found.opacities > 0
+    np.testing.assert_allclose(found.opacities[drawn], own.opacities[0].numpy()[drawn].clip(
+        1 / 255, 0.99), rtol=1e-4)
+    constant = 0.5 + own.harmonics[0, ..., 0].numpy() / (2 * np.sqrt(np.pi))
+    np.testing.assert_allclose(found.colors, constant.clip(0, 1), atol=1e-4)
 
 
 def test_intrinsics_are_shares_of_the_image() -> None:

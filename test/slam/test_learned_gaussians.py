@@ -13,7 +13,8 @@ import pytest
 from recon3r_ros.errors import InputError, Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import pixel_grid
-from recon3r_ros.models.h3r import fitted, H3rEngine, PosedImage, read
+from recon3r_ros.models.h3r import fitted, H3rEngine, PosedImage
+from recon3r_ros.models.weights import read_gaussian_network
 from recon3r_ros.nets.dust3r import Dust3r, Dust3rConfig
 from recon3r_ros.nets.h3r import H3r, H3rConfig, H3rOutput, Views
 from recon3r_ros.nets.layers.pixel_gaussians import CHANNELS, pixel_gaussians
@@ -133,14 +134,14 @@ def test_files_that_are_no_such_network_say_what_they_are(tmp_path: Path) -> Non
     torch.manual_seed(0)
     path = tmp_path / 'w.safetensors'
     save_file(H3r(TINY).state_dict(), path)
-    assert read(path).config == TINY
+    assert read_gaussian_network(path).config == TINY
     tiny = Dust3r(Dust3rConfig(64, 1, 1, 64, 1, 1, 'linear'))
     for state, words in ((VaeEncoder(TINY.vae).state_dict(), 'holds sd-vae encoder; '),
                          (tiny.state_dict(), 'holds dust3r; '),
                          ({'weight': torch.zeros(3)}, 'has no volume.weigh.weight')):
         save_file(state, path)
         with pytest.raises(InputError, match=words) as caught:
-            read(path)
+            read_gaussian_network(path)
         assert str(path) in str(caught.value)
     with pytest.raises(InputError, match='none.pth: no such file; .* no trained weights'):
-        read(tmp_path / 'none.pth')
+        read_gaussian_network(tmp_path / 'none.pth')
