@@ -31,7 +31,8 @@ class LearnedGaussians:
     Gaussians of a map.
 
     :param gaussians: in the frame and unit of the keyframes' poses
-    :param left_out: number of keyframes that have none: depth too little known, or no partner
+    :param left_out: number of keyframes that have none: depth too little known, no partner, or
+        no scale of the network's unit
     """
 
     gaussians: Gaussians

@@ -80,8 +80,8 @@ def _made(keyframe: Keyframe, partner: Keyframe, engine: Siu3rEngine) -> Made | 
     bounds = depth_bounds(keyframe)
     if bounds is None:
         return None
-    camera, found = view_gaussians(engine, *(View(k.image, k.camera)
-                                             for k in (keyframe, partner)))
+    camera, found = view_gaussians(engine, View(keyframe.image, keyframe.camera),
+                                   View(partner.image, partner.camera))
     rays = camera.unproject(pixel_grid(camera.height, camera.width)).reshape(-1, 3)
     # The keyframe's pixel at each of the network's grid
     last = [keyframe.camera.width - 1, keyframe.camera.height - 1]

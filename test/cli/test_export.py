@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 import json
 from pathlib import Path
 import shutil
@@ -16,10 +17,12 @@ from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.gaussian_files import read_gaussian_ply
 from recon3r_ros.io.run_folder import read_run
 from recon3r_ros.io.trajectory import read_tum
+from recon3r_ros.models.siu3r import view_gaussians
 from recon3r_ros.nets.h3r import H3r, H3rConfig
 from recon3r_ros.nets.layers.mask2former import MaskConfig
 from recon3r_ros.nets.siu3r import Siu3r, Siu3rConfig
 from recon3r_ros.nets.vae_encoder import VaeConfig
+from recon3r_ros.slam import pair_gaussians
 from safetensors.torch import save_file
 import torch
 
@@ -122,16 +125,20 @@ def test_gaussians_by_a_network(recon3r, results, network, tmp_path):
     assert (middle > lower - (upper - lower)).all() and (middle < upper + (upper - lower)).all()
 
 
-def test_gaussians_by_siu3r(recon3r, results, tmp_path):
+def test_gaussians_by_siu3r(recon3r, results, tmp_path, monkeypatch):
     torch.manual_seed(0)
-    path = tmp_path / 'siu3r.safetensors'
+    path = tmp_path / 'siu3r.ckpt'
     network = Siu3r(Siu3rConfig(64, 4, 1, 64, 4, 1, 4, 8,
                                 MaskConfig(64, 32, 2, 1, 32, 3, 64, 5, 20), 1))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
-    # In front of the camera, and opaque enough to be drawn
+    # Points in front of the camera
     network.downstream_head1.dpt.head['4'].bias.data[2] = 1.0
-    save_file(network.state_dict(), path)
+    # As it is published: by PyTorch Lightning
+    torch.save({'pytorch-lightning_version': '2', 'state_dict': {
+        f'model.{name}': value for name, value in network.state_dict().items()}}, path)
+    # A small grid is fast
+    monkeypatch.setattr(pair_gaussians, 'view_gaussians', partial(view_gaussians, side=96))
     done = recon3r('export', results, '--format', 'gaussians', '--network', path, '--to',
                    tmp_path / 'to')
     assert done.status == 0 and 'Gaussians by SIU3R' in done.out

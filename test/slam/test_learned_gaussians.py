@@ -138,6 +138,7 @@ def test_files_that_are_no_such_network_say_what_they_are(tmp_path: Path) -> Non
     tiny = Dust3r(Dust3rConfig(64, 1, 1, 64, 1, 1, 'linear'))
     for state, words in ((VaeEncoder(TINY.vae).state_dict(), 'holds sd-vae encoder; '),
                          (tiny.state_dict(), 'holds dust3r; '),
+                         ({'mask2former.weight': torch.zeros(3)}, 'adapter and decoder alone'),
                          ({'weight': torch.zeros(3)}, 'has no volume.weigh.weight')):
         save_file(state, path)
         with pytest.raises(InputError, match=words) as caught:
