@@ -248,8 +248,8 @@ def _learned_gaussians(folder: Path, target: Path, request: Request, maker: Gaus
                          'from different positions')
     note = _write_gaussians(target, run, made.gaussians, request.refine, bar)
     return f'{len(made.gaussians)} Gaussians by {maker.kind}{note}' + (
-        f'; {made.left_out} keyframes left out, whose depth or scale is unknown or which have no partner'
-        if made.left_out else '')
+        f'; {made.left_out} keyframes left out, whose depth or scale is unknown, or which have no '
+        'partner' if made.left_out else '')
 
 
 def _write_gaussians(target: Path, run: RunFolder, made: Gaussians, steps: int,

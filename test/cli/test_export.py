@@ -138,7 +138,7 @@ def test_gaussians_by_siu3r(recon3r, results, tmp_path, monkeypatch):
     torch.save({'pytorch-lightning_version': '2', 'state_dict': {
         f'model.{name}': value for name, value in network.state_dict().items()}}, path)
     # A small grid is fast
-    monkeypatch.setattr(pair_gaussians, 'view_gaussians', partial(view_gaussians, side=96))
+    monkeypatch.setattr(pair_gaussians, 'view_gaussians', partial(view_gaussians, side=64))
     done = recon3r('export', results, '--format', 'gaussians', '--network', path, '--to',
                    tmp_path / 'to')
     assert done.status == 0 and 'Gaussians by SIU3R' in done.out
