@@ -21,7 +21,7 @@ demo: env
 	$(VENV)/bin/recon3r demo --ros --output demo_output
 
 test: env
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not large" $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal -m "not large" $(PYTEST_ARGS)
 
 # With networks of their published sizes: some minutes, and 5 GB of memory, more
 test-all: env

@@ -8,12 +8,14 @@ All of it happens in a fork of the map's state, which the mapper commits or drop
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 import logging
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.models.types import Encoding, View
 from recon3r_ros.slam.archive import ArchivedView
@@ -62,12 +64,15 @@ class New:
         T_map_cam = np.eye(4) if view.pose is None else view.pose.T_map_cam
         keyframe = Keyframe(
             number, frame.name, frame.stamp_ns, frame.index, encoding.camera, encoding.image,
-            gray, encoding.descriptor, encoding.keypoints, T_map_cam, np.zeros(count),
+            gray, np.zeros(0, np.float32), encoding.keypoints, T_map_cam, np.zeros(count),
             np.zeros(count), unknown, unknown, np.zeros(unknown.shape, bool), frame.camera_name,
             mount=frame.mount)
-        if view.moving is not None:
-            keyframe = replace(keyframe, mask=state.motion.masked(keyframe, view.moving))
-        return cls(keyframe, encoding, view, overlap)
+        moving = view.moving
+        parts: tuple[Callable[[], NDArray[Any]], ...] = (
+            lambda: encoding.descriptor,
+            lambda: keyframe.mask if moving is None else state.motion.masked(keyframe, moving))
+        descriptor, mask = side_by_side(lambda part: part(), parts)
+        return cls(replace(keyframe, descriptor=descriptor, mask=mask), encoding, view, overlap)
 
 
 @dataclass(frozen=True, eq=False)
