@@ -14,7 +14,7 @@ FAST = ('xfeat', 'linear 224', 'must3r 512')
 
 
 @pytest.mark.parametrize('name', [
-    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+    name if name in FAST else pytest.param(name, marks=pytest.mark.large)
     for name in needs.KEYFRAMES])
 def test_needs_are_those_counted(name: str) -> None:
     counted = needs.counted(name)

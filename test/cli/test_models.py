@@ -61,8 +61,9 @@ def weights(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('model', [
-    'dust3r', 'mast3r', 'must3r', 'vggt', 'mapanything',
-    pytest.param('dune-mast3r', marks=pytest.mark.large)])  # its heads have fixed widths
+    'dust3r', 'must3r', 'vggt', 'mapanything',
+    *(pytest.param(name, marks=pytest.mark.large)  # their heads have fixed widths
+      for name in ('mast3r', 'dune-mast3r'))])
 def test_run_on_a_real_sequence(recon3r, weights, shared_data, tmp_path, model):
     """With an untrained network the results are wrong, but complete and finite."""
     pack = tmp_path / 'pack'

@@ -328,7 +328,9 @@ def test_bfloat16_on_a_cpu(make: Callable[[], Any], run: Callable[..., Arrays]) 
     assert worst(lower, exact) < 2 * 8 * 2 ** -9
 
 
-@pytest.mark.parametrize('make, run', [*NETWORKS, (TRACKING[0], of_tracks)])
+@pytest.mark.parametrize('make, run', [
+    *(pytest.param(*pair, marks=pytest.mark.large) if pair[0] is siu3r_network else pair
+      for pair in NETWORKS), (TRACKING[0], of_tracks)])
 def test_compiled_on_a_cpu(make: Callable[[], Any], run: Callable[..., Arrays],
                            monkeypatch: pytest.MonkeyPatch) -> None:
     """
