@@ -125,6 +125,7 @@ def test_gaussians_by_a_network(recon3r, results, network, tmp_path):
     assert (middle > lower - (upper - lower)).all() and (middle < upper + (upper - lower)).all()
 
 
+@pytest.mark.large
 def test_gaussians_by_siu3r(recon3r, results, tmp_path, monkeypatch):
     torch.manual_seed(0)
     path = tmp_path / 'siu3r.ckpt'
