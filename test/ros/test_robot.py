@@ -475,6 +475,8 @@ def test_dynamic_objects_have_ids_and_boxes(ros_node, spawn):
         image[80:152, left:left + 60] = picture
         camera.send(conversions.image_message(
             image, still.stamp_ns + n * 33_333_333, FRAME_ID))
+        # No faster than a busy machine: of images that it drops the object would jump
+        wait_for(lambda: n == 0 or len(masks) >= n, what='masks')
         time.sleep(0.03)
     wait_for(lambda: len(objects) > 20, what='objects')
     shown = {stamp(m): conversions.mask_from_message(m) for m in masks.messages}
@@ -493,8 +495,7 @@ def test_dynamic_objects_have_ids_and_boxes(ros_node, spawn):
             assert result.hypothesis.class_id == 'dynamic'
             assert min(part.any(0)[0], part.any(0)[-1], part.any(1)[0], part.any(1)[-1])
             ids.add(detection.id)
-    # A busy machine drops images, and the object is found again in the next one
-    assert sum(bool(message.detections) for message in objects.messages[-10:]) >= 7
+        assert message.detections
     assert len(ids) == 1, 'it is one object throughout'
 
 

@@ -174,11 +174,16 @@ def test_the_second_camera_stands_in_for_the_first(ros_node, spawn):
     status = rig.wait_for_status('stereo left', lambda s: 'in its place' in s.message,
                                  'the second camera stands in')
     assert status.level == status.WARN
-    stamps = alone(15)
+    stamps: list[int] = []
 
     def posed() -> int:
         found = {conversions.stamp_to_ns(m.header.stamp) for m in rig.poses.messages}
         return sum(s in found for s in stamps)
+    for _ in range(15):
+        before, end = posed(), time.monotonic() + 0.5
+        stamps += alone(1)
+        while posed() == before and time.monotonic() < end:
+            time.sleep(0.02)  # no faster than a busy machine
     wait_for(lambda: posed() >= 0.9 * len(stamps), what='poses of nine images out of ten')
     before = rig.pairs()
     rig.assert_tracks(10)
@@ -194,8 +199,7 @@ def test_the_second_camera_stands_in_for_the_first(ros_node, spawn):
     T_map_world = known[newest] @ se3.inverse(true_pose(count))
     errors = [np.linalg.norm((T_map_world @ true_pose(n))[:3, 3] - known[s][:3, 3])
               for s, n in steps.items()]
-    # Poses of the wrong camera would be off by the baseline, all of them
-    assert np.median(errors) < 0.05 and max(errors) < BASELINE, errors
+    assert max(errors) < 0.05, errors
 
 
 def test_extrinsics_of_camera_info():
