@@ -13,6 +13,7 @@ import os
 import sys
 
 from recon3r_ros.cli.exit_status import BAD_INPUT, BUG, INTERRUPTED, NOTHING_PRODUCED
+from recon3r_ros.cli.interruption import kept_interrupts
 from recon3r_ros.cli.parser import asked_command, build_parser
 from recon3r_ros.errors import missing_package, Recon3rError
 
@@ -33,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if '--debug' in own:
         return _execute(own, ros)
     try:
-        return _execute(own, ros)
+        with kept_interrupts():
+            return _execute(own, ros)
     except Recon3rError as error:
         return _fail(f'error: {error}', BAD_INPUT)
     except ModuleNotFoundError as error:

@@ -1,12 +1,43 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C: the first requests a stop, the second aborts."""
+"""Ctrl-C: the first requests a stop, the second aborts; none is lost."""
 
 from __future__ import annotations
 
+import _thread
+from collections.abc import Iterator
+from contextlib import contextmanager
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
+
+#: Until an interrupt that C code has dropped is repeated, seconds
+_AGAIN_S = 0.01
+
+
+@contextmanager
+def kept_interrupts() -> Iterator[None]:
+    """
+    Repeat a KeyboardInterrupt that C code has dropped.
+
+    Python ignores exceptions in callbacks from C, of which Numba makes one for each compiled
+    function that it loads.
+    """
+    previous = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            # Later, and from a thread: the callback has not returned yet
+            threading.Timer(_AGAIN_S, _thread.interrupt_main).start()
+        else:
+            previous(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
 
 
 class Interruption:

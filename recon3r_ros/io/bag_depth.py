@@ -9,14 +9,13 @@ from contextlib import closing, suppress
 from dataclasses import replace
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.geometry.depth_registration import DepthRegistration, is_registered
 from recon3r_ros.io.bag_cameras import camera_beside
 from recon3r_ros.io.bag_storage import BagDamagedError, Reader, Recording
 from recon3r_ros.io.bag_topics import COMPRESSED, IMAGE
@@ -25,6 +24,9 @@ from recon3r_ros.io.compressed_depth import depth_of_message
 from recon3r_ros.io.depths import MAX_DIFFERENCE_NS
 from recon3r_ros.io.stamps import NS_PER_S
 from recon3r_ros.slam.types import Frame
+
+if TYPE_CHECKING:
+    from recon3r_ros.geometry.depth_registration import DepthRegistration
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +105,8 @@ class BagDepth:
         """Make what brings depth to the images' view; None where it is there."""
         if self._camera is None or self._colour is None:
             return None
+        # Loads compiled loops, which only depth needs
+        from recon3r_ros.geometry.depth_registration import DepthRegistration, is_registered
         camera = self._camera.scaled_to(shape[1], shape[0])
         if camera is None:
             raise InputError(f'depth image has {shape[1]}x{shape[0]} pixels, its camera_info '
