@@ -19,7 +19,8 @@ class EventLog:
     def __init__(self, info: Callable[[str], None]) -> None:
         self._info = info
         self._states: dict[str, TrackingState] = {}
-        self._loops: set[tuple[int, int]] = set()
+        #: The newest keyframe whose loops are logged
+        self._newest = -1
 
     def tracked(self, camera: str, state: TrackingState | None, known: Map) -> None:
         """
@@ -46,10 +47,10 @@ class EventLog:
 
     def mapped(self, known: Map) -> None:
         """Log loops that have been closed since the last call."""
-        loops = {(edge.i, edge.j) for edge in known.edges if edge.loop}
-        for i, j in sorted(loops - self._loops):
+        # An edge of an older keyframe may be new, too: that of a culled one, taken over
+        for i, j in sorted((e.i, e.j) for e in known.edges if e.loop and e.j > self._newest):
             self._info(f'loop closed between keyframes {i} and {j}')
-        self._loops = loops
+        self._newest = max(known.keyframes, default=-1)
 
     def scaled(self, metric: MetricScale | None) -> None:
         """Log that the published scale has changed."""
@@ -66,8 +67,8 @@ class EventLog:
     def forget(self) -> None:
         """Begin again: the map has been reset or replaced."""
         self._states.clear()
-        self._loops.clear()
+        self._newest = -1
 
     def restored(self, known: Map) -> None:
         """Take over a saved map, whose loops are not logged again."""
-        self._loops = {(edge.i, edge.j) for edge in known.edges if edge.loop}
+        self._newest = max(known.keyframes, default=-1)

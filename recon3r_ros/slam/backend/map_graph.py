@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import logging
 
 import numpy as np
@@ -47,6 +47,29 @@ class MapGraph:
         nodes = {i: self._similarity(k) for i, k in keyframes.items()
                  if i not in self._graph.nodes}
         self._graph.update(nodes, edges)
+
+    @property
+    def size(self) -> int:
+        """How many nodes the graph has, those of culled keyframes included."""
+        return len(self._graph.nodes)
+
+    def rebuilt(self, keyframes: Mapping[int, Keyframe], retired: Collection[int],
+                loops: Iterable[tuple[int, int]]) -> MapGraph:
+        """
+        Return a graph of the present keyframes alone.
+
+        Its edges are measured from the present poses: iSAM2 cannot remove a keyframe, and what it
+        has learned of the others through that one would be lost without it.
+
+        :param keyframes: all of the map
+        :param retired: culled keyframes, whose scales are kept
+        :param loops: pairs of keyframes that closed loops
+        :raises GeometryError: where the poses are degenerate
+        """
+        graph = MapGraph()
+        graph.scales = {i: s for i, s in self.scales.items() if i in keyframes or i in retired}
+        graph.extend(keyframes, dict.fromkeys((*chain(list(keyframes)), *loops)))
+        return graph
 
     def loop_edge(self, pair: Pair, partner: Keyframe, new: Keyframe,
                   metric: bool = False) -> alignment.Edge | None:

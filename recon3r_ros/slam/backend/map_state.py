@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend.learned import LearnedDepths
 from recon3r_ros.slam.backend.map_graph import MapGraph
 from recon3r_ros.slam.backend.measured import MeasuredDepths
@@ -146,6 +147,23 @@ class MapState:
                 return
             self.retired = {j: r for j, r in self.retired.items() if j not in beside}
             lost |= beside
+
+    def retire(self, i: int, near: int) -> None:
+        """
+        Cull a keyframe.
+
+        :param near: id of the one that replaces it, also as the end of loops
+        """
+        ends = [(e.j if e.i == i else e.i) for e in self.edges if e.loop and i in (e.i, e.j)]
+        old, kept = self.forget(i), self.keyframes[near]
+        self.retired[i] = Retired(
+            near, se3.normalized(se3.inverse(kept.T_map_cam) @ old.T_map_cam),
+            self.graph.scales[near], self.graph.scales[i])
+        self.edges += [MapEdge(min(end, near), max(end, near), True) for end in ends
+                       if end != near and not self._looped(end, near)]
+
+    def _looped(self, i: int, j: int) -> bool:
+        return any(e.loop and {e.i, e.j} == {i, j} for e in self.edges)
 
     def forget(self, i: int) -> Keyframe:
         """Remove a keyframe with all its data; return it."""

@@ -46,13 +46,14 @@ from recon3r_ros.slam.types import (
     Map,
     MetricScale,
     Pair,
-    Retired,
     TrackedFrame,
 )
 
 _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
+#: The pose graph is rebuilt when it has so many times the map's keyframes: of culled ones, too
+GRAPH_SIZE = 2
 #: Iterations of the bundle adjustment of all keyframes, at the end
 GLOBAL_ITERATIONS = 15
 #: Growth of a map whose metre the cameras of a rig tell, until the whole of it is adjusted again
@@ -318,12 +319,10 @@ class Mapper:
 
     @staticmethod
     def _rebuild_graph(state: MapState) -> None:
-        """Make the pose graph anew, from the present poses."""
-        graph, state.graph = state.graph, MapGraph()
-        state.graph.scales = {i: s for i, s in graph.scales.items()
-                              if i in state.keyframes or i in state.retired}
+        """Make the pose graph anew, from the present poses; keep it where they are degenerate."""
         with suppress(GeometryError):
-            state.graph.extend(state.keyframes, chain(state.ids))
+            state.graph = state.graph.rebuilt(state.keyframes, state.retired,
+                                              [(e.i, e.j) for e in state.edges if e.loop])
 
     def _join(self, new: New) -> None:
         """Join the present map with an earlier one in which its new keyframe is relocalised."""
@@ -537,7 +536,6 @@ class Mapper:
         lost, kept = pair_graph.most_redundant(
             np.stack([k.T_map_cam for k in state.keyframes.values()]),
             np.array([k.median_depth() for k in state.keyframes.values()]), candidates)
-        old, near = state.forget(ids[lost]), state.keyframes[ids[kept]]
-        state.retired[old.id] = Retired(
-            near.id, se3.normalized(se3.inverse(near.T_map_cam) @ old.T_map_cam),
-            state.graph.scales[near.id], state.graph.scales[old.id])
+        state.retire(ids[lost], ids[kept])
+        if state.graph.size > GRAPH_SIZE * len(state.keyframes):
+            self._rebuild_graph(state)

@@ -189,6 +189,42 @@ def test_views_that_share_nothing_give_no_loop_edge() -> None:
     assert graph.loop_edge(pair, keyframes[0], keyframes[1]) is None
 
 
+def test_a_rebuilt_graph_has_the_present_keyframes_alone() -> None:
+    poses = true_poses()
+    keyframes = {i: keyframe(i, T, textured=True) for i, T in enumerate(poses)}
+    graph = MapGraph()
+    graph.extend(keyframes, chain(COUNT))
+    graph.scales[3] = 0.8
+    kept = {i: k for i, k in keyframes.items() if i not in (3, 4)}
+    rebuilt = graph.rebuilt(kept, {3}, [])
+    assert rebuilt.size == COUNT - 2 and graph.size == COUNT
+    assert set(rebuilt.scales) == {*kept, 3}, 'frames of a culled keyframe refer to its scale'
+    T = poses[0]
+    edge = rebuilt.loop_edge(exact_pair(0, T, poses[-1], (1.0, 1.0)), kept[0], kept[COUNT - 1])
+    assert edge is not None
+    for i, S in rebuilt.close(edge).items():
+        assert_same(S, poses[i], 1e-3, 0.02, 2e-3)
+
+
+def test_a_rebuilt_graph_keeps_its_loops() -> None:
+    """What a later loop corrects does not open an earlier one."""
+    poses = true_poses()
+    keyframes, last = {i: keyframe(i, T, textured=True) for i, T in enumerate(poses)}, COUNT - 1
+    graph = MapGraph()
+    graph.extend(keyframes, chain(COUNT))
+    opened = []
+    for loops in ([], [(0, last)]):
+        rebuilt = graph.rebuilt(keyframes, (), loops)
+        later = rebuilt.loop_edge(exact_pair(4, poses[4], poses[last], (1.0, 1.0)), keyframes[4],
+                                  keyframes[last])
+        assert later is not None
+        shifted = replace(later, sigma=0.002,
+                          S_i_j=later.S_i_j @ se3.from_rt(np.eye(3), [0.02, 0, 0]))
+        nodes = rebuilt.close(shifted)
+        opened.append(float(np.linalg.norm(nodes[last][:3, 3] - poses[last][:3, 3])))
+    assert opened[1] < 0.5 * opened[0]
+
+
 def test_what_is_refined_again_takes_the_place_of_what_was() -> None:
     """Poses found wrong at first and right later leave no trace of the wrong ones."""
     poses = true_poses()[:5]

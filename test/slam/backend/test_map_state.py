@@ -182,6 +182,20 @@ def test_a_keyframe_that_is_forgotten_leaves_nothing(state: MapState) -> None:
     assert state.next_id == 4, 'ids are not given away twice'
 
 
+def test_what_replaces_a_culled_keyframe_takes_over_its_loops(state: MapState) -> None:
+    add(state, 3)
+    state.graph.extend(state.keyframes, [(2, 3)])
+    state.edges = [MapEdge(0, 1), MapEdge(0, 3, True), MapEdge(1, 3, True), MapEdge(1, 2, True)]
+    state.retire(1, 2)
+    assert state.edges == [MapEdge(0, 3, True), MapEdge(2, 3, True)]
+    state.retire(2, 0)
+    assert state.edges == [MapEdge(0, 3, True)], 'there is one already'
+    assert {i: r.keyframe for i, r in state.retired.items()} == {1: 2, 2: 0}
+    assert np.allclose(
+        POSES[0] @ state.retired[2].T_keyframe_retired @ state.retired[1].T_keyframe_retired,
+        POSES[1])
+
+
 def test_the_last_keyframe_may_be_forgotten(state: MapState) -> None:
     for i in (2, 0, 1):
         state.forget(i)

@@ -115,6 +115,8 @@ def test_a_culled_keyframe_is_forgotten(monkeypatch: pytest.MonkeyPatch):
     assert len(known) == 6 and known[0] == 0 and known[-1] == 9
     grow(mapper, oracle, [10])
     assert [m.number for m in oracle.used[-1]] == known[::-1]
+    grow(mapper, oracle, [11, 12, 13])
+    assert mapper._state.graph.size <= 2 * len(mapper.keyframes), 'the pose graph forgets them'
 
 
 def test_a_loaded_map_is_remembered_as_it_was():
