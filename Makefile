@@ -11,6 +11,8 @@ EXTRAS ?= dev,ros
 PYTEST_ARGS ?=
 
 export PYTHON VENV EXTRAS
+# Tests start some hundred processes of the package, which need not compile it again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: env demo test test-all test-fast lint bench clean distclean
 

@@ -79,7 +79,7 @@ def test_another_package_is_not_taken_for_the_checkout(tmp_path: Path) -> None:
         child_run.run(tmp_path, tmp_path, tmp_path / 'out')
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_page_of_a_small_sequence(recon3r, pack: Path, tmp_path: Path,
                                   monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, 'REPETITIONS', 1)

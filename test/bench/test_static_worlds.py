@@ -187,7 +187,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, mover: Path) -> None:
         measure([mover], mover, page)
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_all_cases_of_a_small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mover: Path,
                                     recon3r) -> None:
     monkeypatch.setattr(static_worlds, '_AT_REST', 5)

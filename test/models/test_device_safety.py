@@ -330,7 +330,7 @@ def test_bfloat16_on_a_cpu(make: Callable[[], Any], run: Callable[..., Arrays]) 
 
 @pytest.mark.parametrize('make, run', [
     *(pytest.param(*pair, marks=pytest.mark.large) if pair[0] is siu3r_network else pair
-      for pair in NETWORKS), (TRACKING[0], of_tracks)])
+      for pair in NETWORKS), pytest.param(TRACKING[0], of_tracks, marks=pytest.mark.large)])
 def test_compiled_on_a_cpu(make: Callable[[], Any], run: Callable[..., Arrays],
                            monkeypatch: pytest.MonkeyPatch) -> None:
     """

@@ -77,7 +77,7 @@ def test_training_repeats_to_the_bit(batch: Batch) -> None:
     assert overfit(small_network(3), batch, 2, 1e-3, CONFIG, 6) != runs[0]
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_a_small_network_learns_two_pairs_by_heart(batch: Batch) -> None:
     network = small_network(0)
     before = fit_of(network.eval(), batch)
