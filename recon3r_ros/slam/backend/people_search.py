@@ -1,0 +1,42 @@
+# Copyright 2026 The recon3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""People whom the predictor finds are kept out of keyframes, before their depths are used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from recon3r_ros.models.people_mask import people_mask
+from recon3r_ros.models.types import PeopleFinder, Predictor, View
+
+
+def without_people(view: View, predictor: Predictor) -> View:
+    """
+    Exclude the people in a view, unless it was searched before or the predictor finds none.
+
+    :param view: of a frame that becomes a keyframe
+    :return: with the people in `moving` and `excluded`
+    """
+    if view.searched or not isinstance(predictor, PeopleFinder):
+        return view
+    found = predictor.find(view.image)
+    if found is None:
+        return view
+    mask = people_mask(*found).mask
+    if not mask.any():
+        return replace(view, searched=True)
+    return replace(view, searched=True, moving=_joined(view.moving, mask),
+                   excluded=_joined(view.excluded, mask))
+
+
+def _joined(known: NDArray[np.bool_] | None, people: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Join people (H, W) with a mask (h, w) that there may be; in its pixels."""
+    if known is None:
+        return people
+    height, width = known.shape
+    # A pixel that a person touches is the person's
+    share = cv2.resize(people.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(known | (share > 0))
