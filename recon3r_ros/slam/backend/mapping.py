@@ -252,8 +252,12 @@ class Mapper:
         return finder.find(image) if isinstance(finder, PeopleFinder) else None
 
     def _prepared(self, camera_name: str, view: View) -> View:
-        """Add measured depth and people to a view that may become a keyframe."""
-        return without_people(self._stereo.measured(camera_name, view), self._predictor)
+        """Add what is measured in a view that may become a keyframe, and people."""
+        view = self._stereo.measured(camera_name, view)
+        finder = self._predictor
+        if view.searched or not isinstance(finder, PeopleFinder):
+            return view
+        return without_people(view, finder)
 
     def render(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8], reference: int
                ) -> Rendered | None:

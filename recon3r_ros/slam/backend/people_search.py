@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""People whom the predictor finds are kept out of keyframes, before their depths are used."""
+"""People whom the network finds are kept out of a keyframe, before its depths are used."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.models.people_mask import people_mask
-from recon3r_ros.models.types import PeopleFinder, Predictor, View
+from recon3r_ros.models.types import PeopleFinder, View
 
 
-def without_people(view: View, predictor: Predictor) -> View:
+def without_people(view: View, finder: PeopleFinder) -> View:
     """
-    Exclude the people in a view, unless it was searched before or the predictor finds none.
+    Exclude the people in a view.
 
-    :param view: of a frame that becomes a keyframe
-    :return: with the people in `moving` and `excluded`
+    :param view: of a frame that may become a keyframe
+    :return: with the people in `moving` and `excluded`; as it was where they cannot be looked for
     """
-    if view.searched or not isinstance(predictor, PeopleFinder):
-        return view
-    found = predictor.find(view.image)
+    found = finder.find(view.image)
     if found is None:
         return view
     mask = people_mask(*found).mask
