@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from finding_model import FindingModel
-from live import LiveCamera, walk_index
+from live import FRAMES, LiveCamera, SCENE, walk_index
 import numpy as np
 from recon3r_ros.ros import conversions, qos
+from recon3r_ros.sim import SimulatedSequence
 from recon3r_ros.slam.people_boxes import person_boxes
 from recon3r_ros.slam.semantics import People
 from ros_helpers import Collector, wait_for
@@ -19,13 +21,35 @@ from test_node import NODE, stamp
 from visualization_msgs.msg import MarkerArray
 
 
+def furniture(scene: SimulatedSequence) -> int:
+    """Return the largest object, which is taken for a person."""
+    candidates, sizes = np.unique(render(scene, 0).object_index, return_counts=True)
+    return int(max(zip(sizes[candidates > 0], candidates[candidates > 0]))[1])
+
+
+def finding(folder: Path, scene: SimulatedSequence) -> FindingModel:
+    """Make a model that knows where that is in the walk."""
+    person = furniture(scene)
+    return FindingModel(folder, (
+        (render(scene, i).image, render(scene, i).object_index == person)
+        for i in range(FRAMES)))
+
+
+def assert_is_not_in(clouds: Collector, camera: LiveCamera, shown: dict[int, int]) -> None:
+    """Fail where a keyframe has points of the person."""
+    scene = still_scene(SCENE, FRAMES)
+    for message in clouds.messages:
+        cloud = conversions.cloud_from_message(message)
+        pixels = np.rint(camera.camera.project(cloud.points.astype(float))).astype(int)
+        objects = render(scene, shown[stamp(message)]).object_index
+        inside = objects[pixels[:, 1].clip(0, 239), pixels[:, 0].clip(0, 319)] == furniture(scene)
+        assert len(cloud) > 1000 and inside.mean() < 0.001
+
+
 def test_people_of_the_model_are_published_and_kept_out(ros_node, spawn, tmp_path):
     """A piece of furniture of the simulated room is taken for a person."""
-    scene = still_scene(3, 40)
-    candidates, sizes = np.unique(render(scene, 0).object_index, return_counts=True)
-    person = int(max(zip(sizes[candidates > 0], candidates[candidates > 0]))[1])
-    model = FindingModel(tmp_path, (
-        (render(scene, i).image, render(scene, i).object_index == person) for i in range(40)))
+    scene = still_scene(SCENE, FRAMES)
+    person, model = furniture(scene), finding(tmp_path, scene)
     spawn(*NODE, '-p', 'model:=finding', '-p', f'weights:={model.weights}', '-p',
           'camera.use_depth:=true', PYTHONPATH=model.python_path)
     camera = LiveCamera(ros_node)
@@ -59,12 +83,7 @@ def test_people_of_the_model_are_published_and_kept_out(ros_node, spawn, tmp_pat
         T, size = conversions.matrix_from_pose(cube.pose), cube.scale
         np.testing.assert_allclose(T[:3, 3], box.centre, atol=0.02)
         np.testing.assert_allclose((size.x, size.y, size.z), box.size, atol=0.02)
-    for message in clouds.messages:
-        cloud = conversions.cloud_from_message(message)
-        pixels = np.rint(camera.camera.project(cloud.points.astype(float))).astype(int)
-        truth = render(scene, shown[stamp(message)])
-        inside = truth.object_index[pixels[:, 1].clip(0, 239), pixels[:, 0].clip(0, 319)] == person
-        assert len(cloud) > 1000 and inside.mean() < 0.001
+    assert_is_not_in(clouds, camera, shown)
     begin = stamp(found[0].markers[0])
     covered = [conversions.mask_from_message(m)[
         render(scene, shown[stamp(m)]).object_index == person].mean()
@@ -74,3 +93,31 @@ def test_people_of_the_model_are_published_and_kept_out(ros_node, spawn, tmp_pat
         v.key == 'people' for v in s.values), 'counts of people')
     assert {v.key: v.value for v in status.values}['people'] == '1'
     assert model.made == 1, 'it is loaded once'
+
+
+def test_with_another_source_the_model_searches_keyframes_alone(ros_node, spawn, tmp_path):
+    """That source is silent: nothing is said of people, but none is in the map."""
+    model = finding(tmp_path, still_scene(SCENE, FRAMES))
+    camera = LiveCamera(ros_node)
+    camera.with_depth = True
+    markers = Collector(ros_node, MarkerArray, '/recon3r/people_markers', qos.POSES)
+    clouds = Collector(ros_node, PointCloud2, '/recon3r/camera/points', qos.POSES)
+    spawn(*NODE, '-p', 'model:=finding', '-p', f'weights:={model.weights}', '-p',
+          'camera.use_depth:=true', '-p', 'camera.use_people:=true',
+          PYTHONPATH=model.python_path)
+    camera.connect()
+    for collector in (markers, clouds):
+        collector.wait_for_matched()
+    shown: dict[int, int] = {}
+
+    def with_index(message: Any) -> Any:
+        shown[camera.stamp_ns] = walk_index(camera.count - 1)
+        return message
+
+    def mapped() -> bool:
+        camera.play(1, 1.0, with_index)
+        return len(clouds) >= 2
+
+    wait_for(mapped, 60, 'keyframes')
+    assert_is_not_in(clouds, camera, shown)
+    assert not markers.messages
