@@ -23,9 +23,9 @@ from recon3r_ros.evaluation.image_errors import jaccard
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.markdown import table
 from recon3r_ros.io.sequences import open_sequence
+from recon3r_ros.models.people_mask import MAX_SHARE
 from recon3r_ros.models.pose_networks import PoseNetworks
 from recon3r_ros.slam.model_people import ModelPeople
-from recon3r_ros.slam.people import MAX_SHARE
 
 #: Images of a pack without people
 PER = 300

@@ -13,16 +13,18 @@ from pathlib import Path
 import cv2
 from recon3r_ros.cli.console import progress_bar, ProgressBar
 from recon3r_ros.cli.interruption import Interruption
+from recon3r_ros.cli.people import PeopleSequence
 from recon3r_ros.cli.report import RunReport
 from recon3r_ros.cli.session import Session
 from recon3r_ros.errors import OutputError
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.writer import ResultWriter
-from recon3r_ros.models.registry import make_predictor, Model
+from recon3r_ros.models.registry import make_predictor, Model, spec
 from recon3r_ros.slam.backend.mapping_process import MappingProcess
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.keyframe_lag import KeyframeLag
+from recon3r_ros.slam.network_people import NetworkPeople
 from recon3r_ros.slam.options import FrontendOptions, MappingOptions
 from recon3r_ros.slam.system import System
 
@@ -43,6 +45,8 @@ class RunOptions:
     :param progress: show a progress bar where standard error is a terminal
     :param no_map: only detect dynamic objects
     :param camera_height: of the camera above the floor, metres; 0 where unknown
+    :param find_people: have the model find people in the images, where it does that: not where
+        they come with people of another source
     """
 
     model: Model = Model()
@@ -54,6 +58,7 @@ class RunOptions:
     progress: bool = True
     no_map: bool = False
     camera_height: float = 0.0
+    find_people: bool = True
 
 
 def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = RunOptions(),
@@ -77,6 +82,8 @@ def reconstruct(sequence: Sequence, output: str | Path, options: RunOptions = Ru
                                      options.motion, process=process)
                   ) as executor,
           progress_bar(options.progress) as bar, ResultWriter(output) as writer):
+        if options.find_people and spec(options.model.name).people:
+            sequence = PeopleSequence(sequence, NetworkPeople(executor))
         system = System(executor=executor, motion=options.motion, options=options.frontend,
                         lag=KeyframeLag(), mapping=not options.no_map,
                         camera_height=options.camera_height,

@@ -196,9 +196,7 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
     from recon3r_ros.io.masks import MaskedSequence, StaticMaskSequence
     from recon3r_ros.io.people import PeopleFolder
     from recon3r_ros.io.sequences import open_sequence
-    from recon3r_ros.models.registry import make_finder
     from recon3r_ros.plugins import motion_config
-    from recon3r_ros.slam.network_people import NetworkPeople
     from recon3r_ros.slam.options import FrontendOptions, MappingOptions, MotionOptions
     camera = None if arguments.camera is None else read_calibration(arguments.camera)
     values = vars(arguments)
@@ -207,7 +205,8 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
         motion_config(chosen(MotionOptions, values), arguments.motion != 'off',
                       arguments.motion == 'offline'),
         chosen(FrontendOptions, values), chosen(MappingOptions, values),
-        no_map=arguments.no_map, camera_height=arguments.camera_height)
+        no_map=arguments.no_map, camera_height=arguments.camera_height,
+        find_people=arguments.people is None and arguments.people_model is None)
     with Interruption() as interruption:
         sequence = open_sequence(
             arguments.images, arguments.video, arguments.bag, camera,
@@ -226,8 +225,6 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             from recon3r_ros.slam.model_people import ModelPeople
             sequence = PeopleSequence(
                 sequence, ModelPeople(PoseNetworks.open(arguments.people_model)))
-        elif finder := make_finder(options.model):
-            sequence = PeopleSequence(sequence, NetworkPeople(finder))
         if arguments.labels is not None:
             sequence = LabelSequence(sequence, arguments.labels)
         if arguments.mask is not None:

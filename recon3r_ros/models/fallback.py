@@ -167,6 +167,21 @@ class WithFallback:
         return self._of_view[view]
 
 
+class WithPeople(WithFallback):
+    """The same of a network that is a `PeopleFinder`; the geometric model finds none."""
+
+    def find(self, image: NDArray[np.uint8]
+             ) -> tuple[NDArray[np.uint16], dict[int, float]] | None:
+        """Find people; None without the network."""
+        if self.network is not None:
+            try:
+                found: tuple[NDArray[np.uint16], dict[int, float]] = self.network.find(image)
+                return found
+            except _OUT_OF_MEMORY as error:
+                self._give_way(error)
+        return None
+
+
 def _free() -> None:
     """Release cached memory of a GPU."""
     gc.collect()

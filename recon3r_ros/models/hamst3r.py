@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.models import dune
 from recon3r_ros.models.dust3r import Dust3rEncoding, Dust3rPredictor
-from recon3r_ros.models.fallback import WithFallback
+from recon3r_ros.models.fallback import WithPeople
 from recon3r_ros.models.human_engine import HumanEngine
 from recon3r_ros.models.matching import match_reciprocally, STRIDE
 from recon3r_ros.models.people_links import Detection, joined, Link, overlaps, persons
@@ -68,7 +68,7 @@ class ViewPeople:
 
 class Hamst3rPredictor(Dust3rPredictor):
     """
-    HAMSt3R: pairs, single views as pairs with themselves, and the people of windows.
+    HAMSt3R: pairs, single views as pairs with themselves, and people of images and windows.
 
     :param engine: runs the network
     :param image_size: longer side of the training images, pixels
@@ -96,6 +96,25 @@ class Hamst3rPredictor(Dust3rPredictor):
         numbers = persons(detections, [*_within(len(views), pairs, found),
                                        *self._across(pairs, found, decoded)])
         return [_merged(view, pairs, found, decoded, numbers) for view in range(len(views))]
+
+    def find(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], dict[int, float]]:
+        """
+        Find the people in an image, as a pair with itself.
+
+        :param image: (H, W, 3) RGB or (H, W) grey
+        :return: (H, W), 0 nobody, other values a person each; their scores in [0, 1]
+        :raises Recon3rError: where the device runs out of memory
+        """
+        height, width = image.shape[:2]
+        # Any focal length: pixels are brought to the grid and back by the same cameras
+        camera = Camera(width, height, width, width, (width - 1) / 2, (height - 1) / 2)
+        encoding = self.encode(View(image, camera))
+        people, = self.people([encoding])
+        grid = encoding.camera.project(camera.unproject(pixel_grid(height, width)))
+        # What the grid crops at the edges is taken for what is next to it
+        labels = cv2.remap(people.labels, grid.astype(np.float32), None, cv2.INTER_NEAREST,
+                           borderMode=cv2.BORDER_REPLICATE)
+        return labels, people.scores
 
     def _across(self, pairs: Sequence[tuple[int, int]],
                 found: Sequence[tuple[FoundPeople, FoundPeople]],
@@ -184,54 +203,11 @@ def _merged(view: int, pairs: Sequence[tuple[int, int]],
         points.astype(np.float32), sure.mean(0).astype(np.float32))
 
 
-class Hamst3rFinder:
-    """
-    HAMSt3R as a `PeopleFinder`: each image as a pair with itself.
-
-    :param predictor: that runs the network
-    """
-
-    def __init__(self, predictor: Hamst3rPredictor) -> None:
-        self._predictor = predictor
-
-    def find(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], dict[int, float]]:
-        """
-        Find the people in an image.
-
-        :param image: (H, W, 3) RGB or (H, W) grey
-        :return: (H, W), 0 nobody, other values a person each; their scores in [0, 1]
-        :raises Recon3rError: where the device runs out of memory
-        """
-        height, width = image.shape[:2]
-        # Any focal length: pixels are brought to the grid and back by the same cameras
-        camera = Camera(width, height, width, width, (width - 1) / 2, (height - 1) / 2)
-        encoding = self._predictor.encode(View(image, camera))
-        people, = self._predictor.people([encoding])
-        grid = encoding.camera.project(camera.unproject(pixel_grid(height, width)))
-        # What the grid crops at the edges is taken for what is next to it
-        labels = cv2.remap(people.labels, grid.astype(np.float32), None, cv2.INTER_NEAREST,
-                           borderMode=cv2.BORDER_REPLICATE)
-        return labels, people.scores
-
-
-def make(model: Model) -> WithFallback:
+def make(model: Model) -> WithPeople:
     """
     Load the network of a model.
 
     :raises Recon3rError: where one of the two files or the device cannot be used
     """
-    return WithFallback(_predictor(model))
-
-
-def make_finder(model: Model) -> Hamst3rFinder:
-    """
-    Load the network of a model, to find people.
-
-    :raises Recon3rError: where one of the two files or the device cannot be used
-    """
-    return Hamst3rFinder(_predictor(model))
-
-
-def _predictor(model: Model) -> Hamst3rPredictor:
     network, image_size = dune.load(model, Hamst3r)
-    return Hamst3rPredictor(HumanEngine(network, model.engine), image_size)
+    return WithPeople(Hamst3rPredictor(HumanEngine(network, model.engine), image_size))

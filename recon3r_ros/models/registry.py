@@ -17,7 +17,7 @@ from recon3r_ros.errors import missing_package, Recon3rError
 from recon3r_ros.option import chosen, fields_of, option
 
 if TYPE_CHECKING:
-    from recon3r_ros.models.types import PeopleFinder, Predictor
+    from recon3r_ros.models.types import Predictor
 
 
 #: What a network may be told of images
@@ -164,7 +164,7 @@ class ModelSpec:
         it has none and needs no weights
     :param options: dataclass of its own options, fields made by `option`
     :param metric: whether its predictions are in metres
-    :param people: whether it finds people, too: its module has `make_finder(model)`
+    :param people: whether its predictor is a `PeopleFinder`, too
     :param published: weights files
     :param classes: names of the classes that it recognises, whose numbers are from 1
     """
@@ -311,19 +311,6 @@ def make_predictor(model: Model) -> Predictor:
     :raises Recon3rError: for an unknown name, weights or a device that cannot be used, or a
         package that is not installed
     """
-    return cast('Predictor', _made(model, 'make'))
-
-
-def make_finder(model: Model) -> PeopleFinder | None:
-    """
-    Make what finds people by a model; None where it does not.
-
-    :raises Recon3rError: as `make_predictor`
-    """
-    return cast('PeopleFinder', _made(model, 'make_finder')) if spec(model.name).people else None
-
-
-def _made(model: Model, function: str) -> Any:
     known = spec(model.name)
     if known.net and not model.weights:
         raise Recon3rError(f'model {model.name} needs a weights file; recon3r weights lists the '
@@ -334,6 +321,6 @@ def _made(model: Model, function: str) -> Any:
     if model.options is None:
         model = Model(model.name, model.weights, model.engine, known.options())
     try:
-        return getattr(import_module(known.module), function)(model)
+        return cast('Predictor', import_module(known.module).make(model))
     except ModuleNotFoundError as error:
         raise missing_package(error, f'model {model.name}') from error

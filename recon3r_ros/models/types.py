@@ -10,7 +10,7 @@ z forward); pixel (u, v) = (column, row) with pixel centres at integers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Sequence
+from typing import Any, Protocol, runtime_checkable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,7 @@ class View:
     :param depth_noise: of `depth`, by what measured it
     :param pose: prior from tracking; None where unknown
     :param stereo: images that `depth` is still to be measured from; None where there are none
+    :param searched: whether people were looked for in the image: they are part of `excluded`
     """
 
     image: NDArray[np.uint8]
@@ -62,6 +63,7 @@ class View:
     depth_noise: DepthNoise = STRUCTURED_LIGHT
     pose: PosePrior | None = None
     stereo: StereoPair | None = None
+    searched: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,15 +213,18 @@ MATCHED = 1e-4
 SURE_TRACK = 0.5
 
 
+@runtime_checkable
 class PeopleFinder(Protocol):
-    """Finds the people in an image."""
+    """Finds the people in an image: a predictor may do it, too."""
 
-    def find(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], dict[int, float]]:
+    def find(self, image: NDArray[np.uint8]
+             ) -> tuple[NDArray[np.uint16], dict[int, float]] | None:
         """
         Find people.
 
         :param image: (H, W, 3) RGB or (H, W) grey
-        :return: (H, W), 0 nobody, other values a person each; their scores in [0, 1]
+        :return: (H, W), 0 nobody, other values a person each, and their scores in [0, 1]; None
+            where it cannot look for them any more
         """
 
 

@@ -135,7 +135,8 @@ PARAMETERS = (
     Parameter('people_model', '', "Find people with MediaPipe's networks in the images of all "
               'cameras that have no people on their topic: a file pose_landmarker_full.task, or a '
               'folder with pose_detection.tflite and pose_landmark_full.tflite, which are not '
-              'downloaded; needs the Python package ai-edge-litert.'),
+              'downloaded; needs the Python package ai-edge-litert. Empty: the network of model '
+              'hamst3r finds them, where that is the model.'),
     Parameter('map_frame', 'map', 'Frame of the map.'),
     Parameter('odom_frame', 'odom', 'Frame of odometry, child of the map frame where odometry is '
               'used.'),

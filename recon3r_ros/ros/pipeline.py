@@ -11,6 +11,7 @@ import time
 
 from recon3r_ros.cli.saved_results import SavedResults, SourceLens
 from recon3r_ros.errors import InputError, Recon3rError
+from recon3r_ros.models.registry import spec
 from recon3r_ros.ros.event_log import EventLog
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.imu import gyroscope_status, ImuInput
@@ -26,6 +27,7 @@ from recon3r_ros.ros.transforms import OdometryBuffer
 from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.effort import Effort
+from recon3r_ros.slam.network_people import LatePeople
 from recon3r_ros.slam.people import PeopleCounts, PeopleMasks, PeopleSource
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
@@ -66,6 +68,10 @@ class Pipeline:
         self._warn = warn
         self._people: defaultdict[str, PeopleMasks] = defaultdict(PeopleMasks)
         self._finder = _people_finder(config.people_model)
+        #: Of the model's network, where no other source is configured
+        self._late_people = LatePeople(executor) if (
+            self._finder is None and spec(config.model.name).people) else None
+        self._with_own_people = {c.name for c in config.all_cameras if c.use_people}
         #: How the images contradict their intrinsics; '' if they do not
         self.calibration_notice = ''
 
@@ -120,6 +126,7 @@ class Pipeline:
             self.publication.restart_clock()
         rig = self._rigs.get(instant.source)
         try:
+            self._take_late_people()
             frames = self._frames(instant, rig)
             if not frames:
                 return
@@ -127,6 +134,7 @@ class Pipeline:
                 begin - instant.arrival_s, instant.period_s)
             self.statistics.note('decode', time.monotonic() - begin)
             self._add(instant, frames)
+            self._ask_for_people(frames)
             if rig is not None:
                 rig.check(frames, max(self.map.keyframes, default=None))
         finally:
@@ -185,11 +193,14 @@ class Pipeline:
         try:
             self._driver.poll()
         finally:
+            self._take_late_people()
             self.publication.latched()
 
     def reset(self) -> None:
         """Forget the map."""
         self._driver.reset()
+        if self._late_people is not None:
+            self._late_people.forget()
 
     def save(self) -> list[SavedResults]:
         """
@@ -245,6 +256,20 @@ class Pipeline:
         if frame.people is None and self._finder is not None:
             frame = replace(frame, people=self._finder.people(frame))
         return self._people[frame.camera_name].masked(frame)
+
+    def _ask_for_people(self, frames: Iterable[Frame]) -> None:
+        """Have the model's network search images, while no keyframe waits for it."""
+        if self._late_people is None or self._system.requested_ns is not None:
+            return
+        for frame in frames:
+            if frame.camera_name not in self._with_own_people:
+                self._late_people.ask(frame)
+
+    def _take_late_people(self) -> None:
+        """Keep out, and publish, the people of images that have been searched meanwhile."""
+        for frame in () if self._late_people is None else self._late_people.found():
+            # Moved from there to the next image, as if those between had not come
+            self.publication.late_people(self._people[frame.camera_name].masked(frame))
 
     def _with_imu(self, frame: Frame) -> Frame:
         samples = self.imu.samples(frame.camera_name, frame.stamp_ns)

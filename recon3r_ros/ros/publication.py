@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 import time
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import se3
-from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.diagnostics import classes_status, scale_status
 from recon3r_ros.ros.event_log import EventLog
@@ -28,6 +27,7 @@ from recon3r_ros.ros.frames import Frames
 from recon3r_ros.ros.outputs import Outputs, PosedImage
 from recon3r_ros.ros.parameters import Config
 from recon3r_ros.ros.scale_gate import held_back, ScaleGate
+from recon3r_ros.ros.seen_image import SeenImage
 from recon3r_ros.ros.statistics import Statistics
 from recon3r_ros.ros.tf_tree import TfTree
 from recon3r_ros.ros.transforms import OdometryBuffer, T_rosmap_map, unplaced
@@ -39,10 +39,11 @@ from recon3r_ros.slam.dynamics.outlines import Outlines
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.keyframe_labels import KeyframeLabels
 from recon3r_ros.slam.people_boxes import person_boxes
-from recon3r_ros.slam.people_tracks import PeopleTracks, TrackedPerson
+from recon3r_ros.slam.people_tracks import PeopleTracks
 from recon3r_ros.slam.products.cloud import LiveCloud
 from recon3r_ros.slam.products.labels import LabelledCloud
 from recon3r_ros.slam.products.product import Product
+from recon3r_ros.slam.semantics import People
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
     Frame,
@@ -397,64 +398,54 @@ class Publication:
         """
         camera, metres = frame.camera_name, self._gate.metres
         lens = self._system.lens(camera)
-        keyframe = None if tracked is None else self._system.map.keyframes.get(tracked.keyframe)
-        if lens is None or (keyframe is None and not _has_depth(frame, lens)):
+        posed = tracked is not None and tracked.keyframe in self._system.map
+        if lens is None or not (posed or _has_depth(frame, lens)):
             return
-        closed = self._closed
-
-        @cache
-        def measured() -> NDArray[np.float32] | None:
-            return self._measured(frame, lens)
-
-        def depth(pinhole: Camera) -> NDArray[np.float32] | Surface:
-            found = measured()
-            if found is not None:
-                return found
-            if keyframe is None or tracked is None or closed:  # a rig that cannot measure
-                return np.full((pinhole.height, pinhole.width), np.nan, np.float32)
-            return Surface.seen(keyframe, se3.inverse(tracked.T_keyframe_cam), pinhole)
-
-        @cache
-        def seen() -> tuple[Mask, NDArray[np.uint8], Camera, NDArray[np.float32] | Surface]:
-            """Mask, image, camera and depth, for both clouds."""
-            pinhole = lens.camera
-            return (lens.mask_from_source(outlined(), (pinhole.height, pinhole.width)),
-                    lens.view(frame).image, pinhole, depth(pinhole))
+        seen = self._seen(tracked if posed else None, frame, lens, outlined)
 
         def build(points_of: Callable[..., PointCloud]) -> PointCloud:
-            points = points_of(*seen())
-            return points if measured() is not None else points.scaled(metres)
+            points = points_of(seen.mask, seen.image, seen.camera, seen.depth)
+            return points if seen.measured is not None else points.scaled(metres)
 
         for name, points_of in (('dynamic', moving_points), ('static', static_points)):
             self._outputs.cloud(f'~/{camera}/{name}_points', partial(build, points_of),
                                 frame.stamp_ns, frame_id)
-        if frame.people is None or tracked is None or closed:
+        if frame.people is not None and tracked is not None and posed:
+            self._publish_people(tracked, frame.people, seen)
+
+    def _seen(self, tracked: TrackedFrame | None, frame: Frame, lens: Rectifier,
+              mask: Callable[[], Mask]) -> SeenImage:
+        """
+        Prepare an image for the outputs' thread.
+
+        :param tracked: its pose in the map; None without
+        :param mask: makes the mask (H, W) of what is dynamic, at the image's size
+        """
+        if tracked is None or self._closed:
+            return SeenImage(frame, lens, mask, self._stereo, None)
+        keyframe = self._system.map.present(tracked.keyframe)
+        T_cam_keyframe = se3.inverse(self._system.pose_of(tracked)) @ keyframe.T_map_cam
+        return SeenImage(frame, lens, mask, self._stereo,
+                         lambda pinhole: Surface.seen(keyframe, T_cam_keyframe, pinhole))
+
+    def late_people(self, frame: Frame) -> None:
+        """Publish people who were found after their image: where it has a pose in the map."""
+        lens = self._system.lens(frame.camera_name)
+        tracked = self._system.tracked(frame.camera_name, frame.stamp_ns)
+        if frame.people is None or lens is None or tracked is None:
+            return
+        mask = np.zeros(frame.image.shape[:2], bool) if frame.mask is None else frame.mask
+        self._publish_people(tracked, frame.people, self._seen(tracked, frame, lens, lambda: mask))
+
+    def _publish_people(self, tracked: TrackedFrame, people: People, seen: SeenImage) -> None:
+        if self._closed:
             return
         # As values: after a reset a pending build must not change the new map's people
         tracks, T_map_cam = self._people, self._in_metres(self._system.pose_of(tracked))
-
-        def people() -> list[TrackedPerson]:
-            assert frame.people is not None
-            mask, _, pinhole, depths = seen()
-            shown = replace(frame.people, instances=lens.field_from_source(
-                frame.people.instances, (pinhole.height, pinhole.width)))
-            return tracks.update(person_boxes(
-                shown, mask, depths, pinhole, T_map_cam,
-                1.0 if measured() is not None else metres), frame.stamp_ns)
-
-        self._outputs.people(people, frame.stamp_ns)
-
-    def _measured(self, frame: Frame, lens: Rectifier) -> NDArray[np.float32] | None:
-        """
-        Measure the depth of an image; in the outputs' thread, as stereo takes its time.
-
-        :return: (H, W) metres in the pixels of its full-size view, NaN where unknown, or None
-        """
-        pair = lens.stereo_pair(frame)
-        if pair is None:
-            return lens.depth(frame)
-        found = self._stereo.of(frame.camera_name, pair)
-        return None if found is None else found.depth
+        metres = self._gate.metres
+        self._outputs.people(lambda: tracks.update(person_boxes(
+            seen.people(people), seen.mask, seen.depth, seen.camera, T_map_cam,
+            1.0 if seen.measured is not None else metres), tracked.stamp_ns), tracked.stamp_ns)
 
     def _publish_map(self) -> None:
         known = self._system.map

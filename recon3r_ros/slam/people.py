@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.flow import pixel_positions
+from recon3r_ros.models.people_mask import people_mask
 from recon3r_ros.slam.semantics import People
 from recon3r_ros.slam.types import Frame
 
@@ -26,12 +27,6 @@ Gray = NDArray[np.uint8]
 
 #: Detectors miss a person now and then: a pixel stays excluded so long after the last detection
 HOLD_S = 0.5
-#: Masks are widened by this share of the image's width
-MARGIN = 0.01
-#: People who cover more of an image are not believed, as nothing would be left to track
-MAX_SHARE = 0.6
-#: A person with a lower score is none
-MIN_SCORE = 0.5
 #: Width of the images in which masks are moved, pixels
 FLOW_WIDTH = 160
 
@@ -99,19 +94,14 @@ class PeopleMasks:
 
     def _own(self, people: People) -> Mask:
         """Mask (H, W) of an image's people; empty where they are not believed."""
-        sure = [i for i in people.ids if people.scores.get(i, 1.0) >= MIN_SCORE]
-        mask = np.isin(people.instances, sure)
-        believed = self._believed = float(mask.mean()) <= MAX_SHARE
-        if not believed and self.counts.disbelieved == 0:
-            _log.warning('people cover %.0f %% of an image: not believed', 100 * mask.mean())
+        found = people_mask(people.instances, people.scores)
+        self._believed = found.believed
+        if not found.believed and self.counts.disbelieved == 0:
+            _log.warning('people cover %.0f %% of an image: not believed', 100 * found.share)
         self.counts = replace(
-            self.counts, searched=self.counts.searched + 1, people=len(sure) if believed else 0,
-            disbelieved=self.counts.disbelieved + (not believed))
-        if not believed or not sure:
-            return np.zeros(mask.shape, bool)
-        reach = max(1, round(MARGIN * mask.shape[1]))
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-        return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)
+            self.counts, searched=self.counts.searched + 1, people=found.count,
+            disbelieved=self.counts.disbelieved + (not found.believed))
+        return found.mask
 
     def _held(self, frame: Frame, own: Mask | None) -> Mask | None:
         """Mask (H, W) of people of images shortly before; None where there were none."""

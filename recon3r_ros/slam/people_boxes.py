@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry import pinhole, se3
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.models.people_mask import MIN_SCORE
 from recon3r_ros.slam.dynamics.movers import (
     MEASURED_CONFIDENCE,
     STANDING_CONFIDENCE,
     standing_depth,
 )
-from recon3r_ros.slam.people import MIN_SCORE
 from recon3r_ros.slam.semantics import People
 from recon3r_ros.slam.visibility import Surface
 

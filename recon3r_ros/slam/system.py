@@ -416,6 +416,11 @@ class System:
         """
         return self._trajectory.poses(self.map if known is None else known, limit)
 
+    def tracked(self, camera_name: str, stamp_ns: int) -> TrackedFrame | None:
+        """Return a frame that is tracked in the present map, newest first; None without a pose."""
+        found = self._trajectory.at(camera_name, stamp_ns)
+        return found if found is not None and found.keyframe in self.map else None
+
     def pose_of(self, frame: TrackedFrame) -> Array:
         """Present pose T_map_cam (4, 4) of a frame, by that of its keyframe."""
         return self.map.pose_in_map(frame.keyframe, frame.T_keyframe_cam, frame.scale)

@@ -89,6 +89,14 @@ class Trajectory:
         """Return the frames of one camera, by index."""
         return {f.index: f for f in self._frames.values() if f.camera_name == camera_name}
 
+    def at(self, camera_name: str, stamp_ns: int) -> TrackedFrame | None:
+        """Return the frame of a camera with a stamp; None where it has no pose."""
+        for serial in reversed(self._frames):
+            frame = self._frames[serial]
+            if frame.camera_name == camera_name and frame.stamp_ns <= stamp_ns:
+                return frame if frame.stamp_ns == stamp_ns else None
+        return None
+
     def withdraw(self, camera_name: str, index: int) -> list[TrackedFrame]:
         """
         Drop the frames of a camera from one on.

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from predictor_suite import PredictorSuite
 import pytest
-from recon3r_ros.errors import Recon3rError
+from recon3r_ros.errors import DeviceMemoryError, Recon3rError
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import pixel_grid
-from recon3r_ros.models.hamst3r import Hamst3rFinder, Hamst3rPredictor
+from recon3r_ros.models.fallback import WithPeople
+from recon3r_ros.models.hamst3r import Hamst3rPredictor
 from recon3r_ros.models.human_engine import HumanEngine
-from recon3r_ros.models.registry import DuneOptions, make_finder, make_predictor, Model
-from recon3r_ros.models.types import NO_CONFIDENCE, View
+from recon3r_ros.models.registry import DuneOptions, make_predictor, Model
+from recon3r_ros.models.types import NO_CONFIDENCE, PeopleFinder, View
 from recon3r_ros.nets.dune import Dune, DuneConfig
 from recon3r_ros.nets.dust3r import Dust3rConfig, Tokens
 from recon3r_ros.nets.hamst3r import Hamst3rConfig, HumanDecoder, HumanOutput, InstanceOutput
@@ -172,8 +173,8 @@ def test_people_of_a_frame_of_any_size_and_crop(views: list[tuple[Any, Any]]) ->
             labels = np.zeros((height, width), np.uint16)
             labels[:, :width // 2] = 1
             return [SimpleNamespace(labels=labels, scores={1: 0.9})]
-    finder = Hamst3rFinder(Left(SimpleNamespace(
-        config=TrueEngine.config, encode=lambda image: None), 84))  # type: ignore[arg-type]
+    finder = Left(SimpleNamespace(  # type: ignore[arg-type]
+        config=TrueEngine.config, encode=lambda image: None), 84)
     for shape in ((203, 300, 3), (300, 203)):
         labels, scores = finder.find(np.zeros(shape, np.uint8))
         assert labels.shape == shape[:2] and labels.dtype == np.uint16 and scores == {1: 0.9}
@@ -181,15 +182,19 @@ def test_people_of_a_frame_of_any_size_and_crop(views: list[tuple[Any, Any]]) ->
         assert labels[:, :int(half - 3)].all() and not labels[:, int(half + 3):].any()
 
 
-def test_a_predictor_and_a_finder_are_made_of_two_files(tmp_path: Path) -> None:
+def test_a_predictor_that_finds_people_is_made_of_two_files(tmp_path: Path) -> None:
     config = Hamst3rConfig(Dust3rConfig(64, 0, 1, 64, 2, 1, 'human', 8, 14))
     torch.save({'model': HumanDecoder(config).state_dict()}, tmp_path / 'heads.pth')
     encoder = Dune(DuneConfig(64, 2, 1, 6, teacher_dim=32))
     torch.save({'model': encoder.state_dict()}, tmp_path / 'dune.pth')
     model = Model('hamst3r', str(tmp_path / 'heads.pth'),
                   options=DuneOptions(str(tmp_path / 'dune.pth')))
-    assert isinstance(make_predictor(model).network, Hamst3rPredictor)  # type: ignore[attr-defined]
-    assert isinstance(make_finder(model), Hamst3rFinder) and make_finder(Model()) is None
+    predictor = make_predictor(model)
+    assert isinstance(predictor.network, Hamst3rPredictor)  # type: ignore[attr-defined]
+    assert isinstance(predictor, PeopleFinder)
+    assert not isinstance(make_predictor(Model()), PeopleFinder)
+    found = predictor.find(np.zeros((80, 120, 3), np.uint8))
+    assert found is not None and found[0].shape == (80, 120)
     for asked, words in ((Model('hamst3r'), 'needs a weights file'),
                          (Model('dune-mast3r', model.weights, options=model.options),
                           'holds hamst3r, not dune-mast3r'),
@@ -197,3 +202,16 @@ def test_a_predictor_and_a_finder_are_made_of_two_files(tmp_path: Path) -> None:
                           'holds dune-mast3r, not hamst3r')):
         with pytest.raises(Recon3rError, match=words):
             make_predictor(asked)
+
+
+def test_without_memory_nobody_is_looked_for() -> None:
+    """It is not said that there is nobody; the map goes on with the geometric model."""
+    class Full(Hamst3rPredictor):
+        """Has no memory left."""
+
+        def find(self, image: np.ndarray) -> tuple[np.ndarray, dict[int, float]]:
+            raise DeviceMemoryError('no memory')
+    predictor = WithPeople(Full(HumanEngine(human_network()), 280))
+    for _ in range(2):
+        assert predictor.find(np.zeros((80, 120, 3), np.uint8)) is None
+    assert predictor.network is None

@@ -76,3 +76,17 @@ def test_time_that_goes_back_forgets():
     masks = PeopleMasks()
     masks.masked(frame(9, People(person(50))))
     assert masks.masked(frame(0, None)).mask is None
+
+
+def test_people_who_were_found_late_are_moved_to_the_newest_image():
+    masks = PeopleMasks()
+    for index in range(3):
+        assert masks.masked(frame(index, None, shift=4 * index)).mask is None
+    masks.masked(frame(1, People(person(54)), shift=4))
+    mask = masks.masked(frame(3, None, shift=12)).mask
+    truth = person(62) > 0
+    assert (mask & truth).sum() > 0.9 * truth.sum()
+    assert mask.sum() < 1.6 * truth.sum()
+    # Too late: it is not known where they are by now
+    masks.masked(frame(1, People(person(54)), shift=4))
+    assert masks.masked(frame(2 + round(HOLD_S * FPS), None, shift=12)).mask is None

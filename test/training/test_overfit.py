@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from recon3r_ros.geometry.camera import pixel_grid
-from recon3r_ros.models.hamst3r import Hamst3rFinder, Hamst3rPredictor
+from recon3r_ros.models.hamst3r import Hamst3rPredictor
 from recon3r_ros.models.human_engine import HumanEngine
 from recon3r_ros.nets.hamst3r import Hamst3r
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
-from recon3r_ros.slam.network_people import NetworkPeople
 from recon3r_ros.slam.people import PeopleMasks
+from recon3r_ros.slam.semantics import People
 from recon3r_ros.slam.types import Frame
 from recon3r_ros.training.losses import LossConfig
 from recon3r_ros.training.overfit import fit_of, overfit, small_network
@@ -95,10 +95,9 @@ def test_a_small_network_learns_two_pairs_by_heart(batch: Batch) -> None:
 def check_people_of_an_image(network: Hamst3r, batch: Batch) -> None:
     """Check what is kept out of a map: the people of an image alone."""
     assert batch.targets.first.people is not None
-    finder = Hamst3rFinder(Hamst3rPredictor(HumanEngine(network), 84))
+    finder = Hamst3rPredictor(HumanEngine(network), 84)
     image = ((batch.first[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    source = NetworkPeople(finder)
-    people = source.people(Frame(image, 0, '0', 0))
+    people = People(*finder.find(image))
     truth = batch.targets.first.people[0].any(0).numpy()
     masked = PeopleMasks().masked(Frame(image, 0, '0', 0, people=people)).mask
     assert masked is not None and len(people.ids) == 2

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import se3, sim3
-from recon3r_ros.models.types import Predictor, View
+from recon3r_ros.models.types import PeopleFinder, Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.backend import pair_graph, self_calibration
 from recon3r_ros.slam.backend.fine_refinement import refine_finely
@@ -23,6 +23,7 @@ from recon3r_ros.slam.backend.learned import LearnedDepths
 from recon3r_ros.slam.backend.map_graph import chain, CHAINED, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
+from recon3r_ros.slam.backend.people_search import without_people
 from recon3r_ros.slam.backend.placement import begin_alone, begin_measured
 from recon3r_ros.slam.backend.refinement import (
     ANCHORS,
@@ -195,7 +196,7 @@ class Mapper:
         self._state = state = self._empty()
         number = self._next_id
         state.number = max(self._free_number, *(other.number + 1 for other in self._others), 0)
-        view = self._stereo.measured(frame.camera_name, view)
+        view = self._prepared(frame.camera_name, view)
         new = New.of(state, number, frame, view, gray)
         state.calibrated = view.calibrated
         insert(state, new.keyframe, new)
@@ -226,7 +227,7 @@ class Mapper:
             where too few of its observations agree with the map
         """
         state = self._state
-        view = self._stereo.measured(frame.camera_name, view)
+        view = self._prepared(frame.camera_name, view)
         new = replace(New.of(state, self._next_id, frame, view, gray, overlap), zoomed=zoomed)
         needed = self.options.min_agreement
         added = (relocalised(state, new, pair_graph.LOST_CANDIDATES, needed)
@@ -238,6 +239,25 @@ class Mapper:
         self._cull(self._state, in_use)
         self._join(new)
         return added.number
+
+    def find_people(self, image: NDArray[np.uint8]
+                    ) -> tuple[NDArray[np.uint16], dict[int, float]] | None:
+        """
+        Find the people in an image by the predictor's network; the map stays as it is.
+
+        :param image: (H, W, 3) RGB or (H, W) grey
+        :return: as `PeopleFinder.find`; None where the predictor is none, too
+        """
+        finder = self._predictor
+        return finder.find(image) if isinstance(finder, PeopleFinder) else None
+
+    def _prepared(self, camera_name: str, view: View) -> View:
+        """Add what is measured in a view that may become a keyframe, and people."""
+        view = self._stereo.measured(camera_name, view)
+        finder = self._predictor
+        if view.searched or not isinstance(finder, PeopleFinder):
+            return view
+        return without_people(view, finder)
 
     def render(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8], reference: int
                ) -> Rendered | None:
@@ -261,7 +281,7 @@ class Mapper:
         :param candidates: similar keyframes to try as partners
         :return: its id, or None where it is not in the map
         """
-        view = self._stereo.measured(frame.camera_name, view)
+        view = self._prepared(frame.camera_name, view)
         new = New.of(self._state, self._next_id, frame, view, gray)
         added = relocalised(self._state, new, candidates, self.options.min_agreement)
         return None if added is None or not self._commit(added) else added.number
@@ -274,7 +294,7 @@ class Mapper:
         :param gray: (H', W') uint8 tracking image
         :return: its id, or None where it is in none of them
         """
-        view = self._stereo.measured(frame.camera_name, view)
+        view = self._prepared(frame.camera_name, view)
         new = New.of(self._state, self._next_id, frame, view, gray)
         for other in self._others:
             added = relocalised(

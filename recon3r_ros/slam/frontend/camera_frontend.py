@@ -475,7 +475,7 @@ class CameraFrontend:
             moving = excluded if moving is None else moving | excluded
         return replace(self.rectifier.view(frame), moving=moving,
                        excluded=excluded if excluded.any() else None,
-                       depth=self.rectifier.depth(frame),
+                       depth=self.rectifier.depth(frame), searched=frame.people is not None,
                        # Matching takes longer than tracking may: the back end does it
                        stereo=self.rectifier.stereo_pair(frame))
 
