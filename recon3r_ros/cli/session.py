@@ -42,6 +42,7 @@ from recon3r_ros.slam.imu.gravity import levelled, T_BODY_OPTICAL
 from recon3r_ros.slam.keyframe_labels import KeyframeLabels
 from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.products.labels import labelled
+from recon3r_ros.slam.products.object_association import ObjectAssociation
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
     Frame,
@@ -360,8 +361,9 @@ class Session:
             # The mapping process makes the one meanwhile
             with ThreadPoolExecutor(1) as pool:
                 pending = pool.submit(self._driver.saved)
-                cloud = labelled(fuse(keyframes, self._voxel_size),
-                                 list(self._labels.views(self._system.map).values()))
+                views = self._labels.views(self._system.map)
+                cloud = labelled(fuse(keyframes, self._voxel_size), list(views.values()),
+                                 ObjectAssociation().update(views))
                 try:
                     saved = pending.result()
                 except Recon3rError as error:

@@ -42,6 +42,7 @@ from recon3r_ros.slam.people_boxes import person_boxes
 from recon3r_ros.slam.people_tracks import PeopleTracks, TrackedPerson
 from recon3r_ros.slam.products.cloud import LiveCloud
 from recon3r_ros.slam.products.labels import LabelledCloud
+from recon3r_ros.slam.products.object_association import ObjectAssociation
 from recon3r_ros.slam.products.product import Product
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
@@ -150,6 +151,7 @@ class Publication:
         self._stamp_ns = 0
         #: Used in the outputs' thread alone
         self._people = PeopleTracks()
+        self._objects = ObjectAssociation()
         self._cloud = self._new_cloud()
         for latched in self._latched:
             latched.due, latched.shown = 0.0, None
@@ -478,7 +480,7 @@ class Publication:
     def _new_cloud(self) -> Product[PointCloud]:
         """Begin the map's cloud, with voxels of the configured size in the present scale."""
         return LabelledCloud(LiveCloud(self._config.voxel_size / self._gate.metres or None),
-                             self._labels.views)
+                             self._labels.views, self._objects.update)
 
 
 def _has_depth(frame: Frame, lens: Rectifier | None) -> bool:

@@ -15,6 +15,7 @@ from recon3r_ros.slam.products.labels import (
     labelled_keyframe,
     LabelledCloud,
     LabelledView,
+    Objects,
     voted_classes,
 )
 from recon3r_ros.slam.semantics import Labels
@@ -95,7 +96,7 @@ def test_votes_correct_the_images():
 def test_a_growing_map_has_them_as_well():
     views = {v.keyframe.id: v for v in erring_views()}
     product = LabelledCloud(LiveCloud(0.04), lambda known: {
-        i: v for i, v in views.items() if i in known.keyframes})
+        i: v for i, v in views.items() if i in known.keyframes}, lambda _: Objects())
     for count in (5, len(views)):
         cloud = product.update(Map({i: views[i].keyframe for i in range(count)}))
     assert cloud.labels.shape == (len(cloud),)
