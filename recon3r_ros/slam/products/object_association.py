@@ -4,13 +4,14 @@
 Objects of the map: instances of label images, associated over views.
 
 Numbers of instances mean something in their own image only. The points of a new keyframe are seen
-in the keyframes before, whose instances are objects already: these vote, point by point. Instances
-and objects of one class are matched one to one by the intersection over union of their points
-(Hungarian method, Kuhn 1955), as PanopticFusion does with rendered images of the map (Narita et
-al., IROS 2019). An instance without a match begins an object; one that fits two objects alike is
-unknown. Objects that views show as one instance, time and again, are merged.
+in the keyframes before, whose instances are objects already: a point is of an object where most of
+the views that have the object and see the point say so. Instances and objects of one class are
+matched one to one by the intersection over union of their points (Hungarian method, Kuhn 1955),
+as PanopticFusion does with rendered images of the map (Narita et al., IROS 2019). An instance
+without a match begins an object; one that fits two objects alike is unknown. Objects that views
+show as one instance, time and again, are merged.
 
-An object gets a number when a second view has it: one image may err.
+An object gets a number when another view has it, clearly, or two others: one image may err.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.slam.products.cloud import reliable_pixels
 from recon3r_ros.slam.products.labels import LabelledView, near, Objects, visible
 from recon3r_ros.slam.semantics import Labels
-from scipy.optimize import linear_sum_assignment
 
 Integers = NDArray[np.int64]
 
@@ -33,20 +33,21 @@ Integers = NDArray[np.int64]
 MAX_POINTS = 20_000
 #: Points that an instance, and what it shares with an object, consist of at least
 MIN_POINTS = 30
-#: Share of an instance's pixels that its class needs, and of a point's votes that its object does
+#: Share of an instance's pixels that its class needs, and of the views of a point that an object
+#: does
 MIN_SHARE = 0.5
-#: Intersection over union of an instance and its object at least
-MIN_IOU = 0.3
+#: Intersection over union of an instance and its object at least: the lower one of those by which
+#: instances count as found in ScanNet's benchmark (Dai et al., CVPR 2017)
+MIN_IOU = 0.25
 #: An instance is unknown where a second object's is more than this share of the best one's
 AMBIGUOUS = 0.7
-#: Share of the votes with which a point may be an object's; share of those points that an instance
-#: must have to cover the object
-MINORITY, COVERED = 0.25, 0.6
+#: Share of an object's points that an instance must have to cover it
+COVERED = 0.6
 #: Objects are merged where so many views cover both by one instance, and so many times as many as
 #: show them as two
 MERGING_VIEWS, MERGING_RATIO = 3, 4
-#: Views that an object needs for a number
-MIN_VIEWS = 2
+#: Sum of the intersections over union of an object's views for a number: one clear match, or two
+CONFIRMED = 0.5
 #: Largest number of an object
 MOST = 65535
 
@@ -59,12 +60,14 @@ class Segment:
     :param instance: its number in the image
     :param kind: its class; 0 where unknown
     :param object: that it is of, from 1 on; 0 where ambiguous
+    :param iou: intersection over union with the object before; 0 where it begins one
     :param covers: objects that lie within it, rising
     """
 
     instance: int
     kind: int
     object: int
+    iou: float = 0.0
     covers: tuple[int, ...] = ()
 
 
@@ -90,13 +93,15 @@ class Votes:
     :param segment: (n,) index of each point's instance
     :param objects: (O,) rising
     :param votes: (n, O) views that see the point as part of the object
+    :param views: (n, O) views that have the object, and see the point as part of anything
     """
 
     instances: Integers
     kinds: Integers
     segment: Integers
     objects: Integers
-    votes: Integers
+    votes: NDArray[np.int16]
+    views: NDArray[np.int16]
 
 
 class ObjectAssociation:
@@ -155,12 +160,14 @@ class ObjectAssociation:
                 self._numbers[into] = min(numbers)
 
     def _number(self) -> None:
-        """Give numbers to objects that enough views have, and publish them."""
-        seen = Counter(o for known in self._views.values()
-                       for o in {s.object for s in known.segments if s.object})
+        """Give numbers to objects that enough views have."""
+        seen: dict[int, float] = {}
+        for s in chain.from_iterable(known.segments for known in self._views.values()):
+            if s.object:
+                seen[s.object] = seen.get(s.object, 0.0) + s.iou
         self._numbers = {o: n for o, n in self._numbers.items() if o in seen}
         for o in sorted(seen):
-            if o not in self._numbers and seen[o] >= MIN_VIEWS and self._next_number <= MOST:
+            if o not in self._numbers and seen[o] >= CONFIRMED and self._next_number <= MOST:
                 self._numbers[o] = self._next_number
                 self._next_number += 1
         classes = np.zeros(self._next_number, np.uint8)
@@ -198,7 +205,7 @@ def collected(view: LabelledView, before: Sequence[tuple[LabelledView, Sequence[
     segment = (np.cumsum(large) - 1)[segment[keep]]
     instances = instances[large]
     objects = np.unique([0, *(s.object for _, segments in before for s in segments)])[1:]
-    votes = np.zeros((len(rows), len(objects) + 1), np.int64)
+    votes, sight = np.zeros((2, len(rows), len(objects) + 1), np.int16)
     points = keyframe.pointmap()[rows, columns]
     T = keyframe.T_map_cam.astype(np.float32)
     world = points @ T[:3, :3].T + T[:3, 3]
@@ -210,10 +217,14 @@ def collected(view: LabelledView, before: Sequence[tuple[LabelledView, Sequence[
         for s in segments:
             column[s.instance] = 1 + np.searchsorted(objects, s.object) if s.object else 0
         seen = visible(world, other)
+        said = theirs[seen.rows, seen.columns]
         # A view sees each point once: no index is repeated
-        votes[seen.points, column[theirs[seen.rows, seen.columns]]] += 1
+        votes[seen.points, column[said]] += 1
+        # What has a class but no instance is of no object
+        known = (said > 0) | (other.labels.classes[seen.rows, seen.columns] > 0)
+        sight[np.ix_(seen.points[known], np.unique(column))] += 1
     return Votes(instances, _kinds(labels.classes[rows, columns], segment, len(instances)),
-                 segment, objects, votes[:, 1:])
+                 segment, objects, votes[:, 1:], sight[:, 1:])
 
 
 def matched(votes: Votes, kinds: Mapping[int, int]) -> list[Segment]:
@@ -225,29 +236,26 @@ def matched(votes: Votes, kinds: Mapping[int, int]) -> list[Segment]:
     :return: all instances; their object is 0 where it is ambiguous, and negative where it is new
     """
     count, objects = len(votes.instances), votes.objects
-    total = votes.votes.sum(axis=1)
-    # With a tie or without votes no object has a majority
-    sure = votes.votes > MIN_SHARE * total[:, None]
-    maybe = (votes.votes > 0) & (votes.votes >= MINORITY * total[:, None])
-    shared, reached = _per_segment(sure, votes.segment, count), _per_segment(
-        maybe, votes.segment, count)
-    known = np.bincount(votes.segment[total > 0], minlength=count)
-    union = known[:, None] + shared.sum(axis=0) - shared
+    extent = votes.votes > MIN_SHARE * votes.views
+    shared = _per_segment(extent, votes.segment, count)
+    union = _per_segment(votes.views > 0, votes.segment, count) + shared.sum(axis=0) - shared
     alike = votes.kinds[:, None] == np.array([kinds[o] for o in objects.tolist()], np.int64)
-    iou = np.where(alike & (shared >= MIN_POINTS), shared / np.maximum(union, 1), 0.0)
-    covered = alike & (reached >= MIN_POINTS) & (reached >= COVERED * reached.sum(axis=0))
+    alike &= shared >= MIN_POINTS
+    iou = np.where(alike, shared / np.maximum(union, 1), 0.0)
+    covered = alike & (shared >= COVERED * shared.sum(axis=0))
     ranked = np.sort(np.pad(iou, ((0, 0), (2, 0))), axis=1)
     ambiguous = (votes.kinds < 0) | (
         (ranked[:, -1] >= MIN_IOU) & (ranked[:, -2] > AMBIGUOUS * ranked[:, -1]))
     iou[ambiguous] = 0
     iou[iou < MIN_IOU] = 0
-    found = np.where(ambiguous, 0, -1)
+    from scipy.optimize import linear_sum_assignment  # when there are instances
+    found, fit = np.where(ambiguous, 0, -1), np.zeros(count)
     for s, o in zip(*linear_sum_assignment(iou, maximize=True)):
         if iou[s, o] > 0:
-            found[s] = objects[o]
-    return [Segment(instance, max(kind, 0), o, tuple(objects[covered[s]].tolist()))
-            for s, (instance, kind, o) in enumerate(zip(
-                votes.instances.tolist(), votes.kinds.tolist(), found.tolist()))]
+            found[s], fit[s] = objects[o], iou[s, o]
+    return [Segment(instance, max(kind, 0), o, fits, tuple(objects[covered[s]].tolist()))
+            for s, (instance, kind, o, fits) in enumerate(zip(
+                votes.instances.tolist(), votes.kinds.tolist(), found.tolist(), fit.tolist()))]
 
 
 def merging(views: Iterable[Sequence[Segment]]) -> tuple[int, int] | None:
@@ -301,6 +309,8 @@ def _kinds(classes: NDArray[np.uint8], segment: Integers, count: int) -> Integer
 
 def _per_segment(which: NDArray[np.bool_], segment: Integers, count: int) -> Integers:
     """Count (S, O) which points (n, O) are of each instance."""
-    out = np.zeros((count, which.shape[1]), np.int64)
-    np.add.at(out, segment, which)
-    return out
+    order = np.argsort(segment, kind='stable')
+    ends = np.cumsum(np.bincount(segment, minlength=count))
+    sums = np.concatenate([np.zeros((1, which.shape[1]), np.int64),
+                           np.cumsum(which[order], axis=0, dtype=np.int64)])
+    return np.diff(sums[np.concatenate([[0], ends])], axis=0)
