@@ -228,10 +228,10 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
                 sequence, ModelPeople(PoseNetworks.open(arguments.people_model)))
         elif finder := make_finder(options.model):
             sequence = PeopleSequence(sequence, NetworkPeople(finder))
-        if arguments.labels is not None:
-            sequence = LabelSequence(sequence, arguments.labels)
         if arguments.mask is not None:
             sequence = StaticMaskSequence(sequence, arguments.mask)
+        if arguments.labels is not None:
+            sequence = LabelSequence(sequence, arguments.labels)
         report = reconstruct(sequence, arguments.output, options, interruption, process)
     for warning in report.warnings[len(sequence.notes):]:  # those have been logged already
         logger.warning('%s', warning)

@@ -104,14 +104,15 @@ class Outputs:
         self._add('~/map', PointCloud2, qos.LATCHED)
         self._add('~/graph', MarkerArray, qos.LATCHED)
         self._add('~/scale', DiagnosticStatus, qos.LATCHED)
-        if config.classes:
-            self._add('~/classes', DiagnosticStatus, qos.LATCHED)
+        self._add('~/classes', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
         #: Of classes, by camera
         self._class_names = dict.fromkeys(
             (c.name for c in config.all_cameras), config.classes) if config.classes else {}
         self._class_names |= {camera.name: read_class_names(camera.class_names)
                               for camera in config.all_cameras if camera.class_names}
+        #: Of the field label, from class 1 on; empty where unknown
+        self.class_names = next(iter(self._class_names.values()), ())
         for camera in config.all_cameras:
             name = f'~/{camera.name}'
             self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
