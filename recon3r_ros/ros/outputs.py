@@ -111,8 +111,6 @@ class Outputs:
             (c.name for c in config.all_cameras), config.classes) if config.classes else {}
         self._class_names |= {camera.name: read_class_names(camera.class_names)
                               for camera in config.all_cameras if camera.class_names}
-        #: Of the field label, from class 1 on; empty where unknown
-        self.class_names = next(iter(self._class_names.values()), ())
         for camera in config.all_cameras:
             name = f'~/{camera.name}'
             self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
@@ -125,7 +123,7 @@ class Outputs:
                 self._add(f'{name}/labels', Image, qos.RELIABLE)
             if camera.use_instances or config.classes:
                 self._add(f'{name}/instances', Image, qos.RELIABLE)
-            if camera.name in self._class_names and LabelInfo is not None:
+            if LabelInfo is not None and (camera.use_labels or camera.name in self._class_names):
                 self._add(f'{name}/label_info', LabelInfo, qos.LATCHED)
             if Detection2DArray is not None:
                 self._add(f'{name}/objects', Detection2DArray, qos.RELIABLE)
@@ -147,6 +145,15 @@ class Outputs:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the field label, from 1 on; empty where unknown."""
+        return next(iter(self._class_names.values()), ())
+
+    def name_classes(self, camera: str, names: tuple[str, ...]) -> None:
+        """Take over the names of the classes of one camera's labels."""
+        self._class_names = {**self._class_names, camera: names}
 
     def wanted(self, topic: str) -> bool:
         """Tell whether a topic has subscribers."""
@@ -273,9 +280,10 @@ class Outputs:
             self._surely(f'{name}/instances', lambda: conversions.ids_message(
                 instances, stamp_ns, frame_id))
         # Latched: for subscribers to come, too
-        if f'{name}/label_info' in self._publishers:
+        names = self._class_names.get(keyframe.camera_name)
+        if names and f'{name}/label_info' in self._publishers:
             self._surely(f'{name}/label_info', lambda: label_info_message(
-                self._class_names[keyframe.camera_name], stamp_ns, frame_id))
+                names, stamp_ns, frame_id))
 
     def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
             stamp_ns: int) -> None:

@@ -196,6 +196,15 @@ class Publication:
             self._warn(str(error))
         self._publish_classes()
 
+    def name_classes(self, camera: str, names: tuple[str, ...]) -> None:
+        """Take over the names of the classes of one camera's labels."""
+        self._outputs.name_classes(camera, names)
+        try:
+            self.labels.name(self._outputs.class_names)
+        except InputError as error:
+            self._warn(str(error))
+        self._publish_classes()
+
     def _publish_classes(self) -> None:
         """Publish the names of the classes; also that there are none any more."""
         names = self.labels.names

@@ -95,12 +95,32 @@ class KeyframeLabels:
         self._kept, self._restored, self.given = {}, None, False
         if saved is None:
             return
+        self._check_names(saved)
+        self._kept, self._restored, self.given = dict(saved.images), saved, saved.given
+
+    def name(self, names: tuple[str, ...]) -> None:
+        """
+        Name the classes of the labels that come from now on.
+
+        :raises InputError: where those of the loaded map have other names: they are dropped
+        """
+        self._names = names
+        if self._restored is not None:
+            restored = self._restored
+            try:
+                self._check_names(restored)
+            except InputError:
+                self._kept = {i: labels for i, labels in self._kept.items()
+                              if labels is not restored.images.get(i)}
+                self._restored = None
+                raise
+
+    def _check_names(self, saved: SavedLabels) -> None:
         if saved.names and self._names and saved.names != self._names:
             raise InputError(
                 f'labels of the loaded map are left out: their {len(saved.names)} classes '
                 f'({_listed(saved.names)}) are not the {len(self._names)} of this node '
                 f'({_listed(self._names)}): give the class_names and the model of that map')
-        self._kept, self._restored, self.given = dict(saved.images), saved, saved.given
 
     def views(self, known: Map) -> Mapping[int, LabelledView]:
         """Return the label images of a map's keyframes, by keyframe."""

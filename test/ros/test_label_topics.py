@@ -7,6 +7,8 @@ from __future__ import annotations
 from diagnostic_msgs.msg import DiagnosticStatus
 from live import FRAME_ID, LiveCamera, walk_index
 import numpy as np
+import pytest
+from recon3r_ros.errors import InputError
 from recon3r_ros.ros import conversions, detections, qos
 from ros_helpers import Collector, wait_for
 from sensor_msgs.msg import Image, PointCloud2
@@ -125,3 +127,34 @@ def test_labels_instances_and_names_of_keyframes(ros_node, spawn, tmp_path):
     names = Collector(ros_node, DiagnosticStatus, '/recon3r/classes', qos.LATCHED)
     assert [(v.key, v.value) for v in names.wait(1)[0].values] == [
         ('1', 'room'), ('2', 'furniture')]
+
+
+def info(*classes: tuple[int, str]):
+    """Make a LabelInfo message."""
+    kinds = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is missing')
+    if detections.LabelInfo is None:
+        pytest.skip('vision_msgs was not built with LabelInfo')
+    return kinds.LabelInfo(class_map=[
+        kinds.VisionClass(class_id=n, class_name=name) for n, name in classes])
+
+
+def test_names_of_classes_in_a_message():
+    message = info((0, 'background'), (3, 'a\nchair'), (1, 'wall'))
+    assert detections.names_from_message(message) == ('wall', '', 'a chair')
+    assert detections.names_from_message(info()) == ()
+    for classes, problem in (([(256, 'sky')], '256'),
+                             ([(2, 'a'), (2, 'b')], 'two names, a and b')):
+        with pytest.raises(InputError, match=problem):
+            detections.names_from_message(info(*classes))
+
+
+def test_a_detector_names_its_classes(ros_node, spawn):
+    message = info((1, 'room'), (2, 'furniture'))
+    detector = ros_node.create_publisher(detections.LabelInfo, '/camera/label_info', qos.LATCHED)
+    detector.publish(message)
+    child = spawn(*NODE, '-p', 'camera.use_labels:=true')
+    names = Collector(ros_node, DiagnosticStatus, '/recon3r/classes', qos.LATCHED)
+    assert [v.value for v in names.wait(1, 60)[0].values] == ['room', 'furniture']
+    detector.publish(info((300, 'sky')))
+    child.wait_for_output('numbers of classes are 0 to 255')
+    assert child.stop() == 0

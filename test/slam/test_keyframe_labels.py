@@ -52,6 +52,12 @@ def test_classes_of_other_names_are_not_mixed():
         store.restore(SAVED)
     store.update([MAP])
     assert not store.views(MAP) and store.names == ('floor', 'table')
+    store = KeyframeLabels()
+    store.restore(SAVED)
+    store.name(SAVED.names)
+    with pytest.raises(InputError, match='left out'):
+        store.name(('floor', 'table'))
+    assert not store.views(MAP) and store.names == ('floor', 'table')
     for names in ((), SAVED.names):
         store = KeyframeLabels(names)
         store.restore(SAVED)
