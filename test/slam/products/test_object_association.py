@@ -119,6 +119,17 @@ def test_another_class_is_another_object():
     assert objects.classes.tolist() == [0, KIND, KIND]
 
 
+def test_an_instance_without_a_class_of_most_of_its_pixels_is_unknown():
+    views = [view(n, two(5, 9)) for n in range(3)]
+    mixed = np.indices(views[0].labels.classes.shape).sum(axis=0) % 3
+    views[2] = replace(views[2], labels=replace(
+        views[2].labels, classes=(KIND + mixed).astype(np.uint8)))
+    objects = objects_of(*views)
+    assert objects.numbers[1].any() and not objects.numbers[2].any()
+    few = objects_of(views[2], replace(views[2], keyframe=replace(views[2].keyframe, id=3)))
+    assert not few.numbers[3].any(), 'it begins none'
+
+
 def test_scattered_and_tiny_instances_are_no_objects():
     rng = np.random.default_rng(1)
 
