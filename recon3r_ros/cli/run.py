@@ -69,8 +69,9 @@ files written to OUT (NAME is the image's name without its suffix):
   keyframes.json   stamp, pose and pinhole camera of each keyframe
   cameras.json     the cameras of the images, with distortion, and which images are of each
   map.ply          the static map: coloured points with confidence, map units; with --labels also
-                   label, 0 where it is unknown, and with a model that recognises classes
-  classes.txt      with such a model, the names of its classes: a line each, the first is class 1
+                   label, and with instances instance, the object of the map; 0 where unknown.
+                   With a model that recognises classes as well
+  classes.txt      the names of the classes, where known: a line each, the first is class 1
   map.npz          the map for ~/load_map of the node, to continue mapping
   depth/NAME.npz   for each keyframe float32 `depth` along the optical axis, map units, NaN where
                    unknown, and `confidence`, the inverse variance of the relative depth
@@ -141,7 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'the pixels of the image NAME, 0 where unknown; with them, where there '
                         'are such, confidence/NAME.png (255 is certain), instances/NAME.png, and '
                         'classes.txt with the names of the classes from 1 on. map.ply gets the '
-                        'classes of its points, by votes of the views that see them')
+                        'classes and objects of its points, by votes of the views that see them')
     parser.add_argument('--depth', metavar='DIR', help='measured depth NAME.png of the images '
                         'NAME, where there is one: 16-bit millimetres along the optical axis, '
                         '0 where unknown, registered to the image. It starts the map at once and '
@@ -225,10 +226,10 @@ def _reconstruct(arguments: argparse.Namespace, process: MappingProcess) -> int:
             from recon3r_ros.slam.model_people import ModelPeople
             sequence = PeopleSequence(
                 sequence, ModelPeople(PoseNetworks.open(arguments.people_model)))
-        if arguments.labels is not None:
-            sequence = LabelSequence(sequence, arguments.labels)
         if arguments.mask is not None:
             sequence = StaticMaskSequence(sequence, arguments.mask)
+        if arguments.labels is not None:
+            sequence = LabelSequence(sequence, arguments.labels)
         report = reconstruct(sequence, arguments.output, options, interruption, process)
     for warning in report.warnings[len(sequence.notes):]:  # those have been logged already
         logger.warning('%s', warning)

@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.cli.results import write_results
 from recon3r_ros.geometry.camera import Camera
+from recon3r_ros.io.labels import write_class_names
 from recon3r_ros.io.source_cameras import SourceCamera
 from recon3r_ros.io.writer import ImageRecord, ResultWriter
 from recon3r_ros.slam.products.cloud import fuse
+from recon3r_ros.slam.products.labels import labelled, LabelledView
+from recon3r_ros.slam.products.object_association import ObjectAssociation
 from recon3r_ros.slam.saved_map import SavedMap
-from recon3r_ros.slam.types import Keyframe, TrackedFrame
+from recon3r_ros.slam.types import Keyframe, PointCloud, TrackedFrame
 
 _Stamped = TypeVar('_Stamped', TrackedFrame, Keyframe)
 
@@ -71,13 +74,24 @@ def write_saved(folder: Path, results: SavedResults) -> str:
         for keyframe in keyframes:
             writer.mask(keyframe.name, _mask(saved, keyframe, results.lenses))
         metres = 1.0 if saved.metric is None else saved.metric.value
-        write_results(writer, keyframes, trajectory, fuse(keyframes), saved, metres)
+        write_results(writer, keyframes, trajectory, _cloud(saved), saved, metres)
+        if saved.labels is not None and saved.labels.names:
+            write_class_names(folder, saved.labels.names)
         writer.images(renamed.images)
         writer.source_cameras(_cameras(saved, trajectory, results))
         writer.close()
         writer.report({'frames_tracked': len(trajectory), 'keyframes': len(keyframes),
                        'scale': 'unknown' if saved.metric is None else saved.metric})
     return f'map saved: {len(keyframes)} keyframes and {len(trajectory)} poses are in {folder}'
+
+
+def _cloud(saved: SavedMap) -> PointCloud:
+    """Return the points of a map, with classes and objects where it has labels."""
+    keyframes = saved.map.keyframes
+    images = {} if saved.labels is None else saved.labels.images
+    views = {i: LabelledView(keyframes[i], labels) for i, labels in images.items()}
+    return labelled(fuse(keyframes.values()), list(views.values()),
+                    ObjectAssociation().update(views))
 
 
 class _Renamed:

@@ -25,7 +25,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import causes, Sequence
 from recon3r_ros.io.colmap import ColmapImage, is_representable, write_colmap
-from recon3r_ros.io.labels import write_class_names
+from recon3r_ros.io.labels import LabelSequence, write_class_names
 from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.source_cameras import SourceCamera
 from recon3r_ros.io.stamps import NS_PER_S
@@ -42,6 +42,7 @@ from recon3r_ros.slam.imu.gravity import levelled, T_BODY_OPTICAL
 from recon3r_ros.slam.keyframe_labels import KeyframeLabels
 from recon3r_ros.slam.products.cloud import fuse
 from recon3r_ros.slam.products.labels import labelled
+from recon3r_ros.slam.products.object_association import ObjectAssociation
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
     Frame,
@@ -111,7 +112,9 @@ class Session:
         #: By the index in the order in which they are processed
         self._images: dict[int, ImageRecord] = {}
         self._given_masks: dict[int, NDArray[np.bool_]] = {}
-        self._labels = KeyframeLabels()
+        self._labels = KeyframeLabels(
+            sequence.class_names if isinstance(sequence, LabelSequence)
+            else registry.spec(model).classes)
         self._depths = FrameDepths()
 
     def warn(self, text: str) -> None:
@@ -360,24 +363,25 @@ class Session:
             # The mapping process makes the one meanwhile
             with ThreadPoolExecutor(1) as pool:
                 pending = pool.submit(self._driver.saved)
-                cloud = labelled(fuse(keyframes, self._voxel_size),
-                                 list(self._labels.views(self._system.map).values()))
+                views = self._labels.views(self._system.map)
+                cloud = labelled(fuse(keyframes, self._voxel_size), list(views.values()),
+                                 ObjectAssociation().update(views))
                 try:
                     saved = pending.result()
                 except Recon3rError as error:
                     self.warn(f'no map.npz: {error}')
         if saved is not None:
-            saved = replace(saved, map=replace(saved.map, keyframes={
-                i: self._as_given(k) for i, k in saved.map.keyframes.items()}))
+            saved = replace(saved, labels=self._labels.saved(saved.map), map=replace(
+                saved.map, keyframes={
+                    i: self._as_given(k) for i, k in saved.map.keyframes.items()}))
         upright = self._upright()
         if upright is not None:
             keyframes = [replace(k, T_map_cam=upright @ k.T_map_cam) for k in keyframes]
             trajectory = [(f, upright @ T) for f, T in trajectory]
             cloud = replace(cloud, points=se3.transform(upright, cloud.points).astype(np.float32))
-        classes = () if self._labels.given else registry.spec(self._model).classes
         for writer in writers:
-            if classes and cloud.labels is not None:
-                write_class_names(writer.output, classes)
+            if self._labels.names and cloud.labels is not None:
+                write_class_names(writer.output, self._labels.names)
             write_results(writer, [self._as_given(k) for k in keyframes], trajectory, cloud,
                           saved, self._metres)
             for name, depth, confidence in self._depths.final(

@@ -15,6 +15,7 @@ from PIL import Image
 from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.decode import check_complete
+from recon3r_ros.io.map_labels import check_labels
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.saved_map import SavedMap, SavedObservations
 from recon3r_ros.slam.types import Keyframe, Map
@@ -49,6 +50,8 @@ def check(saved: SavedMap) -> None:
         _check_observations(known, seen)
     if len({(o.anchor, o.observer) for o in saved.observations}) < len(saved.observations):
         raise InputError('observations of a pair of keyframes are duplicated')
+    if saved.labels is not None:
+        check_labels(saved.labels, known.keyframes)
     if saved.metric is not None:
         _check_positive('metric scale', saved.metric.value)
         if not 0 <= saved.metric.sigma < _LARGEST or saved.metric.source not in _SOURCES:

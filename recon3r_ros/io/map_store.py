@@ -4,7 +4,7 @@
 The saved map, `map.npz`, from which mapping can continue.
 
 `info` is JSON: format, version, names and scalars. Tables have a row per keyframe, in the order of
-`ids`; arrays of varying size are named KEYFRAME/NAME.
+`ids`; arrays of varying size are named KEYFRAME/NAME. Label images are those of `map_labels`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from recon3r_ros.errors import InputError, OutputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.array_file import ArrayFile, write_arrays
 from recon3r_ros.io.map_checks import check
+from recon3r_ros.io.map_labels import packed_info, packed_labels, unpacked_labels
 from recon3r_ros.slam.archive import ArchivedView
 from recon3r_ros.slam.saved_map import SavedMap, SavedObservations
 from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired
@@ -92,6 +93,7 @@ def _packed(saved: SavedMap) -> list[tuple[str, NDArray[Any], bool]]:
         'metric': None if saved.metric is None else [
             float(saved.metric.value), float(saved.metric.sigma), saved.metric.source],
         'metre': None if known.metre is None else float(known.metre),
+        'labels': packed_info(saved.labels),
     }
     seen, retired = saved.observations, known.retired
     tables = {
@@ -124,6 +126,7 @@ def _packed(saved: SavedMap) -> list[tuple[str, NDArray[Any], bool]]:
         ('info', np.frombuffer(json.dumps(info, allow_nan=False).encode(), np.uint8), False),
         *((name, table, False) for name, table in tables.items()),
         *packed,
+        *packed_labels(saved.labels),
         *((f'{i}/jpeg', np.asarray(v.jpeg, np.uint8), False) for i, v in saved.views.items()),
     ]
 
@@ -177,7 +180,8 @@ def _unpacked(file: ArrayFile) -> SavedMap:
             bool(tables['view_calibrated'][row]), float(tables['view_focal_factors'][row]))
     known = _map(file, keyframes, info.number('focal_factor'))
     return SavedMap(replace(known, metre=info.metre()), views,
-                    _observations(file), info.flag('calibrated'), info.metric())
+                    _observations(file), info.flag('calibrated'), info.metric(),
+                    unpacked_labels(file, info.labels, keyframes))
 
 
 def _map(file: ArrayFile, keyframes: dict[int, Keyframe], focal_factor: float) -> Map:
@@ -240,6 +244,11 @@ class _Info:
     def number(self, name: str) -> float:
         """Return a number."""
         return _number(name, self._values.get(name))
+
+    @property
+    def labels(self) -> object:
+        """What `map_labels` wrote; None in a map without, and in older files."""
+        return self._values.get('labels')
 
     def metre(self) -> float | None:
         """Length of a metre in map units; None in a map without, and in older files."""

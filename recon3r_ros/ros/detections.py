@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recon3r_ros.errors import InputError
 from recon3r_ros.ros import conversions
 from recon3r_ros.slam.dynamics.boxes import Box
 
@@ -40,6 +41,26 @@ def detections_message(boxes: Sequence[Box], stamp_ns: int, frame_id: str) -> An
             hypothesis=vision_msgs.ObjectHypothesis(class_id=DYNAMIC, score=box.score))]
         message.detections.append(detection)
     return message
+
+
+def names_from_message(message: Any) -> tuple[str, ...]:
+    """
+    Names of classes in a LabelInfo message, from class 1 on; '' where a number has no name.
+
+    Class 0, the background of some detectors, is unknown here, and has no name.
+
+    :raises InputError: for a number that labels of 8 bits cannot have, or one with two names
+    """
+    found: dict[int, str] = {}
+    for kind in message.class_map:
+        if not 0 <= kind.class_id <= 255:
+            raise InputError(f'class {kind.class_id} ({kind.class_name}): numbers of classes are '
+                             '0 to 255')
+        name = ' '.join(kind.class_name.replace('\0', ' ').split())
+        if found.setdefault(kind.class_id, name) != name:
+            raise InputError(f'class {kind.class_id} has two names, {found[kind.class_id]} and '
+                             f'{name}')
+    return tuple(found.get(n, '') for n in range(1, max(found, default=0) + 1))
 
 
 def label_info_message(names: Sequence[str], stamp_ns: int, frame_id: str) -> Any:

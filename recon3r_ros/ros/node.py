@@ -26,10 +26,11 @@ from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # as in 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from recon3r_ros.cli.exit_status import BAD_INPUT
-from recon3r_ros.errors import one_line, Recon3rError
+from recon3r_ros.errors import InputError, one_line, Recon3rError
 from recon3r_ros.io.memory import resident_memory_mb
 from recon3r_ros.models.registry import make_predictor
 from recon3r_ros.ros import conversions, parameters, qos
+from recon3r_ros.ros.detections import LabelInfo, names_from_message
 from recon3r_ros.ros.diagnostics import CALLBACK, CameraHealth, diagnostic_array, Health, RECENT
 from recon3r_ros.ros.extrinsics import Extrinsics
 from recon3r_ros.ros.inputs import Arrival, CameraInput, Instant
@@ -152,6 +153,9 @@ class Recon3rNode(LifecycleNode):
                 self._subscribe(Image, f'{camera.name}/people', camera.people.on_image, profile)
             if config.use_labels:
                 self._subscribe(Image, f'{camera.name}/labels', camera.labels.on_image, profile)
+                if LabelInfo is not None and not config.class_names:
+                    self._subscribe(LabelInfo, f'{camera.name}/label_info',
+                                    self._on_label_info(camera.name), qos.LATCHED)
             if config.use_instances:
                 self._subscribe(
                     Image, f'{camera.name}/instances', camera.instances.on_image, profile)
@@ -272,6 +276,16 @@ class Recon3rNode(LifecycleNode):
         if self._worker is None or self._pipeline is None:
             return None
         return self._worker, self._pipeline
+
+    def _on_label_info(self, camera: str) -> Callable[[Any], None]:
+        def named(message: Any) -> None:
+            try:
+                names = names_from_message(message)
+            except InputError as error:
+                self._warn(f'{camera}/label_info: {error}: its names are not used')
+                return
+            self._in_worker(lambda pipeline: pipeline.publication.name_classes(camera, names))
+        return named
 
     def _in_worker(self, do: Callable[[Pipeline], None]) -> None:
         """Run something in the worker, which owns the map."""

@@ -104,8 +104,7 @@ class Outputs:
         self._add('~/map', PointCloud2, qos.LATCHED)
         self._add('~/graph', MarkerArray, qos.LATCHED)
         self._add('~/scale', DiagnosticStatus, qos.LATCHED)
-        if config.classes:
-            self._add('~/classes', DiagnosticStatus, qos.LATCHED)
+        self._add('~/classes', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
         #: Of classes, by camera
         self._class_names = dict.fromkeys(
@@ -124,7 +123,7 @@ class Outputs:
                 self._add(f'{name}/labels', Image, qos.RELIABLE)
             if camera.use_instances or config.classes:
                 self._add(f'{name}/instances', Image, qos.RELIABLE)
-            if camera.name in self._class_names and LabelInfo is not None:
+            if LabelInfo is not None and (camera.use_labels or camera.name in self._class_names):
                 self._add(f'{name}/label_info', LabelInfo, qos.LATCHED)
             if Detection2DArray is not None:
                 self._add(f'{name}/objects', Detection2DArray, qos.RELIABLE)
@@ -146,6 +145,15 @@ class Outputs:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the field label, from 1 on; empty where unknown."""
+        return next(iter(self._class_names.values()), ())
+
+    def name_classes(self, camera: str, names: tuple[str, ...]) -> None:
+        """Take over the names of the classes of one camera's labels."""
+        self._class_names = {**self._class_names, camera: names}
 
     def wanted(self, topic: str) -> bool:
         """Tell whether a topic has subscribers."""
@@ -272,9 +280,10 @@ class Outputs:
             self._surely(f'{name}/instances', lambda: conversions.ids_message(
                 instances, stamp_ns, frame_id))
         # Latched: for subscribers to come, too
-        if f'{name}/label_info' in self._publishers:
+        names = self._class_names.get(keyframe.camera_name)
+        if names and f'{name}/label_info' in self._publishers:
             self._surely(f'{name}/label_info', lambda: label_info_message(
-                self._class_names[keyframe.camera_name], stamp_ns, frame_id))
+                names, stamp_ns, frame_id))
 
     def map(self, make: Callable[[], PointCloud], T_rosmap_map: Array, metres: float,
             stamp_ns: int) -> None:

@@ -200,12 +200,16 @@ CAMERA_PARAMETERS = (
               'of the map, even where they stand still.'),
     Parameter('use_labels', False, 'Subscribe to <camera>/labels (mono8, classes of the pixels, '
               "0 where unknown, at the image's size): map and points get a field label, and those "
-              'of keyframes are on ~/<camera>/labels.'),
+              'of keyframes are on ~/<camera>/labels. Names of the classes may come on '
+              '<camera>/label_info (vision_msgs/LabelInfo, latched), where vision_msgs is '
+              'installed.'),
     Parameter('use_instances', False, 'Subscribe to <camera>/instances (mono8 or 16UC1, objects '
               "of an image, 0 where unknown, at the image's size): points of keyframes get a "
-              'field instance, and those of keyframes are on ~/<camera>/instances.'),
+              'field instance, the map one with its own objects, and those of keyframes are on '
+              '~/<camera>/instances.'),
     Parameter('class_names', '', 'File with the names of the classes of labels, a line each, from '
-              'class 1 on: published on ~/<camera>/label_info.'),
+              'class 1 on, instead of <camera>/label_info: published on ~/<camera>/label_info '
+              'and ~/classes.'),
     Parameter('label_tolerance', 0.02, 'Greatest difference of the stamps of an image and of the '
               'people, labels or instances that belong to it.', 's', 0.0, 1.0),
     Parameter('use_depth', False, 'Subscribe to <camera>/depth (32FC1 metres or 16UC1 '

@@ -201,6 +201,7 @@ class Pipeline:
         self._driver.reset()
         if self._late_people is not None:
             self._late_people.forget()
+        self.publication.restore_labels(None)
 
     def save(self) -> list[SavedResults]:
         """
@@ -212,7 +213,8 @@ class Pipeline:
         saved = self._driver.saved_earlier()
         if self.map.started or not saved:
             saved.insert(0, self._driver.saved())
-        return [self._results(one) for one in saved]
+        return [self._results(replace(one, labels=self.publication.labels.saved(one.map)))
+                for one in saved]
 
     def _results(self, saved: SavedMap) -> SavedResults:
         trajectory = self._system.trajectory(known=saved.map)
@@ -226,6 +228,7 @@ class Pipeline:
     def load(self, saved: SavedMap) -> None:
         """Continue mapping in a saved map."""
         self._driver.restore(saved)
+        self.publication.restore_labels(saved.labels)
         self._log.restored(self.map)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ import time
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.errors import InputError
 from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions
 from recon3r_ros.ros.diagnostics import classes_status, scale_status
@@ -42,7 +43,9 @@ from recon3r_ros.slam.people_boxes import person_boxes
 from recon3r_ros.slam.people_tracks import PeopleTracks
 from recon3r_ros.slam.products.cloud import LiveCloud
 from recon3r_ros.slam.products.labels import LabelledCloud
+from recon3r_ros.slam.products.object_association import ObjectAssociation
 from recon3r_ros.slam.products.product import Product
+from recon3r_ros.slam.saved_map import SavedLabels
 from recon3r_ros.slam.semantics import People
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import (
@@ -118,7 +121,9 @@ class Publication:
         #: Of images' clouds: used in the outputs' thread alone
         self._stereo = StereoDepth()
         self._problem = ''
-        self._labels = KeyframeLabels()
+        self.labels = KeyframeLabels(outputs.class_names)
+        #: Whether names of classes have been published
+        self._named = False
         self._forget()
 
     def configure(self, config: Config) -> None:
@@ -136,8 +141,7 @@ class Publication:
         self._outputs.active = self._tree.active = active
         if active:
             self._outputs.scale(scale_status(self._gate))
-            if self._config.classes:
-                self._outputs.classes(classes_status(self._config.classes))
+            self._publish_classes()
             for latched in self._latched:
                 latched.due, latched.shown = 0.0, None
 
@@ -151,6 +155,7 @@ class Publication:
         self._stamp_ns = 0
         #: Used in the outputs' thread alone
         self._people = PeopleTracks()
+        self._objects = ObjectAssociation()
         self._cloud = self._new_cloud()
         for latched in self._latched:
             latched.due, latched.shown = 0.0, None
@@ -184,6 +189,30 @@ class Publication:
         self._forget()
         self._log.forget()
 
+    def restore_labels(self, saved: SavedLabels | None) -> None:
+        """Take over the label images of a saved map, or forget all where there are none."""
+        try:
+            self.labels.restore(saved)
+        except InputError as error:
+            self._warn(str(error))
+        self._publish_classes()
+
+    def name_classes(self, camera: str, names: tuple[str, ...]) -> None:
+        """Take over the names of the classes of one camera's labels."""
+        self._outputs.name_classes(camera, names)
+        try:
+            self.labels.name(self._outputs.class_names)
+        except InputError as error:
+            self._warn(str(error))
+        self._publish_classes()
+
+    def _publish_classes(self) -> None:
+        """Publish the names of the classes; also that there are none any more."""
+        names = self.labels.names
+        if names or self._named:
+            self._named = bool(names)
+            self._outputs.classes(classes_status(names))
+
     def restart_clock(self) -> None:
         """Time has gone back."""
         self._outputs.restart_clock()
@@ -197,8 +226,8 @@ class Publication:
         """
         changed = {tracked.camera_name for tracked in update.frames}
         if frame is not None:
-            self._labels.note(frame, self._system.lens(frame.camera_name))
-        self._labels.update((*self._system.maps, self._system.map))
+            self.labels.note(frame, self._system.lens(frame.camera_name))
+        self.labels.update((*self._system.maps, self._system.map))
         if frame is not None:
             self._stamp_ns = max(self._stamp_ns, frame.stamp_ns)
             changed.add(frame.camera_name)
@@ -352,7 +381,7 @@ class Publication:
         # An image posed before the scale was known has no transform yet
         self._frames.send(camera, keyframe.stamp_ns, self._in_metres(keyframe.T_map_cam),
                           self._gate.metric is not None)
-        self._outputs.keyframe(keyframe, self._labels.views(self._system.map),
+        self._outputs.keyframe(keyframe, self.labels.views(self._system.map),
                                self._gate.metres, frame_id,
                                lambda: lens.mask_to_source(keyframe.mask), again)
 
@@ -469,7 +498,7 @@ class Publication:
     def _new_cloud(self) -> Product[PointCloud]:
         """Begin the map's cloud, with voxels of the configured size in the present scale."""
         return LabelledCloud(LiveCloud(self._config.voxel_size / self._gate.metres or None),
-                             self._labels.views)
+                             self.labels.views, self._objects.update)
 
 
 def _has_depth(frame: Frame, lens: Rectifier | None) -> bool:

@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The label images of keyframes: of their frames, or by the network that predicted them."""
+"""The label images of keyframes: of frames, by the network that predicted, or of a saved map."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 import cv2
+from recon3r_ros.errors import InputError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.frontend.rectification import Rectifier
 from recon3r_ros.slam.products.labels import LabelledView
+from recon3r_ros.slam.saved_map import SavedLabels
 from recon3r_ros.slam.semantics import Labels
 from recon3r_ros.slam.types import Frame, Keyframe, Map
 
@@ -25,21 +27,32 @@ class KeyframeLabels:
     Keeps the label images of frames that may become keyframes, and those of keyframes.
 
     A network's classes have other numbers: they count only as long as no frame has had labels.
-    One thread calls `note` and `update`; others may read `views`.
+    One thread calls all methods but `views`, which others may.
+
+    :param names: of the classes that labels will have, from 1 on; empty where unknown
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self._names = names
+        #: Where those of a saved map are in use
+        self._restored: SavedLabels | None = None
         self._waiting: OrderedDict[tuple[str, int], Labels] = OrderedDict()
         self._kept: dict[int, Labels] = {}
         #: Whether frames have had labels
         self.given = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes, from 1 on; empty where unknown."""
+        restored = self._restored
+        return restored.names if restored is not None and restored.names else self._names
 
     def note(self, frame: Frame, lens: Rectifier | None) -> None:
         """Keep the label image of a frame, where it has one and its camera is known."""
         if frame.labels is None or lens is None:
             return
         if not self.given:
-            self.given, self._kept = True, {}
+            self.given, self._kept, self._restored = True, {}, None
         size = _size(lens.tracking_camera)
         self._waiting[frame.camera_name, frame.stamp_ns] = frame.labels.mapped(
             lambda field: lens.field_from_source(field, size))
@@ -65,11 +78,59 @@ class KeyframeLabels:
                     kept[i] = Labels(own.classes, own.confidence, own.instances)
         self._kept = kept  # replaced, never changed: another thread may be reading it
 
+    def saved(self, known: Map) -> SavedLabels | None:
+        """Return the label images of a map, to be saved with it; None where there are none."""
+        images = {i: self._kept[i] for i in known.keyframes if i in self._kept}
+        return SavedLabels(images, self.names, self.given) if images else None
+
+    def restore(self, saved: SavedLabels | None) -> None:
+        """
+        Take over the label images of a saved map, which has replaced the present one.
+
+        :param saved: None forgets all
+        :raises InputError: where its classes have other names than those to come: they are not
+            taken over
+        """
+        self._waiting.clear()
+        self._kept, self._restored, self.given = {}, None, False
+        if saved is None:
+            return
+        self._check_names(saved)
+        self._kept, self._restored, self.given = dict(saved.images), saved, saved.given
+
+    def name(self, names: tuple[str, ...]) -> None:
+        """
+        Name the classes of the labels that come from now on.
+
+        :raises InputError: where those of the loaded map have other names: they are dropped
+        """
+        self._names = names
+        if self._restored is not None:
+            restored = self._restored
+            try:
+                self._check_names(restored)
+            except InputError:
+                self._kept = {i: labels for i, labels in self._kept.items()
+                              if labels is not restored.images.get(i)}
+                self._restored = None
+                raise
+
+    def _check_names(self, saved: SavedLabels) -> None:
+        if saved.names and self._names and saved.names != self._names:
+            raise InputError(
+                f'labels of the loaded map are left out: their {len(saved.names)} classes '
+                f'({_listed(saved.names)}) are not the {len(self._names)} of this node '
+                f'({_listed(self._names)}): give the class_names and the model of that map')
+
     def views(self, known: Map) -> Mapping[int, LabelledView]:
         """Return the label images of a map's keyframes, by keyframe."""
         kept = self._kept
         return {i: LabelledView(keyframe, kept[i])
                 for i, keyframe in known.keyframes.items() if i in kept}
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
 
 
 def _size(camera: Camera) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.slam.archive import ArchivedView
+from recon3r_ros.slam.semantics import Labels
 from recon3r_ros.slam.types import Map, MetricScale
 
 
@@ -31,6 +32,21 @@ class SavedObservations:
 
 
 @dataclass(frozen=True, eq=False)
+class SavedLabels:
+    """
+    The label images of a map's keyframes.
+
+    :param images: by keyframe, on its grid; not every keyframe has one
+    :param names: of the classes, from 1 on; empty where unknown
+    :param given: whether frames had them; else a network made them
+    """
+
+    images: Mapping[int, Labels]
+    names: tuple[str, ...] = ()
+    given: bool = True
+
+
+@dataclass(frozen=True, eq=False)
 class SavedMap:
     """
     A map with the images and observations for relocalisation and refinement.
@@ -40,6 +56,7 @@ class SavedMap:
     :param observations: of their landmarks
     :param calibrated: whether the focal length was known
     :param metric: metres per map unit, where that was known
+    :param labels: of keyframes; None where there are none
     """
 
     map: Map
@@ -47,3 +64,4 @@ class SavedMap:
     observations: tuple[SavedObservations, ...]
     calibrated: bool
     metric: MetricScale | None
+    labels: SavedLabels | None = None

@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from recon3r_ros.cli.map_gaussians import map_gaussians
 from recon3r_ros.cli.saved_results import SavedResults, SourceLens, write_saved
+from recon3r_ros.io.clouds import read_ply
 from recon3r_ros.io.gaussian_files import read_gaussian_ply
+from recon3r_ros.io.labels import read_class_names
+from recon3r_ros.io.map_store import read_map
 from recon3r_ros.io.run_folder import read_run
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.saved_map import SavedMap
+from recon3r_ros.slam.saved_map import SavedLabels, SavedMap
+from recon3r_ros.slam.semantics import Labels
 from recon3r_ros.slam.types import Map, MetricScale, TrackedFrame
 
 FINE = CAMERA.resized(128, 96)
@@ -58,6 +62,19 @@ def test_maps_of_the_node_are_read_as_results_of_a_run(saved, tmp_path):
     run = read_run(tmp_path / 'loaded')
     assert run.images == () and len(run.keyframes) == 3 and run.cameras['left'].is_pinhole
     assert {k.name for k in run.keyframes.values()} == {'left_0', 'left_1', 'right_0'}
+
+
+def test_maps_of_the_node_have_classes_and_objects(saved, tmp_path):
+    images = {i: Labels(np.full((k.camera.height, k.camera.width), 2, np.uint8),
+                        instances=np.full((k.camera.height, k.camera.width), 40 + i, np.uint16))
+              for i, k in saved.saved.map.keyframes.items()}
+    write_saved(tmp_path, replace(saved, saved=replace(
+        saved.saved, labels=SavedLabels(images, ('wall', 'room')))))
+    cloud = read_ply(tmp_path / 'map.ply')
+    assert (cloud.labels == 2).mean() > 0.9 and (cloud.instances == 1).mean() > 0.9
+    again = read_map(tmp_path / 'map.npz').labels
+    assert again.names == read_class_names(tmp_path / 'classes.txt') == ('wall', 'room')
+    assert all((again.images[i].instances == 40 + i).all() for i in images)
 
 
 def test_gaussians_are_exported_of_a_saved_map_and_refined(saved, recon3r, tmp_path):

@@ -25,7 +25,8 @@ from recon3r_ros.io.map_store import MAP_FILE, read_map, write_map
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.models.types import View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.saved_map import SavedMap, SavedObservations
+from recon3r_ros.slam.saved_map import SavedLabels, SavedMap, SavedObservations
+from recon3r_ros.slam.semantics import Labels
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Keyframe, Map, MapEdge, MetricScale, Retired
 from simulated import as_frame, still_scene
@@ -65,7 +66,12 @@ def synthetic_map() -> SavedMap:
         for i, j, n in ((0, 2, 4), (2, 0, 0), (5, 2, 3)))
     known = Map(keyframes, {0: 1.0, 1: 1 / 3, 5: np.float64(0.7)},
                 (MapEdge(0, 2), MapEdge(0, 5, True)), 1.0700000001, retired)
-    return SavedMap(known, views, observations, False, MetricScale(0.1 + 0.2, 0.013, 'odometry'))
+    labels = {i: Labels(
+        rng.integers(0, 256, (H, W), np.uint8),
+        rng.random((H, W)).astype(np.float32) if i == 2 else None,
+        rng.integers(0, 65536, (H, W), np.uint16) if i > 0 else None) for i in (0, 2)}
+    return SavedMap(known, views, observations, False, MetricScale(0.1 + 0.2, 0.013, 'odometry'),
+                    SavedLabels(labels, ('wall', 'Tür'), False))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -143,7 +149,7 @@ def test_round_trip_is_exact(path, saved):
 
 
 def test_without_what_may_be_absent(tmp_path, saved):
-    bare = replace(saved, observations=(), metric=None, calibrated=True,
+    bare = replace(saved, observations=(), metric=None, calibrated=True, labels=None,
                    map=replace(saved.map, edges=(), retired={}, scales={}))
     write_map(tmp_path / MAP_FILE, bare)
     assert same(bare, read_map(tmp_path / MAP_FILE))
@@ -481,3 +487,40 @@ def test_duplicate_name(path):
     with zipfile.ZipFile(path, 'a') as archive, pytest.warns(UserWarning, match='Duplicate'):
         archive.writestr('ids.npy', b'')
     assert_refused(path, 'is not packed as a map file')
+
+
+def test_older_files_have_no_labels(path, saved):
+    info = json.loads(array_of(path, 'info').tobytes())
+    del info['labels']
+    changed(path, 'info', np.frombuffer(json.dumps(info).encode(), np.uint8))
+    for name in [n for n in array_names(path) if n.split('/')[-1] in (
+            'classes', 'instances', 'label_confidence', 'label_ids', 'label_fields')]:
+        changed(path, name, None)
+    assert same(replace(saved, labels=None), read_map(path))
+
+
+@pytest.mark.parametrize(('name', 'value', 'reason'), [
+    ('label_ids', np.array([0, 4]), 'keyframe 4'),
+    ('label_ids', np.array([0, 0]), 'keyframe 0, which is none, or has two'),
+    ('label_fields', np.ones((2, 2), bool), 'label_confidence'),
+    ('2/label_confidence', np.full((H, W), np.nan, np.float32), 'keyframe 2: a value is not in'),
+    ('2/label_confidence', np.full((H, W), 1.5, np.float32), 'keyframe 2: a value is not in')])
+def test_bad_labels_are_refused(path, name, value, reason):
+    changed(path, name, value)
+    assert_refused(path, reason)
+
+
+@pytest.mark.parametrize('labels', [
+    3, [], {}, {'given': 1, 'names': []}, {'given': True, 'names': 'wall'},
+    {'given': True, 'names': [1]}, {'given': True, 'names': ['a\nb']},
+    {'given': True, 'names': ['x'] * 256}])
+def test_bad_names_of_classes_are_refused(path, labels):
+    info_with(path, labels=labels)
+    assert_refused(path, 'labels in info|names of classes')
+
+
+def test_labels_that_fit_no_keyframe_are_not_written(tmp_path, saved):
+    image = saved.labels.images[0]
+    for images in ({1: image}, {0: image.mapped(lambda field: field[1:])}):
+        with pytest.raises(OutputError, match='labels of keyframe|labels are of keyframe'):
+            write_map(tmp_path / MAP_FILE, replace(saved, labels=SavedLabels(images)))

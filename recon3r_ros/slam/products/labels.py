@@ -1,18 +1,21 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Classes of the map's points, by votes of the label images of the keyframes that see them.
+Classes and objects of the map's points, by votes of the label images that see them.
 
 A label image errs where it looks at a surface from afar or at a grazing angle, and from some
 viewpoints systematically. A point takes the class with the greatest weight over all views in which
 it is visible, as in SemanticFusion (McCormac et al., ICRA 2017), with weights in place of a
-network's probabilities, which not every source has.
+network's probabilities, which not every source has. So do objects, whose instances in the images
+`object_association` has associated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +36,8 @@ MIN_COSINE = 0.1
 MIN_SHARE = 0.5
 #: Views that vote in a growing map: the nearest that look in a similar direction
 NEAREST, MIN_SAME_DIRECTION = 16, 0.0
-#: Points of which votes are counted at once
-CHUNK = 100_000
+#: Points of which votes are counted at once, and their counters at most
+CHUNK, COUNTERS = 100_000, 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +51,44 @@ class LabelledView:
     keyframe: Keyframe
     labels: Labels
 
+    @cached_property
+    def cosines(self) -> Floats:
+        """Cosines (H, W) between the rays of the keyframe and the normals of its surface."""
+        return _cosines(self.keyframe)
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """
+    The objects of a map.
+
+    :param numbers: by keyframe, (n,) uint16: the object of each number in its instance image; 0
+        where unknown
+    :param classes: (N,) uint8 of the objects, by their numbers; [0] is 0
+    """
+
+    numbers: Mapping[int, NDArray[np.uint16]] = field(default_factory=dict)
+    classes: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(1, np.uint8))
+
+    def at(self, view: LabelledView, rows: NDArray[np.int64], columns: NDArray[np.int64]
+           ) -> NDArray[np.uint16]:
+        """Objects (n,) at pixels of a view; 0 where unknown."""
+        numbers = self.numbers.get(view.keyframe.id)
+        if numbers is None or view.labels.instances is None:
+            return np.zeros(len(rows), np.uint16)
+        return numbers[view.labels.instances[rows, columns]]
+
+
+#: Where no source has instances
+NO_OBJECTS = Objects()
+
 
 @dataclass(frozen=True, eq=False)
 class Observation:
     """
-    What one view says of points.
+    Which of some points one view sees.
 
-    :param points: (n,) indices of those that are visible and labelled
+    :param points: (n,) indices of those that are visible
     :param rows: (n,) of their pixels
     :param columns: (n,) of their pixels
     :param weights: (n,) > 0
@@ -66,16 +100,16 @@ class Observation:
     weights: Floats
 
 
-def observation(points: Floats, view: LabelledView) -> Observation:
+def visible(points: Floats, view: LabelledView) -> Observation:
     """
     Find which points a view sees, and what its word counts.
 
-    The weight is confidence times the cosine of the viewing angle over the depth: a point's class
-    depends on ratios of weights alone, so that the unit of length is arbitrary.
+    The weight is the cosine of the viewing angle over the depth: what points are depends on ratios
+    of weights alone, so that the unit of length is arbitrary.
 
     :param points: (N, 3) in the map frame
     """
-    keyframe, labels = view.keyframe, view.labels
+    keyframe = view.keyframe
     T = se3.inverse(keyframe.T_map_cam).astype(np.float32)
     own = points @ T[:3, :3].T + T[:3, 3]
     camera, z = keyframe.camera, own[:, 2]
@@ -88,14 +122,60 @@ def observation(points: Floats, view: LabelledView) -> Observation:
     with np.errstate(divide='ignore'):
         gap = np.clip(DEVIATIONS / np.sqrt(certainty), MIN_GAP, MAX_GAP)
     keep = ((inverse_depth > 0) & (certainty > 0) & ~keyframe.mask[rows, columns]
-            & (labels.classes[rows, columns] > 0)
             & (np.abs(z[seen] * inverse_depth - 1) < gap))
     seen, rows, columns = seen[keep], rows[keep], columns[keep]
-    weights = _cosines(keyframe)[rows, columns] / z[seen]
+    return Observation(seen, rows, columns, view.cosines[rows, columns] / z[seen])
+
+
+def observation(points: Floats, view: LabelledView) -> Observation:
+    """
+    Find which points a view sees and has labels of; its confidence is part of the weight.
+
+    :param points: (N, 3) in the map frame
+    """
+    seen, labels = visible(points, view), view.labels
+    weights, classes = seen.weights, labels.classes[seen.rows, seen.columns]
     if labels.confidence is not None:
-        weights = weights * labels.confidence[rows, columns]
-    sure = weights > 0
-    return Observation(seen[sure], rows[sure], columns[sure], weights[sure])
+        weights = weights * labels.confidence[seen.rows, seen.columns]
+    known = classes > 0
+    if labels.instances is not None:
+        known |= labels.instances[seen.rows, seen.columns] > 0
+    keep = known & (weights > 0)
+    return Observation(seen.points[keep], seen.rows[keep], seen.columns[keep], weights[keep])
+
+
+def voted(points: Floats, views: Sequence[LabelledView], objects: Objects = NO_OBJECTS
+          ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """
+    Classes and objects of points by the votes of views.
+
+    An object has one class: a point of another class is not of it.
+
+    :param points: (N, 3) in the map frame
+    :param objects: of the views' instances
+    :return: (N,) uint8 and (N,) uint16; 0 where no view sees the point, or they disagree
+    """
+    classes, numbers = np.zeros(len(points), np.uint8), np.zeros(len(points), np.uint16)
+    kinds = np.unique(np.concatenate([np.zeros(1, np.uint8), *(
+        np.unique(view.labels.classes) for view in views)]))
+    things = np.unique(np.concatenate([np.zeros(1, np.uint16), *(
+        objects.numbers.get(view.keyframe.id, np.zeros(1, np.uint16)) for view in views)]))
+    step = max(1, min(CHUNK, COUNTERS // (len(kinds) + len(things))))
+    for start in range(0, len(points), step):
+        part = points[start:start + step]
+        of_classes = np.zeros((len(part), len(kinds)), np.float32)
+        of_objects = np.zeros((len(part), len(things)), np.float32)
+        for view in views:
+            found = observation(part, view)
+            # A view sees each point once: no index is repeated
+            for votes, names, said in (
+                    (of_classes, kinds, view.labels.classes[found.rows, found.columns]),
+                    (of_objects, things, objects.at(view, found.rows, found.columns))):
+                if len(names) > 1:
+                    votes[found.points, np.searchsorted(names, said)] += found.weights
+        classes[start:start + step] = _winners(of_classes, kinds)
+        numbers[start:start + step] = _winners(of_objects, things)
+    return classes, np.where(objects.classes[numbers] == classes, numbers, np.uint16(0))
 
 
 def voted_classes(points: Floats, views: Sequence[LabelledView]) -> NDArray[np.uint8]:
@@ -105,35 +185,41 @@ def voted_classes(points: Floats, views: Sequence[LabelledView]) -> NDArray[np.u
     :param points: (N, 3) in the map frame
     :return: (N,) uint8; 0 where no view sees the point, or they disagree
     """
-    out = np.zeros(len(points), np.uint8)
-    kinds = np.unique(np.concatenate([np.zeros(1, np.uint8), *(
-        np.unique(view.labels.classes) for view in views)]))
-    number = np.zeros(256, np.int64)
-    number[kinds] = np.arange(len(kinds))
-    for start in range(0, len(points), CHUNK):
-        part = points[start:start + CHUNK]
-        votes = np.zeros((len(part), len(kinds)), np.float32)
-        for view in views:
-            found = observation(part, view)
-            # A view sees each point once: no index is repeated
-            votes[found.points, number[view.labels.classes[found.rows, found.columns]]] += (
-                found.weights)
-        best = votes.argmax(axis=1)
-        most = votes[np.arange(len(part)), best]
-        clear = (most > 0) & (most >= MIN_SHARE * votes.sum(axis=1))
-        out[start:start + CHUNK] = np.where(clear, kinds[best], np.uint8(0))
-    return out
+    return voted(points, views)[0]
 
 
-def labelled(cloud: PointCloud, views: Sequence[LabelledView]) -> PointCloud:
+def _winners(votes: Floats, names: NDArray[Any]) -> NDArray[Any]:
     """
-    Give the points of a cloud in the map frame their classes.
+    Return which name (n,) has most of the votes, 0 without a clear one.
 
-    :param views: that vote; without any the cloud is returned as it is
+    :param votes: (n, m) weights of the names; those of the first one, 0, do not count
+    :param names: (m,), rising from 0
+    """
+    votes[:, 0] = 0
+    best = votes.argmax(axis=1)
+    most = votes[np.arange(len(votes)), best]
+    clear = (most > 0) & (most >= MIN_SHARE * votes.sum(axis=1))
+    return np.where(clear, names[best], names.dtype.type(0))
+
+
+def with_instances(views: Iterable[LabelledView]) -> bool:
+    """Whether any of the views has an instance image."""
+    return any(view.labels.instances is not None for view in views)
+
+
+def labelled(cloud: PointCloud, views: Sequence[LabelledView], objects: Objects = NO_OBJECTS
+             ) -> PointCloud:
+    """
+    Give the points of a cloud in the map frame their classes, and objects.
+
+    :param views: that vote; without any the cloud is returned as it is, without instance images
+        it gets no objects
+    :param objects: of the views' instances
     """
     if not views:
         return cloud
-    return replace(cloud, labels=voted_classes(cloud.points, views))
+    classes, numbers = voted(cloud.points, views, objects)
+    return replace(cloud, labels=classes, instances=numbers if with_instances(views) else None)
 
 
 def near(keyframe: Keyframe, views: Mapping[int, LabelledView]) -> list[LabelledView]:
@@ -173,19 +259,21 @@ def _instances(points: Floats, view: LabelledView) -> NDArray[np.uint16] | None:
 
 class LabelledCloud:
     """
-    The cloud of a growing map with classes: a `Product`.
+    The cloud of a growing map with classes and objects: a `Product`.
 
     Votes on a keyframe's points are counted again where its points, or the views that see them,
-    have changed.
+    have changed, or the objects in those.
 
     :param cloud: of the map
     :param views: gives the label images of a map's keyframes, by keyframe
+    :param objects: associates the instances of such images
     """
 
-    def __init__(self, cloud: LiveCloud, views: Callable[[Map], Mapping[int, LabelledView]]
-                 ) -> None:
+    def __init__(self, cloud: LiveCloud, views: Callable[[Map], Mapping[int, LabelledView]],
+                 objects: Callable[[Mapping[int, LabelledView]], Objects]) -> None:
         self._cloud = cloud
         self._views = views
+        self._objects = objects
         self._counted: dict[int, _Counted] = {}
 
     def update(self, known: Map) -> PointCloud:
@@ -197,19 +285,25 @@ class LabelledCloud:
         cloud, views = self._cloud.update(known), self._views(known)
         if not views:
             return cloud
+        objects = self._objects(views)
         counted = {}
         for keyframe, own in self._cloud.shares(known):
             voters = near(keyframe, views)
-            key = (own, *(view.labels for view in voters))
+            key = (own, *(view.labels for view in voters),
+                   *(objects.numbers.get(view.keyframe.id) for view in voters))
             old = self._counted.get(keyframe.id)
             if old is None or len(old.of) != len(key) or any(
                     a is not b for a, b in zip(old.of, key)):
                 T = keyframe.T_map_cam.astype(np.float32)
-                old = _Counted(key, voted_classes(own.points @ T[:3, :3].T + T[:3, 3], voters))
+                old = _Counted(key, *voted(
+                    own.points @ T[:3, :3].T + T[:3, 3], voters, objects))
             counted[keyframe.id] = old
         self._counted = counted
-        return replace(cloud, labels=np.concatenate(
-            [np.zeros(0, np.uint8), *(c.classes for c in counted.values())]))
+        return replace(
+            cloud,
+            labels=np.concatenate([np.zeros(0, np.uint8), *(c.classes for c in counted.values())]),
+            instances=np.concatenate([np.zeros(0, np.uint16), *(
+                c.numbers for c in counted.values())]) if with_instances(views.values()) else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,11 +311,14 @@ class _Counted:
     """
     Votes on a keyframe's points.
 
-    :param of: the points, and the label images, that were counted
+    :param of: the points, and the label images and objects, that were counted
+    :param classes: (n,)
+    :param numbers: (n,) of the objects
     """
 
     of: tuple[object, ...]
     classes: NDArray[np.uint8]
+    numbers: NDArray[np.uint16]
 
 
 def _cosines(keyframe: Keyframe) -> Floats:

@@ -15,6 +15,7 @@ from recon3r_ros.slam.products.labels import (
     labelled_keyframe,
     LabelledCloud,
     LabelledView,
+    Objects,
     voted_classes,
 )
 from recon3r_ros.slam.semantics import Labels
@@ -36,6 +37,13 @@ def true_classes(object_index: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def room() -> tuple[list[Keyframe], list[np.ndarray]]:
     """Keyframes with exact depth, along an orbit, and the true classes of their pixels."""
+    keyframes, objects = objects_in_room()
+    return keyframes, [true_classes(o) for o in objects]
+
+
+@lru_cache(maxsize=1)
+def objects_in_room() -> tuple[list[Keyframe], list[np.ndarray]]:
+    """Keyframes of the room, and the true objects of their pixels."""
     scene = still_scene(3, 120, 'orbit', 160, 120, 10.0)
     keyframes, truths = [], []
     for n, index in enumerate(range(0, 120, 8)):
@@ -46,7 +54,7 @@ def room() -> tuple[list[Keyframe], list[np.ndarray]]:
             np.ones(1, np.float32), np.zeros((0, 2), np.int32), frame.T_world_cam, np.zeros(0),
             np.zeros(0), 1 / frame.depth, np.full(shape, 1e4, np.float32),
             np.zeros(shape, bool)))
-        truths.append(true_classes(frame.object_index))
+        truths.append(frame.object_index)
     return keyframes, truths
 
 
@@ -74,9 +82,9 @@ def erring_views() -> list[LabelledView]:
             for n, (k, t) in enumerate(zip(keyframes, truths))]
 
 
-def truth_of(points: np.ndarray) -> np.ndarray:
-    """Return the true classes of points: those of the nearest pixels' points."""
-    keyframes, truths = room()
+def truth_of(points: np.ndarray, truths: list[np.ndarray] | None = None) -> np.ndarray:
+    """Return the true classes of points, or other truths: those of the nearest pixels' points."""
+    keyframes, truths = room()[0], truths or room()[1]
     world = np.concatenate([
         k.pointmap().reshape(-1, 3) @ k.T_map_cam[:3, :3].T + k.T_map_cam[:3, 3]
         for k in keyframes])
@@ -95,7 +103,7 @@ def test_votes_correct_the_images():
 def test_a_growing_map_has_them_as_well():
     views = {v.keyframe.id: v for v in erring_views()}
     product = LabelledCloud(LiveCloud(0.04), lambda known: {
-        i: v for i, v in views.items() if i in known.keyframes})
+        i: v for i, v in views.items() if i in known.keyframes}, lambda _: Objects())
     for count in (5, len(views)):
         cloud = product.update(Map({i: views[i].keyframe for i in range(count)}))
     assert cloud.labels.shape == (len(cloud),)
