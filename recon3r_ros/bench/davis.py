@@ -18,13 +18,12 @@ import tempfile
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.bench.pictures import draw_mask, new_figure
-from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
 from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.image_errors import jaccard
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.decode import decode_image
 from recon3r_ros.io.markdown import table
 from recon3r_ros.io.masks import UNKNOWN
@@ -135,8 +134,7 @@ def measure(packs: Sequence[Path], output: Path) -> int:
             + f'\n![masks]({output.with_suffix(".png").name})\n\n'
             'Masks offline, with a map, in red, annotations as outlines; the worst sequence is '
             'first.\n')
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)
     return 0
 
 

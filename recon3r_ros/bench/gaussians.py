@@ -18,16 +18,15 @@ import tempfile
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.bench.simulated import one_thread, simulated_pack
 from recon3r_ros.bench.yardstick import machine
-from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar, ProgressBar
 from recon3r_ros.cli.map_gaussians import map_gaussians
 from recon3r_ros.cli.reconstruction import reconstruct, RunOptions
 from recon3r_ros.cli.refined_gaussians import as_tensors, background
 from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry import se3
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.ground_truth import read_truth
 from recon3r_ros.io.markdown import table
 from recon3r_ros.io.run_folder import read_run, RunFolder
@@ -97,8 +96,7 @@ def measure(output: Path) -> int:
          'tiny scene before, dB', f'after {_STEPS} steps, dB (target >= {REFINED:g})'),
         [(r.name, str(r.views), str(r.gaussians), f'{100 * r.seen:.1f}', f'{r.alone:.1f}',
           f'{r.coarse:.1f}', f'{r.refined:.1f}') for r in rooms])
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)
     return 0 if all(r.alone >= ALONE and r.refined >= REFINED for r in rooms) else 1
 
 

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
-from recon3r_ros.bench.device_memory import Alive, peak_mb, release
-from recon3r_ros.bench.measured_network import MODES, network_of
+from recon3r_ros.bench.device_memory import Alive, release
+from recon3r_ros.bench.measured_network import heading, millions, MODES, network_of, timed
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.bench.yardstick import machine
-from recon3r_ros.cli.console import output as console
 from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
 from recon3r_ros.models.known import rays_of
 from recon3r_ros.models.known_engine import KnownEngine
@@ -57,15 +56,13 @@ def measure(model: Model, output: Path) -> int:
     device, precision = resolve(model.engine)
     network = network_of(model, device, lambda: MapAnything(MapAnythingConfig()))
     config = network.config
-    parameters = sum(p.numel() for p in network.parameters())
+    size = millions(network)
     rows, columns = SHAPES[device.type]
     measured = [row for mode in MODES[device.type]
                 for row in _rows(network, replace(model.engine, mode=mode))]
-    page = (f'# Windows of views: mapanything on {device_clock.device_name(device)}\n\n'
-            f'Written by `recon3r bench --model mapanything`; torch {torch.__version__}, '
-            f'{"given" if model.weights else "random"} weights, network {config.release} with '
-            f'{parameters / 1e6:.0f} million parameters.\n\n{line}.\n\n'
-            f'## Counted, images of {PUBLISHED[1]}x{PUBLISHED[0]}, trunk in bfloat16\n\n'
+    page = (heading('Windows of views', model, device, '', f'network {config.release} with {size}',
+                    line)
+            + f'## Counted, images of {PUBLISHED[1]}x{PUBLISHED[0]}, trunk in bfloat16\n\n'
             'Operations: 2 per multiply-add. Memory: weights and all tensors that are alive at '
             f'the same time, without that of libraries; depth of {DENSE_VIEWS["cuda"]} views at '
             'a time. A view and its rays and depth are encoded once.\n\n'
@@ -77,8 +74,7 @@ def measure(model: Model, output: Path) -> int:
             'A new view is encoded with its rays and depth, and looked at with the window.\n\n'
             + table(('mode', 'views', 'encode a view, s', 'look, depth of one, s',
                      'look, depth of all, s', 'peak memory, MB'), measured))
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)
     return 0
 
 
@@ -130,10 +126,6 @@ def _rows(network: MapAnything, config: EngineConfig) -> list[tuple[str, ...]]:
     for count in SIZES[device.type]:
         works: list[Callable[[], Any]] = [encode, *(
             partial(engine.look, [view] * count, wanted) for wanted in (1, count))]
-        for work in works if device.type == 'cuda' else ():
-            work()  # records, selects kernels
-        peak = peak_mb(device, config.mode)
-        found.append((config.mode, f'{count}',
-                      *(f'{device_clock.seconds(work, device):.3g}' for work in works),
-                      '' if peak is None else f'{peak:.0f}'))
+        seconds, peak = timed(works, device, config.mode)
+        found.append((config.mode, f'{count}', *seconds, peak))
     return found

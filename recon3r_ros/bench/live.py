@@ -10,17 +10,16 @@ import tempfile
 
 import numpy as np
 from recon3r_ros.bench.load import busy_processes
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.bench.simulated import demo_scene, simulated_pack, simulated_rig
 from recon3r_ros.bench.transport import run as run_transport
 from recon3r_ros.bench.yardstick import machine
-from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.live_demo import LiveReport, LiveRig, reconstruct_live
 from recon3r_ros.cli.reconstruction import reconstruct
 from recon3r_ros.errors import InputError
 from recon3r_ros.evaluation.live import compare_live_masks
 from recon3r_ros.evaluation.results import evaluate, Evaluation
 from recon3r_ros.geometry import se3
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.bag import recorded_ages_ns
 from recon3r_ros.io.markdown import table
 from recon3r_ros.io.sequences import open_sequence
@@ -114,8 +113,7 @@ def measure(packs: Path, output: Path, load: int = 0) -> int:
     text += '\n## Transport, 60 s\n\n' + table(
         ('messages', 'sent', 'lost', 'latency', '95 %', 'build and publish',
          'as ratio to a bare publisher'), transport)
-    write_bytes(output, text.encode())
-    console().print(text, soft_wrap=True)
+    write_page(output, text)
     return 0
 
 

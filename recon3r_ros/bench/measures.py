@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recon3r_ros.cli.console import output as console
-from recon3r_ros.io.atomic import write_bytes
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.io.markdown import table
 
 
@@ -54,5 +53,4 @@ def write(output: Path, introduction: str, measures: Sequence[Measure]) -> None:
     """Write a page, and print it."""
     page = introduction + table(
         ('case', 'measure', 'target', 'measured', 'met'), [m.row() for m in measures])
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)

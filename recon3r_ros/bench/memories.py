@@ -16,17 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock, memory_growth
-from recon3r_ros.bench.device_memory import peak_mb, release
-from recon3r_ros.bench.measured_network import MODES, network_of
+from recon3r_ros.bench.device_memory import release
+from recon3r_ros.bench.measured_network import heading, millions, MODES, network_of, timed
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.bench.yardstick import machine
-from recon3r_ros.cli.console import output as console
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
 from recon3r_ros.models.memory_engine import MemoryEngine
 from recon3r_ros.models.registry import EngineConfig, Model
 from recon3r_ros.models.runtime import resolve
 from recon3r_ros.nets.must3r import Must3r, Must3rConfig
-import torch
 
 #: Rows and columns of the images: as published, and small ones for a CPU
 SHAPES = {'cuda': (384, 512), 'cpu': (160, 224)}
@@ -48,22 +46,20 @@ def measure(model: Model, output: Path) -> int:
     line = machine()
     device, precision = resolve(model.engine)
     network = network_of(model, device, lambda: Must3r(Must3rConfig()))
-    parameters = sum(p.numel() for p in network.parameters())
+    size = millions(network)
     rows, columns = SHAPES[device.type]
     image = np.random.default_rng(0).integers(0, 256, (rows, columns, 3), np.uint8)
     measured = [row for mode in MODES[device.type]
                 for row in _rows(network, replace(model.engine, mode=mode), image)]
-    page = (f'# Memories of views: must3r on {device_clock.device_name(device)}\n\n'
-            f'Written by `recon3r bench --model must3r`; torch {torch.__version__}, images of '
-            f'{columns}x{rows}, {"given" if model.weights else "random"} weights, full-size '
-            f'network with {parameters / 1e6:.0f} million parameters, trunk in '
-            f'{device_clock.precision_name(precision)}, head in float32.\n\n{line}.\n\n'
-            f'Rendered: a new keyframe and its partner. Joined: the keyframe, with its memory.\n\n'
+    page = (heading('Memories of views', model, device, f', images of {columns}x{rows}',
+                    f'full-size network with {size}, trunk in '
+                    f'{device_clock.precision_name(precision)}, head in float32', line)
+            + 'Rendered: a new keyframe and its partner. Joined: the keyframe, with its memory.'
+            '\n\n'
             + table(('mode', 'remembered views', 'encode a view, s', f'render {RENDERED} views, s',
                      'join a view, s', 'their memory, MB', 'peak memory, MB'), measured)
             + '\n' + _growth())
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)
     return 0
 
 
@@ -92,10 +88,6 @@ def _rows(network: Must3r, config: EngineConfig, image: NDArray[np.uint8]
         memory = [remembered] * count
         works = (partial(engine.encode, image), partial(engine.render, [view] * RENDERED, memory),
                  partial(engine.join, [view], memory))
-        for work in works if device.type == 'cuda' else ():
-            work()  # records, selects kernels
-        peak = peak_mb(device, config.mode)
-        rows.append((config.mode, f'{count}',
-                     *(f'{device_clock.seconds(work, device):.3g}' for work in works),
-                     f'{count * held / 1e6:.1f}', '' if peak is None else f'{peak:.0f}'))
+        seconds, peak = timed(works, device, config.mode)
+        rows.append((config.mode, f'{count}', *seconds, f'{count * held / 1e6:.1f}', peak))
     return rows

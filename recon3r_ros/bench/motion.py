@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import simulated_masks
 from recon3r_ros.bench.motion_picture import draw_motion, true_mask
-from recon3r_ros.cli.console import output as console
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.cli.console import progress_bar
 from recon3r_ros.evaluation.trajectory_errors import compare
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
 from recon3r_ros.models.registry import make_predictor, Model
 from recon3r_ros.sim import SimulatedFrame, SimulatedSequence
@@ -95,8 +94,7 @@ def measure(output: Path) -> int:
             'blue: static), its mask, and its depth; below: the map from above without and with '
             'detection of dynamic objects, points on dynamic objects in red.\n\n'
             + simulated_masks.section())
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)
     return 0
 
 

@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_clock import device_name, precision_name
 from recon3r_ros.bench.device_memory import Alive, peak_mb, release
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.bench.yardstick import machine
-from recon3r_ros.cli.console import output as console
 from recon3r_ros.errors import Recon3rError
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
 from recon3r_ros.models import weights
 from recon3r_ros.models.engine import Engine, Pair
@@ -99,8 +98,7 @@ def measure(model: Model, output: Path) -> int:
                 'may take fewer operations than are counted.\n')
     text += [window, _new_keyframe_table(rows, flops, peak, device, precision), attention]
     page = '\n'.join(text)
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)
     return 0
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import time
 
 import numpy as np
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.bench.yardstick import machine
-from recon3r_ros.cli.console import output as console
 from recon3r_ros.cli.console import progress_bar
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
 from recon3r_ros.training.losses import LossConfig
@@ -66,8 +65,7 @@ def measure(output: Path) -> int:
             + table(('', 'people: IoU', 'found per person', 'body: IoU',
                      "place on the body, of its template's box", 'points, relative',
                      'matches found'), rows))
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)
     return 0
 
 

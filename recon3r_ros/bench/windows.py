@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.bench import device_clock
 from recon3r_ros.bench.device_memory import Alive, peak_mb, release
-from recon3r_ros.bench.measured_network import MODES, network_of
+from recon3r_ros.bench.measured_network import heading, millions, MODES, network_of
+from recon3r_ros.bench.page import write_page
 from recon3r_ros.bench.yardstick import machine
-from recon3r_ros.cli.console import output as console
-from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.markdown import table
 from recon3r_ros.io.memory import resident_memory_mb
 from recon3r_ros.io.sequences import open_sequence
@@ -61,7 +60,7 @@ def measure(model: Model, pack: Path, output: Path) -> int:
     line = machine()
     device, precision = resolve(model.engine)
     network = network_of(model, device, lambda: Vggt(VggtConfig()))
-    parameters = sum(p.numel() for p in network.parameters())
+    size = millions(network)
     rows, columns = SHAPES[device.type]
     rng = np.random.default_rng(0)
     images: Images = [rng.integers(0, 256, (rows, columns, 3), np.uint8)
@@ -69,15 +68,12 @@ def measure(model: Model, pack: Path, output: Path) -> int:
     sliding = _sliding(WindowEngine(network, EngineConfig(str(device), 'float32')), images,
                        model.options.size)
     windows = _windows(network, model.engine, images)
-    page = (f'# Windows of views: vggt on {device_clock.device_name(device)}\n\n'
-            f'Written by `recon3r bench --model vggt`; torch {torch.__version__}, images of '
-            f'{columns}x{rows}, {"given" if model.weights else "random"} weights, full-size '
-            f'network with {parameters / 1e6:.0f} million parameters.\n\n{line}.\n\n'
+    page = (heading('Windows of views', model, device, f', images of {columns}x{rows}',
+                    f'full-size network with {size}', line)
             + ('' if device.type == 'cuda' else
                'On a CPU; the same command measures a GPU where there is one.\n\n')
             + '\n'.join([sliding, windows, _memory(network.config), _growth(pack)]))
-    write_bytes(output, page.encode())
-    console().print(page, soft_wrap=True)
+    write_page(output, page)
     return 0
 
 

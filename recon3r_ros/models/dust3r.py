@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
-from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import weights
 from recon3r_ros.models.engine import Engine
 from recon3r_ros.models.fallback import WithFallback
-from recon3r_ros.models.keypoints import detect_keypoints
+from recon3r_ros.models.grid_encoding import GridEncoding
 from recon3r_ros.models.matching import match_reciprocally
-from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import (
     centred,
     finite,
@@ -41,31 +38,14 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Dust3rEncoding:
-    """
-    A view on the network's grid, and its tokens.
-
-    :param camera: pinhole camera of the grid
-    :param image: (H, W, 3) uint8 on the grid
-    :param keypoints: (K, 2) salient grid pixels
-    :param tokens: on the network's device
-    """
-
-    camera: Camera
-    image: NDArray[np.uint8]
-    keypoints: NDArray[np.int32]
-    tokens: Tokens
+class Dust3rEncoding(GridEncoding[Tokens]):
+    """A view on the network's grid, and its tokens, which segmentation needs, too."""
 
     @cached_property
     def features(self) -> NDArray[np.float32]:
         """Tokens (rows, columns, C), for segmentation."""
         tokens = self.tokens.values[0].float().cpu().numpy()
         return tokens.reshape(self.tokens.rows, self.tokens.columns, -1)
-
-    @cached_property
-    def descriptor(self) -> NDArray[np.float32]:
-        """Global descriptor, for loop closure and relocalisation."""
-        return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
 
 
 class Dust3rPredictor:
@@ -87,11 +67,7 @@ class Dust3rPredictor:
     def encode(self, view: View) -> Dust3rEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
         view = self.prepared(view)
-        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
-        return Dust3rEncoding(
-            view.camera, view.image, detect_keypoints(
-                gray, view.camera.width, view.camera.height, view.excluded),
-            self.engine.encode(view.image))
+        return Dust3rEncoding.of(view, self.engine.encode(view.image))
 
     def predict(self, groups: Sequence[tuple[Dust3rEncoding, ...]],
                 moving: Sequence[tuple[Mask, ...]] | None = None, priors: object = None

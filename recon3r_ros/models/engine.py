@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +54,9 @@ class Engine:
         :param image: (H, W, 3) RGB on the network's grid
         """
         with torch.inference_mode(), self._runner.on_stream():
-            tokens = Tokens(*self._halving([image], self._encode_images)[0])
-        return tokens
+            (encoded,), self.max_batch = self._runner.halving(
+                [image], self.max_batch, self._encode_images)
+        return Tokens(*encoded)
 
     def decode(self, pairs: Sequence[Pair], moving: Sequence[Moving] | None = None
                ) -> list[tuple[ViewOutput, ViewOutput]]:
@@ -69,20 +69,11 @@ class Engine:
             on the network's device
         :raises Recon3rError: where a single pair does not fit into memory
         """
-        results: list[tuple[ViewOutput, ViewOutput] | None] = [None] * len(pairs)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for n, (a, b) in enumerate(pairs):
-            groups.setdefault((a.rows, a.columns, b.rows, b.columns), []).append(n)
+        items = list(zip(pairs, [None] * len(pairs) if moving is None else moving))
         with torch.inference_mode(), self._runner.on_stream():
-            for members in groups.values():
-                items = [(pairs[n], None if moving is None else moving[n]) for n in members]
-                for n, outputs in zip(members, self._halving(items, self._decode_pairs)):
-                    results[n] = outputs
-        return [r for r in results if r is not None]
-
-    def _halving(self, items: list[Any], work: Callable[[list[Any]], list[Any]]) -> list[Any]:
-        done, self.max_batch = self._runner.halving(items, self.max_batch, work)
-        return done
+            decoded, self.max_batch = self._runner.by_shape(
+                items, _shape, self.max_batch, self._decode_pairs)
+        return decoded
 
     def _encode_images(self, images: list[NDArray[np.uint8]]) -> list[tuple[Tensor, int, int]]:
         batch = to_tensor(images, self.device)
@@ -130,3 +121,8 @@ class Engine:
         points, confidence, *rest = (None if x is None else x[n] for x in outputs)
         assert points is not None and confidence is not None
         return ViewOutput(points, confidence, *rest)
+
+
+def _shape(item: tuple[Pair, Moving | None]) -> tuple[int, ...]:
+    (a, b), _ = item
+    return a.rows, a.columns, b.rows, b.columns

@@ -5,58 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
-from recon3r_ros.geometry.camera import Camera
-from recon3r_ros.models.keypoints import detect_keypoints
-from recon3r_ros.models.place import describe_place
+from recon3r_ros.models.grid_encoding import GridEncoding
 from recon3r_ros.models.pointmaps import as_pair
-from recon3r_ros.models.types import MapPrior, NO_CONFIDENCE, Prediction, View
-
-Tokens = TypeVar('Tokens')
-
-
-@dataclass(frozen=True, eq=False)
-class GridEncoding(Generic[Tokens]):
-    """
-    A view on the network's grid, and its tokens.
-
-    :param camera: pinhole camera of the grid
-    :param calibrated: whether its intrinsics are known
-    :param image: (H, W, 3) uint8 on the grid
-    :param keypoints: (K, 2) salient grid pixels
-    :param tokens: on the network's device
-    """
-
-    camera: Camera
-    calibrated: bool
-    image: NDArray[np.uint8]
-    keypoints: NDArray[np.int32]
-    tokens: Tokens
-
-    #: For Easi3R's statistics, which are not taken of these networks
-    features = None
-
-    @classmethod
-    def of(cls, view: View, tokens: Tokens) -> GridEncoding[Tokens]:
-        """
-        Make the encoding of a view, with its keypoints.
-
-        :param view: on the network's grid, in colour
-        """
-        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
-        return cls(view.camera, view.calibrated, view.image, detect_keypoints(
-            gray, view.camera.width, view.camera.height, view.excluded), tokens)
-
-    @cached_property
-    def descriptor(self) -> NDArray[np.float32]:
-        """Global descriptor, for loop closure and relocalisation."""
-        return describe_place(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
+from recon3r_ros.models.types import MapPrior, NO_CONFIDENCE, Prediction
 
 
 class _Joint(Protocol):

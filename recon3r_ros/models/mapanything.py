@@ -19,7 +19,8 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.models import weights
 from recon3r_ros.models.fallback import WithFallback
-from recon3r_ros.models.joint import check_window, GridEncoding, predict_pairs
+from recon3r_ros.models.grid_encoding import GridEncoding
+from recon3r_ros.models.joint import check_window, predict_pairs
 from recon3r_ros.models.known import along_rays, KnownPose, rays_of
 from recon3r_ros.models.known_engine import KnownEngine, KnownTokens, SeenDepth
 from recon3r_ros.models.pointmaps import finite, information

@@ -91,16 +91,11 @@ class MemoryEngine:
         :param memory: of each remembered view, one or more
         :raises Recon3rError: where a single view does not fit into the device's memory
         """
-        found: dict[int, Seen] = {}
-        groups: dict[tuple[int, int], list[int]] = {}
-        for n, view in enumerate(views):
-            groups.setdefault((view.rows, view.columns), []).append(n)
         with torch.inference_mode(), self._runner.on_stream():
-            for members in groups.values():
-                seen, self.max_views = self._runner.halving(
-                    [views[n] for n in members], self.max_views, partial(self._render_all, memory))
-                found.update(zip(members, seen))
-        return [found[n] for n in range(len(views))]
+            seen, self.max_views = self._runner.by_shape(
+                views, lambda view: (view.rows, view.columns), self.max_views,
+                partial(self._render_all, memory))
+        return seen
 
     def _join_all(self, memory: Sequence[Tensor], calls: list[Sequence[Tokens]]
                   ) -> list[list[tuple[Seen, Tensor]]]:

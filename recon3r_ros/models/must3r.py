@@ -22,7 +22,8 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.procrustes import weighted_procrustes
 from recon3r_ros.models import weights
 from recon3r_ros.models.fallback import WithFallback
-from recon3r_ros.models.joint import check_groups, GridEncoding
+from recon3r_ros.models.grid_encoding import GridEncoding
+from recon3r_ros.models.joint import check_groups
 from recon3r_ros.models.memory_engine import MemoryEngine, Seen
 from recon3r_ros.models.pointmaps import (
     as_pair,

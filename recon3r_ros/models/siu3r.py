@@ -22,9 +22,8 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.likeness import BLOCK, compared, small_gray, WIDTH
 from recon3r_ros.models import registry, weights
 from recon3r_ros.models.fallback import WithFallback
-from recon3r_ros.models.keypoints import detect_keypoints
+from recon3r_ros.models.grid_encoding import GridEncoding
 from recon3r_ros.models.panoptic import labels_of, segmented
-from recon3r_ros.models.place import describe_place
 from recon3r_ros.models.pointmaps import centred, finite, implied_focal, onto_camera
 from recon3r_ros.models.preprocess import covering
 from recon3r_ros.models.registry import Model
@@ -44,25 +43,13 @@ Points = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Siu3rEncoding:
-    """
-    A view on the network's grid, encoded.
-
-    :param camera: pinhole camera of the grid
-    :param image: (H, W, 3) uint8 on the grid
-    :param keypoints: (K, 2) salient grid pixels
-    :param encoded: on the network's device
-    """
-
-    camera: Camera
-    image: NDArray[np.uint8]
-    keypoints: NDArray[np.int32]
-    encoded: Encoded
+class Siu3rEncoding(GridEncoding[Encoded]):
+    """A view on the network's grid; its tokens are with features for the queries."""
 
     @cached_property
     def features(self) -> NDArray[np.float32]:
         """Tokens (rows, columns, C) of the patches, for segmentation."""
-        tokens = self.encoded.tokens
+        tokens = self.tokens.tokens
         # The last one is that of the intrinsics
         values = tokens.values[0, :-1].float().cpu().numpy()
         return values.reshape(tokens.rows, tokens.columns, -1)
@@ -71,11 +58,6 @@ class Siu3rEncoding:
     def gray(self) -> NDArray[np.uint8]:
         """Brightness (H, W)."""
         return np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), np.uint8)
-
-    @cached_property
-    def descriptor(self) -> NDArray[np.float32]:
-        """Global descriptor, for loop closure and relocalisation."""
-        return describe_place(self.gray)
 
 
 class Siu3rPredictor:
@@ -96,11 +78,8 @@ class Siu3rPredictor:
     def encode(self, view: View) -> Siu3rEncoding:
         """Resize a view to the network's grid and encode it; done once per view."""
         view = self.prepared(view)
-        gray = cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
-        return Siu3rEncoding(
-            view.camera, view.image, detect_keypoints(
-                gray, view.camera.width, view.camera.height, view.excluded),
-            self.engine.encode(view.image, normalised_intrinsics(view.camera, view.calibrated)))
+        return Siu3rEncoding.of(view, self.engine.encode(
+            view.image, normalised_intrinsics(view.camera, view.calibrated)))
 
     def predict(self, groups: Sequence[tuple[Siu3rEncoding, ...]], moving: object = None,
                 priors: object = None) -> list[Prediction]:
@@ -117,7 +96,7 @@ class Siu3rPredictor:
             if len(group) != 2:
                 raise ValueError(f'SIU3R takes pairs, got {len(group)} views')
             pairs.append((group[0], group[1]))
-        decoded = self.engine.decode([(a.encoded, b.encoded) for a, b in pairs])
+        decoded = self.engine.decode([(a.tokens, b.tokens) for a, b in pairs])
         return [_prediction(pair, seen) for pair, seen in zip(pairs, decoded)]
 
 

@@ -102,17 +102,10 @@ class Siu3rEngine:
 
         :raises Recon3rError: where a single pair does not fit into memory
         """
-        results: dict[int, Seen] = {}
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for n, (a, b) in enumerate(pairs):
-            groups.setdefault((a.tokens.rows, a.tokens.columns, b.tokens.rows, b.tokens.columns),
-                              []).append(n)
         with torch.inference_mode(), self._runner.on_stream():
-            for members in groups.values():
-                done, self.max_batch = self._runner.halving(
-                    [pairs[n] for n in members], self.max_batch, self._decoded)
-                results |= zip(members, done)
-        return [results[n] for n in range(len(pairs))]
+            decoded, self.max_batch = self._runner.by_shape(
+                pairs, _shape, self.max_batch, self._decoded)
+        return decoded
 
     def gaussians(self, images: Sequence[NDArray[np.uint8]],
                   intrinsics: Sequence[NDArray[np.float32]]) -> PixelGaussians:
@@ -184,6 +177,11 @@ class Siu3rEngine:
     def _look_for_objects(self, masks: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
         found = self.network.queries(PixelFeatures(masks, levels))
         return found.classes, found.masks
+
+
+def _shape(pair: tuple[Encoded, Encoded]) -> tuple[int, ...]:
+    a, b = (view.tokens for view in pair)
+    return a.rows, a.columns, b.rows, b.columns
 
 
 def _maps(features: PixelFeatures) -> tuple[Tensor, ...]:

@@ -21,7 +21,8 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models import weights
 from recon3r_ros.models.fallback import WithFallback
-from recon3r_ros.models.joint import check_window, GridEncoding, predict_pairs
+from recon3r_ros.models.grid_encoding import GridEncoding
+from recon3r_ros.models.joint import check_window, predict_pairs
 from recon3r_ros.models.pointmaps import finite, information, on_rays
 from recon3r_ros.models.preprocess import cropped, prepare
 from recon3r_ros.models.registry import Model, VggtOptions

@@ -44,7 +44,24 @@ _POINT_AND_CONFIDENCE = 4
 
 
 @dataclass(frozen=True)
-class Dust3rConfig:
+class TrunkConfig:
+    """Sizes of an encoder and two decoders."""
+
+    enc_embed_dim: int = 1024
+    enc_depth: int = 24
+    enc_num_heads: int = 16
+    dec_embed_dim: int = 768
+    dec_depth: int = 12
+    dec_num_heads: int = 12
+
+    @property
+    def hooks(self) -> tuple[int, int, int, int]:
+        """Entries of the decoder's list that a DPT head reads; 0 are the encoder's tokens."""
+        return 0, self.dec_depth // 2, self.dec_depth * 3 // 4, self.dec_depth
+
+
+@dataclass(frozen=True)
+class Dust3rConfig(TrunkConfig):
     """
     Sizes of a network.
 
@@ -53,20 +70,9 @@ class Dust3rConfig:
     :param patch: side of a token's patch, pixels
     """
 
-    enc_embed_dim: int = 1024
-    enc_depth: int = 24
-    enc_num_heads: int = 16
-    dec_embed_dim: int = 768
-    dec_depth: int = 12
-    dec_num_heads: int = 12
     head: HeadName = 'dpt'
     descriptor_dim: int = 24
     patch: int = PATCH
-
-    @property
-    def hooks(self) -> tuple[int, int, int, int]:
-        """Entries of the decoder's list that a DPT head reads; 0 are the encoder's tokens."""
-        return 0, self.dec_depth // 2, self.dec_depth * 3 // 4, self.dec_depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,20 +167,21 @@ def local_features(layers: Mlp, steps: Sequence[Tensor], rows: int, patch: int
     return normalize(local[..., :-1], dim=-1), local[..., -1].exp()
 
 
-class Dust3r(nn.Module):
+class Trunk(nn.Module):
     """
-    The network; `encode` a view once, `decode` it with as many others as needed.
+    Layers of an encoder and of two decoders that attend to each other's tokens.
 
-    :param config: its sizes
+    :param config: their sizes
+    :param patch: side of a token's patch, pixels
+    :param mask_token: whether files have one, from the encoder's pre-training (CroCo v2); unused
     """
 
-    def __init__(self, config: Dust3rConfig) -> None:
+    def __init__(self, config: TrunkConfig, patch: int = PATCH, mask_token: bool = True) -> None:
         super().__init__()
-        self.config = config
         enc, dec = config.enc_embed_dim, config.dec_embed_dim
-        # From the encoder's pre-training (CroCo v2): present in the checkpoints, unused
-        self.mask_token = empty_parameter(1, 1, dec)
-        self.patch_embed = PatchEmbed(config.patch, enc)
+        if mask_token:
+            self.mask_token = empty_parameter(1, 1, dec)
+        self.patch_embed = PatchEmbed(patch, enc)
         self.enc_blocks = nn.ModuleList(
             EncoderBlock(enc, config.enc_num_heads) for _ in range(config.enc_depth))
         self.enc_norm = nn.LayerNorm(enc, NORM_EPS)
@@ -184,16 +191,28 @@ class Dust3r(nn.Module):
         self.dec_blocks2 = nn.ModuleList(
             DecoderBlock(dec, config.dec_num_heads) for _ in range(config.dec_depth))
         self.dec_norm = nn.LayerNorm(dec, NORM_EPS)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of its parameters."""
+        return self.decoder_embed.weight.dtype
+
+
+class Dust3r(Trunk):
+    """
+    The network; `encode` a view once, `decode` it with as many others as needed.
+
+    :param config: its sizes
+    """
+
+    def __init__(self, config: Dust3rConfig) -> None:
+        super().__init__(config, config.patch)
+        self.config = config
         self.downstream_head1 = self._head()
         self.downstream_head2 = self._head()
 
     def _head(self) -> nn.Module:
         return (LinearHead if self.config.head == 'linear' else DenseHead)(self.config)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Data type of the trunk."""
-        return self.decoder_embed.weight.dtype
 
     def lower_precision(self, dtype: torch.dtype) -> Dust3r:
         """Change the trunk's data type; the heads' exponentials need float32."""

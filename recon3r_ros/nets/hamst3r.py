@@ -43,7 +43,7 @@ from recon3r_ros.nets.dust3r import (
     unpatched,
     ViewOutput,
 )
-from recon3r_ros.nets.layers.attention import Mlp
+from recon3r_ros.nets.layers.attention import Mlp, ProjectedAttention
 from recon3r_ros.nets.layers.position import sine_pairs
 import torch
 from torch import nn, Tensor
@@ -125,16 +125,8 @@ class HumanOutput(ViewOutput):
     earlier: tuple[InstanceOutput, ...] = ()
 
 
-class QueryAttention(nn.Module):
+class QueryAttention(ProjectedAttention):
     """Attention of queries whose keys and values differ."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.projq = nn.Linear(width, width)
-        self.projk = nn.Linear(width, width)
-        self.projv = nn.Linear(width, width)
-        self.proj = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None = None
                 ) -> Tensor:
@@ -147,13 +139,9 @@ class QueryAttention(nn.Module):
         :param seen: (B, Q, N) bool, keys that each query attends to; None for all
         :return: (B, Q, C)
         """
-        # (B, N, C) -> (B, heads, N, C / heads)
-        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer, x in (
-            (self.projq, queries), (self.projk, keys), (self.projv, values)))
-        x = (scaled_dot_product_attention(q, k, v) if seen is None else
-             scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None]))
-        out: Tensor = self.proj(x.transpose(1, 2).flatten(2))
-        return out
+        q, k, v = self.projected(queries, keys, values)
+        mask = None if seen is None else seen[:, None]
+        return self.joined(scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
 
 class InstanceLayer(nn.Module):

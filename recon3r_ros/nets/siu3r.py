@@ -20,15 +20,8 @@ from pathlib import Path
 
 from recon3r_ros.errors import InputError
 from recon3r_ros.nets.checkpoints import Built, depth_of, Format, HEAD_SIZE
-from recon3r_ros.nets.dust3r import exponential_points, PATCH
-from recon3r_ros.nets.layers.attention import (
-    DecoderBlock,
-    empty_parameter,
-    EncoderBlock,
-    NORM_EPS,
-    PatchEmbed,
-    tokens_to_map,
-)
+from recon3r_ros.nets.dust3r import exponential_points, PATCH, Trunk, TrunkConfig
+from recon3r_ros.nets.layers.attention import tokens_to_map
 from recon3r_ros.nets.layers.dpt import as_maps, DptHead, FUSED, Scratch, upsampled
 from recon3r_ros.nets.layers.mask2former import (
     Mask2Former,
@@ -56,7 +49,7 @@ _HARMONICS, _DECAY = 0.1, 0.25
 
 
 @dataclass(frozen=True)
-class Siu3rConfig:
+class Siu3rConfig(TrunkConfig):
     """
     Sizes of a network.
 
@@ -66,22 +59,11 @@ class Siu3rConfig:
     :param mask_token: whether its files have one, as those for more than two views do
     """
 
-    enc_embed_dim: int = 1024
-    enc_depth: int = 24
-    enc_num_heads: int = 16
-    dec_embed_dim: int = 768
-    dec_depth: int = 12
-    dec_num_heads: int = 12
     adapter_heads: int = 16
     prior_width: int = 64
     masks: MaskConfig = MaskConfig()
     sh_degree: int = 4
     mask_token: bool = False
-
-    @property
-    def hooks(self) -> tuple[int, int, int, int]:
-        """Entries of the decoder's list that a DPT head reads; 0 are the encoder's tokens."""
-        return 0, self.dec_depth // 2, self.dec_depth * 3 // 4, self.dec_depth
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -139,32 +121,13 @@ class Gaussians:
         return axes @ axes.transpose(-1, -2)
 
 
-class Backbone(nn.Module):
+class Backbone(Trunk):
     """DUSt3R's trunk, with a token of each view's intrinsics."""
 
     def __init__(self, config: Siu3rConfig) -> None:
-        super().__init__()
+        super().__init__(config, mask_token=config.mask_token)
         self.config = config
-        enc, dec = config.enc_embed_dim, config.dec_embed_dim
-        if config.mask_token:
-            # From the encoder's pre-training (CroCo v2): present in some checkpoints, unused
-            self.mask_token = empty_parameter(1, 1, dec)
-        self.patch_embed = PatchEmbed(PATCH, enc)
-        self.enc_blocks = nn.ModuleList(
-            EncoderBlock(enc, config.enc_num_heads) for _ in range(config.enc_depth))
-        self.enc_norm = nn.LayerNorm(enc, NORM_EPS)
-        self.decoder_embed = nn.Linear(enc, dec)
-        self.dec_blocks = nn.ModuleList(
-            DecoderBlock(dec, config.dec_num_heads) for _ in range(config.dec_depth))
-        self.dec_blocks2 = nn.ModuleList(
-            DecoderBlock(dec, config.dec_num_heads) for _ in range(config.dec_depth))
-        self.dec_norm = nn.LayerNorm(dec, NORM_EPS)
-        self.intrinsic_encoder = nn.Linear(9, enc)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Data type of its parameters."""
-        return self.decoder_embed.weight.dtype
+        self.intrinsic_encoder = nn.Linear(9, config.enc_embed_dim)
 
     def encode(self, image: Tensor, intrinsics: Tensor) -> tuple[Tokens, list[Tensor]]:
         """

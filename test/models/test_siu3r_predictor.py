@@ -123,9 +123,9 @@ def test_gaussians_are_those_of_the_first_view(engine: Siu3rEngine) -> None:
     predictor = Siu3rPredictor(engine, 96)
     a, b = (predictor.encode(v) for v in views)
     assert camera == a.camera and camera.width == camera.height == 96
-    seen, = engine.decode([(a.encoded, b.encoded)])
+    seen, = engine.decode([(a.tokens, b.tokens)])
     np.testing.assert_allclose(found.points, seen.points[0], atol=1e-4)
-    tokens = [a.encoded.tokens, b.encoded.tokens]
+    tokens = [a.tokens.tokens, b.tokens.tokens]
     with torch.inference_mode():
         image = torch.from_numpy(a.image).permute(2, 0, 1)[None] / 255
         own = engine.network.gaussians(tokens, engine.network.decode(tokens), [image, image])[0]

@@ -41,9 +41,9 @@ def layer() -> tuple[CrossAttention, tuple[torch.Tensor, ...]]:
 def logits(cross: CrossAttention, tokens: tuple) -> tuple[torch.Tensor, torch.Tensor]:
     """Full matrices (B, heads, N, M) of the attention logits; and the values."""
     x, memory, rope, memory_rope = tokens
-    q = rope.rotate(cross._split(cross.projq(x)))
-    k = memory_rope.rotate(cross._split(cross.projk(memory)))
-    return q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), cross._split(cross.projv(memory))
+    q, k, v = cross.projected(x, memory, memory)
+    q, k = rope.rotate(q), memory_rope.rotate(k)
+    return q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), v
 
 
 def test_means_are_those_of_whole_matrices() -> None:

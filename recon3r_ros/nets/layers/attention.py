@@ -59,8 +59,8 @@ class Moving:
     other: Tensor
 
 
-class CrossAttention(nn.Module):
-    """Attention of one view's tokens to those of others."""
+class ProjectedAttention(nn.Module):
+    """What attention has whose queries, keys and values have a projection each."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -69,6 +69,20 @@ class CrossAttention(nn.Module):
         self.projk = nn.Linear(width, width)
         self.projv = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
+
+    def projected(self, queries: Tensor, keys: Tensor, values: Tensor) -> list[Tensor]:
+        """Project queries, keys and values, each (B, N, C), to heads (B, heads, N, C / heads)."""
+        # (B, N, C) -> (B, heads, N, C / heads)
+        return [layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer, x in (
+            (self.projq, queries), (self.projk, keys), (self.projv, values))]
+
+    def joined(self, x: Tensor) -> Tensor:
+        """Join heads (B, heads, N, C / heads) to tokens (B, N, C)."""
+        return _joined(x, self.proj)
+
+
+class CrossAttention(ProjectedAttention):
+    """Attention of one view's tokens to those of others."""
 
     def forward(self, x: Tensor, memory: Tensor, rope: RopeTable | None = None,
                 memory_rope: RopeTable | None = None, means: list[Tensor] | None = None,
@@ -83,8 +97,7 @@ class CrossAttention(nn.Module):
         :param means: list to which the logits' mean over the queries (B, heads, M) is appended
         :param moving: static queries give no weight to dynamic keys
         """
-        q, k, v = (self._split(layer(tokens)) for layer, tokens in (
-            (self.projq, x), (self.projk, memory), (self.projv, memory)))
+        q, k, v = self.projected(x, memory, memory)
         if rope is not None and memory_rope is not None:
             q, k = rope.rotate(q), memory_rope.rotate(k)
         if means is not None:
@@ -93,11 +106,7 @@ class CrossAttention(nn.Module):
             out = scaled_dot_product_attention(q, k, v)
         else:
             out = _reweighted(q, k, v, moving)
-        return _joined(out, self.proj)
-
-    def _split(self, x: Tensor) -> Tensor:
-        # (B, N, C) -> (B, heads, N, C / heads)
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self.joined(out)
 
 
 def _mean_logits(q: Tensor, k: Tensor) -> Tensor:

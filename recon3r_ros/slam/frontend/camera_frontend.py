@@ -12,7 +12,6 @@ Keyframes are requested from the back end; its answer comes by `start`, `begin`,
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 import logging
 from time import perf_counter, thread_time
@@ -34,10 +33,10 @@ from recon3r_ros.slam.frontend.causes import (
 )
 from recon3r_ros.slam.frontend.coasting import in_view, Predicted
 from recon3r_ros.slam.frontend.cuts import CutDetector, Scene
-from recon3r_ros.slam.frontend.depth_rhythm import DepthRhythm
 from recon3r_ros.slam.frontend.exposure import Exposure
 from recon3r_ros.slam.frontend.frame_masks import FrameMask, FrameMasks
 from recon3r_ros.slam.frontend.initializer import Initializer
+from recon3r_ros.slam.frontend.keyframe_selection import KeyframeSelection
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
 from recon3r_ros.slam.frontend.observed import Observed, OnRig
 from recon3r_ros.slam.frontend.rectification import Rectifier
@@ -49,7 +48,7 @@ from recon3r_ros.slam.frontend.steps import (
     Purpose,
     untracked,
 )
-from recon3r_ros.slam.frontend.tracking import masked, MIN_INLIERS, SURE_INLIERS, Track
+from recon3r_ros.slam.frontend.tracking import masked, SURE_INLIERS, Track
 from recon3r_ros.slam.frontend.zoom import Zoom, ZoomDetector
 from recon3r_ros.slam.imu.samples import Turn
 from recon3r_ros.slam.options import FrontendOptions
@@ -71,18 +70,10 @@ _log = logging.getLogger(__name__)
 
 #: Share of the first keyframe's keypoints still tracked below which initialisation restarts
 RESTART_OVERLAP = 0.25
-#: Seconds of images between two attempts to recall an earlier map, while another one begins, or
-#: to relocalise a zoomed camera: both may go on for long
-RECALL_PERIOD_S = 1.0
 #: How much sharper a frame must be to replace the first keyframe, where no pair was accepted
 SHARPER = 3.0
-#: Frames in a row without the landmarks of the reference, after which a camera that its rig
-#: carries requests a keyframe
-CARRIED_FRAMES = 5
 #: Seconds without images after which another camera of a rig begins the map
 AWAITED_S = 1.0
-#: Recent frames whose sharpness a frame is compared with
-RECENT = 60
 
 
 class CameraFrontend:
@@ -113,19 +104,14 @@ class CameraFrontend:
         self._cuts = CutDetector()
         self._exposure = Exposure()
         self._cut_at: list[int] = []
-        self._sharpness: deque[float] = deque(maxlen=RECENT)
-        self._depths = DepthRhythm()
+        self._selection = KeyframeSelection()
         #: Why the newest frame has no pose; None where it has one
         self.cause: Cause | None = None
-        #: When an earlier map was recalled last
-        self._recalled_ns: int | None = None
         self._state = TrackingState.INITIALISING
         self._zooms = ZoomDetector()
         self._zoomed = False
         #: Whether the reference has been changed since a pending keyframe was requested
         self._switched = False
-        #: Newest frames in a row whose pose is that of its rig
-        self._carried = 0
         self._newest_ns = frame.stamp_ns
 
     @property
@@ -230,7 +216,8 @@ class CameraFrontend:
             return self._lose(frame, gray, busy, others_tracked)
         if zoom is not None:
             return replace(self._without_pose(frame, self.masks.seen(frame, gray))[1], zoom=zoom)
-        self._state, self.cause, self._carried = TrackingState.TRACKING, None, 0
+        self._state, self.cause = TrackingState.TRACKING, None
+        self._selection.end_carried()
         self._relocalizer.clear()
         T_keyframe_cam = self._tracker.T_keyframe_cam(track.pose)
         if due is None:
@@ -298,7 +285,8 @@ class CameraFrontend:
         self._tracker = self._new_tracker()
         self._relocalizer.clear()
         self._zooms.clear()
-        self._zoomed, self._recalled_ns = True, None
+        self._zoomed = True
+        self._selection.recall_at_once()
         self._state, self.cause = TrackingState.LOST, Cause.ZOOMED
 
     @property
@@ -335,7 +323,7 @@ class CameraFrontend:
         self._zooms.clear()
         self._zoomed = False
         self.masks.restart()
-        self._recalled_ns = None
+        self._selection.recall_at_once()
         self._state = TrackingState.INITIALISING
 
     def place_waiting(self, first: Keyframe) -> list[Placed] | None:
@@ -394,9 +382,9 @@ class CameraFrontend:
         if self._cut_at and request.frame.index < self._cut_at[-1]:
             return []
         if request.purpose is Purpose.CARRIED:
-            if self._carried:
+            if self._selection.carried:
                 self._follow(keyframe, None)
-                self._carried = 0
+                self._selection.end_carried()
             return []
         if self._switched and request.T_reference_cam is not None:
             self._switched = False  # it is another part of the map by now
@@ -428,7 +416,7 @@ class CameraFrontend:
         if request.purpose is Purpose.RELOCALISATION:
             self._relocalizer.reject(request.begin)
         if request.purpose is Purpose.CARRIED:
-            self._carried = 0
+            self._selection.end_carried()
         if request.purpose is Purpose.MAPPING and self._state is TrackingState.TRACKING:
             # Against a temporary reference the next one is not due at once
             assert self.reference is not None
@@ -528,7 +516,8 @@ class CameraFrontend:
         if not known.keyframes or (own and reference is None and not busy):
             # The very first frame, or the first one after a cut
             return replace(step, request=self._request(Purpose.START, frame, gray))
-        if reference is None and known.number and not busy and self._is_recall_due(frame):
+        if (reference is None and known.number and not busy
+                and self._selection.is_recall_due(frame)):
             return replace(step, request=self._request(Purpose.RECALL, frame, gray, mask))
         if reference is None:
             # Another camera begins the map, or a pair from before a cut is pending
@@ -544,7 +533,7 @@ class CameraFrontend:
             of_initialisation(pair.shift, pair.overlap, self._initializer.rejected)))
         if busy:
             return step
-        if known.number and self._is_recall_due(frame):
+        if known.number and self._selection.is_recall_due(frame):
             return replace(step, request=replace(
                 self._request(Purpose.RECALL, frame, gray, mask),
                 shift=pair.shift if pair.worth_trying else 0.0, overlap=pair.overlap))
@@ -602,12 +591,13 @@ class CameraFrontend:
             return step
         self._state, self.cause = TrackingState.TRACKING, None
         self._relocalizer.clear()
-        self._carried += 1
+        self._selection.count_carried()
         T_keyframe_cam = se3.inverse(rig.keyframe.T_map_cam) @ rig.T_map_cam
         mask = self.masks.of(self.masks.seen(frame, gray), self._effort.mask_period)
         placed = _placed_blindly(frame, rig.keyframe, T_keyframe_cam, rig.covariance, mask)
         request = None
-        needed = self._needs_landmarks(observed)
+        needed = self._selection.needs_landmarks(
+            observed, self._tracker.reference, self.rectifier.tracking_camera)
         usable = self._image_cause(gray, self.masks.fixed) is None
         if usable and not busy and (due or needed):
             request = replace(
@@ -617,27 +607,6 @@ class CameraFrontend:
         if observed.keyframe is not None:
             self._tracker.expect(se3.inverse(observed.keyframe.T_map_cam) @ rig.T_map_cam)
         return FrontendStep(placed, request)
-
-    def _needs_landmarks(self, observed: Observed) -> bool:
-        """Whether a carried frame should become a keyframe, so that its camera has landmarks."""
-        self._sharpness.append(keyframes.sharpness(observed.gray))
-        reference, track = self._tracker.reference, observed.track
-        if reference is None or track is None:
-            return True
-        if np.isfinite(reference.points[:, 0]).sum() >= MIN_INLIERS:
-            return self._carried > CARRIED_FRAMES
-        usable = max(len(reference.pixels), 1)
-        shift = keyframes.first_shift(track, reference, self.rectifier.tracking_camera)
-        return bool(shift > keyframes.FIRST_SHIFT_SHARE * self.rectifier.tracking_camera.width
-                    or track.found.sum() < keyframes.FIRST_OVERLAP * usable)
-
-    def _is_recall_due(self, frame: Frame) -> bool:
-        """Whether to try again to relocalise, where that may be in vain for long."""
-        if self._recalled_ns is not None and (
-                frame.stamp_ns - self._recalled_ns < RECALL_PERIOD_S * 1e9):
-            return False
-        self._recalled_ns = frame.stamp_ns
-        return True
 
     def _lose(self, frame: Frame, gray: Gray, busy: bool, others_tracked: bool) -> FrontendStep:
         self._state = TrackingState.LOST
@@ -649,7 +618,7 @@ class CameraFrontend:
             self.cause = self._image_cause(gray, self.masks.fixed) or Cause.NOT_FOUND
         if busy or (others_tracked and self._relocalizer.waits):
             return step
-        if self._zoomed and not self._is_recall_due(frame):
+        if self._zoomed and not self._selection.is_recall_due(frame):
             return step
         if self._relocalizer.in_vain and not others_tracked and not self._zoomed:
             _log.info('%s: frame %s is in no part of the map: another map is begun',
@@ -680,7 +649,7 @@ class CameraFrontend:
         self._tracker = self._new_tracker()
         self.masks.reset()
         self._exposure = Exposure()
-        self._sharpness.clear()
+        self._selection.leave_scene()
         self._zooms.clear()
         self._zoomed = False
 
@@ -692,20 +661,14 @@ class CameraFrontend:
             mask=None if mask.known is None else self.rectifier.mask_to_source(mask.known)))
 
     def _image_cause(self, gray: Gray, unfit: Mask) -> Cause | None:
-        usual = float(np.median(self._sharpness)) if self._sharpness else 0.0
-        return of_image(gray, float(unfit.mean()), usual)
+        return of_image(gray, float(unfit.mean()), self._selection.usual_sharpness)
 
     def _keyframe_is_due(self, frame: Frame, gray: Gray, track: Track, before: object) -> bool:
         """Whether a tracked frame should become a keyframe."""
         reference = self._tracker.reference
         assert reference is not None
-        sharpness = keyframes.sharpness(gray)
-        self._sharpness.append(sharpness)
-        blurred = sharpness < (
-            self._options.keyframe_sharpness * float(np.median(self._sharpness)))
-        # Tracking needed a temporary reference: the next keyframe is overdue
-        return reference is not before or keyframes.is_due(
-            track, reference, blurred, self._options.spaced(self._depths.spacing(frame)))
+        return self._selection.is_due(frame, gray, track, reference, reference is not before,
+                                      self._options)
 
     def _mapping(self, frame: Frame, gray: Gray, track: Track, mask: FrameMask, keyframe: Keyframe,
                  busy: bool) -> KeyframeRequest | None:

@@ -45,7 +45,7 @@ def feed(system: System, wait: bool, indices=range(40)) -> int:
     posed = 0
     for index in indices:
         posed += len(system.add(as_frame(SCENE, index)).frames)
-        ordered = system._ordered
+        ordered = system._keyframing.ordered
         if wait and ordered is not None:
             ordered.made.exception()
             posed += len(system.poll().frames)
@@ -55,7 +55,7 @@ def feed(system: System, wait: bool, indices=range(40)) -> int:
 def feed_until_requested(system: System) -> int:
     """Feed frames until a keyframe is pending; return the next index."""
     index = 0
-    while system._ordered is None:
+    while system._keyframing.ordered is None:
         system.add(as_frame(SCENE, index))
         index += 1
     return index
@@ -78,11 +78,11 @@ def test_the_same_map_comes_of_both(process, monkeypatch):
 @pytest.fixture
 def late_first_pair(monkeypatch):
     """Let a first pair take longer than tracking waits for it."""
-    monkeypatch.setattr('recon3r_ros.slam.system.FIRST_PAIR_S', 0.0)
+    monkeypatch.setattr('recon3r_ros.slam.keyframing.FIRST_PAIR_S', 0.0)
 
 
 def test_tracking_waits_for_a_first_pair(process, monkeypatch):
-    monkeypatch.setattr('recon3r_ros.slam.system.FIRST_PAIR_S', 60.0)
+    monkeypatch.setattr('recon3r_ros.slam.keyframing.FIRST_PAIR_S', 60.0)
     system, posed, index = System(executor=process), (), 0
     while not posed:
         posed = system.add(as_frame(SCENE, index)).frames
@@ -99,7 +99,7 @@ def test_poses_of_a_first_pair_come_before_its_masks(process, late_first_pair, p
     second = index - 1
     system.add(as_frame(SCENE, index))
     index += 1
-    system._ordered.made.result()
+    system._keyframing.ordered.made.result()
     if polled:
         first = system.poll()
         assert [f.index for f in first.frames] == list(range(index))
@@ -123,8 +123,8 @@ def test_poses_of_a_first_pair_come_before_its_masks(process, late_first_pair, p
 def test_a_first_pair_without_masks_is_completed_or_forgotten(process, late_first_pair, end):
     system = System(executor=process)
     index = feed_until_requested(system)
-    system._ordered.made.result()
-    assert system.poll().frames and system._begun is not None
+    system._keyframing.ordered.made.result()
+    assert system.poll().frames and system._keyframing.begun is not None
     if end == 'finish':
         done = system.finish()
         assert done.masked and done.keyframe is not None
@@ -134,7 +134,7 @@ def test_a_first_pair_without_masks_is_completed_or_forgotten(process, late_firs
         system.forget(as_frame(SCENE, 0).camera_name)
     else:
         system.reset()
-    assert system._begun is None
+    assert system._keyframing.begun is None
     assert len(system.trajectory()) == (0 if end == 'reset' else index)
     system.add(as_frame(SCENE, index))
 
@@ -156,8 +156,8 @@ def test_with_a_lag_results_do_not_depend_on_time(process, one_thread):
     for index in range(40):
         for system in (here, there):
             system.add(as_frame(SCENE, index))
-        late += here._ordered is not None
-        assert (here._ordered is None) == (there._ordered is None)
+        late += here._keyframing.ordered is not None
+        assert (here._keyframing.ordered is None) == (there._keyframing.ordered is None)
     assert late > 5
     for system in (here, there):
         system.finish()
@@ -357,5 +357,5 @@ def test_redundant_keyframes_retire_and_frames_keep_their_places(monkeypatch):
     assert len(after.keyframes) == len(many.keyframes) - 1
     gone, = set(many.keyframes) - set(after.keyframes)
     assert gone in after.retired and gone != min(many.keyframes)
-    assert np.allclose([T for _, T in capped._trajectory.poses(after)], before, atol=1e-9)
+    assert np.allclose([T for _, T in capped.trajectory(known=after)], before, atol=1e-9)
     assert any(f.keyframe == gone for f, _ in capped.trajectory())
