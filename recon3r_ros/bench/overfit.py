@@ -28,7 +28,7 @@ _SCENES, _LEARNED, _OTHERS = range(4), (5, 50), (25,)
 _BASELINE = 0.25  # metres between the two cameras
 _CONFIG = SceneConfig(frames=60, width=84, height=84, moving_objects=0, people=2,
                       horizontal_fov_deg=50)
-_STEPS, _RATE = 150, 3e-3
+_STEPS, _RATE = 500, 3e-3
 #: Points at which masks of so few cells are compared
 _LOSS = LossConfig(samples=512)
 

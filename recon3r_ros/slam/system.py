@@ -368,7 +368,7 @@ class System:
 
     def tracked(self, camera_name: str, stamp_ns: int) -> TrackedFrame | None:
         """Return a frame that is tracked in the present map, newest first; None without a pose."""
-        found = self._trajectory.at(camera_name, stamp_ns)
+        found = self._records.trajectory.at(camera_name, stamp_ns)
         return found if found is not None and found.keyframe in self.map else None
 
     def pose_of(self, frame: TrackedFrame) -> Array:
