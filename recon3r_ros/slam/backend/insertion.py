@@ -173,7 +173,7 @@ def _added(state: MapState, new: New, pairs: list[Pair], loop: int | None, neede
             state.keyframes[keyframe.id], [state.keyframes[i] for i in partners]):
         return None
     state.pairing.archive[keyframe.id] = ArchivedView.of(view, state.focal_factor)
-    state.edges += [MapEdge(p.partner, keyframe.id, p.partner == loop) for p in pairs]
+    state.edges += [MapEdge(p.partner, keyframe.id) for p in pairs]
     return Added(state, keyframe.id, pairs, loop)
 
 

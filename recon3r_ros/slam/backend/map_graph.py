@@ -66,9 +66,14 @@ class MapGraph:
         :param loops: pairs of keyframes that closed loops
         :raises GeometryError: where the poses are degenerate
         """
-        graph = MapGraph()
-        graph.scales = {i: s for i, s in self.scales.items() if i in keyframes or i in retired}
+        graph = self.emptied({*keyframes, *retired})
         graph.extend(keyframes, dict.fromkeys((*chain(list(keyframes)), *loops)))
+        return graph
+
+    def emptied(self, ids: Collection[int]) -> MapGraph:
+        """Return a graph without nodes, with the scales of these keyframes."""
+        graph = MapGraph()
+        graph.scales = {i: s for i, s in self.scales.items() if i in ids}
         return graph
 
     def loop_edge(self, pair: Pair, partner: Keyframe, new: Keyframe,

@@ -113,6 +113,11 @@ class MapState:
         return list(self.keyframes)
 
     @property
+    def loops(self) -> list[tuple[int, int]]:
+        """Pairs of keyframes, older and newer, that closed loops."""
+        return [(e.i, e.j) for e in self.edges if e.loop]
+
+    @property
     def window(self) -> int:
         """How many of the newest keyframes are refined whenever one is added."""
         return WINDOW * max(1, len(
@@ -154,16 +159,13 @@ class MapState:
 
         :param near: id of the one that replaces it, also as the end of loops
         """
-        ends = [(e.j if e.i == i else e.i) for e in self.edges if e.loop and i in (e.i, e.j)]
+        ends = [b if a == i else a for a, b in self.loops if i in (a, b)]
         old, kept = self.forget(i), self.keyframes[near]
         self.retired[i] = Retired(
             near, se3.normalized(se3.inverse(kept.T_map_cam) @ old.T_map_cam),
             self.graph.scales[near], self.graph.scales[i])
         self.edges += [MapEdge(min(end, near), max(end, near), True) for end in ends
-                       if end != near and not self._looped(end, near)]
-
-    def _looped(self, i: int, j: int) -> bool:
-        return any(e.loop and {e.i, e.j} == {i, j} for e in self.edges)
+                       if end != near and (min(end, near), max(end, near)) not in self.loops]
 
     def forget(self, i: int) -> Keyframe:
         """Remove a keyframe with all its data; return it."""

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import replace
 import logging
 
@@ -20,7 +19,7 @@ from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.insertion import Added, insert, New, relocalised, tracked
 from recon3r_ros.slam.backend.joining import joined, relative_scale
 from recon3r_ros.slam.backend.learned import LearnedDepths
-from recon3r_ros.slam.backend.map_graph import chain, CHAINED, MapGraph
+from recon3r_ros.slam.backend.map_graph import CHAINED, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.people_search import without_people
@@ -183,7 +182,7 @@ class Mapper:
         state.pairing.archive = dict(views)
         state.edges = list(known.edges)
         # Depths of a saved map include the factors of loop closures
-        state.graph.extend(state.keyframes, chain(state.ids))
+        state.graph = state.graph.rebuilt(state.keyframes, state.retired, state.loops)
 
     def start(self, frame: TrackedFrame, view: View, gray: NDArray[np.uint8]) -> int:
         """
@@ -339,10 +338,11 @@ class Mapper:
 
     @staticmethod
     def _rebuild_graph(state: MapState) -> None:
-        """Make the pose graph anew, from the present poses; keep it where they are degenerate."""
-        with suppress(GeometryError):
-            state.graph = state.graph.rebuilt(state.keyframes, state.retired,
-                                              [(e.i, e.j) for e in state.edges if e.loop])
+        """Make the pose graph anew, from the present poses, or empty where they are degenerate."""
+        try:
+            state.graph = state.graph.rebuilt(state.keyframes, state.retired, state.loops)
+        except GeometryError:
+            state.graph = state.graph.emptied({*state.keyframes, *state.retired})
 
     def _join(self, new: New) -> None:
         """Join the present map with an earlier one in which its new keyframe is relocalised."""
@@ -522,6 +522,8 @@ class Mapper:
                       landmarks=keyframe.landmarks / change,
                       inverse_depth=keyframe.inverse_depth / np.float32(change))
         refine(state, {p.partner for p in pairs})
+        state.edges = [replace(e, loop=True) if (e.i, e.j) == (edge.i, edge.j) else e
+                       for e in state.edges]
         _log.info('loop closed between keyframes %d and %d', edge.i, edge.j)
 
     def _leave_window(self, state: MapState) -> None:

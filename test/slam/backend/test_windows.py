@@ -21,7 +21,7 @@ from recon3r_ros.geometry.camera import Camera, pixel_grid
 from recon3r_ros.models.pointmaps import as_pair
 from recon3r_ros.models.registry import Window
 from recon3r_ros.models.types import PosePrior, Prediction, View
-from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend import appearance, pair_graph
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.types import TrackedFrame
 from simulated import absolute_error, path_length
@@ -225,6 +225,19 @@ def test_windows_make_a_map_whose_drift_a_loop_corrects() -> None:
     assert len(mapper.keyframes) == KEYFRAMES
     assert any(e.loop for e in mapper.snapshot().edges), 'old keyframes are brought into a window'
     assert error(mapper, oracle) <= 0.002
+
+
+@pytest.mark.parametrize('verified', [True, False])
+def test_only_a_loop_that_is_closed_is_one(monkeypatch: pytest.MonkeyPatch, verified: bool
+                                           ) -> None:
+    """A candidate whose image does not look as the map predicts it stays a candidate."""
+    monkeypatch.setattr(appearance, 'verified', lambda *_: verified)
+    oracle = WindowOracle(np.linspace(0, 2 * np.pi + 0.3, 50), Window(8, 2))
+    mapper = walk(oracle)
+    loops = [e for e in mapper.snapshot().edges if e.loop]
+    assert bool(loops) == verified
+    if loops:
+        assert any(e.i < 5 and e.j > 45 for e in loops)
 
 
 @pytest.mark.slow
