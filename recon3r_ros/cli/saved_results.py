@@ -75,8 +75,7 @@ def write_saved(folder: Path, results: SavedResults) -> str:
             writer.mask(keyframe.name, _mask(saved, keyframe, results.lenses))
         metres = 1.0 if saved.metric is None else saved.metric.value
         write_results(writer, keyframes, trajectory, _cloud(saved), saved, metres)
-        if saved.labels is not None and saved.labels.names:
-            write_class_names(folder, saved.labels.names)
+        write_class_names(folder, () if saved.labels is None else saved.labels.names)
         writer.images(renamed.images)
         writer.source_cameras(_cameras(saved, trajectory, results))
         writer.close()

@@ -25,7 +25,7 @@ from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.io.base import causes, Sequence
 from recon3r_ros.io.colmap import ColmapImage, is_representable, write_colmap
-from recon3r_ros.io.labels import LabelSequence, write_class_names
+from recon3r_ros.io.labels import write_class_names
 from recon3r_ros.io.memory import peak_memory_mb
 from recon3r_ros.io.source_cameras import SourceCamera
 from recon3r_ros.io.stamps import NS_PER_S
@@ -113,8 +113,8 @@ class Session:
         self._images: dict[int, ImageRecord] = {}
         self._given_masks: dict[int, NDArray[np.bool_]] = {}
         self._labels = KeyframeLabels(
-            sequence.class_names if isinstance(sequence, LabelSequence)
-            else registry.spec(model).classes)
+            registry.spec(model).classes if sequence.class_names is None
+            else sequence.class_names)
         self._depths = FrameDepths()
 
     def warn(self, text: str) -> None:
@@ -380,8 +380,8 @@ class Session:
             trajectory = [(f, upright @ T) for f, T in trajectory]
             cloud = replace(cloud, points=se3.transform(upright, cloud.points).astype(np.float32))
         for writer in writers:
-            if self._labels.names and cloud.labels is not None:
-                write_class_names(writer.output, self._labels.names)
+            write_class_names(
+                writer.output, () if cloud.labels is None else self._labels.names)
             write_results(writer, [self._as_given(k) for k in keyframes], trajectory, cloud,
                           saved, self._metres)
             for name, depth, confidence in self._depths.final(

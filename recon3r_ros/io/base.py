@@ -41,6 +41,11 @@ class Sequence(Protocol):
     @property
     def notes(self) -> list[str]: ...
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes of its label images, empty where unknown; None without labels."""
+        ...
+
     def __len__(self) -> int:
         """Return the number of images expected, skipped ones included."""
         ...
@@ -68,6 +73,7 @@ class PrefetchedSequence(ABC):
         self.name = name
         self.skipped: list[str] = []
         self.notes: list[str] = []
+        self.class_names: tuple[str, ...] | None = None
         self._known: set[str] = set()
         self._logged = 0
 

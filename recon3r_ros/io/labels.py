@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from recon3r_ros.errors import InputError
+from recon3r_ros.errors import InputError, OutputError
 from recon3r_ros.io.atomic import write_bytes
 from recon3r_ros.io.base import Sequence
 from recon3r_ros.io.id_images import IdImages
@@ -38,12 +38,19 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
 
 def write_class_names(folder: Path, names: Iterable[str]) -> None:
     """
-    Write what `read_class_names` reads.
+    Write what `read_class_names` reads; without names, remove what earlier results have left.
 
     :param folder: of the results
     :raises OutputError: naming the file
     """
-    write_bytes(folder / NAMES, ''.join(f'{name}\n' for name in names).encode())
+    lines = [f'{name}\n' for name in names]
+    if lines:
+        write_bytes(folder / NAMES, ''.join(lines).encode())
+        return
+    try:
+        (folder / NAMES).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f'{folder / NAMES}: cannot be removed: {error.strerror}') from None
 
 
 class LabelSequence(Wrapped):
@@ -62,9 +69,12 @@ class LabelSequence(Wrapped):
         self._classes = IdImages(folder, 'labels')
         self._confidence = self._optional(folder / 'confidence', 'confidences of labels')
         self._instances = self._optional(folder / 'instances', 'instances')
-        #: Of classes, from 1 on; empty where they are unknown
-        self.class_names = (
-            read_class_names(folder / NAMES) if (folder / NAMES).exists() else ())
+        self._names = read_class_names(folder / NAMES) if (folder / NAMES).exists() else ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, from 1 on; empty where they are unknown."""
+        return self._names
 
     def __iter__(self) -> Iterator[Frame]:
         """

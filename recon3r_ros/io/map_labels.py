@@ -82,7 +82,7 @@ def check_labels(saved: SavedLabels, keyframes: Mapping[int, Keyframe]) -> None:
     """
     names = saved.names
     if len(names) > MOST_NAMES or not all(
-            isinstance(name, str) and not {'\n', '\r', '\0'} & set(name) for name in names):
+            isinstance(name, str) and _is_line(name) for name in names):
         raise InputError(f'names of classes are not {MOST_NAMES} lines of text at most')
     for i, image in saved.images.items():
         if i not in keyframes:
@@ -95,3 +95,12 @@ def check_labels(saved: SavedLabels, keyframes: Mapping[int, Keyframe]) -> None:
         sure = image.confidence
         if sure is not None and not ((sure >= 0) & (sure <= 1)).all():
             raise InputError(f'confidence of labels of keyframe {i}: a value is not in 0 to 1')
+
+
+def _is_line(name: str) -> bool:
+    """Whether classes.txt can hold a name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return '\0' not in name and len(name.splitlines()) <= 1 and not name.endswith(('\n', '\r'))

@@ -68,6 +68,11 @@ class Wrapped:
         """Warnings that have been logged."""
         return self._sequence.notes
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes of its label images."""
+        return self._sequence.class_names
+
     def __len__(self) -> int:
         """Return the number of images expected, skipped ones included."""
         return len(self._sequence)

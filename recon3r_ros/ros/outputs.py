@@ -106,11 +106,12 @@ class Outputs:
         self._add('~/scale', DiagnosticStatus, qos.LATCHED)
         self._add('~/classes', DiagnosticStatus, qos.LATCHED)
         self._add('/diagnostics', DiagnosticArray, qos.RELIABLE)
-        #: Of classes, by camera
+        #: Names of classes in files, by camera; those in use, also of a network
+        self.given_class_names = {camera.name: read_class_names(camera.class_names)
+                                  for camera in config.all_cameras if camera.class_names}
         self._class_names = dict.fromkeys(
             (c.name for c in config.all_cameras), config.classes) if config.classes else {}
-        self._class_names |= {camera.name: read_class_names(camera.class_names)
-                              for camera in config.all_cameras if camera.class_names}
+        self._class_names |= self.given_class_names
         for camera in config.all_cameras:
             name = f'~/{camera.name}'
             self._add(f'{name}/points', PointCloud2, qos.RELIABLE)
@@ -145,11 +146,6 @@ class Outputs:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes of the field label, from 1 on; empty where unknown."""
-        return next(iter(self._class_names.values()), ())
 
     def name_classes(self, camera: str, names: tuple[str, ...]) -> None:
         """Take over the names of the classes of one camera's labels."""

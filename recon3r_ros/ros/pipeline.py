@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 import time
@@ -28,7 +27,7 @@ from recon3r_ros.slam.backend.subprocess_executor import SubprocessExecutor
 from recon3r_ros.slam.driver import Driver
 from recon3r_ros.slam.effort import Effort
 from recon3r_ros.slam.network_people import LatePeople
-from recon3r_ros.slam.people import PeopleCounts, PeopleMasks, PeopleSource
+from recon3r_ros.slam.people import HOLD_S, LATE_HOLD_S, PeopleCounts, PeopleMasks, PeopleSource
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame, Map, MetricScale, TrackingState
@@ -66,12 +65,13 @@ class Pipeline:
         self._driver = Driver(self._system, self.publication, config.scale_source, warn,
                               config.mapping.max_keyframes)
         self._warn = warn
-        self._people: defaultdict[str, PeopleMasks] = defaultdict(PeopleMasks)
         self._finder = _people_finder(config.people_model)
         #: Of the model's network, where no other source is configured
         self._late_people = LatePeople(executor) if (
             self._finder is None and spec(config.model.name).people) else None
         self._with_own_people = {c.name for c in config.all_cameras if c.use_people}
+        self._people = {c.name: PeopleMasks(HOLD_S if self._late_people is None or c.use_people
+                                            else LATE_HOLD_S) for c in config.all_cameras}
         #: How the images contradict their intrinsics; '' if they do not
         self.calibration_notice = ''
 
@@ -262,7 +262,7 @@ class Pipeline:
 
     def _ask_for_people(self, frames: Iterable[Frame]) -> None:
         """Have the model's network search images, while no keyframe waits for it."""
-        if self._late_people is None or self._system.requested_ns is not None:
+        if self._late_people is None or self._system.mapping:
             return
         for frame in frames:
             if frame.camera_name not in self._with_own_people:
@@ -270,7 +270,8 @@ class Pipeline:
 
     def _take_late_people(self) -> None:
         """Keep out, and publish, the people of images that have been searched meanwhile."""
-        for frame in () if self._late_people is None else self._late_people.found():
+        frame = None if self._late_people is None else self._late_people.found()
+        if frame is not None:
             # Moved from there to the next image, as if those between had not come
             self.publication.late_people(self._people[frame.camera_name].masked(frame))
 

@@ -121,7 +121,9 @@ class Publication:
         #: Of images' clouds: used in the outputs' thread alone
         self._stereo = StereoDepth()
         self._problem = ''
-        self.labels = KeyframeLabels(outputs.class_names)
+        self.labels = KeyframeLabels(config.classes)
+        for camera, names in outputs.given_class_names.items():
+            self.labels.name(camera, names)
         #: Whether names of classes have been published
         self._named = False
         self._forget()
@@ -201,7 +203,7 @@ class Publication:
         """Take over the names of the classes of one camera's labels."""
         self._outputs.name_classes(camera, names)
         try:
-            self.labels.name(self._outputs.class_names)
+            self.labels.name(camera, names)
         except InputError as error:
             self._warn(str(error))
         self._publish_classes()

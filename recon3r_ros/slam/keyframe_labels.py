@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+import logging
 
 import cv2
 from recon3r_ros.errors import InputError
@@ -16,6 +17,7 @@ from recon3r_ros.slam.saved_map import SavedLabels
 from recon3r_ros.slam.semantics import Labels
 from recon3r_ros.slam.types import Frame, Keyframe, Map
 
+_log = logging.getLogger(__name__)
 #: Frames whose label images wait at most until they become keyframes
 WAITING = 150
 #: Label images are kept at this share of the tracking image's size: that of a keyframe's grid
@@ -29,11 +31,17 @@ class KeyframeLabels:
     A network's classes have other numbers: they count only as long as no frame has had labels.
     One thread calls all methods but `views`, which others may.
 
+    All cameras' labels have the same classes: their votes meet in the map.
+
     :param names: of the classes that labels will have, from 1 on; empty where unknown
     """
 
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self._names = names
+        #: Names that came with a camera's labels, and cameras whose names contradict the others'
+        self._named: dict[str, tuple[str, ...]] = {}
+        self._left_out: set[str] = set()
+        self._warned = False
         #: Where those of a saved map are in use
         self._restored: SavedLabels | None = None
         self._waiting: OrderedDict[tuple[str, int], Labels] = OrderedDict()
@@ -49,8 +57,10 @@ class KeyframeLabels:
 
     def note(self, frame: Frame, lens: Rectifier | None) -> None:
         """Keep the label image of a frame, where it has one and its camera is known."""
-        if frame.labels is None or lens is None:
+        if frame.labels is None or lens is None or frame.camera_name in self._left_out:
             return
+        if self._restored is not None and self._restored.names and not self._names:
+            self._warn_of_nameless(self._restored.names)
         if not self.given:
             self.given, self._kept, self._restored = True, {}, None
         size = _size(lens.tracking_camera)
@@ -98,13 +108,29 @@ class KeyframeLabels:
         self._check_names(saved)
         self._kept, self._restored, self.given = dict(saved.images), saved, saved.given
 
-    def name(self, names: tuple[str, ...]) -> None:
+    def name(self, camera: str, names: tuple[str, ...]) -> None:
         """
-        Name the classes of the labels that come from now on.
+        Name the classes of the labels that come from a camera from now on.
 
-        :raises InputError: where those of the loaded map have other names: they are dropped
+        :raises InputError: where another camera's labels have other names: those of this one are
+            left out; where those before, or of the loaded map, have: they are dropped
         """
-        self._names = names
+        others = {c: known for c, known in self._named.items() if c != camera}
+        for other, known in others.items():
+            if known != names:
+                self._left_out.add(camera)
+                raise InputError(
+                    f'labels of camera {camera} are left out: their classes ({_listed(names)}) '
+                    f'are not those of camera {other} ({_listed(known)}): use one list of '
+                    'classes for all cameras')
+        self._left_out.discard(camera)
+        before, self._named[camera], self._names = self._named.get(camera), names, names
+        if before is not None and before != names:
+            self._waiting.clear()
+            self._kept, self._restored = {}, None
+            raise InputError(
+                f'labels of camera {camera} until now are dropped: their classes were '
+                f'{_listed(before)}, and are {_listed(names)} now')
         if self._restored is not None:
             restored = self._restored
             try:
@@ -114,6 +140,13 @@ class KeyframeLabels:
                               if labels is not restored.images.get(i)}
                 self._restored = None
                 raise
+
+    def _warn_of_nameless(self, names: tuple[str, ...]) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning('classes of the label images have no names: they are taken for those of '
+                         'the loaded map (%s); name them by class_names or label_info',
+                         _listed(names))
 
     def _check_names(self, saved: SavedLabels) -> None:
         if saved.names and self._names and saved.names != self._names:

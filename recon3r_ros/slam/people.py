@@ -27,6 +27,8 @@ Gray = NDArray[np.uint8]
 
 #: Detectors miss a person now and then: a pixel stays excluded so long after the last detection
 HOLD_S = 0.5
+#: The same where a slow network searches few images: until the next one has been, as a rule
+LATE_HOLD_S = 2.0
 #: Width of the images in which masks are moved, pixels
 FLOW_WIDTH = 160
 
@@ -61,10 +63,13 @@ class PeopleMasks:
     Adds the people in the frames of one camera to the masks that come with them.
 
     Where a detector misses a person, or an image was not searched, the mask before is moved there
-    by optical flow, for `HOLD_S` at most.
+    by optical flow.
+
+    :param hold_s: for so many seconds at most
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hold_s: float = HOLD_S) -> None:
+        self._hold_s = hold_s
         self.counts = PeopleCounts()
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         #: Whether the people of the newest image are, which they may cover nearly all of
@@ -109,8 +114,8 @@ class PeopleMasks:
         small = min(width, FLOW_WIDTH), max(1, round(height * min(width, FLOW_WIDTH) / width))
         passed = (frame.stamp_ns - self._stamp_ns) * 1e-9
         age = self._age
-        if age is not None and (not 0 <= passed <= HOLD_S or age.shape != small[::-1]
-                                or float(age.min()) + passed > HOLD_S):
+        if age is not None and (not 0 <= passed <= self._hold_s or age.shape != small[::-1]
+                                or float(age.min()) + passed > self._hold_s):
             age = None
         needed = age is not None or (own is not None and bool(own.any()))
         gray = self._gray
@@ -121,14 +126,14 @@ class PeopleMasks:
             back = self._flow.calc(self._gray, gray, None)
             age = np.float32(passed) + cv2.remap(
                 age, pixel_positions(*age.shape) + back, None, cv2.INTER_NEAREST,
-                borderMode=cv2.BORDER_CONSTANT, borderValue=2 * HOLD_S)
+                borderMode=cv2.BORDER_CONSTANT, borderValue=2 * self._hold_s)
         held = None if age is None else cv2.resize(
-            (age <= HOLD_S).astype(np.uint8), (width, height),
+            (age <= self._hold_s).astype(np.uint8), (width, height),
             interpolation=cv2.INTER_NEAREST_EXACT) > 0
         if needed and own is not None:
             now = cv2.resize(own.astype(np.uint8), small, interpolation=cv2.INTER_NEAREST_EXACT)
             age = np.where(now > 0, np.float32(0),
-                           np.float32(2 * HOLD_S) if age is None else age).astype(np.float32)
+                           np.float32(2 * self._hold_s) if age is None else age).astype(np.float32)
         self._age = age
         return held
 

@@ -442,6 +442,11 @@ class System:
         return self._atlas.scale.metric(source, self.map.metric, self.map.rig_metric)
 
     @property
+    def mapping(self) -> bool:
+        """Whether a keyframe or a first pair is processed, or waits to be."""
+        return self._keyframing.busy or self._keyframing.begun is not None
+
+    @property
     def requested_ns(self) -> int | None:
         """Stamp of the pending keyframe; None where there is none."""
         ordered = self._keyframing.ordered

@@ -14,3 +14,10 @@ def test_names_are_read_as_they_are_written(tmp_path: Path) -> None:
     names = spec('siu3r').classes
     write_class_names(tmp_path, names)
     assert read_class_names(tmp_path / NAMES) == names
+
+
+def test_names_of_earlier_results_do_not_stay(tmp_path: Path) -> None:
+    write_class_names(tmp_path, ('wall',))
+    for _ in range(2):
+        write_class_names(tmp_path, ())
+        assert not (tmp_path / NAMES).exists()

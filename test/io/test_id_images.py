@@ -12,6 +12,7 @@ import pytest
 from recon3r_ros.errors import InputError
 from recon3r_ros.io.clouds import read_ply, write_ply
 from recon3r_ros.io.labels import LabelSequence
+from recon3r_ros.io.masks import Wrapped
 from recon3r_ros.io.people import PeopleFolder
 from recon3r_ros.io.sequences import open_sequence
 from recon3r_ros.slam.types import PointCloud
@@ -41,7 +42,8 @@ def test_labels_come_with_their_images(images, tmp_path):
     (folder / 'classes.txt').write_text('wall\nfloor\n')
     sequence = LabelSequence(open_sequence(images=images), folder)
     first, second = sequence
-    assert sequence.class_names == ('wall', 'floor')
+    assert sequence.class_names == Wrapped(sequence).class_names == ('wall', 'floor')
+    assert open_sequence(images=images).class_names is None
     assert second.labels is None
     assert (first.labels.classes == 7).all() and (first.labels.instances == 300).all()
     assert np.allclose(first.labels.confidence, 0.2)

@@ -13,7 +13,7 @@ from recon3r_ros.errors import Recon3rError
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.slam.backend.executor import InProcessExecutor
 from recon3r_ros.slam.backend.mapping import Mapper
-from recon3r_ros.slam.network_people import LatePeople, NetworkPeople, SHARE
+from recon3r_ros.slam.network_people import LatePeople, NetworkPeople, RETRY_S, SHARE
 from recon3r_ros.slam.people import PeopleMasks
 from recon3r_ros.slam.system import System
 from recon3r_ros.slam.types import Frame
@@ -98,32 +98,41 @@ def image(camera: str, index: int) -> Frame:
     return Frame(np.full((6, 8), index, np.uint8), index, f'{index}', index, camera_name=camera)
 
 
-def test_a_camera_has_one_image_searched_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_image_is_searched_at_a_time_for_a_share_of_it(caplog: pytest.LogCaptureFixture
+                                                            ) -> None:
     executor, now = Slow(), 0.0
     late = LatePeople(executor, lambda: now)  # type: ignore[arg-type]
-    for index in range(3):
-        late.ask(image('left', index))
-        late.ask(image('right', 10 + index))
-    assert [int(pixels[0, 0]) for pixels, _ in executor.asked] == [0, 10] and not late.found()
+
+    def ask(*names: str) -> int:
+        """Give one image of each camera; return the number of that which is searched."""
+        for number, name in enumerate(names):
+            late.ask(image(name, 10 * len(executor.asked) + number))
+        return int(executor.asked[-1][0][0, 0])
+
+    assert ask('left', 'right') == 0 and ask('left', 'right') == 0
+    assert len(executor.asked) == 1 and late.found() is None
     now = 2.0
     instances = np.ones((6, 8), np.uint16)
     executor.asked[0][1].set_result(((instances, {1: 0.7}), None))
-    found, = late.found()
-    assert (found.camera_name, found.index) == ('left', 0) and found.people is not None
-    assert found.people.scores == {1: 0.7} and not late.found()
+    found = late.found()
+    assert found is not None and (found.camera_name, found.index) == ('left', 0)
+    assert found.people is not None and found.people.scores == {1: 0.7} and late.found() is None
     # A search of two seconds leaves mapping its share
     now = 2 / SHARE - 0.1
-    late.ask(image('left', 4))
-    assert len(executor.asked) == 2
+    assert ask('left', 'right') == 0
     now = 2 / SHARE
-    late.ask(image('left', 5))
-    assert int(executor.asked[2][0][0, 0]) == 5
+    assert ask('left', 'right') == 11, 'it is the turn of the other camera'
     # What fails, and what cannot be looked for, is nobody's absence
     executor.asked[1][1].set_exception(Recon3rError('the process has ended'))
+    assert late.found() is None and 'the process has ended' in caplog.text
+    assert ask('right') == 20, 'the other camera has no images any more'
     executor.asked[2][1].set_result((None, None))
-    assert not late.found() and 'the process has ended' in caplog.text
     now = 100.0
-    late.ask(image('left', 6))
+    assert late.found() is None
+    now = 100.0 + RETRY_S / 2
+    assert ask('left', 'right') == 20
+    now = 100.0 + RETRY_S
+    assert ask('left', 'right') == 30
     late.forget()
     executor.asked[3][1].set_result(((instances, {}), None))
-    assert not late.found()
+    assert late.found() is None

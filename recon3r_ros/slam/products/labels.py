@@ -12,7 +12,7 @@ network's probabilities, which not every source has. So do objects, whose instan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -36,6 +36,8 @@ MIN_COSINE = 0.1
 MIN_SHARE = 0.5
 #: Views that vote in a growing map: the nearest that look in a similar direction
 NEAREST, MIN_SAME_DIRECTION = 16, 0.0
+#: Cubes along a cloud's extent: about each, only views that may see something of it are asked
+CUBES = 16
 #: Points of which votes are counted at once, and their counters at most
 CHUNK, COUNTERS = 100_000, 20_000_000
 
@@ -161,21 +163,66 @@ def voted(points: Floats, views: Sequence[LabelledView], objects: Objects = NO_O
     things = np.unique(np.concatenate([np.zeros(1, np.uint16), *(
         objects.numbers.get(view.keyframe.id, np.zeros(1, np.uint16)) for view in views)]))
     step = max(1, min(CHUNK, COUNTERS // (len(kinds) + len(things))))
-    for start in range(0, len(points), step):
-        part = points[start:start + step]
+    for part, seeing in _parts(points, views, step):
         of_classes = np.zeros((len(part), len(kinds)), np.float32)
         of_objects = np.zeros((len(part), len(things)), np.float32)
-        for view in views:
-            found = observation(part, view)
+        for view in seeing:
+            found = observation(points[part], view)
             # A view sees each point once: no index is repeated
             for votes, names, said in (
                     (of_classes, kinds, view.labels.classes[found.rows, found.columns]),
                     (of_objects, things, objects.at(view, found.rows, found.columns))):
                 if len(names) > 1:
                     votes[found.points, np.searchsorted(names, said)] += found.weights
-        classes[start:start + step] = _winners(of_classes, kinds)
-        numbers[start:start + step] = _winners(of_objects, things)
+        classes[part] = _winners(of_classes, kinds)
+        numbers[part] = _winners(of_objects, things)
     return classes, np.where(objects.classes[numbers] == classes, numbers, np.uint16(0))
+
+
+def _parts(points: Floats, views: Sequence[LabelledView], most: int
+           ) -> Iterator[tuple[NDArray[np.int64], list[LabelledView]]]:
+    """
+    Divide points into cubes, so that few views need to be asked about each.
+
+    :param points: (N, 3) in the map frame
+    :param most: points of a part at most
+    :return: for each part the indices of its points, and the views that may see some of them
+    """
+    if not len(points):
+        return
+    low, extent = points.min(axis=0), float(np.ptp(points, axis=0).max())
+    cubes = ((points - low) / max(extent / CUBES, 1e-9)).astype(np.int64).clip(0, CUBES - 1)
+    cube = cubes @ np.array([CUBES * CUBES, CUBES, 1])
+    order = np.argsort(cube, kind='stable')
+    bounds = np.append(np.flatnonzero(np.diff(cube[order], prepend=-1)), len(points))
+    parts = [order[begin:min(begin + most, end)] for start, end in zip(bounds, bounds[1:])
+             for begin in range(start, end, most)]
+    centres = np.stack([points[part].mean(axis=0) for part in parts]).astype(np.float64)
+    radii = np.array([np.linalg.norm(points[part] - centre, axis=1).max()
+                      for part, centre in zip(parts, centres)])
+    seen = [_may_see(view, centres, radii) for view in views]
+    for n, part in enumerate(parts):
+        yield part, [view for view, which in zip(views, seen) if which[n]]
+
+
+def _may_see(view: LabelledView, centres: Array, radii: Array) -> NDArray[np.bool_]:
+    """Whether a view may see parts of spheres (n,): in its cone, no farther than its depth."""
+    keyframe = view.keyframe
+    depths = keyframe.inverse_depth[keyframe.inverse_depth > 0]
+    if not len(depths):
+        return np.zeros(len(radii), bool)
+    rays = keyframe.rays()
+    widest = float(np.arccos((rays[..., 2] / np.linalg.norm(rays, axis=-1)).min()))
+    own = se3.transform(se3.inverse(keyframe.T_map_cam), centres)
+    distance = np.linalg.norm(own, axis=1)
+    inside = distance <= radii
+    with np.errstate(divide='ignore', invalid='ignore'):
+        angle = np.arccos(np.clip(own[:, 2] / distance, -1, 1))
+        margin = np.arcsin(np.clip(radii / distance, 0, 1))
+    far = (1 + MAX_GAP) / float(depths.min())
+    # Half of a pixel beyond its centre is in the image, too
+    pixel = 1 / min(keyframe.camera.fx, keyframe.camera.fy)
+    return inside | ((angle - margin <= widest + pixel) & (own[:, 2] - radii <= 1.01 * far))
 
 
 def voted_classes(points: Floats, views: Sequence[LabelledView]) -> NDArray[np.uint8]:

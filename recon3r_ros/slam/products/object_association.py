@@ -46,6 +46,8 @@ COVERED = 0.6
 #: Objects are merged where so many views cover both by one instance, and so many times as many as
 #: show them as two
 MERGING_VIEWS, MERGING_RATIO = 3, 4
+#: Objects that the instances of a keyframe are compared with: those with the most points in view
+CANDIDATES = 512
 #: Sum of the intersections over union of an object's views for a number: one clear match, or two
 CONFIRMED = 0.5
 #: Largest number of an object
@@ -204,27 +206,69 @@ def collected(view: LabelledView, before: Sequence[tuple[LabelledView, Sequence[
     rows, columns = rows[keep], columns[keep]
     segment = (np.cumsum(large) - 1)[segment[keep]]
     instances = instances[large]
-    objects = np.unique([0, *(s.object for _, segments in before for s in segments)])[1:]
-    votes, sight = np.zeros((2, len(rows), len(objects) + 1), np.int16)
     points = keyframe.pointmap()[rows, columns]
     T = keyframe.T_map_cam.astype(np.float32)
-    world = points @ T[:3, :3].T + T[:3, 3]
-    for other, segments in before:
-        theirs = other.labels.instances
-        if theirs is None or not len(rows):
-            continue
-        column = np.zeros(int(theirs.max(initial=0)) + 1, np.int64)  # 0: no object
-        for s in segments:
-            column[s.instance] = 1 + np.searchsorted(objects, s.object) if s.object else 0
-        seen = visible(world, other)
-        said = theirs[seen.rows, seen.columns]
+    looks = [_look(points @ T[:3, :3].T + T[:3, 3], other, segments)
+             for other, segments in before if other.labels.instances is not None]
+    objects = _candidates(looks)
+    votes, sight = np.zeros((2, len(rows), len(objects) + 1), np.int16)
+    for look in looks:
         # A view sees each point once: no index is repeated
-        votes[seen.points, column[said]] += 1
-        # What has a class but no instance is of no object
-        known = (said > 0) | (other.labels.classes[seen.rows, seen.columns] > 0)
-        sight[np.ix_(seen.points[known], np.unique(column))] += 1
+        votes[look.points, _columns(objects, look.objects)] += 1
+        sight[np.ix_(look.known, np.unique(_columns(objects, look.has)))] += 1
     return Votes(instances, _kinds(labels.classes[rows, columns], segment, len(instances)),
                  segment, objects, votes[:, 1:], sight[:, 1:])
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """
+    What one view says of points.
+
+    :param points: (n,) those that it sees
+    :param objects: (n,) theirs; 0 where it has none
+    :param known: (m,) points that are part of anything: also what has a class but no instance
+    :param has: its objects, and 0
+    """
+
+    points: Integers
+    objects: Integers
+    known: Integers
+    has: Integers
+
+
+def _look(points: NDArray[np.float32], view: LabelledView, segments: Sequence[Segment]) -> _Look:
+    """
+    Have a view say what it sees of points.
+
+    :param points: (N, 3) in the map frame
+    """
+    labels = view.labels
+    assert labels.instances is not None
+    objects = np.zeros(int(labels.instances.max(initial=0)) + 1, np.int64)
+    for s in segments:
+        objects[s.instance] = s.object
+    seen = visible(points, view)
+    said = labels.instances[seen.rows, seen.columns]
+    known = (said > 0) | (labels.classes[seen.rows, seen.columns] > 0)
+    return _Look(seen.points, objects[said], seen.points[known], np.unique(np.append(objects, 0)))
+
+
+def _candidates(looks: Sequence[_Look]) -> Integers:
+    """Return the objects (O,), rising, that views see in enough points, or the largest."""
+    objects, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *(
+        look.objects for look in looks)]), return_counts=True)
+    enough = np.flatnonzero((objects > 0) & (counts >= MIN_POINTS))
+    most = enough[np.argsort(-counts[enough], kind='stable')[:CANDIDATES]]
+    return objects[np.sort(most)]
+
+
+def _columns(objects: Integers, of: Integers) -> Integers:
+    """Return the place (n,) of objects among the candidates, from 1 on; 0 where they are none."""
+    if not len(objects):
+        return np.zeros(len(of), np.int64)
+    place = np.minimum(np.searchsorted(objects, of), len(objects) - 1)
+    return np.where(objects[place] == of, place + 1, 0)
 
 
 def matched(votes: Votes, kinds: Mapping[int, int]) -> list[Segment]:
@@ -311,6 +355,6 @@ def _per_segment(which: NDArray[np.bool_], segment: Integers, count: int) -> Int
     """Count (S, O) which points (n, O) are of each instance."""
     order = np.argsort(segment, kind='stable')
     ends = np.cumsum(np.bincount(segment, minlength=count))
-    sums = np.concatenate([np.zeros((1, which.shape[1]), np.int64),
-                           np.cumsum(which[order], axis=0, dtype=np.int64)])
-    return np.diff(sums[np.concatenate([[0], ends])], axis=0)
+    sums: NDArray[np.int32] = np.concatenate([np.zeros((1, which.shape[1]), np.int32),
+                           np.cumsum(which[order], axis=0, dtype=np.int32)])
+    return np.diff(sums[np.concatenate([[0], ends])], axis=0).astype(np.int64)

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from recon3r_ros.slam.products import labels
 from recon3r_ros.slam.products.cloud import fuse, LiveCloud
 from recon3r_ros.slam.products.labels import (
     labelled,
@@ -16,6 +17,7 @@ from recon3r_ros.slam.products.labels import (
     LabelledCloud,
     LabelledView,
     Objects,
+    observation,
     voted_classes,
 )
 from recon3r_ros.slam.semantics import Labels
@@ -108,6 +110,21 @@ def test_a_growing_map_has_them_as_well():
         cloud = product.update(Map({i: views[i].keyframe for i in range(count)}))
     assert cloud.labels.shape == (len(cloud),)
     assert mean_iou(cloud.labels, truth_of(cloud.points)) >= 0.85
+
+
+def test_views_that_are_not_asked_would_see_nothing(monkeypatch):
+    """Votes do not depend on the parts that a cloud is divided into."""
+    views = erring_views()
+    points = fuse(v.keyframe for v in views).points
+    asked = []
+    monkeypatch.setattr(labels, 'observation', lambda part, view: asked.append(len(part)) or
+                        observation(part, view))
+    few = voted_classes(points, views)
+    with_parts = sum(asked)
+    monkeypatch.setattr(labels, '_may_see', lambda view, centres, radii: np.ones(len(radii), bool))
+    asked.clear()
+    assert np.array_equal(few, voted_classes(points, views)) and few.any()
+    assert with_parts < 0.8 * sum(asked)
 
 
 def test_what_is_occluded_has_no_vote():
