@@ -223,8 +223,8 @@ class Outputs:
         if self.wanted(topic):
             self._later(topic, lambda: conversions.cloud_message(build(), stamp_ns, frame_id))
 
-    def people(self, build: Callable[[], list[TrackedPerson]], stamp_ns: int) -> None:
-        """Publish the people in an image; `build` finds them, in the map frame."""
+    def people(self, camera: str, build: Callable[[], list[TrackedPerson]], stamp_ns: int) -> None:
+        """Publish the people in an image of a camera; `build` finds them, in the map frame."""
         topics = {'~/people': people_message, '~/people_markers': people_markers}
         if not any(self.wanted(topic) for topic in topics):
             return
@@ -234,7 +234,7 @@ class Outputs:
             for topic, message in topics.items():
                 if self.wanted(topic):
                     self._publish(topic, message(found, stamp_ns, self._config.map_frame))
-        self._worker.put('~/people', publish)
+        self._worker.put(f'~/people of {camera}', publish)
 
     def keyframe(self, keyframe: Keyframe, labels: Mapping[int, LabelledView], metres: float,
                  frame_id: str, mask: Callable[[], Mask], again: bool) -> None:

@@ -474,7 +474,7 @@ class Publication:
         # As values: after a reset a pending build must not change the new map's people
         tracks, T_map_cam = self._people, self._in_metres(self._system.pose_of(tracked))
         metres = self._gate.metres
-        self._outputs.people(lambda: tracks.update(person_boxes(
+        self._outputs.people(tracked.camera_name, lambda: tracks.update(person_boxes(
             seen.people(people), seen.mask, seen.depth, seen.camera, T_map_cam,
             1.0 if seen.measured is not None else metres), tracked.stamp_ns), tracked.stamp_ns)
 
