@@ -19,8 +19,8 @@ from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.models.keypoints import detect_keypoints
 from recon3r_ros.models.types import NO_CONFIDENCE, Prediction, Predictor, View
 from recon3r_ros.sim import SceneConfig, SimulatedSequence
+from recon3r_ros.slam.backend import mapping
 from recon3r_ros.slam.backend.map_state import MapState
-from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.options import FrontendOptions
 from recon3r_ros.slam.system import System
@@ -390,7 +390,7 @@ def test_a_loop_that_one_camera_closes_is_told_to_the_others(monkeypatch):
     before = reconstruction.pose_of(tracked)
     scaled: list[bool] = []
 
-    def larger(mapper: Mapper, state: MapState, *_: object) -> None:
+    def larger(state: MapState) -> None:
         """Change the map as a loop closure does."""
         if scaled:
             return
@@ -401,7 +401,7 @@ def test_a_loop_that_one_camera_closes_is_told_to_the_others(monkeypatch):
             state.change(i, T_map_cam=T, landmarks=keyframe.landmarks / 1.25,
                          inverse_depth=keyframe.inverse_depth / np.float32(1.25))
 
-    monkeypatch.setattr(Mapper, '_leave_window', larger)
+    monkeypatch.setattr(mapping, 'maintain', larger)
     for index in range(20, 40):
         reconstruction.add(as_frame(scene, index))
         if scaled:

@@ -1,7 +1,7 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The compiled loops of bundle adjustment; `bundle_adjustment` has the interface and the method.
+The compiled loops of bundle adjustment; see `adjustment_cost` and `bundle_adjustment`.
 
 The L landmarks of the K keyframes are concatenated. The M observations are sorted by landmark:
 those of landmark n are `first[n]` to `first[n + 1]`. Each is of a pair of keyframes, `pair` (M,);

@@ -19,7 +19,8 @@ from recon3r_ros.compiled import dense
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import compiled_patches
-from recon3r_ros.slam.backend.bundle_adjustment import ALIKE, Observations, Problem, Solution
+from recon3r_ros.slam.backend.adjustment_problem import Observations, Problem, Solution
+from recon3r_ros.slam.backend.bundle_adjustment import ALIKE
 from recon3r_ros.slam.backend.fine_matching import finest_size, Levels, levels_of, match, overlap
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.refinement import adjusted, problem_of, take_over_unknowns

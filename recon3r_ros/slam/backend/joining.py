@@ -5,17 +5,91 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import se3
+from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend.insertion import Added, New, relocalised
 from recon3r_ros.slam.backend.map_graph import chain, MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
+from recon3r_ros.slam.backend.refinement import refine
 from recon3r_ros.slam.backend.sightings import Sightings
-from recon3r_ros.slam.types import at, Keyframe
+from recon3r_ros.slam.types import at, Keyframe, TrackedFrame
+
+_log = logging.getLogger(__name__)
 
 #: Landmarks whose depths must be known in both maps, and spread (logarithm) of their ratio
 MIN_COMMON, MAX_SPREAD = 20, 0.15
+#: Keyframes of a map, spread over it, by which it is tried to be joined with another
+ATTEMPTS = 6
+
+
+def joined_by_newest(base: MapState, addition: MapState, new: New, needed: float
+                     ) -> MapState | None:
+    """
+    Join two maps by the newest keyframe of one, where it is relocalised in the other.
+
+    :param base: stays as it is; the joined map is in its frame and units
+    :param new: the keyframe, which is in the addition already
+    :param needed: share of its observations that must agree with the base
+    :return: None where they are not of one place
+    """
+    if not pair_graph.looks_known([k.descriptor for k in base.keyframes.values()],
+                                  [k.descriptor for k in addition.keyframes.values()]):
+        return None
+    added = relocalised(base, replace(new, view=replace(new.view, pose=None)),
+                        pair_graph.LOST_CANDIDATES, needed)
+    return None if added is None else _joined_by(added, addition, new.keyframe.id)
+
+
+def joined_by_any(base: MapState, addition: MapState, number: int, needed: float
+                  ) -> MapState | None:
+    """
+    Join two maps by any keyframe of one that is relocalised in the other.
+
+    :param base: stays as it is; the joined map is in its frame and units
+    :param number: id that is free in both maps
+    :param needed: share of a keyframe's observations that must agree with the base
+    :return: None where they are not of one place
+    """
+    ids = addition.ids
+    for i in ids[::max(1, len(ids) // ATTEMPTS)]:
+        k = addition.keyframes[i]
+        new = New.of(base, number, TrackedFrame(
+            k.name, k.stamp_ns, k.index, camera_name=k.camera_name),
+            addition.pairing.archive[i].view(addition.focal_factor), k.gray)
+        if new.keyframe.image.shape != k.image.shape:
+            continue
+        added = relocalised(base, new, pair_graph.LOST_CANDIDATES, needed)
+        found = None if added is None else _joined_by(added, addition, i)
+        if found is not None:
+            return found
+    return None
+
+
+def _joined_by(added: Added, addition: MapState, number: int) -> MapState | None:
+    """
+    Make one map of two; None where their depths do not agree, or are degenerate.
+
+    :param added: the one map, with a keyframe of the other
+    :param number: the keyframe's id in the other map
+    """
+    here, there = added.state.keyframes[added.number], addition.keyframes[number]
+    scale = relative_scale(here, there)
+    if scale is None:
+        return None
+    T_base_addition = here.T_map_cam @ se3.inverse(se3.stretched(there.T_map_cam, scale))
+    try:
+        state = joined(added.state, addition, scale, T_base_addition, (added.number, number))
+    except GeometryError:
+        return None
+    refine(state, {p.partner for p in added.pairs})
+    _log.info('maps %d and %d joined at keyframe %s', added.state.number, addition.number,
+              there.name)
+    return state
 
 
 def relative_scale(known: Keyframe, other: Keyframe) -> float | None:

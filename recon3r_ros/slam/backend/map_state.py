@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recon3r_ros.errors import GeometryError
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend.learned import LearnedDepths
 from recon3r_ros.slam.backend.map_graph import MapGraph
@@ -134,6 +135,34 @@ class MapState:
         self.change(i, mask=mask, inverse_depth=keyframe.inverse_depth * ~mask,
                     confidence=keyframe.confidence * ~mask, landmarks=keyframe.landmarks * static,
                     information=keyframe.information * static)
+
+    def leave_out(self, i: int, mask: NDArray[np.bool_]) -> None:
+        """Exclude dynamic objects in a keyframe from the map; the mask is of any size."""
+        self.exclude(i, self.motion.leave_out(self.keyframes[i], mask))
+
+    def drop_vanished(self, newer: int) -> None:
+        """Exclude objects of older keyframes that a newer one, with final depth, sees through."""
+        older = [k for i, k in self.keyframes.items() if i < newer]
+        for i, gone in self.vanished.update(older, self.keyframes[newer]).items():
+            self.exclude(i, self.keyframes[i].mask | gone)
+
+    def compare_scale(self, ids: list[int]) -> None:
+        """
+        Estimate the scale of the map from metric predictions, and from stereo.
+
+        :param ids: keyframes whose predictions are new
+        """
+        for i in ids:
+            self.model_scale.add(i, self.learned.metres(self.keyframes[i], self.keyframes))
+        for i, measured in self.measured.by_rig.items():
+            self.rig_scale.add(measured.depth, self.keyframes[i], measured.noise)
+
+    def rebuild_graph(self) -> None:
+        """Make the pose graph anew, from the present poses, or empty where they are degenerate."""
+        try:
+            self.graph = self.graph.rebuilt(self.keyframes, self.retired, self.loops)
+        except GeometryError:
+            self.graph = self.graph.emptied({*self.keyframes, *self.retired})
 
     def refocus(self, factor: float) -> None:
         """Multiply the focal length by a factor."""

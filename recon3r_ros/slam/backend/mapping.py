@@ -1,6 +1,6 @@
 # Copyright 2026 The recon3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Local mapping: keyframes, windowed bundle adjustment, loop closure, culling."""
+"""Local mapping: the maps, and the keyframes that enter and leave them."""
 
 from __future__ import annotations
 
@@ -11,55 +11,33 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.errors import GeometryError
-from recon3r_ros.geometry import se3, sim3
 from recon3r_ros.models.types import PeopleFinder, Predictor, View
 from recon3r_ros.slam.archive import ArchivedView
-from recon3r_ros.slam.backend import pair_graph, self_calibration
-from recon3r_ros.slam.backend.fine_refinement import refine_finely
+from recon3r_ros.slam.backend import pair_graph
+from recon3r_ros.slam.backend.finishing import finish
 from recon3r_ros.slam.backend.insertion import Added, insert, New, relocalised, tracked
-from recon3r_ros.slam.backend.joining import joined, relative_scale
+from recon3r_ros.slam.backend.joining import joined_by_any, joined_by_newest
 from recon3r_ros.slam.backend.learned import LearnedDepths
-from recon3r_ros.slam.backend.map_graph import CHAINED, MapGraph
+from recon3r_ros.slam.backend.loop_closure import connect
+from recon3r_ros.slam.backend.map_graph import MapGraph
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.pairing import Pairing
 from recon3r_ros.slam.backend.people_search import without_people
 from recon3r_ros.slam.backend.placement import begin_alone, begin_measured
-from recon3r_ros.slam.backend.refinement import (
-    ANCHORS,
-    densify,
-    judge_metre,
-    refine,
-    SELF_CALIBRATION_KEYFRAMES,
-    solve,
-)
+from recon3r_ros.slam.backend.refinement import densify, refine
 from recon3r_ros.slam.backend.rendering import render, Rendered
 from recon3r_ros.slam.backend.sightings import Sightings
 from recon3r_ros.slam.backend.stereo_depth import StereoDepth
+from recon3r_ros.slam.backend.upkeep import cull, maintain
 from recon3r_ros.slam.dynamics.keyframe_motion import KeyframeMotion
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.saved_map import SavedMap
 from recon3r_ros.slam.scale import DepthScale, ModelScale
-from recon3r_ros.slam.types import (
-    Keyframe,
-    Map,
-    MetricScale,
-    Pair,
-    TrackedFrame,
-)
+from recon3r_ros.slam.types import Keyframe, Map, MetricScale, TrackedFrame
 
 _log = logging.getLogger(__name__)
-Array = NDArray[np.float64]
-
-#: The pose graph is rebuilt when it has so many times the map's keyframes: of culled ones, too
-GRAPH_SIZE = 2
-#: Iterations of the bundle adjustment of all keyframes, at the end
-GLOBAL_ITERATIONS = 15
-#: Growth of a map whose metre the cameras of a rig tell, until the whole of it is adjusted again
-GROWN = 4 / 3
-#: Keyframes of a map that are tried to join it with another, at the end
-JOIN_ATTEMPTS = 6
 
 
 class Mapper:
@@ -202,7 +180,7 @@ class Mapper:
         if begin_measured(state, number) or (
                 self._predictor.single_view and begin_alone(state, number)):
             densify(state, [number])
-            self._compare_scale(state, [number])
+            state.compare_scale([number])
         state.pairing.archive[number] = ArchivedView.of(view, state.focal_factor)
         return number
 
@@ -235,7 +213,7 @@ class Mapper:
             return None
         if not self._commit(added):
             return None
-        self._cull(self._state, in_use)
+        cull(self._state, self.options.max_keyframes, in_use)
         self._join(new)
         return added.number
 
@@ -305,94 +283,38 @@ class Mapper:
 
     def _commit(self, added: Added) -> bool:
         """Take over a map with a new keyframe, unless the pose graph cannot take the keyframe."""
-        state, number, before = added.state, added.number, self._state
+        state, before = added.state, self._state
         densify(state, state.ids[-1 if len(state.keyframes) > 2 else -2:])
-        self._compare_scale(state, state.ids[-state.window:])
+        state.compare_scale(state.ids[-state.window:])
         self._state = state
         try:
-            self._close(state, number, added.pairs, added.loop)
+            connect(added)
         except GeometryError as error:
             _log.info('keyframe %s rejected: %s, its depths are degenerate',
-                      state.keyframes[number].name, error)
+                      state.keyframes[added.number].name, error)
             self._state = before
-            self._rebuild_graph(before)
+            before.rebuild_graph()
             return False
-        self._estimate_metre(state)
-        self._leave_window(state)
-        if len(state.keyframes) == self_calibration.KEYFRAMES:
-            self_calibration.check(state)
+        maintain(state)
         return True
-
-    def _estimate_metre(self, state: MapState) -> None:
-        """Estimate the length of a metre with the whole map, whenever that has grown enough."""
-        count, measured = len(state.keyframes), state.measured
-        if not measured.estimated:
-            return
-        if count > SELF_CALIBRATION_KEYFRAMES:
-            if count < GROWN * measured.estimated_with:
-                return
-            solve(state, state.ids, {state.ids[0]})
-            self._rebuild_graph(state)
-        measured.estimated_with = count
-        judge_metre(state)
-
-    @staticmethod
-    def _rebuild_graph(state: MapState) -> None:
-        """Make the pose graph anew, from the present poses, or empty where they are degenerate."""
-        try:
-            state.graph = state.graph.rebuilt(state.keyframes, state.retired, state.loops)
-        except GeometryError:
-            state.graph = state.graph.emptied({*state.keyframes, *state.retired})
 
     def _join(self, new: New) -> None:
         """Join the present map with an earlier one in which its new keyframe is relocalised."""
-        own = [k.descriptor for k in self._state.keyframes.values()]
         for other in self._others:
-            if pair_graph.looks_known([k.descriptor for k in other.keyframes.values()], own):
-                added = relocalised(other, replace(new, view=replace(new.view, pose=None)),
-                                    pair_graph.LOST_CANDIDATES, self.options.min_agreement)
-                if added is not None and self._joined(added, self._state, new.keyframe.id):
-                    self._others.remove(other)
-                    return
-
-    def _joined(self, added: Added, addition: MapState, number: int) -> bool:
-        """
-        Make a map of two the present one.
-
-        :param added: the one map, with a keyframe of the other
-        :param number: the keyframe's id in the other map
-        """
-        here, there = added.state.keyframes[added.number], addition.keyframes[number]
-        scale = relative_scale(here, there)
-        if scale is None:
-            return False
-        T_base_addition = here.T_map_cam @ se3.inverse(se3.stretched(there.T_map_cam, scale))
-        try:
-            self._state = joined(
-                added.state, addition, scale, T_base_addition, (added.number, number))
-        except GeometryError:
-            return False
-        refine(self._state, {p.partner for p in added.pairs})
-        _log.info('maps %d and %d joined at keyframe %s', added.state.number, addition.number,
-                  there.name)
-        return True
+            found = joined_by_newest(other, self._state, new, self.options.min_agreement)
+            if found is not None:
+                self._state = found
+                self._others.remove(other)
+                return
 
     def _join_all(self) -> None:
-        """Try to join the present map with each other one, by keyframes spread over that."""
+        """Try to join the present map with each other one."""
         for other in list(self._others):
-            ids = other.ids
-            for i in ids[::max(1, len(ids) // JOIN_ATTEMPTS)]:
-                k = other.keyframes[i]
-                new = New.of(self._state, self._next_id, TrackedFrame(
-                    k.name, k.stamp_ns, k.index, camera_name=k.camera_name),
-                    other.pairing.archive[i].view(other.focal_factor), k.gray)
-                if new.keyframe.image.shape != k.image.shape:
-                    continue
-                added = relocalised(self._state, new, pair_graph.LOST_CANDIDATES,
-                                    self.options.min_agreement)
-                if added is not None and self._joined(added, other, i):
-                    self._others.remove(other)
-                    break
+            found = joined_by_any(
+                self._state, other, self._next_id, self.options.min_agreement)
+            if found is not None:
+                self._state = found
+                self._others.remove(other)
 
     def take_back(self, i: int) -> None:
         """Drop a keyframe that others do not refer to: its pose has been found to be wrong."""
@@ -416,7 +338,7 @@ class Mapper:
         for i in dropped:
             state.forget(i)
         if dropped:
-            self._rebuild_graph(state)
+            state.rebuild_graph()
             refine(state, set())
 
     def take_back_first_pair(self) -> None:
@@ -450,7 +372,7 @@ class Mapper:
         state = self._state
         for i, mask in masks.items():
             if i in state.keyframes:
-                state.exclude(i, state.motion.leave_out(state.keyframes[i], mask))
+                state.leave_out(i, mask)
 
     def finish(self) -> None:
         """Join what belongs together; refine all keyframes jointly, and fuse their depths."""
@@ -460,104 +382,4 @@ class Mapper:
             self._join_all()
         for state in (self._state, *self._others):
             if state.started:
-                self._finish(state)
-
-    def _finish(self, state: MapState) -> None:
-        ids = state.ids
-        before = {i: state.keyframes[i].landmarks for i in ids}
-        solve(state, ids, {ids[0]}, GLOBAL_ITERATIONS)
-        refined = refine_finely(state)
-        if refined is not None:
-            self_calibration.check_finely(state, refined.problem)
-            for i in refined.wrong:
-                _log.info('keyframe %s dropped: its observations disagree with the map',
-                          state.keyframes[i].name)
-                state.drop(i)
-            ids = state.ids
-        judge_metre(state)
-        # Older keyframes have no pairs any more: their depths are scaled as their landmarks
-        for i in ids:
-            keyframe = state.keyframes[i]
-            known = (before[i] > 0) & (keyframe.landmarks > 0)
-            if known.any():
-                change = np.float32(np.median(keyframe.landmarks[known] / before[i][known]))
-                state.change(i, inverse_depth=keyframe.inverse_depth * change)
-        densify(state, ids[-state.window:])
-        for i, mask in state.motion.of_all(state.keyframes[max(state.keyframes)]).items():
-            if i in state.keyframes:
-                state.exclude(i, state.motion.leave_out(state.keyframes[i], mask))
-        for i in ids[-state.window:]:
-            self._drop_vanished(state, i)
-
-    def _compare_scale(self, state: MapState, ids: list[int]) -> None:
-        """Estimate the scale of the map from metric predictions, and from stereo."""
-        for i in ids:
-            state.model_scale.add(i, state.learned.metres(state.keyframes[i], state.keyframes))
-        for i, measured in state.measured.by_rig.items():
-            state.rig_scale.add(measured.depth, state.keyframes[i], measured.noise)
-
-    def _close(self, state: MapState, new_id: int, pairs: list[Pair], loop: int | None) -> None:
-        """Add refined poses to the graph; where a loop closes, apply its correction."""
-        recent = set(state.ids[-state.window:])
-        partners = {p.partner for p in pairs} - {loop}
-        state.graph.extend(state.keyframes, [
-            (i, j) for i, j in state.seen.pairs
-            if (i in recent and i < j <= i + CHAINED) or (j == new_id and i in partners)]
-            + [(e.i, e.j) for e in state.edges if e.j == new_id and not pairs])
-        edge = None if loop is None else state.graph.loop_edge(
-            pairs[-1], state.keyframes[loop], state.keyframes[new_id],
-            state.measured.metre is not None)
-        if edge is None:
-            return
-        for i, S in state.graph.close(edge).items():
-            if i not in state.keyframes:
-                continue
-            scale, rotation, translation = sim3.decompose(S)
-            change = scale / state.graph.scales[i]
-            keyframe = state.keyframes[i]
-            state.graph.scales[i] = float(scale)
-            state.model_scale.rescale(i, float(change))
-            state.rig_scale.rescale(i, float(change))
-            state.change(i, T_map_cam=se3.normalized(se3.from_rt(rotation, translation)),
-                      landmarks=keyframe.landmarks / change,
-                      inverse_depth=keyframe.inverse_depth / np.float32(change))
-        refine(state, {p.partner for p in pairs})
-        state.edges = [replace(e, loop=True) if (e.i, e.j) == (edge.i, edge.j) else e
-                       for e in state.edges]
-        _log.info('loop closed between keyframes %d and %d', edge.i, edge.j)
-
-    def _leave_window(self, state: MapState) -> None:
-        """Fuse the final depth of the keyframe that leaves the window, and drop its images."""
-        ids = state.ids
-        if len(ids) <= state.window:
-            return
-        densify(state, [ids[-state.window - 1]])
-        self._drop_vanished(state, ids[-state.window - 1])
-        state.change(ids[-state.window - 1], attention=None)
-        recent = set(ids[-state.window:])
-        state.pairing.keep(recent, state.keyframes)
-        state.dense.keep_any(recent)
-        state.learned.keep(recent)
-        state.measured.keep(recent)
-        state.motion.keep(recent)
-
-    def _drop_vanished(self, state: MapState, new_id: int) -> None:
-        """Exclude objects of older keyframes that a newer one, with final depth, sees through."""
-        older = [k for i, k in state.keyframes.items() if i < new_id]
-        for i, gone in state.vanished.update(older, state.keyframes[new_id]).items():
-            state.exclude(i, state.keyframes[i].mask | gone)
-
-    def _cull(self, state: MapState, in_use: Collection[int]) -> None:
-        """Cull the most redundant keyframe, where there are too many."""
-        ids = state.ids
-        # The first one is the map's origin, the newest ones are still being refined
-        settled = range(1, len(ids) - state.window - ANCHORS)
-        candidates = [n for n in settled if ids[n] not in in_use]
-        if len(ids) <= self.options.max_keyframes or not candidates:
-            return
-        lost, kept = pair_graph.most_redundant(
-            np.stack([k.T_map_cam for k in state.keyframes.values()]),
-            np.array([k.median_depth() for k in state.keyframes.values()]), candidates)
-        state.retire(ids[lost], ids[kept])
-        if state.graph.size > GRAPH_SIZE * len(state.keyframes):
-            self._rebuild_graph(state)
+                finish(state)

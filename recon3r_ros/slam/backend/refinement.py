@@ -13,12 +13,8 @@ from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.slam.backend import bundle_adjustment, depth
-from recon3r_ros.slam.backend.bundle_adjustment import (
-    ALIKE,
-    Observations,
-    Problem,
-    Solution,
-)
+from recon3r_ros.slam.backend.adjustment_problem import Observations, Problem, Solution
+from recon3r_ros.slam.backend.bundle_adjustment import ALIKE
 from recon3r_ros.slam.backend.map_state import MapState
 from recon3r_ros.slam.backend.rig_links import links_of
 from recon3r_ros.slam.types import Keyframe

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from recon3r_ros.geometry import se3
-from recon3r_ros.slam.backend.bundle_adjustment import RigLinks
+from recon3r_ros.slam.backend.adjustment_problem import RigLinks
 from recon3r_ros.slam.types import Keyframe
 
 

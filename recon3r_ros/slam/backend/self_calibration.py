@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 import math
 
-from recon3r_ros.slam.backend.bundle_adjustment import ALIKE, estimate_focal, Problem
+from recon3r_ros.slam.backend.adjustment_problem import Problem
+from recon3r_ros.slam.backend.bundle_adjustment import ALIKE, estimate_focal
 from recon3r_ros.slam.backend.fine_refinement import refine_finely
 from recon3r_ros.slam.backend.learned import LearnedDepths
 from recon3r_ros.slam.backend.map_state import MapState

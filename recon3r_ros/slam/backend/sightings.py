@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from recon3r_ros.concurrency import side_by_side
 from recon3r_ros.geometry import se3
 from recon3r_ros.geometry.two_view import triangulate
-from recon3r_ros.slam.backend import bundle_adjustment, reobservation
+from recon3r_ros.slam.backend import reobservation
+from recon3r_ros.slam.backend.adjustment_problem import Observations
 from recon3r_ros.slam.pair_table import PairTable
 from recon3r_ros.slam.saved_map import SavedObservations
 from recon3r_ros.slam.types import at, Correspondence, Keyframe
@@ -117,14 +118,14 @@ class Sightings:
             landmarks[indices[better]] = inverse_depth[better]
         return landmarks
 
-    def among(self, keyframes: Sequence[Keyframe]) -> list[bundle_adjustment.Observations]:
+    def among(self, keyframes: Sequence[Keyframe]) -> list[Observations]:
         """Return observations of landmarks of known depth among keyframes, by position."""
         index = {k.id: n for n, k in enumerate(keyframes)}
         observations = []
         for (anchor, observer), seen in self._seen.items():
             if anchor in index and observer in index:
                 known = keyframes[index[anchor]].landmarks[seen.landmarks] > 0
-                observations.append(bundle_adjustment.Observations(
+                observations.append(Observations(
                     index[anchor], index[observer], seen.landmarks[known], seen.targets[known],
                     np.ones(int(known.sum()))))
         return observations

@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 import pytest
 from recon3r_ros.geometry import se3
 from recon3r_ros.slam.backend import bundle_adjustment
-from recon3r_ros.slam.backend.bundle_adjustment import (
-    estimate_focal,
-    Observations,
-    Problem,
-    RigLinks,
-    solve,
-)
+from recon3r_ros.slam.backend.adjustment_problem import Observations, Problem, RigLinks
+from recon3r_ros.slam.backend.bundle_adjustment import estimate_focal, solve
 from simulated import degrees_between
 
 Array = NDArray[np.float64]

@@ -17,7 +17,7 @@ from recon3r_ros.errors import Recon3rError
 from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.models.geometric import GeometricPredictor
 from recon3r_ros.models.types import PosePrior
-from recon3r_ros.slam.backend import map_state, mapping
+from recon3r_ros.slam.backend import map_state, upkeep
 from recon3r_ros.slam.backend.executor import InProcessExecutor
 from recon3r_ros.slam.backend.map_delta import MapDelta
 from recon3r_ros.slam.backend.mapping import Mapper
@@ -325,7 +325,7 @@ def test_what_cameras_are_tracked_against_is_not_culled(monkeypatch):
     system.add(standing)
     assert system.state_of('standing') is TrackingState.TRACKING
     monkeypatch.setattr(map_state, 'WINDOW', 1)
-    monkeypatch.setattr(mapping, 'ANCHORS', 0)
+    monkeypatch.setattr(upkeep, 'ANCHORS', 0)
     mapper.options = MappingOptions(len(system.map.keyframes) - 1)
     for count, index in enumerate([*range(20, 40), *range(39, -1, -1)]):
         system.add(as_frame(SCENE, index))
@@ -346,13 +346,13 @@ def test_redundant_keyframes_retire_and_frames_keep_their_places(monkeypatch):
         capped.add(as_frame(SCENE, index))
     many = capped.map
     monkeypatch.setattr(map_state, 'WINDOW', 2)
-    monkeypatch.setattr(mapping, 'ANCHORS', 0)
+    monkeypatch.setattr(upkeep, 'ANCHORS', 0)
     mapper = small._mapper
-    mapper.options = MappingOptions(len(many.keyframes) - 1)
+    most = len(many.keyframes) - 1
     before = [T for _, T in capped.trajectory()]
-    mapper._cull(mapper._state, list(many.keyframes))
+    upkeep.cull(mapper._state, most, list(many.keyframes))
     assert mapper.snapshot().keyframes == many.keyframes, 'all are tracked against'
-    mapper._cull(mapper._state, ())
+    upkeep.cull(mapper._state, most, ())
     after = mapper.snapshot()
     assert len(after.keyframes) == len(many.keyframes) - 1
     gone, = set(many.keyframes) - set(after.keyframes)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from recon3r_ros.models.registry import Window
 from recon3r_ros.models.types import PosePrior, Prediction, View
-from recon3r_ros.slam.backend import appearance, map_state, mapping
+from recon3r_ros.slam.backend import appearance, map_state, upkeep
 from recon3r_ros.slam.backend.mapping import Mapper
 from recon3r_ros.slam.options import MappingOptions
 from recon3r_ros.slam.types import TrackedFrame
@@ -107,7 +107,7 @@ def test_a_rejected_keyframe_is_not_remembered():
 
 def test_a_culled_keyframe_is_forgotten(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(map_state, 'WINDOW', 2)
-    monkeypatch.setattr(mapping, 'ANCHORS', 0)
+    monkeypatch.setattr(upkeep, 'ANCHORS', 0)
     oracle = MemoryOracle(Window(16, 2))
     mapper = Mapper(oracle, MappingOptions(6))
     grow(mapper, oracle, range(10))
