@@ -24,7 +24,7 @@ from recon3r_ros.slam.cameras import Cameras
 from recon3r_ros.slam.frame_records import FrameRecords
 from recon3r_ros.slam.frame_rendering import as_carried, better, FrameRendering
 from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
-from recon3r_ros.slam.frontend.steps import untracked
+from recon3r_ros.slam.frontend.steps import Purpose, untracked
 from recon3r_ros.slam.frontend.zoom import Zoom
 from recon3r_ros.slam.imu.inertial import Inertial
 from recon3r_ros.slam.imu.samples import Turn
@@ -105,8 +105,8 @@ class Instants:
             if owner is not None and camera.observed.frame.mount is not None and (
                     camera.frontend.begins_instead_of(owner)):
                 owner.leave_first()
-                self._keyframing.start(
-                    camera.frontend, camera.frontend.start_request(camera.observed))
+                self._keyframing.start(camera.frontend, camera.frontend.requests.of(
+                    Purpose.START, camera.observed.frame, camera.observed.gray))
                 return
 
     def _learn_metre(self, seen: Sequence[Seen]) -> None:
