@@ -22,7 +22,7 @@ from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.exposure import steadied
 from recon3r_ros.slam.frontend.keyframe_tracker import KeyframeTracker
 from recon3r_ros.slam.frontend.keyframes import CRITICAL_OVERLAP, overlap
-from recon3r_ros.slam.frontend.steps import Placed, untracked
+from recon3r_ros.slam.frontend.steps import Placed, Purpose, untracked
 from recon3r_ros.slam.types import Frame, Keyframe, Map, TrackedFrame
 
 Array = NDArray[np.float64]
@@ -202,7 +202,8 @@ class Completion:
             return None
         self._attempts -= 1
         self._left -= 1
-        request = self._frontend.relocalisation(unposed.frame, unposed.gray)
+        request = self._frontend.requests.of(
+            Purpose.RELOCALISATION, unposed.frame, unposed.gray)
         number, known = self._executor.call(
             Mapper.complete, untracked(unposed.frame), request.view, request.gray,
             CANDIDATES).result()

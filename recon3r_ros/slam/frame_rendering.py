@@ -58,7 +58,7 @@ class FrameRendering:
             reference = max(own, default=None)
         if reference is None:
             return None
-        view = frontend.view(observed.frame, None if placed is None else placed.mask)
+        view = frontend.requests.view(observed.frame, None if placed is None else placed.mask)
         if placed is not None:
             view = replace(view, pose=PosePrior(
                 known.keyframes[reference].T_map_cam @ placed.frame.T_keyframe_cam,

@@ -50,9 +50,7 @@ class Seen:
 
     def T_map_cam(self) -> Array:
         """Pose (4, 4) by its own landmarks."""
-        keyframe, track = self.observed.keyframe, self.observed.track
-        assert keyframe is not None and track is not None and track.pose is not None
-        return np.asarray(keyframe.T_map_cam @ self.frontend.T_keyframe_cam(track.pose))
+        return self.observed.T_map_cam()
 
     def covariance(self) -> Array:
         """Covariance (6, 6) of that pose."""
@@ -125,7 +123,7 @@ def _posed(cameras: Sequence[Seen], best: Seen, metre: float
     """Pose the rig; with it, which keypoints of each camera's reference agree, by camera."""
     observations, used = [], []
     for camera in cameras:
-        points, pixels, use = camera.frontend.landmarks(camera.observed)
+        points, pixels, use = camera.observed.landmarks()
         used.append(use)
         observations.append(CameraObservations(
             points, pixels.astype(np.float64), camera.frontend.rectifier.tracking_camera,
@@ -151,9 +149,10 @@ def _placed(camera: Seen, best: Seen, pose: RigPose, agreeing: dict[str, NDArray
     on_rig = OnRig(T_map_cam, covariance, best.observed.keyframe)
     inliers = agreeing.get(camera.frontend.name)
     if inliers is None:
-        return Seen(camera.frontend, camera.frontend.without_pose(camera.observed), on_rig)
-    return Seen(camera.frontend, camera.frontend.with_pose(
-        camera.observed, T_map_cam, inliers, covariance, pose.rms), on_rig)
+        return Seen(camera.frontend, camera.observed.without_pose(), on_rig)
+    posed = camera.observed.with_pose(T_map_cam, inliers, covariance, pose.rms)
+    camera.frontend.correct(posed)
+    return Seen(camera.frontend, posed, on_rig)
 
 
 def _mount(camera: Seen, metre: float) -> Array:

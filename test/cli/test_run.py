@@ -118,7 +118,7 @@ def test_results_survive_an_error_on_the_way(pack, tmp_path):
 
     class Breaking:
         name, file_name, original = sequence.name, sequence.file_name, sequence.original
-        skipped, notes = sequence.skipped, sequence.notes
+        skipped, notes, class_names = sequence.skipped, sequence.notes, None
 
         def __len__(self):
             return len(sequence)

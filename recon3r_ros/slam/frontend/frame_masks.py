@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import logging
 
 import numpy as np
@@ -16,7 +16,8 @@ from recon3r_ros.slam.dynamics.motion_config import MotionConfig
 from recon3r_ros.slam.dynamics.propagation import MaskPropagation
 from recon3r_ros.slam.dynamics.seen_frame import SeenFrame
 from recon3r_ros.slam.frontend.rectification import Rectifier
-from recon3r_ros.slam.types import Frame, Keyframe
+from recon3r_ros.slam.frontend.steps import untracked
+from recon3r_ros.slam.types import Frame, Keyframe, TrackedFrame
 
 Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
@@ -56,12 +57,19 @@ class FrameMasks:
 
     def __init__(self, rectifier: Rectifier, motion: MotionConfig) -> None:
         self._rectifier = rectifier
+        #: Frames from one detection to the next; between them, masks are propagated
+        self.period = 1
         self._detects = motion.detect
         self._detector = MotionDetector(
             rectifier.tracking_camera, motion.rest_s, rectifier.calibrated)
         self._propagation = MaskPropagation()
         self._static = np.zeros(self._detector.shape, bool)
         self._left_out = self.fixed
+
+    @property
+    def detects(self) -> bool:
+        """Whether dynamic objects are detected, beside what is given with frames."""
+        return self._detects
 
     def seen(self, frame: Frame, gray: Gray, reference: Keyframe | None = None,
              T_reference_cam: Array = np.eye(4)) -> SeenFrame:
@@ -73,16 +81,16 @@ class FrameMasks:
         return SeenFrame(frame.index, gray, colours, reference, T_reference_cam, frame.stamp_ns,
                          self._rectifier.given_mask(frame), static)
 
-    def of(self, seen: SeenFrame, period: int) -> FrameMask:
+    def of(self, seen: SeenFrame, at_once: bool = False) -> FrameMask:
         """
         Detect the dynamic objects of a frame, or propagate those of an earlier one.
 
-        :param period: frames from one detection to the next; 1 detects in this one
+        :param at_once: whether to detect in this one, whatever the period
         """
         mask: Mask | None = np.zeros(self._detector.shape, bool)
         moved = None
         if self._detects:
-            moved = self._propagation.propagated(seen.gray, period)
+            moved = self._propagation.propagated(seen.gray, 1 if at_once else self.period)
             mask = moved if moved is not None else self._detector.detect(seen)
             if moved is None and mask is not None:
                 self._propagation.keep(seen.gray, mask)
@@ -92,6 +100,12 @@ class FrameMasks:
             mask = seen.given if mask is None else mask | seen.given
         return FrameMask(
             mask, self._detector.objects if self._detects else None, moved is not None)
+
+    def unposed(self, frame: Frame, mask: FrameMask) -> TrackedFrame:
+        """Record a frame without a pose, with its mask as its source has it."""
+        return replace(
+            untracked(frame), propagated=mask.propagated, objects=mask.objects,
+            mask=None if mask.known is None else self._rectifier.mask_to_source(mask.known))
 
     def untracked(self, mask: FrameMask) -> Mask:
         """Mask (h, w) what is not tracked: dynamic objects, and what is fixed to the camera."""

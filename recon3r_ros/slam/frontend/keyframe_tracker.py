@@ -96,6 +96,13 @@ class KeyframeTracker:
     def __init__(self, camera: Camera,
                  max_landmarks: int = FrontendOptions.tracked_landmarks) -> None:
         self.max_landmarks = max_landmarks
+        self._begin(camera)
+
+    def forget(self) -> None:
+        """Follow no keyframe any more, as at first; camera and number of landmarks remain."""
+        self._begin(self.camera)
+
+    def _begin(self, camera: Camera) -> None:
         self._tracker = Tracker(camera)
         self._keyframe: int | None = None
         # Of the reference: usually the keyframe, and all points its landmarks

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.models.types import View
+from recon3r_ros.slam.frontend.causes import Cause
 from recon3r_ros.slam.frontend.zoom import Zoom
 from recon3r_ros.slam.types import Frame, StageTimes, TrackedFrame
 
@@ -87,6 +88,7 @@ class FrontendStep:
     :param times: run times of tracking and dynamic mask
     :param unposed: the frame with its dynamic mask, where it has no pose
     :param zoom: that this frame establishes: it and others since have no pose any more
+    :param cause: why it has no pose; None where it has one, or that is not known
     """
 
     placed: Placed | None = None
@@ -94,6 +96,7 @@ class FrontendStep:
     times: StageTimes = StageTimes()
     unposed: TrackedFrame | None = None
     zoom: Zoom | None = None
+    cause: Cause | None = None
 
 
 def untracked(frame: Frame) -> TrackedFrame:

@@ -72,7 +72,7 @@ class _Link:
 
 
 class ZoomDetector:
-    """Notices when the focal length of one camera changes."""
+    """Notices when the focal length of one camera changes; owns whether it has."""
 
     def __init__(self) -> None:
         self._chain: dict[int, _Link] = {}
@@ -80,8 +80,23 @@ class ZoomDetector:
         self._gray: NDArray[np.uint8] | None = None
         self._base = _Link(0.0, 0.0, 0)
         self._confirmed = 0
+        self._zoomed = False
 
-    def clear(self) -> None:
+    @property
+    def zoomed(self) -> bool:
+        """Whether the focal length is not that of the map."""
+        return self._zoomed
+
+    def clear(self, zoomed: bool = False) -> None:
+        """
+        Begin anew: no keyframe is tracked.
+
+        :param zoomed: whether that is because of a zoom
+        """
+        self._begin()
+        self._zoomed = zoomed
+
+    def _begin(self) -> None:
         """Begin a new chain: what follows is not tracked from what was before."""
         self._chain.clear()
         self._gray = None
@@ -90,12 +105,17 @@ class ZoomDetector:
 
     def follow(self, reference: Reference, index: int) -> None:
         """
-        Take note of another reference.
+        Take note of another keyframe that is tracked, and so has the focal length of the map.
 
         :param index: of its frame; a chain ends at one that is not of it
         """
+        self._zoomed = False
+        self._link(reference, index)
+
+    def _link(self, reference: Reference, index: int) -> None:
+        """Continue the chain at a reference, of which `index` is the frame."""
         if index not in self._chain:
-            self.clear()
+            self._begin()
         self._gray = reference.gray
         self._base = self._chain.get(index, self._base)
 
@@ -111,7 +131,7 @@ class ZoomDetector:
         :return: the zoom, once it is established
         """
         if reference.gray is not self._gray:
-            self.follow(reference, max(self._chain, default=-1))
+            self._link(reference, max(self._chain, default=-1))
         moved = np.linalg.norm(track.pixels - reference.pixels, axis=1) > MOVED
         use = track.found & moved & np.isfinite(reference.points[:, 0])
         change, sigma = 0.0, 0.0

@@ -209,8 +209,14 @@ def error(mapper: Mapper, oracle: WindowOracle) -> float:
     return absolute_error(found, true) / path_length(true)
 
 
+@pytest.fixture
+def alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let loops close without a look at the images, which are noise."""
+    monkeypatch.setattr(appearance, 'verified', lambda *_: True)
+
+
 @pytest.mark.slow
-def test_windows_make_a_map_whose_drift_a_loop_corrects() -> None:
+def test_windows_make_a_map_whose_drift_a_loop_corrects(alike: None) -> None:
     """First most of the way around the ring, then to where the map began."""
     oracle = WindowOracle(np.linspace(0, 2 * np.pi + 0.3, KEYFRAMES), Window(8, 2))
     most = 5 * KEYFRAMES // 6
@@ -223,7 +229,7 @@ def test_windows_make_a_map_whose_drift_a_loop_corrects() -> None:
     walk(oracle, mapper, range(most, KEYFRAMES))
     mapper.finish()
     assert len(mapper.keyframes) == KEYFRAMES
-    assert any(e.loop for e in mapper.snapshot().edges), 'old keyframes are brought into a window'
+    assert any(e.loop for e in mapper.snapshot().edges)
     assert error(mapper, oracle) <= 0.002
 
 
@@ -241,7 +247,7 @@ def test_only_a_loop_that_is_closed_is_one(monkeypatch: pytest.MonkeyPatch, veri
 
 
 @pytest.mark.slow
-def test_memories_on_a_figure_of_eight() -> None:
+def test_memories_on_a_figure_of_eight(alike: None) -> None:
     oracle = MemoryOracle(np.linspace(0, 2 * np.pi + 0.15, KEYFRAMES), Window(12, 2))
     most = 5 * KEYFRAMES // 6
     mapper = walk(oracle, views=range(most))

@@ -28,8 +28,9 @@ from recon3r_ros.geometry.camera import Camera
 from recon3r_ros.geometry.pnp import PnPResult
 from recon3r_ros.slam.dynamics.cells import resized_mask
 from recon3r_ros.slam.dynamics.motion_config import MotionConfig
-from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend, RESTART_OVERLAP
+from recon3r_ros.slam.frontend.camera_frontend import CameraFrontend
 from recon3r_ros.slam.frontend.initializer import RETRY_GROWTH
+from recon3r_ros.slam.frontend.map_beginning import RESTART_OVERLAP
 from recon3r_ros.slam.frontend.rectification import GUESSED_FOCAL
 from recon3r_ros.slam.frontend.steps import (
     FrontendStep,
