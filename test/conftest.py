@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-# As the command and the node do, before NumPy is imported: with a thread for each core, the
-# waiting threads of one worker take the cores from the other
+# Before NumPy and PyTorch are imported: with a thread for each core, the waiting threads of one
+# worker take the cores from the others
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 ROOT = Path(__file__).resolve().parents[1]
 

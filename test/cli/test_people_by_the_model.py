@@ -52,7 +52,7 @@ def weights(tmp_path: Path) -> tuple[Path, Path]:
     return files
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_the_weights_are_loaded_once(weights: tuple[Path, Path], images, tmp_path: Path) -> None:
     (tmp_path / 'site').mkdir()
     (tmp_path / 'site' / 'sitecustomize.py').write_text(LISTING)

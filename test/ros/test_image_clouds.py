@@ -28,6 +28,8 @@ BODY = np.s_[30:110, 60:100]
 class FakeOutputs:
     """Keeps clouds and drops everything else."""
 
+    given_class_names: dict = {}
+
     def __init__(self):
         self.clouds = {}
 
@@ -45,10 +47,10 @@ def published(metric, demanded, with_depth=True):
         maps=(),
         map=Map(), requested_ns=None, unmasked=None, metric=lambda source: metric,
         lens=lambda camera: lens, state_of=lambda camera: TrackingState.INITIALISING)
-    config = SimpleNamespace(imu_topic='',
-        map_frame='map', odom_frame='odom', base_frame='', odometry=False, publish_tf=False,
+    config = SimpleNamespace(
+        imu_topic='', map_frame='map', odom_frame='odom', base_frame='', odometry=False, publish_tf=False,
         metres_demanded=demanded, map_period=2.0, voxel_size=0.0, scale_source='auto',
-        scale_sources=(), dynamics=MotionConfig(refiner=None))
+        scale_sources=(), classes=(), dynamics=MotionConfig(refiner=None))
     outputs = FakeOutputs()
     quiet = SimpleNamespace(
         publish_tf=False, active=True, frame_id=lambda camera: 'optical', count=lambda update: 0,

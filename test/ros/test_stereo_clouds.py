@@ -34,6 +34,8 @@ DEPTH = CAMERA.fx * BASELINE / DISPARITY
 class FakeOutputs:
     """Keeps what builds clouds, and drops everything else."""
 
+    given_class_names: dict = {}
+
     def __init__(self):
         self.clouds = {}
 
@@ -61,7 +63,7 @@ def published(frame, metric=None, demanded=False, calibrated=True):
     config = SimpleNamespace(
         map_frame='map', odom_frame='odom', base_frame='', odometry=False, publish_tf=False,
         metres_demanded=demanded, map_period=2.0, voxel_size=0.0, scale_source='auto',
-        scale_sources=(), imu_topic='', dynamics=MotionConfig(refiner=None))
+        scale_sources=(), classes=(), imu_topic='', dynamics=MotionConfig(refiner=None))
     outputs = FakeOutputs()
     quiet = SimpleNamespace(
         publish_tf=False, active=True, frame_id=lambda camera: 'optical', count=lambda update: 0,
