@@ -48,7 +48,8 @@ def published(metric, demanded, with_depth=True):
         map=Map(), requested_ns=None, unmasked=None, metric=lambda source: metric,
         lens=lambda camera: lens, state_of=lambda camera: TrackingState.INITIALISING)
     config = SimpleNamespace(
-        imu_topic='', map_frame='map', odom_frame='odom', base_frame='', odometry=False, publish_tf=False,
+        imu_topic='', map_frame='map', odom_frame='odom', base_frame='', odometry=False,
+        publish_tf=False,
         metres_demanded=demanded, map_period=2.0, voxel_size=0.0, scale_source='auto',
         scale_sources=(), classes=(), dynamics=MotionConfig(refiner=None))
     outputs = FakeOutputs()
