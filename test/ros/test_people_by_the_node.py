@@ -12,19 +12,16 @@ from live import FRAMES, LiveCamera, SCENE, walk_index
 import numpy as np
 from recon3r_ros.ros import conversions, qos
 from recon3r_ros.sim import SimulatedSequence
-from recon3r_ros.slam.people_boxes import person_boxes
-from recon3r_ros.slam.semantics import People
 from ros_helpers import Collector, wait_for
 from sensor_msgs.msg import Image, PointCloud2
 from simulated import render, still_scene
+from standing_person import (
+    assert_is_not_in,
+    assert_is_one_person_where_it_stands,
+    furniture,
+)
 from test_node import NODE, stamp
 from visualization_msgs.msg import MarkerArray
-
-
-def furniture(scene: SimulatedSequence) -> int:
-    """Return the largest object, which is taken for a person."""
-    candidates, sizes = np.unique(render(scene, 0).object_index, return_counts=True)
-    return int(max(zip(sizes[candidates > 0], candidates[candidates > 0]))[1])
 
 
 def finding(folder: Path, scene: SimulatedSequence) -> FindingModel:
@@ -33,17 +30,6 @@ def finding(folder: Path, scene: SimulatedSequence) -> FindingModel:
     return FindingModel(folder, (
         (render(scene, i).image, render(scene, i).object_index == person)
         for i in range(FRAMES)))
-
-
-def assert_is_not_in(clouds: Collector, camera: LiveCamera, shown: dict[int, int]) -> None:
-    """Fail where a keyframe has points of the person."""
-    scene = still_scene(SCENE, FRAMES)
-    for message in clouds.messages:
-        cloud = conversions.cloud_from_message(message)
-        pixels = np.rint(camera.camera.project(cloud.points.astype(float))).astype(int)
-        objects = render(scene, shown[stamp(message)]).object_index
-        inside = objects[pixels[:, 1].clip(0, 239), pixels[:, 0].clip(0, 319)] == furniture(scene)
-        assert len(cloud) > 1000 and inside.mean() < 0.001
 
 
 def test_people_of_the_model_are_published_and_kept_out(ros_node, spawn, tmp_path):
@@ -71,19 +57,8 @@ def test_people_of_the_model_are_published_and_kept_out(ros_node, spawn, tmp_pat
         return len([m for m in markers.messages if m.markers]) >= 4 and len(clouds) >= 2
 
     wait_for(seen, 60, 'people and keyframes')
-    poses = {stamp(m): conversions.matrix_from_pose(m.pose.pose) for m in camera.poses.messages}
-    found = [m for m in markers.messages if m.markers]
-    assert len({m.markers[0].id for m in found}) == 1, 'it is one person throughout'
-    for message in found:
-        cube = message.markers[0]
-        truth = render(scene, shown[stamp(cube)])
-        own = truth.object_index == person
-        (box,) = person_boxes(People(own.astype(np.uint16)), own, truth.depth, camera.camera,
-                              poses[stamp(cube)])
-        T, size = conversions.matrix_from_pose(cube.pose), cube.scale
-        np.testing.assert_allclose(T[:3, 3], box.centre, atol=0.02)
-        np.testing.assert_allclose((size.x, size.y, size.z), box.size, atol=0.02)
-    assert_is_not_in(clouds, camera, shown)
+    found = assert_is_one_person_where_it_stands(markers, camera, scene, shown)
+    assert_is_not_in(clouds, camera, scene, shown)
     begin = stamp(found[0].markers[0])
     covered = [conversions.mask_from_message(m)[
         render(scene, shown[stamp(m)]).object_index == person].mean()
@@ -119,5 +94,5 @@ def test_with_another_source_the_model_searches_keyframes_alone(ros_node, spawn,
         return len(clouds) >= 2
 
     wait_for(mapped, 60, 'keyframes')
-    assert_is_not_in(clouds, camera, shown)
+    assert_is_not_in(clouds, camera, still_scene(SCENE, FRAMES), shown)
     assert not markers.messages

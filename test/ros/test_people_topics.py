@@ -14,12 +14,17 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from recon3r_ros.geometry import se3
 from recon3r_ros.ros import conversions, people, qos
-from recon3r_ros.slam.people_boxes import person_boxes, PersonBox
+from recon3r_ros.slam.people_boxes import PersonBox
 from recon3r_ros.slam.people_tracks import TrackedPerson
-from recon3r_ros.slam.semantics import People
 from ros_helpers import Collector, wait_for
 from sensor_msgs.msg import Image, PointCloud2
 from simulated import render, still_scene
+from standing_person import (
+    as_box,
+    assert_is_not_in,
+    assert_is_one_person_where_it_stands,
+    furniture,
+)
 from test_node import NODE, stamp
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -27,10 +32,6 @@ STAMP_NS = 1_700_000_000_123_456_789
 BOX = PersonBox(3, 0.75, np.array([2.0, -1.0, 0.9]), 0.5, np.array([0.3, 0.6, 1.8]),
                 np.diag([0.04, 0.01, 0.0]))
 PEOPLE = [TrackedPerson(7, BOX, np.zeros(3)), TrackedPerson(12, BOX, np.zeros(3))]
-
-
-def as_box(pose, size) -> tuple[np.ndarray, np.ndarray]:
-    return conversions.matrix_from_pose(pose), np.array([size.x, size.y, size.z])
 
 
 def assert_is_the_box(pose, size):
@@ -73,9 +74,7 @@ def test_detections_have_box_class_score_and_covariance():
 def test_a_person_who_stands_still_has_a_box_and_is_not_in_the_map(ros_node, spawn):
     """A piece of furniture of the simulated room is taken for a person."""
     scene = still_scene(3, 40)
-    indices = render(scene, 0).object_index
-    candidates, sizes = np.unique(indices[indices > 0], return_counts=True)
-    person = int(candidates[sizes.argmax()])
+    person = furniture(scene)
     camera = LiveCamera(ros_node)
     camera.with_depth = True
     masks = ros_node.create_publisher(Image, '/camera/people', qos.POSES)
@@ -104,29 +103,12 @@ def test_a_person_who_stands_still_has_a_box_and_is_not_in_the_map(ros_node, spa
         return len([m for m in markers.messages if m.markers]) >= 3 and len(clouds) >= 2
 
     wait_for(seen, 60, 'people and keyframes')
-    poses = {stamp(m): conversions.matrix_from_pose(m.pose.pose) for m in camera.poses.messages}
-    found = [m for m in markers.messages if m.markers]
-    assert len({m.markers[0].id for m in found}) == 1, 'it is one person throughout'
-    for message in found:
-        cube = message.markers[0]
-        truth = render(scene, shown[stamp(cube)])
-        own = truth.object_index == person
-        (box,) = person_boxes(People(own.astype(np.uint16)), own, truth.depth, camera.camera,
-                              poses[stamp(cube)])
-        T, size = as_box(cube.pose, cube.scale)
-        np.testing.assert_allclose(T[:3, 3], box.centre, atol=0.02)
-        np.testing.assert_allclose(size, box.size, atol=0.02)
-        assert cube.header.frame_id == 'map'
+    found = assert_is_one_person_where_it_stands(markers, camera, scene, shown)
     if detections:
         assert {stamp(m) for m in detections.messages} >= {stamp(m.markers[0]) for m in found}
         assert {d.id for m in detections.messages for d in m.detections} == {
             str(found[0].markers[0].id)}
-    for message in clouds.messages:
-        cloud = conversions.cloud_from_message(message)
-        pixels = np.rint(camera.camera.project(cloud.points.astype(float))).astype(int)
-        truth = render(scene, shown[stamp(message)])
-        inside = truth.object_index[pixels[:, 1].clip(0, 239), pixels[:, 0].clip(0, 319)] == person
-        assert len(cloud) > 1000 and inside.mean() < 0.001
+    assert_is_not_in(clouds, camera, scene, shown)
     status = camera.wait_for_status('camera', lambda s: any(
         v.key == 'people' for v in s.values), 'counts of people')
     assert {v.key: v.value for v in status.values}['people'] == '1'
