@@ -188,7 +188,8 @@ def _parts(points: Floats, views: Sequence[LabelledView], most: int
     :param most: points of a part at most
     :return: for each part the indices of its points, and the views that may see some of them
     """
-    if not len(points):
+    if len(points) <= most:  # a keyframe's: its views are near it already
+        yield np.arange(len(points)), list(views)
         return
     low, extent = points.min(axis=0), float(np.ptp(points, axis=0).max())
     cubes = ((points - low) / max(extent / CUBES, 1e-9)).astype(np.int64).clip(0, CUBES - 1)

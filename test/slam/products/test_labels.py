@@ -114,6 +114,7 @@ def test_a_growing_map_has_them_as_well():
 
 def test_views_that_are_not_asked_would_see_nothing(monkeypatch):
     """Votes do not depend on the parts that a cloud is divided into."""
+    monkeypatch.setattr(labels, 'CHUNK', 5000)
     views = erring_views()
     points = fuse(v.keyframe for v in views).points
     asked = []
